@@ -1,0 +1,104 @@
+# kcpg: `make help` lists what can be done. Everything lives in .venv and build/; nothing outside this directory changes
+# except that missing Debian packages are installed when make runs as root.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+.SUFFIXES:
+
+PYTHON ?= python3
+VENV   := .venv
+PY     := $(VENV)/bin/python
+PIP    := $(PY) -m pip --disable-pip-version-check -qq
+ENGINE := $(if $(filter python,$(KCPG_ENGINE)),python,compiled)
+SOURCES := $(shell find kcpg -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi' -o -name '*.h')
+
+# Stamps: each names a step that was done; a step runs again only when what it depends on changed.
+STAMPS      := $(VENV)/stamps
+VENV_STAMP  := $(STAMPS)/venv
+BUILD_STAMP := $(STAMPS)/build-$(ENGINE)
+TEST_STAMP  := $(STAMPS)/test
+LINT_STAMP  := $(STAMPS)/lint
+
+# Prints one of pyproject.toml's lists of optional requirements.
+REQUIREMENTS := $(PY) -c 'import sys, tomllib; \
+    print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"][sys.argv[1]])'
+
+MODE   ?=
+CONFIG ?= $(if $(MODE),configs/$(MODE).conf)
+TESTS  ?= tests
+ARGS   ?=
+
+.PHONY: help setup run test bench lint check clean
+
+help: ## show this list
+	@echo "usage: make TARGET [VARIABLE=value …]"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "  make run                                  the whole chain on this machine, with a check of every byte"
+	@echo "  make run MODE=client [CONFIG=my.conf]     one node in the foreground (client, relay or server)"
+	@echo "  make test TESTS=tests/unit ARGS='-x -v'   a part of the tests"
+	@echo "  make bench ARGS='--seconds 5'             measure; ARGS=--help lists the options"
+	@echo "  PYTHON=python3.12                         another interpreter for the virtual environment"
+	@echo "  KCPG_ENGINE=python                        without compiled modules (no compiler needed, slower)"
+
+setup: $(BUILD_STAMP) ## make the virtual environment and build (every other target does it when needed)
+	@echo "kcpg $$($(PY) -c 'import kcpg; print(kcpg.__version__)') is ready: $(VENV)/bin/kcpg --help"
+
+run: $(BUILD_STAMP) ## the demo chain, or one node with MODE=client|relay|server [CONFIG=file]
+ifeq ($(MODE),)
+	@exec $(PY) -m harness demo $(ARGS)
+else ifneq ($(filter-out client relay server,$(MODE)),)
+	@echo "MODE is client, relay or server, not '$(MODE)'" >&2; exit 2
+else
+	@exec $(PY) -m kcpg $(ARGS) $(CONFIG)
+endif
+
+test: $(BUILD_STAMP) $(TEST_STAMP) ## all tests: unit, property, simulation, interoperability, loopback, tidy
+	@$(PY) -m pytest -q $(TESTS) $(ARGS)
+
+bench: $(BUILD_STAMP) ## speed, CPU, memory and latency on loopback beside raw TCP; results in bench/results/
+	@exec $(PY) -m harness bench $(ARGS)
+
+lint: $(BUILD_STAMP) $(LINT_STAMP) ## ruff, mypy --strict, cython-lint
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy --strict kcpg netem harness
+	PATH="$(VENV)/bin:$$PATH" cython-lint $(filter %.pyx %.pxd %.pxi,$(SOURCES))
+
+check: lint test ## lint and test: what continuous integration runs
+
+clean: ## remove what was built here, the virtual environment included
+	rm -rf $(VENV) build dist kcpg.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find kcpg netem harness tests -type d -name __pycache__ -prune -exec rm -rf {} +
+	find kcpg -type f \( -name '*.so' -o -name '*.c' \) -delete
+
+# --- the steps ---------------------------------------------------------------------------------------------------
+
+$(VENV_STAMP): packaging/prepare
+	@sh packaging/prepare $(PYTHON)
+	@$(PY) -c '' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
+	@echo "setting up $(VENV) …"
+	@$(PIP) install --upgrade pip "setuptools>=70.1" "Cython>=3.0.8"
+	@mkdir -p $(STAMPS)
+	@touch $@
+
+# The editable installation puts the command kcpg into the environment and builds the compiled modules in place.
+# pip's own build directory would forget what is already compiled, so a change of a source only runs build_ext.
+$(STAMPS)/installed-$(ENGINE): pyproject.toml $(VENV_STAMP)
+	@echo "installing kcpg and its dependencies, building the $(ENGINE) engine …"
+	@$(PIP) install --no-build-isolation -e .
+	@touch $@
+
+$(BUILD_STAMP): setup.py $(SOURCES) $(STAMPS)/installed-$(ENGINE)
+	@$(PY) setup.py -q build_ext --inplace
+	@touch $@
+
+$(TEST_STAMP): pyproject.toml $(BUILD_STAMP)
+	@echo "installing what the tests need …"
+	@$(PIP) install $$($(REQUIREMENTS) test)
+	@touch $@
+
+$(LINT_STAMP): pyproject.toml $(BUILD_STAMP)
+	@echo "installing what the lint needs …"
+	@$(PIP) install $$($(REQUIREMENTS) lint)
+	@touch $@
