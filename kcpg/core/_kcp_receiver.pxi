@@ -1,0 +1,321 @@
+# Part of _kcp.pyx: pushes into the receive ring, messages and stream bytes out of it.
+
+cdef enum:
+    FRG_FIRST = 0x80            # our own mark on the first fragment of a message (unordered conversations)
+    FRG_REST = 0x7F             # fragments that follow
+    WINDOW_TELLS = 3            # an opened window is told so often unless a push arrives: each may be lost
+
+
+cdef inline uint32_t rcv_window(const kcp_t* k) noexcept nogil:
+    """The window to advertise. Unordered: what is held beyond a gap counts too."""
+    cdef uint32_t taken = k.rcv_nxt - k.rcv_read
+    if k.unordered and k.rcv_held > taken:
+        taken = k.rcv_held
+    return k.rcv_wnd - taken if k.rcv_wnd > taken else 0
+
+
+cdef inline void rcv_check_tell(kcp_t* k) noexcept nogil:
+    """Tell the peer when a window that was nearly shut (a quarter) is half open again."""
+    if k.told_wnd * 4 < k.rcv_wnd and rcv_window(k) * 2 >= k.rcv_wnd:
+        k.tell = True
+        k.tells_left = WINDOW_TELLS
+
+
+# --- acknowledgements due -------------------------------------------------------------------------
+
+cdef inline void ack_below(kcp_t* k, uint32_t sn, uint32_t ts) noexcept nogil:
+    if not k.ack_below_due or diff32(sn, k.ack_below.sn) >= 0:
+        k.ack_below.sn = sn
+        k.ack_below.ts = ts
+        k.ack_below_due = True
+
+
+cdef void ack_beyond(kcp_t* k, uint32_t sn, uint32_t ts) noexcept nogil:
+    cdef uint32_t i = sn & (k.rcv.cap - 1)
+    cdef uint32_t cap
+    cdef void* grown
+    if k.rcv.flags[i] & RCV_ACK_DUE:
+        return
+    if k.ack_count == k.ack_cap:
+        cap = ring_cap(k.ack_cap, k.ack_count + 1)
+        grown = realloc(k.acks, cap * sizeof(ack_t))
+        if grown == NULL:
+            return
+        k.acks = <ack_t*>grown
+        k.ack_cap = cap
+    k.rcv.flags[i] |= RCV_ACK_DUE
+    k.acks[k.ack_count].sn = sn
+    k.acks[k.ack_count].ts = ts
+    k.ack_count += 1
+
+
+# --- unordered delivery ---------------------------------------------------------------------------
+
+cdef inline bint rcv_open(const kcp_t* k, uint32_t i) noexcept nogil:
+    """A segment is there and belongs to no complete message yet."""
+    return (k.rcv.flags[i] & (RCV_HERE | RCV_READY | RCV_DONE)) == RCV_HERE
+
+
+cdef inline bint starts_message(const kcp_t* k, uint32_t sn) noexcept nogil:
+    cdef uint32_t mask = k.rcv.cap - 1
+    cdef uint32_t before = (sn - 1) & mask
+    if k.rcv.frg[sn & mask] & FRG_FIRST or sn == k.rcv_read:
+        return True
+    return k.rcv.flags[before] & (RCV_READY | RCV_DONE) != 0 and k.rcv.frg[before] & FRG_REST == 0
+
+
+cdef bint rcv_bounds(const kcp_t* k, uint32_t sn, uint32_t* first, uint32_t* last) noexcept nogil:
+    """The message that `sn` belongs to, if all of it is there."""
+    cdef uint32_t mask = k.rcv.cap - 1
+    cdef uint32_t rest = k.rcv.frg[sn & mask] & FRG_REST
+    cdef uint32_t i, j
+    last[0] = sn + rest
+    if diff32(last[0], k.rcv_end) >= 0:
+        return False
+    for j in range(1, rest + 1):
+        i = (sn + j) & mask
+        if not rcv_open(k, i) or k.rcv.frg[i] != rest - j:
+            return False
+    while not starts_message(k, sn):
+        sn -= 1
+        rest += 1
+        i = sn & mask
+        if not rcv_open(k, i) or k.rcv.frg[i] & FRG_REST != rest:
+            return False
+    first[0] = sn
+    return True
+
+
+cdef void rcv_complete(kcp_t* k, uint32_t sn) noexcept nogil:
+    """Chain the message that the segment `sn` completes, and unmarked ones it makes recognisable."""
+    cdef uint32_t mask = k.rcv.cap - 1
+    cdef uint32_t first = 0
+    cdef uint32_t last = 0
+    while rcv_open(k, sn & mask) and rcv_bounds(k, sn, &first, &last):
+        if k.ready_count == 0:
+            k.ready_head = first
+        else:
+            k.rcv.next[k.ready_tail & mask] = first
+        k.ready_tail = first
+        k.ready_count += 1
+        while True:
+            k.rcv.flags[first & mask] |= RCV_READY
+            if first == last:
+                break
+            first += 1
+        sn = last + 1
+        if diff32(sn, k.rcv_end) >= 0:
+            return
+
+
+cdef void kcp_set_unordered(kcp_t* k) noexcept nogil:
+    cdef uint32_t sn = k.rcv_read
+    if k.unordered:
+        return
+    k.unordered = True
+    while sn != k.rcv_end:
+        rcv_complete(k, sn)
+        sn += 1
+
+
+# --- a push ---------------------------------------------------------------------------------------
+
+cdef void rcv_push(
+    kcp_t* k, uint32_t sn, uint32_t ts, uint8_t frg, const uint8_t* data, uint32_t n
+) noexcept nogil:
+    cdef uint8_t* slot = NULL
+    cdef uint32_t i, mask
+    cdef bint urgent
+    if diff32(sn, k.rcv_nxt) < 0:
+        k.duplicates_received += 1
+        ack_below(k, sn, ts)
+        return
+    if diff32(sn, k.rcv_read + k.rcv_wnd) >= 0:
+        k.segments_refused += 1
+        k.tell = True
+        return
+    if diff32(sn, k.rcv_end) < 0 and k.rcv.flags[sn & (k.rcv.cap - 1)] & RCV_HERE:
+        k.duplicates_received += 1
+        ack_beyond(k, sn, ts)
+        return
+    if n > 0:
+        urgent = sn == k.rcv_nxt and sn - k.rcv_read < KCP_SHARE
+        if urgent or pool_spares(k.pool, k.pool.max_slots >> KCP_SPARE_READER):
+            slot = slot_get(k.pool)
+    if (n > 0 and slot == NULL) or not rcv_reserve(k, sn - k.rcv_read + 1):
+        if slot != NULL:
+            slot_put(k.pool, slot)
+        k.segments_refused += 1
+        return
+    if n > 0:
+        memcpy(slot, data, n)
+    mask = k.rcv.cap - 1
+    i = sn & mask
+    k.rcv.slot[i] = slot
+    k.rcv.len[i] = <uint16_t>n
+    k.rcv.frg[i] = frg
+    k.rcv.flags[i] = RCV_HERE
+    k.rcv_held += 1
+    k.segments_received += 1
+    k.bytes_received += n
+    k.tells_left = 0
+    k.tell_at = -1
+    if diff32(sn, k.rcv_end) >= 0:
+        k.rcv_end = sn + 1
+    while k.rcv_nxt != k.rcv_end and k.rcv.flags[k.rcv_nxt & mask] & RCV_HERE:
+        k.rcv_nxt += 1
+    if k.unordered:
+        rcv_complete(k, sn)
+    if diff32(sn, k.rcv_nxt) < 0:
+        ack_below(k, sn, ts)
+    else:
+        ack_beyond(k, sn, ts)
+
+
+# --- delivery -------------------------------------------------------------------------------------
+
+cdef inline void rcv_release(kcp_t* k, uint32_t sn) noexcept nogil:
+    """The segment `sn` is delivered; call rcv_settle() after the last one."""
+    cdef uint32_t i = sn & (k.rcv.cap - 1)
+    rcv_drop_slot(k, i)
+    k.rcv.flags[i] |= RCV_DONE
+    k.rcv_held -= 1
+    if sn == k.rcv_read:
+        k.rcv_offset = 0
+
+
+cdef inline void rcv_settle(kcp_t* k) noexcept nogil:
+    cdef uint32_t mask = k.rcv.cap - 1
+    while k.rcv_read != k.rcv_nxt and k.rcv.flags[k.rcv_read & mask] & RCV_DONE:
+        k.rcv.flags[k.rcv_read & mask] = 0
+        k.rcv_read += 1
+    rcv_shrink(k)
+    rcv_check_tell(k)
+
+
+cdef inline uint32_t rcv_next_message(const kcp_t* k) noexcept nogil:
+    return k.ready_head if k.unordered else k.rcv_read
+
+
+cdef inline uint32_t rcv_skip(const kcp_t* k, uint32_t sn) noexcept nogil:
+    """Bytes of the segment `sn` that the stream reader took already."""
+    return k.rcv_offset if sn == k.rcv_read else 0
+
+
+cdef int kcp_peek_size(const kcp_t* k) noexcept nogil:
+    cdef uint32_t sn, mask, j
+    cdef int total
+    if not kcp_readable(k):
+        return -1
+    sn = rcv_next_message(k)
+    mask = k.rcv.cap - 1
+    total = -<int>rcv_skip(k, sn)
+    for j in range(<uint32_t>(k.rcv.frg[sn & mask] & FRG_REST) + 1):
+        total += k.rcv.len[(sn + j) & mask]
+    return total
+
+
+cdef int kcp_message_begin(kcp_t* k, iovec* iov) noexcept nogil:
+    cdef uint32_t sn, mask, count, i, j, skip
+    if not kcp_readable(k):
+        return -1
+    sn = rcv_next_message(k)
+    mask = k.rcv.cap - 1
+    count = (k.rcv.frg[sn & mask] & FRG_REST) + 1
+    skip = rcv_skip(k, sn)
+    for j in range(count):
+        i = (sn + j) & mask
+        iov[j].iov_base = k.rcv.slot[i] + skip if k.rcv.slot[i] != NULL else NULL
+        iov[j].iov_len = k.rcv.len[i] - skip
+        skip = 0
+    return <int>count
+
+
+cdef void rcv_take_message(kcp_t* k) noexcept nogil:
+    cdef uint32_t sn = rcv_next_message(k)
+    cdef uint32_t mask = k.rcv.cap - 1
+    cdef uint32_t count = (k.rcv.frg[sn & mask] & FRG_REST) + 1
+    cdef uint32_t j
+    if k.unordered:
+        k.ready_head = k.rcv.next[sn & mask]
+        k.ready_count -= 1
+    for j in range(count):
+        rcv_release(k, sn + j)
+    rcv_settle(k)
+
+
+cdef int kcp_recv_message(kcp_t* k, uint8_t* out, size_t n) noexcept nogil:
+    cdef iovec[128] iov
+    cdef int size = kcp_peek_size(k)
+    cdef int count, j
+    if size < 0:
+        return -1
+    if out != NULL:
+        if <size_t>size > n:
+            return -2
+        count = kcp_message_begin(k, iov)
+        for j in range(count):
+            if iov[j].iov_len > 0:
+                memcpy(out, iov[j].iov_base, iov[j].iov_len)
+                out += iov[j].iov_len
+    rcv_take_message(k)
+    return size
+
+
+cdef inline bint rcv_stream_at(const kcp_t* k, uint32_t sn) noexcept nogil:
+    """`sn` is there, in order, a whole message of its own and not empty."""
+    cdef uint32_t i
+    if k.unordered or sn == k.rcv_nxt:
+        return False
+    i = sn & (k.rcv.cap - 1)
+    return k.rcv.frg[i] & FRG_REST == 0 and k.rcv.len[i] > 0
+
+
+cdef int kcp_read_begin(kcp_t* k, iovec* iov, int max_iov) noexcept nogil:
+    cdef uint32_t sn = k.rcv_read
+    cdef uint32_t i, skip
+    cdef int count = 0
+    while count < max_iov and rcv_stream_at(k, sn):
+        i = sn & (k.rcv.cap - 1)
+        skip = rcv_skip(k, sn)
+        iov[count].iov_base = k.rcv.slot[i] + skip
+        iov[count].iov_len = k.rcv.len[i] - skip
+        count += 1
+        sn += 1
+    return count
+
+
+cdef void kcp_read_commit(kcp_t* k, size_t nbytes) noexcept nogil:
+    cdef uint32_t sn = k.rcv_read
+    cdef uint32_t left
+    if nbytes == 0:
+        return
+    while nbytes > 0 and rcv_stream_at(k, sn):
+        left = k.rcv.len[sn & (k.rcv.cap - 1)] - rcv_skip(k, sn)
+        if nbytes < left:
+            # rcv_read still names an earlier segment when this is not the first one
+            rcv_settle(k)
+            k.rcv_offset += <uint32_t>nbytes
+            return
+        rcv_release(k, sn)
+        nbytes -= left
+        sn += 1
+    rcv_settle(k)
+
+
+cdef size_t kcp_read_bytes(kcp_t* k, uint8_t* out, size_t n) noexcept nogil:
+    cdef uint32_t sn = k.rcv_read
+    cdef size_t taken = 0
+    cdef size_t piece
+    cdef uint32_t i, skip
+    while taken < n and rcv_stream_at(k, sn):
+        i = sn & (k.rcv.cap - 1)
+        skip = rcv_skip(k, sn)
+        piece = k.rcv.len[i] - skip
+        if piece > n - taken:
+            piece = n - taken
+        memcpy(out + taken, k.rcv.slot[i] + skip, piece)
+        taken += piece
+        sn += 1
+    kcp_read_commit(k, taken)
+    return taken

@@ -1,0 +1,51 @@
+"""The two engines, compiled and plain Python, for tests that run on both.
+
+A test that takes the fixture `engine` (see conftest.py) runs once with "compiled" and once with
+"python"; `twin()` gives the class or function of that engine:
+
+    def test_something(engine):
+        kcp = twin(engine, "Kcp")(conv=1, kcp_mtu=1376, params=KcpParams())
+
+Where the compiled module is not built the compiled half is skipped, except where KCPG_REQUIRE_COMPILED
+is set (as continuous integration does): there it fails, so that a broken build cannot pass unseen.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import Any
+
+import pytest
+
+ENGINES = ("compiled", "python")
+
+# What exists twice: the public name, then the module of each engine.
+TWINS = {
+    "Kcp": ("kcpg.core._kcp", "kcpg.core.kcp"),
+    "Sealer": ("kcpg.core._seal", "kcpg.core.seal"),
+    "HeaderMask": ("kcpg.core._seal", "kcpg.core.seal"),
+    "ReplayWindow": ("kcpg.core._seal", "kcpg.core.replay"),
+    "Wire": ("kcpg.core.native._wire", "kcpg.core.native.wire"),
+}
+
+
+def twin(engine: str, name: str) -> Any:
+    """The object called `name` of `engine`; skips (or fails, see above) where that engine is not built."""
+    module = TWINS[name][ENGINES.index(engine)]
+    require(module, engine)
+    return getattr(importlib.import_module(module), name)
+
+
+def require(module: str, engine: str = "compiled") -> None:
+    """Skip the calling test when a compiled `module` is not built or not wanted."""
+    if engine != "compiled":
+        return
+    if os.environ.get("KCPG_ENGINE") == "python":
+        pytest.skip("KCPG_ENGINE=python: the compiled engine is not wanted")
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        if os.environ.get("KCPG_REQUIRE_COMPILED"):
+            pytest.fail(f"{module} is not built, and KCPG_REQUIRE_COMPILED is set: {error}", pytrace=False)
+        pytest.skip(f"{module} is not built (make setup): {error}")
