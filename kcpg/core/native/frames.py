@@ -1,0 +1,121 @@
+"""The typed units inside datagrams: their numbers, and how control frames are written and read.
+
+A payload may be followed by zeros (short datagrams are padded), so every field tells its own length. Readers
+give None for anything malformed and never raise. Conversation numbers are little-endian, as in KCP; the rest
+is big-endian.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+PAD = 0  # nothing; the datagram itself was the message
+KCP = 1  # KCP segments of any conversations, back to back
+DATAGRAM = 2  # conv | one user packet, never retransmitted; at least MIN_PACKET_BYTES of it
+PING = 3  # 8 opaque bytes, which a PONG brings back
+PONG = 4
+PATH_CHALLENGE = 5  # 8 opaque bytes, which a PATH_RESPONSE brings back on the same path
+PATH_RESPONSE = 6
+MTU_PROBE = 7
+RESET = 8  # conv | code | text: this flow is aborted
+RESET_ACK = 9  # conv
+CLOSE = 10  # code | text: the link ends
+REKEY = 11  # a handshake message for the next epoch
+FEC_DATA = 12
+FEC_PARITY = 13
+MTU_ACK = 14
+
+RESERVED = frozenset(
+    (PATH_RESPONSE, MTU_PROBE, FEC_DATA, FEC_PARITY, MTU_ACK)
+)  # numbers given out, not in use
+
+MIN_DATAGRAM_BYTES = 32
+"""Keeps the 16 sampled bytes, the tag, clear of the type byte, and gives tiny frames no telling size."""
+
+MIN_PAYLOAD_BYTES = MIN_DATAGRAM_BYTES - 25
+"""Payload of the shortest datagram: what is shorter is padded with zeros to this."""
+
+MIN_PACKET_BYTES = MIN_PAYLOAD_BYTES - 4
+"""A shorter user packet cannot travel as DATAGRAM, as the padding would lengthen it; it goes as a message."""
+
+OPAQUE_BYTES = 8
+MAX_TEXT_BYTES = 255
+
+
+class ResetFrame(NamedTuple):
+    """An aborted flow: its conversation, a `ResetCode` number, words for a person."""
+
+    conv: int
+    code: int
+    text: str
+
+
+class CloseFrame(NamedTuple):
+    """A link's end: a `ResetCode` number, words for a person."""
+
+    code: int
+    text: str
+
+
+def pack_conv(conv: int) -> bytes:
+    """Payload of RESET_ACK, and the head of DATAGRAM."""
+    return conv.to_bytes(4, "little")
+
+
+def read_conv(payload: bytes) -> int | None:
+    """The conversation a payload begins with."""
+    return int.from_bytes(payload[:4], "little") if len(payload) >= 4 else None
+
+
+def read_opaque(payload: bytes) -> bytes | None:
+    """The 8 bytes of PING, PONG, PATH_CHALLENGE or PATH_RESPONSE."""
+    return payload[:OPAQUE_BYTES] if len(payload) >= OPAQUE_BYTES else None
+
+
+def pack_reset(conv: int, code: int, text: str) -> bytes:
+    """Payload of RESET; a text too long is cut."""
+    return pack_conv(conv) + bytes((code,)) + pack_text(text)
+
+
+def read_reset(payload: bytes) -> ResetFrame | None:
+    """The contents of RESET."""
+    text = read_text(payload[5:])
+    return ResetFrame(int.from_bytes(payload[:4], "little"), payload[4], text) if text is not None else None
+
+
+def pack_close(code: int, text: str) -> bytes:
+    """Payload of CLOSE; a text too long is cut."""
+    return bytes((code,)) + pack_text(text)
+
+
+def read_close(payload: bytes) -> CloseFrame | None:
+    """The contents of CLOSE."""
+    text = read_text(payload[1:])
+    return CloseFrame(payload[0], text) if text is not None else None
+
+
+def pack_rekey(message: bytes) -> bytes:
+    """Payload of REKEY."""
+    return struct.pack(">H", len(message)) + message
+
+
+def read_rekey(payload: bytes) -> bytes | None:
+    """The handshake message inside REKEY."""
+    length = int.from_bytes(payload[:2], "big")
+    return payload[2 : 2 + length] if len(payload) >= 2 + length and length else None
+
+
+def pack_text(text: str, limit: int = MAX_TEXT_BYTES) -> bytes:
+    """Length byte and UTF-8, cut between characters to at most `limit` bytes."""
+    assert 0 <= limit <= MAX_TEXT_BYTES
+    data = text.encode("utf-8", "replace")[:limit].decode("utf-8", "ignore").encode()
+    return bytes((len(data),)) + data
+
+
+def read_text(data: bytes) -> str | None:
+    """Words from a peer, fit for a log line: what does not print is replaced. None if cut short."""
+    if not data or len(data) < 1 + data[0]:
+        return None
+    text = data[1 : 1 + data[0]].decode("utf-8", "replace")
+    return "".join(c if c.isprintable() else "\ufffd" for c in text)

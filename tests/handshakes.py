@@ -1,0 +1,94 @@
+"""Two parties of a handshake and the wire between them, for tests: seeded, and with every clock an
+argument.
+"""
+
+from __future__ import annotations
+
+import random
+
+from kcpg.core.native.handshake import (
+    Accepted,
+    Initiator,
+    InitRequest,
+    Refused,
+    Reply,
+    Responder,
+    Resume,
+    Retry,
+)
+from kcpg.core.native.keys import RootKeys
+from kcpg.core.native.params import LinkParams, negotiate
+from kcpg.core.seal import HeaderMask, xor
+
+KEYS = RootKeys.from_key(bytes(range(32)))
+OTHER_KEYS = RootKeys.from_key(bytes(32))
+SOURCE = b"192.0.2.1:40000"
+WALL_S = 1_800_000_000
+
+
+def unmask(mask_key: bytes, datagram: bytes) -> tuple[bytes, bytes]:
+    """(clear header, body), as a wire hands strangers out."""
+    body = datagram[8:]
+    return xor(datagram[:8], HeaderMask(mask_key).mask(body[-16:])), body
+
+
+class Pair:
+    """A dialer and a listener. `wall_s` and `now_ms` are the listener's clocks, `skew_s` is the dialer's
+    error.
+    """
+
+    def __init__(
+        self,
+        seed: int = 1,
+        offer: LinkParams | None = None,
+        mine: LinkParams | None = None,
+        resume: Resume | None = None,
+        skew_s: int = 0,
+        max_salts: int | None = None,
+    ) -> None:
+        self.random = random.Random(seed)
+        self.mine = mine or LinkParams()
+        self.offer = offer or LinkParams()
+        self.wall_s, self.now_ms, self.skew_s, self.load = WALL_S, 5_000_000_000, skew_s, False
+        self.listener = Responder(KEYS, self.random.randbytes, max_salts)
+        self.dialer = self.another(resume)
+
+    def another(self, resume: Resume | None = None) -> Initiator:
+        """One more dialer for the same listener."""
+        cid = self.random.randrange(1, 1 << 32)
+        return Initiator(KEYS, self.offer, cid, self.random.randbytes, resume)
+
+    def init(self) -> bytes:
+        """An INIT of the dialer, by its own clock."""
+        return self.dialer.init(self.wall_s + self.skew_s)
+
+    def to_listener(
+        self, datagram: bytes, source: bytes = SOURCE, key: bytes = b"192.0.2.1"
+    ) -> InitRequest | Reply | None:
+        """What the listener makes of a datagram."""
+        header, body = unmask(KEYS.mask_c2s, datagram)
+        return self.listener.receive(header, body, source, key, self.wall_s, self.now_ms, self.load)
+
+    def to_dialer(self, datagram: bytes) -> Accepted | Refused | Retry | None:
+        """What the dialer makes of a datagram."""
+        header, body = unmask(KEYS.mask_s2c, datagram)
+        return self.dialer.receive(header, body, self.wall_s + self.skew_s)
+
+    def accept(self, request: InitRequest) -> tuple[bytes, Accepted]:
+        """Let the listener take the link: (RESP, its half)."""
+        params, verdict = negotiate(request.params, self.mine)
+        done = request.accept(params, verdict, self.random.randrange(1, 1 << 32))
+        assert done is not None
+        return done
+
+    def meet(self) -> tuple[Accepted, Accepted, int]:
+        """The whole handshake: both halves, and how many INITs it took."""
+        for tries in range(1, 5):
+            got = self.to_listener(self.init())
+            if isinstance(got, InitRequest):
+                datagram, theirs = self.accept(got)
+                ours = self.to_dialer(datagram)
+                assert isinstance(ours, Accepted)
+                return ours, theirs, tries
+            assert isinstance(got, Reply) and isinstance(self.to_dialer(got.datagram), Retry)
+        raise AssertionError("four INITs and no link")

@@ -1,0 +1,64 @@
+"""The key schedule, against `cryptography`'s scrypt and HKDF."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import astuple
+
+import pytest
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
+from kcpg.core.native.keys import EpochKeys, RootKeys, expand, format_key, parse_key
+from kcpg.core.seal import ALGORITHMS, iv_bytes
+
+LABELS = (b"handshake c2s", b"handshake s2c", b"mask c2s", b"mask s2c", b"psk")
+
+
+def independent(root: bytes) -> tuple[bytes, ...]:
+    return tuple(HKDF(SHA256(), 32, b"kcpg/1", label).derive(root) for label in LABELS)
+
+
+@pytest.mark.parametrize("password", ["", "correct horse", "пароль", "x" * 300])
+def test_from_a_password(password: str) -> None:
+    root = Scrypt(salt=b"kcpg/1", length=64, n=1 << 15, r=8, p=1).derive(password.encode())
+    assert astuple(RootKeys.from_password(password)) == independent(root)
+
+
+def test_from_a_key() -> None:
+    assert astuple(RootKeys.from_key(bytes(range(32)))) == independent(bytes(range(32)))
+
+
+def test_expand_is_hkdf_expand() -> None:
+    for info in (b"", b"label", bytes(100)):
+        assert expand(bytes(32), info) == HKDFExpand(SHA256(), 32, info).derive(bytes(32))
+
+
+def test_every_key_of_an_epoch_differs() -> None:
+    epochs = [EpochKeys.derive(name, bytes(32), b"1" * 32) for name in ALGORITHMS]
+    keys = [key for epoch in epochs for key in astuple(epoch)[1:]]
+    assert len(set(keys)) == 4 * len(ALGORITHMS)
+    assert [len(epoch.c2s_iv) for epoch in epochs] == [iv_bytes(name) for name in ALGORITHMS]
+
+
+def test_keys_in_text() -> None:
+    key = bytes(range(224, 256))
+    assert parse_key(format_key(key)) == key
+    assert parse_key(" " + base64.urlsafe_b64encode(key).decode() + "\n") == key
+    for wrong in (
+        "",
+        "abc",
+        format_key(key)[:-4],
+        base64.b64encode(bytes(33)).decode(),
+        "ключ" * 11,
+        "!" * 44,
+    ):
+        assert parse_key(wrong) is None
+
+
+def test_no_key_shows_in_a_log() -> None:
+    keys = RootKeys.from_key(b"k" * 32)
+    epoch = EpochKeys.derive("AES-GCM", b"k" * 32, b"k" * 32)
+    for shown in (repr(keys), f"{epoch}"):
+        assert "b'" not in shown and 'b"' not in shown

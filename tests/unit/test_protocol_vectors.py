@@ -1,0 +1,169 @@
+"""docs/protocol.md tells the truth: every test vector in it is computed again, from the inputs it gives."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kcpg.core.native import noise
+from kcpg.core.native.envelope import (
+    NO_COOKIE,
+    Envelope,
+    Init,
+    Resp,
+    RetryFields,
+    pack_init,
+    pack_resp,
+    pack_retry,
+)
+from kcpg.core.native.handshake import PROLOGUE, RetryReason, resume_proof
+from kcpg.core.native.keys import EpochKeys, RootKeys
+from kcpg.core.native.params import LinkParams, Offer, Verdict, pack_answer, pack_offer
+from kcpg.core.native.rekey import RekeyInitiator, RekeyResponder
+from kcpg.core.replay import ReplayWindow
+from kcpg.core.seal import ALGORITHMS, iv_bytes, xor
+from tests.engines import twin
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "protocol.md"
+Vectors = dict[str, str]
+
+
+def documented() -> Vectors:
+    """All `name = value` lines of the blocks marked `vectors`."""
+    blocks = re.findall(r"```vectors\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+    pairs = [line.split(" = ", 1) for block in blocks for line in block.splitlines() if line]
+    assert len({name for name, _ in pairs}) == len(pairs), "a vector's name is used twice"
+    return {name: value.strip() for name, value in pairs}
+
+
+def compare(computed: Vectors) -> None:
+    known = documented()
+    assert {name: known.get(name) for name in computed} == computed
+
+
+def given(name: str) -> bytes:
+    """An input the document gives."""
+    return bytes.fromhex(documented()[name])
+
+
+def entropy(*pieces: bytes) -> Callable[[int], bytes]:
+    """Gives these pieces, in this order, and checks that so many bytes were wanted."""
+    left = list(pieces)
+
+    def draw(count: int) -> bytes:
+        piece = left.pop(0)
+        assert len(piece) == count
+        return piece
+
+    return draw
+
+
+def root(prefix: str, keys: RootKeys) -> Vectors:
+    names = ("handshake_c2s", "handshake_s2c", "mask_c2s", "mask_s2c", "psk")
+    return {f"{prefix}.{name}": getattr(keys, name).hex() for name in names}
+
+
+def test_keys_from_a_password() -> None:
+    compare(root("password", RootKeys.from_password(documented()["password.text"])))
+
+
+def test_keys_from_a_key() -> None:
+    compare(root("key", RootKeys.from_key(given("key.bytes"))))
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_data_datagrams(engine: str, algorithm: str) -> None:
+    header = given("data.header")
+    key, iv = given("data.key"), given("data.iv24")[: iv_bytes(algorithm)]
+    sealed = twin(engine, "Sealer")(algorithm, key, iv).seal(
+        int(documented()["data.pn"]), header, given("data.plaintext")
+    )
+    mask = twin(engine, "HeaderMask")(given("data.mask_key")).mask(sealed[-16:])
+    compare({f"data.{algorithm}": (xor(header, mask) + sealed).hex()})
+
+
+def test_packet_numbers(engine: str) -> None:
+    for line in documented()["expand"].split(", "):
+        following, pn32, pn = (int(number, 16) for number in re.split(r" \+ | -> ", line))
+        window = twin(engine, "ReplayWindow")()
+        if following:
+            window.commit(following - 1)
+        assert window.expand(pn32) == pn
+
+
+def handshake() -> tuple[Vectors, noise.Keys]:
+    """A whole handshake with the document's inputs: what it makes, and what both sides then share."""
+    keys = RootKeys.from_key(given("key.bytes"))
+    cid = int(documented()["handshake.client_cid"], 16)
+    server_cid = int(documented()["handshake.server_cid"], 16)
+    time_s = int(documented()["handshake.time"])
+    dialer = noise.Initiator(keys.psk, PROLOGUE + cid.to_bytes(4, "big"), given("handshake.client_private"))
+    listener = noise.Responder(keys.psk, PROLOGUE + cid.to_bytes(4, "big"))
+    proof = resume_proof(given("handshake.old_secret"), 0x0BADCAFE, dialer.public)
+    offer = pack_offer(Offer(LinkParams(), 0x0BADCAFE, proof))
+    answer = pack_answer(server_cid, LinkParams(ports=((3000, 3100),)), Verdict(True, "hello", resumed=True))
+    one = dialer.write(offer)
+    assert listener.read(one) == offer
+    written = listener.write(answer, given("handshake.server_private"))
+    assert written is not None
+    two, shared = written
+    assert dialer.read(two) == (answer, shared)
+    out, back = (
+        Envelope(keys.handshake_c2s, keys.mask_c2s),
+        Envelope(keys.handshake_s2c, keys.mask_s2c),
+    )
+    random = given("handshake.rand") + given("handshake.salt")
+    init, salt = out.seal(0, pack_init(Init(time_s, cid, NO_COOKIE, one)), 384, entropy(random))
+    retry = RetryFields(RetryReason.CLOCK, given("handshake.cookie"), time_s, salt)
+    return {
+        "handshake.proof": proof.hex(),
+        "handshake.offer": offer.hex(),
+        "handshake.answer": answer.hex(),
+        "handshake.message1": one.hex(),
+        "handshake.message2": two.hex(),
+        "handshake.init": init.hex(),
+        "handshake.resp": back.seal(cid, pack_resp(Resp(two)), 256, entropy(random))[0].hex(),
+        "handshake.retry": back.seal(cid, pack_retry(retry), 100, entropy(random))[0].hex(),
+        "handshake.c2s": shared.c2s.hex(),
+        "handshake.s2c": shared.s2c.hex(),
+        "handshake.session_secret": shared.secret.hex(),
+    }, shared
+
+
+def test_handshake() -> None:
+    compare(handshake()[0])
+
+
+@pytest.mark.parametrize("algorithm", ["AES-GCM", "xchacha20"])
+def test_epoch_keys(algorithm: str) -> None:
+    shared = handshake()[1]
+    epoch = EpochKeys.derive(algorithm, shared.c2s, shared.s2c)
+    names = ("c2s_key", "c2s_iv", "s2c_key", "s2c_iv")
+    compare({f"epoch.{algorithm}.{name}": getattr(epoch, name).hex() for name in names})
+
+
+def test_rekey() -> None:
+    secret = handshake()[1].secret
+    dialer = RekeyInitiator(secret, "AES-GCM", 0x11223344, entropy(given("handshake.client_private")))
+    listener = RekeyResponder(secret, "AES-GCM", entropy(given("handshake.server_private")))
+    answer = listener.receive(dialer.message, 0x55667788)
+    assert answer is not None
+    rekeyed = dialer.receive(answer[0])
+    assert rekeyed is not None and rekeyed.peer_cid == 0x55667788
+    compare(
+        {
+            "rekey.message1": dialer.message.hex(),
+            "rekey.message2": answer[0].hex(),
+            "rekey.c2s_key": rekeyed.epoch.c2s_key.hex(),
+            "rekey.session_secret": rekeyed.session_secret.hex(),
+        }
+    )
+
+
+def test_replay_window_is_what_the_document_says() -> None:
+    window = ReplayWindow()
+    window.commit(8192)
+    assert not window.check(0) and window.check(1)
