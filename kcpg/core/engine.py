@@ -1,0 +1,38 @@
+"""Which engine runs: the compiled data plane, or the plain-Python one with the same interface.
+
+`KCPG_ENGINE=python` in the environment asks for the plain one, `KCPG_ENGINE=compiled` insists on the other (an ImportError
+says what is missing); without it the compiled one is taken if it was built.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+ENGINE = "python"
+"""`compiled` or `python`: the engine in use."""
+
+if TYPE_CHECKING:
+    from kcpg.core.kcp import Kcp as Kcp
+    from kcpg.core.native.wire import Bundle as Bundle
+    from kcpg.core.native.wire import Conv as Conv
+    from kcpg.core.native.wire import Wire as Wire
+else:
+    _asked = os.environ.get("KCPG_ENGINE", "")
+    if _asked not in ("", "compiled", "python"):
+        raise ImportError(f"KCPG_ENGINE={_asked}: say compiled or python, or leave it away")
+    try:
+        if _asked == "python":
+            raise ImportError
+        _wire = import_module("kcpg.core.native._wire")
+        Kcp = import_module("kcpg.core._kcp").Kcp
+        ENGINE = "compiled"
+    except ImportError:
+        if _asked == "compiled":
+            raise
+        _wire = import_module("kcpg.core.native.wire")
+        Kcp = import_module("kcpg.core.kcp").Kcp
+    Bundle, Conv, Wire = _wire.Bundle, _wire.Conv, _wire.Wire
+
+__all__ = ["ENGINE", "Bundle", "Conv", "Kcp", "Wire"]

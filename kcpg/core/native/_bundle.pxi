@@ -1,0 +1,314 @@
+"""The data plane of one link; see bundle.py. Included by _wire.pyx."""
+
+
+cdef class Bundle:
+    """The conversations of one link, sealed under its keys and sent on its path; see bundle.py."""
+
+    OVERHEAD = OVERHEAD_BYTES
+
+    def __init__(self, Wire wire not None, user):
+        self.wire = wire
+        self.user = user
+        self.convs = {}
+        self.epochs = {}
+        self.dirty = deque()
+        self.rx_last_ms = self.tx_last_ms = -1
+        self.srtt_ms = -1
+        self.max_payload = DEFAULT_DATAGRAM if DEFAULT_DATAGRAM < wire.max_datagram else wire.max_datagram
+        self.refilled_ms = -1
+        self.newest_order = 0
+        self.rate_bps = 0
+
+    # Keys and path.
+
+    def install_rx(self, cid, str algorithm, bytes key, bytes iv):
+        """Accept datagrams that carry `cid`, sealed under `key`; earlier epochs stay until `remove_rx`."""
+        assert cid not in self.wire.epochs, "a CID names one epoch"
+        cdef RxEpoch epoch = RxEpoch()
+        self.order += 1
+        epoch.bundle = self
+        epoch.cid = cid
+        epoch.order = self.order
+        epoch.sealer = Sealer(algorithm, key, iv)
+        replay_init(&epoch.replay)
+        self.epochs[cid] = epoch
+        self.wire.epochs[cid] = epoch
+
+    def remove_rx(self, cid):
+        """Forget an epoch; its late datagrams become strangers."""
+        if self.epochs.pop(cid, None) is not None:
+            del self.wire.epochs[cid]
+            self.wire.last_epoch = None
+
+    def install_tx(self, cid, str algorithm, bytes key, bytes iv):
+        """Seal under `key` from now on, for the peer's `cid`; packet numbers start at 0 again."""
+        self.tx_cid = cid
+        self.tx_sealer = Sealer(algorithm, key, iv)
+        self.tx_pn = 0
+        self.wire.wake(self)
+
+    def set_path(self, int sock, bytes addr):
+        """Send by this local socket to this address from now on."""
+        to_path(&self.tx_path, sock, addr)
+        self.has_path = True
+        self.wire.wake(self)
+
+    @property
+    def path(self):
+        return from_path(&self.tx_path) if self.has_path else None
+
+    @property
+    def source(self):
+        return from_path(&self.rx_path) if self.has_source else None
+
+    @property
+    def datagram_bytes(self):
+        """Largest UDP payload; conversations opened later cut their segments to it."""
+        return self.max_payload
+
+    @datagram_bytes.setter
+    def datagram_bytes(self, uint32_t value):
+        assert value <= self.wire.max_datagram
+        self.max_payload = value
+        self.rate_bps = self.rate
+
+    @property
+    def rate_bps(self):
+        """Sending rate in bit/s of UDP payload, 0 for no limit."""
+        return self.rate
+
+    @rate_bps.setter
+    def rate_bps(self, int64_t value):
+        cdef int64_t floor = <int64_t>BURST_DATAGRAMS * self.max_payload * SCALE
+        self.rate = value
+        self.burst = value * BURST_MS if value * BURST_MS > floor else floor
+        self.credit = self.burst
+        self.refilled_ms = -1
+
+    @property
+    def outstanding(self):
+        """Some conversation has sent data that is not acknowledged yet."""
+        return self.busy > 0
+
+    # Conversations.
+
+    def open(self, uint32_t conv, params):
+        """A new conversation with this number, which must be free."""
+        assert conv not in self.convs
+        made = Conv(self, conv, params)
+        self.convs[conv] = made
+        return made
+
+    def close(self, uint32_t conv):
+        """Forget a conversation and everything it holds, at once."""
+        cdef Conv gone = self.convs.pop(conv, None)
+        if gone is None:
+            return
+        gone.closed = True
+        if gone.is_busy:
+            gone.is_busy = False
+            self.busy -= 1
+        self.last_conv = None
+        kcp_clear(&gone.k)
+
+    def free(self):
+        """Drop all conversations and keys. What was sealed already still leaves."""
+        for conv in list(self.convs):
+            self.close(conv)
+        for cid in list(self.epochs):
+            self.remove_rx(cid)
+        self.tx_sealer = None
+        self.dirty.clear()
+
+    def hurry(self, now_ms):
+        """The peer is there again, or somewhere else: send at once what waits for a later retransmission."""
+        cdef Conv conv
+        for conv in self.convs.values():
+            kcp_hurry(&conv.k, now_ms)
+            self.settle(conv)
+
+    def send(self, type, bytes payload, path=None):
+        """Seal one control frame now and let it leave with the next transmit, unpaced."""
+        cdef Path to
+        if self.tx_sealer is None or (path is None and not self.has_path):
+            self.wire.count_drop("no_path")
+            return
+        if path is None:
+            to = self.tx_path
+        else:
+            to_path(&to, path[0], path[1])
+        plaintext = bytes((type,)) + payload
+        if len(plaintext) < MIN_DATAGRAM - HEADER - TAG:
+            plaintext += bytes(MIN_DATAGRAM - HEADER - TAG - len(plaintext))
+        cdef uint32_t size = <uint32_t>(HEADER + len(plaintext) + TAG)
+        cdef bytearray datagram = bytearray(HEADER) + plaintext + bytes(TAG)
+        cdef Tx one
+        cdef uint32_t off = 0
+        memset(&one, 0, sizeof(one))
+        one.buf = <uint8_t*>datagram
+        one.off = &off
+        one.len = &size
+        one.count = 1
+        self.seal_range(&one, 0)
+        if one.count:
+            self.wire.outbox.append((*from_path(&to), bytes(datagram)))
+
+    # Receiving.
+
+    cdef bint note_received(self, RxEpoch epoch, uint64_t pn, const Path* path, size_t size, uint64_t now_ms):
+        """Record an authentic datagram. True if it is the newest so far and came by another path."""
+        self.rx_last_ms = now_ms
+        self.rx_datagrams += 1
+        self.rx_bytes += size
+        if epoch.order < self.newest_order or (epoch.order == self.newest_order and pn < self.newest_pn):
+            return False
+        if epoch.order != self.newest_order or self.rx_cid is None:
+            self.newest_order = epoch.order
+            self.rx_cid = epoch.cid
+        self.newest_pn = pn
+        if self.has_source and same_path(path, &self.rx_path):
+            return False
+        self.rx_path = path[0]
+        self.has_source = True
+        return not (self.has_path and same_path(path, &self.tx_path))
+
+    # Sending.
+
+    cdef void mark_dirty(self, Conv conv):
+        if not conv.is_dirty and not conv.closed:
+            conv.is_dirty = True
+            self.dirty.append(conv)
+            self.wire.wake(self)
+
+    cdef void settle(self, Conv conv):
+        """After any change of a conversation: queue it, or arm its deadline."""
+        if conv.closed:
+            return
+        cdef bint busy = kcp_in_flight(&conv.k) > 0
+        if busy != conv.is_busy:
+            conv.is_busy = busy
+            self.busy += 1 if busy else -1
+        if conv.k.srtt_ms > 0:
+            self.srtt_ms = conv.k.srtt_ms
+        if conv.want_room and kcp_room(&conv.k) >= conv.wake_segments():
+            conv.want_room = False
+            conv.raise_events(EV_WRITABLE)
+        if kcp_wants_flush(&conv.k) or (conv.packets_out is not None and conv.packets_out):
+            self.mark_dirty(conv)
+        else:
+            self.wire.arm(conv)
+
+    cdef bint sendable(self):
+        return self.has_path and self.tx_sealer is not None and len(self.dirty) > 0
+
+    cdef void refill(self, int64_t now_ms):
+        if self.refilled_ms >= 0 and now_ms > self.refilled_ms:
+            self.credit += (now_ms - self.refilled_ms) * self.rate
+            if self.credit > self.burst:
+                self.credit = self.burst
+        if now_ms > self.refilled_ms:
+            self.refilled_ms = now_ms
+
+    cdef int64_t held_until(self):
+        """-1: may send at once (or has nothing to send). Otherwise when the pacer lets data leave again."""
+        cdef int64_t missing
+        if self.rate == 0 or self.refilled_ms < 0 or not self.dirty:
+            return -1
+        missing = <int64_t>self.max_payload * SCALE
+        missing = (missing if missing < self.burst else self.burst) - self.credit
+        return self.refilled_ms if missing <= 0 else self.refilled_ms + (missing + self.rate - 1) // self.rate
+
+    cdef int turn(self, Tx* tx, uint64_t now_ms, int budget) except -1:
+        """At most about `budget` datagrams: one round over the conversations that have something; how many it made."""
+        cdef Conv conv
+        cdef int start = tx.count, i, segments
+        cdef Py_ssize_t rounds = len(self.dirty)
+        cdef size_t sent = 0
+        if not self.sendable():
+            return 0
+        segments = budget if rounds == 1 else TURN_SEGMENTS
+        tx.cur_path = self.tx_path
+        tx.head_room = HEADER + TYPE
+        tx.tail_room = TAG
+        tx.limit = self.max_payload - OVERHEAD_BYTES
+        tx.frame_type = <uint8_t>T_KCP
+        if self.rate:
+            self.refill(now_ms)
+            tx.tokens = self.credit // SCALE if self.credit > 0 else 0
+        else:
+            tx.tokens = INT64_MAX
+        for _ in range(rounds):
+            if tx.count - start >= budget or tx.count >= tx.max_count:
+                break
+            conv = self.dirty.popleft()
+            conv.is_dirty = False
+            if conv.closed:
+                continue
+            if conv.packets_out is not None and conv.packets_out:
+                self.packets_turn(conv, tx)
+            kcp_flush(&conv.k, tx, now_ms, segments)
+            self.settle(conv)
+        tx_close(tx)
+        self.seal_range(tx, start)
+        for i in range(start, tx.count):
+            sent += tx.len[i]
+        if self.rate:
+            self.credit -= <int64_t>sent * SCALE
+        if tx.count > start:
+            self.tx_last_ms = now_ms
+        return tx.count - start
+
+    cdef int packets_turn(self, Conv conv, Tx* tx) except -1:
+        """The unreliable packets of one conversation, each in a datagram of its own."""
+        cdef uint8_t* p
+        cdef bytes packet
+        cdef int left = TURN_SEGMENTS
+        tx_close(tx)
+        while conv.packets_out and left > 0 and tx.tokens > 0:
+            packet = conv.packets_out[0]
+            tx.frame_type = <uint8_t>T_DATAGRAM
+            p = tx_need(tx, <uint32_t>(len(packet) + 4))
+            tx.frame_type = <uint8_t>T_KCP
+            if p == NULL:
+                break
+            conv.packets_out.popleft()
+            put32(p, conv.k.conv)
+            memcpy(p + 4, <const uint8_t*>packet, len(packet))
+            tx_close(tx)
+            tx.tokens -= len(packet) + 4
+            left -= 1
+        return 0
+
+    cdef int seal_range(self, Tx* tx, int start) except -1:
+        """Number, seal and mask the datagrams from `start` on; on a library's refusal they are dropped, counted."""
+        cdef uint8_t samples[16 * BATCH]
+        cdef uint8_t* p
+        cdef int i, first, n
+        cdef uint32_t size
+        first = start
+        while first < tx.count:
+            n = tx.count - first
+            if n > BATCH:
+                n = BATCH
+            for i in range(n):
+                p = tx.buf + tx.off[first + i]
+                size = tx.len[first + i]
+                put32be(p, self.tx_cid)
+                put32be(p + 4, <uint32_t>self.tx_pn)
+                if sealer_seal(&self.tx_sealer.c, self.tx_pn, p, HEADER, p + HEADER, size - HEADER - TAG) != 0:
+                    tx.count = first
+                    self.wire.count_drop("seal_refused")
+                    return 0
+                self.tx_pn += 1
+                memcpy(samples + 16 * i, p + size - 16, 16)
+                self.tx_bytes += size
+            self.tx_datagrams += n
+            if mask_batch(&self.wire.mask_tx.c, samples, samples, n) != 0:
+                tx.count = first
+                self.wire.count_drop("seal_refused")
+                return 0
+            for i in range(n):
+                xor8(tx.buf + tx.off[first + i], samples + 16 * i)
+            first += n
+        self.tx_last_ms = self.wire.now_ms
+        return 0

@@ -1,0 +1,109 @@
+"""One conversation of a link; see conv.py. Included by _wire.pyx."""
+
+
+# no_gc_clear: __dealloc__ gives the slots back, so the pool must still be there when a cycle is collected.
+@cython.no_gc_clear
+cdef class Conv(Kcp):
+    """A conversation registered with its bundle; see conv.py. Made by `Bundle.open` only."""
+
+    def __init__(self, Bundle bundle not None, uint32_t conv, params):
+        self.segment_pool = bundle.wire.segment_pool
+        self.setup(self.segment_pool.slots, conv, bundle.max_payload - OVERHEAD_BYTES, params)
+        self.bundle = bundle
+        self.armed_ms = -1
+
+    def __dealloc__(self):
+        kcp_clear(&self.k)
+
+    def send(self, message):
+        """Queue one KCP message (see Kcp.send)."""
+        Kcp.send(self, message)
+        self.changed()
+
+    def write(self, data):
+        """Queue stream bytes, as many as room allows; returns how many were taken."""
+        cdef const uint8_t[::1] view = data
+        cdef size_t taken = 0
+        if view.shape[0] > 0:
+            taken = kcp_write_bytes(&self.k, &view[0], <size_t>view.shape[0])
+        self.changed()
+        return taken
+
+    def recv(self):
+        """The next complete message, None if there is none."""
+        message = Kcp.recv(self)
+        self.changed()
+        return message
+
+    def read(self, limit):
+        """At most `limit` stream bytes; b"" if none are there before the next empty message."""
+        data = Kcp.read(self, limit)
+        self.changed()
+        return data
+
+    def send_datagram(self, packet):
+        """Queue `packet` to be sent once, unreliably. False: it fits no datagram, use `send`."""
+        cdef Py_ssize_t n = len(packet)
+        if n < DATAGRAM_MIN or n > <Py_ssize_t>self.bundle.max_payload - OVERHEAD_BYTES - 4:
+            return False
+        if self.packets_out is None:
+            self.packets_out = deque()
+        if len(self.packets_out) >= DATAGRAM_QUEUE:
+            self.bundle.wire.count_drop("datagram_queue_full")
+            return True
+        self.packets_out.append(bytes(packet))
+        self.bundle.mark_dirty(self)
+        return True
+
+    def recv_datagram(self):
+        """The next packet that came unreliably, None if there is none."""
+        return self.packets_in.popleft() if self.packets_in else None
+
+    def move_to(self, Conv other not None, bint packets):
+        """Move stream bytes (or whole messages, if `packets`) on into `other`; returns the bytes moved."""
+        cdef int64_t moved = 0
+        cdef int size, wanted
+        if packets:
+            wanted = other.wake_segments()
+            while kcp_room(&other.k) >= wanted:
+                size = kcp_peek_size(&self.k)
+                if size < 0:
+                    break
+                if size > PACKET_MAX:
+                    kcp_recv_message(&self.k, NULL, 0)
+                elif kcp_move_message(&self.k, &other.k) > 0:
+                    moved += size
+                    continue
+                self.bundle.wire.count_drop("packet_too_long")
+            if kcp_room(&other.k) < wanted:
+                other.want_room = True
+        else:
+            moved = kcp_move_stream(&self.k, &other.k)
+        self.changed()
+        other.changed()
+        return moved
+
+    def take_events(self):
+        """The events since the last call."""
+        cdef int events = self.events
+        self.events = 0
+        return events
+
+    @property
+    def wake_room(self):
+        """Segments of room that end a wait: always enough for the largest packet."""
+        return self.wake_segments()
+
+    cdef int wake_segments(self):
+        cdef int packet = <int>((PACKET_MAX + self.k.mss - 1) // self.k.mss)
+        return packet if packet > WAKE_SEGMENTS else WAKE_SEGMENTS
+
+    cdef void changed(self):
+        if kcp_room(&self.k) == 0:
+            self.want_room = True
+        self.bundle.settle(self)
+
+    cdef void raise_events(self, int events):
+        if self.events == 0:
+            self.bundle.wire.ready.append(self)
+        self.events |= events

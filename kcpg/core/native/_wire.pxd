@@ -1,0 +1,124 @@
+# cython: language_level=3
+"""C interface of the compiled native data plane, for `kcpg.net` to feed and drain without a Python object per datagram."""
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from kcpg.core._kcp cimport Kcp, Path, Pool, Tx
+from kcpg.core._seal cimport HeaderMask, Replay, Sealer
+
+
+cdef class SegmentPool:
+    """Owns the slots of a leg's conversations; lives as long as the last of them."""
+    cdef Pool* slots
+
+
+cdef class RxEpoch:
+    """What opens the datagrams of one CID."""
+    cdef Bundle bundle
+    cdef uint32_t cid
+    cdef uint32_t order
+    cdef Sealer sealer
+    cdef Replay replay
+
+
+cdef class Conv(Kcp):
+    cdef SegmentPool segment_pool
+    cdef readonly Bundle bundle
+    cdef public object user
+    cdef readonly int events
+    cdef readonly bint closed
+    cdef public bint want_room
+    cdef bint is_dirty
+    cdef bint is_busy
+    cdef int64_t armed_ms           # -1: no timer entry counts
+    cdef object packets_out         # deques, made at the first unreliable packet
+    cdef object packets_in
+
+    cdef void changed(self)         # after anything that the user did to `k`
+    cdef void raise_events(self, int events)
+    cdef int wake_segments(self)
+
+
+cdef class Bundle:
+    cdef readonly Wire wire
+    cdef public object user
+    cdef public object accept
+    cdef readonly dict convs
+    cdef Path tx_path
+    cdef bint has_path
+    cdef Path rx_path
+    cdef bint has_source
+    cdef readonly int64_t rx_last_ms
+    cdef readonly int64_t tx_last_ms
+    cdef readonly uint64_t rx_datagrams
+    cdef readonly uint64_t rx_bytes
+    cdef readonly uint64_t tx_datagrams
+    cdef readonly uint64_t tx_bytes
+    cdef readonly uint64_t tx_pn
+    cdef readonly object rx_cid
+    cdef readonly int srtt_ms
+    cdef uint32_t max_payload       # UDP payload bytes of our datagrams
+    cdef int64_t rate
+    cdef int64_t burst              # these three in bit-milliseconds, see kcpg.core.pacer
+    cdef int64_t credit
+    cdef int64_t refilled_ms
+    cdef dict epochs
+    cdef uint32_t order
+    cdef uint32_t newest_order
+    cdef uint64_t newest_pn
+    cdef uint32_t tx_cid
+    cdef Sealer tx_sealer
+    cdef Conv last_conv
+    cdef object dirty               # deque of Conv
+    cdef bint is_active
+    cdef int busy
+
+    cdef void settle(self, Conv conv)
+    cdef void mark_dirty(self, Conv conv)
+    cdef bint sendable(self)
+    cdef int64_t held_until(self)
+    cdef void refill(self, int64_t now_ms)
+    cdef int turn(self, Tx* tx, uint64_t now_ms, int budget) except -1
+    cdef int packets_turn(self, Conv conv, Tx* tx) except -1
+    cdef int seal_range(self, Tx* tx, int start) except -1
+    cdef bint note_received(self, RxEpoch epoch, uint64_t pn, const Path* path, size_t size, uint64_t now_ms)
+
+
+cdef class Wire:
+    cdef SegmentPool segment_pool
+    cdef readonly uint32_t max_datagram
+    cdef readonly dict drops
+    cdef Tx tx                      # datagrams that are ready to leave: 0 .. tx.count
+    cdef public int tx_cursor       # how many of them have left
+    cdef HeaderMask mask_rx
+    cdef HeaderMask mask_tx
+    cdef dict epochs
+    cdef RxEpoch last_epoch
+    cdef object outbox
+    cdef list ready
+    cdef object active              # deque of Bundle
+    cdef list timers
+    cdef uint64_t timer_count
+    cdef list frames
+    cdef list strangers
+    cdef dict moved
+    cdef uint64_t now_ms
+    cdef Path rx_path               # where the datagram in hand came from
+
+    # Receive n bytes that hold datagrams of `size` bytes each (the last may be shorter), as UDP GRO gives them.
+    # Decrypts in place: the buffer's contents are used up.
+    cdef int receive_run(self, const Path* source, uint8_t* buf, size_t n, uint32_t size, uint64_t now_ms) except -1
+    # Fill `tx` with what may leave now and return how many datagrams wait there. Builds nothing while old ones wait.
+    cdef int build(self, uint64_t now_ms) except -1
+    # Everything in `tx` has left or is given up.
+    cdef void tx_done(self)
+
+    cdef int build_outbox(self) except -1
+    cdef int datagram(self, uint8_t* p, uint32_t n, uint64_t now_ms) except -1
+    cdef int segments(self, Bundle bundle, const uint8_t* p, uint32_t n, uint64_t now_ms) except -1
+    cdef int unreliable(self, Bundle bundle, const uint8_t* p, uint32_t n) except -1
+    cdef int frame(self, Bundle bundle, int type, bytes payload) except -1
+    cdef void count_drop(self, str reason)
+    cdef void arm(self, Conv conv)
+    cdef int64_t first_timer(self) except -2
+    cdef int ripen(self, uint64_t now_ms) except -1
+    cdef void wake(self, Bundle bundle)

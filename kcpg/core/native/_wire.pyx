@@ -1,0 +1,479 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""The data plane of a native tunnel leg, compiled; `wire.py`, `bundle.py` and `conv.py` are its readable twins.
+
+One call takes a vector of datagrams in (`receive_run`) or builds one (`build`). Per datagram there is no Python object,
+no allocation and no call into Python; those happen per batch, per conversation that became ready, and for control frames.
+"""
+from collections import deque
+from heapq import heappop, heappush
+
+cimport cython
+from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcmp, memcpy, memset
+
+from kcpg.core._kcp cimport (
+    KCP_HEADER, Kcp, Path, Pool, Tx, get32, kcp_clear, kcp_deadline, kcp_flush, kcp_hurry, kcp_in_flight, kcp_input,
+    kcp_move_message, kcp_move_stream, kcp_peek_size, kcp_read_bytes, kcp_readable, kcp_recv_message, kcp_room,
+    kcp_send_message, kcp_wants_flush, kcp_write_bytes, pool_free, pool_new, put32, tx_close, tx_need,
+)
+from kcpg.core._seal cimport (
+    HeaderMask, Sealer, mask_batch, replay_check, replay_commit, replay_expand, replay_init, sealer_open, sealer_seal,
+)
+
+from kcpg.core.native import frames as frame_types
+
+__all__ = ["READABLE", "UNKNOWN_CONV", "WRITABLE", "Bundle", "Conv", "Wire"]
+
+READABLE = 1
+WRITABLE = 2
+UNKNOWN_CONV = -1
+
+cdef enum:
+    EV_READABLE = 1
+    EV_WRITABLE = 2
+    HEADER = 8                  # CID and the low half of the packet number
+    TYPE = 1
+    TAG = 16
+    OVERHEAD_BYTES = 25
+    MIN_DATAGRAM = 32           # keeps the mask's sample, the last 16 bytes, clear of header and type
+    BATCH = 64                  # datagrams unmasked together: what one GRO buffer or GSO run holds
+    BUILD_DATAGRAMS = 128       # datagrams of one build: more would fall out of the L2 cache before they are sent
+    TRANSMIT_DATAGRAMS = 512    # of one transmit() of the memory face
+    TURN_DATAGRAMS = 64         # of one link before the next has its turn
+    TURN_SEGMENTS = 16          # of one conversation before the next has its turn
+    FRAMES_LIMIT = 1024
+    STRANGERS_LIMIT = 256
+    DATAGRAM_QUEUE = 256        # unreliable packets held per conversation and direction
+    DATAGRAM_MIN = 3            # shorter packets would be padded on the wire
+    PACKET_MAX = 65535          # a user's largest UDP packet
+    WAKE_SEGMENTS = 64          # a starved writer is woken at this much room
+    BURST_MS = 2                # pacing, as kcpg.core.pacer
+    BURST_DATAGRAMS = 10
+    SCALE = 8000                # bit-milliseconds per byte
+    PUSH = 81
+    ASK_WINDOW = 83
+    DEFAULT_DATAGRAM = 1400     # as bundle.py
+
+cdef int T_PAD = frame_types.PAD
+cdef int T_KCP = frame_types.KCP
+cdef int T_DATAGRAM = frame_types.DATAGRAM
+cdef frozenset CONTROL_TYPES = frozenset((
+    frame_types.PING, frame_types.PONG, frame_types.PATH_CHALLENGE, frame_types.RESET, frame_types.RESET_ACK,
+    frame_types.CLOSE, frame_types.REKEY,
+))
+cdef frozenset RESERVED_TYPES = frame_types.RESERVED
+
+
+cdef inline uint32_t get32be(const uint8_t* p) noexcept nogil:
+    return (<uint32_t>p[0] << 24) | (<uint32_t>p[1] << 16) | (<uint32_t>p[2] << 8) | p[3]
+
+
+cdef inline void put32be(uint8_t* p, uint32_t v) noexcept nogil:
+    p[0] = <uint8_t>(v >> 24)
+    p[1] = <uint8_t>(v >> 16)
+    p[2] = <uint8_t>(v >> 8)
+    p[3] = <uint8_t>v
+
+
+cdef inline void xor8(uint8_t* p, const uint8_t* mask) noexcept nogil:
+    cdef uint64_t a, b
+    memcpy(&a, p, 8)
+    memcpy(&b, mask, 8)
+    a ^= b
+    memcpy(p, &a, 8)
+
+
+cdef inline bint same_path(const Path* a, const Path* b) noexcept nogil:
+    return a.sock == b.sock and a.addrlen == b.addrlen and memcmp(a.addr, b.addr, a.addrlen) == 0
+
+
+cdef int to_path(Path* path, int sock, bytes addr) except -1:
+    if len(addr) > 28:
+        raise ValueError(f"an address has at most 28 bytes, this one {len(addr)}")
+    path.sock = <uint16_t>sock
+    path.addrlen = <uint8_t>len(addr)
+    memcpy(path.addr, <const uint8_t*>addr, len(addr))
+    return 0
+
+
+cdef tuple from_path(const Path* path):
+    return path.sock, path.addr[:path.addrlen]
+
+
+cdef class SegmentPool:
+    def __cinit__(self, uint32_t slot_bytes, size_t max_slots):
+        self.slots = pool_new(slot_bytes, max_slots)
+        if self.slots == NULL:
+            raise MemoryError()
+
+    def __dealloc__(self):
+        if self.slots != NULL:
+            pool_free(self.slots)
+
+
+cdef class RxEpoch:
+    pass
+
+
+include "_conv.pxi"
+include "_bundle.pxi"
+
+
+cdef class Wire:
+    """The data plane of one native tunnel leg; see wire.py for the meaning of each method."""
+
+    def __cinit__(self, *, mask_rx, mask_tx, max_datagram, pool_bytes=256 << 20):
+        cdef uint32_t slot_bytes = (<uint32_t>max_datagram + 63) & ~63u
+        memset(&self.tx, 0, sizeof(self.tx))
+        self.tx.cap = BUILD_DATAGRAMS * slot_bytes
+        self.tx.max_count = BUILD_DATAGRAMS
+        self.tx.buf = <uint8_t*>malloc(self.tx.cap)
+        self.tx.off = <uint32_t*>malloc(BUILD_DATAGRAMS * sizeof(uint32_t))
+        self.tx.len = <uint32_t*>malloc(BUILD_DATAGRAMS * sizeof(uint32_t))
+        self.tx.path = <Path*>malloc(BUILD_DATAGRAMS * sizeof(Path))
+        if self.tx.buf == NULL or self.tx.off == NULL or self.tx.len == NULL or self.tx.path == NULL:
+            raise MemoryError()
+        self.segment_pool = SegmentPool(slot_bytes, pool_bytes // slot_bytes)
+
+    def __dealloc__(self):
+        free(self.tx.buf)
+        free(self.tx.off)
+        free(self.tx.len)
+        free(self.tx.path)
+
+    def __init__(self, *, bytes mask_rx, bytes mask_tx, uint32_t max_datagram, size_t pool_bytes=256 << 20):
+        self.max_datagram = max_datagram
+        self.drops = {}
+        self.epochs = {}
+        self.outbox = deque()
+        self.active = deque()
+        self.ready = []
+        self.timers = []
+        self.frames = []
+        self.strangers = []
+        self.moved = {}
+        self.mask_rx = HeaderMask(mask_rx)
+        self.mask_tx = HeaderMask(mask_tx)
+
+    def bundle(self, user):
+        """The data plane of a new link; it can send once it has a key and a path."""
+        return Bundle(self, user)
+
+    def drop(self, str reason, count=1):
+        """Count a discarded datagram or frame under its name."""
+        self.drops[reason] = self.drops.get(reason, 0) + count
+
+    @property
+    def held_slots(self):
+        """Segment slots in use by all conversations."""
+        return self.segment_pool.slots.live
+
+    # Out.
+
+    def post(self, int sock, bytes addr, bytes datagram):
+        """Let a datagram that is complete (a handshake's) leave with the next transmit."""
+        self.outbox.append((sock, addr, datagram))
+
+    def mask(self, bytes header, bytes body):
+        """The datagram of this clear header and sealed body as it goes over the wire."""
+        cdef bytearray out = bytearray(header + body)
+        cdef uint8_t block[16]
+        assert len(body) >= 16
+        memcpy(block, <const uint8_t*>body + (len(body) - 16), 16)
+        if mask_batch(&self.mask_tx.c, block, block, 1) != 0:
+            raise RuntimeError("the cipher library refused to mask a header")
+        xor8(<uint8_t*>out, block)
+        return bytes(out)
+
+    def transmit(self, uint64_t now_ms):
+        """What may leave now, as (socket, address, datagram); call again while `backlog`."""
+        cdef list out = []
+        cdef int i
+        while len(out) < TRANSMIT_DATAGRAMS and self.build(now_ms) > 0:
+            for i in range(self.tx_cursor, self.tx.count):
+                out.append((*from_path(&self.tx.path[i]),
+                            (<const uint8_t*>(self.tx.buf + self.tx.off[i]))[:self.tx.len[i]]))
+            self.tx_done()
+        return out
+
+    @property
+    def backlog(self):
+        """More could leave at once."""
+        cdef Bundle bundle
+        if self.outbox or self.tx.count > self.tx_cursor:
+            return True
+        for bundle in self.active:
+            if bundle.sendable() and bundle.held_until() <= <int64_t>self.now_ms:
+                return True
+        return False
+
+    def deadline(self):
+        """When transmit must be called again though nothing else happens; None: never."""
+        cdef int64_t due = INT64_MAX, until
+        cdef Bundle bundle
+        if self.outbox:
+            return self.now_ms
+        for bundle in self.active:
+            if bundle.sendable():
+                until = bundle.held_until()
+                until = <int64_t>self.now_ms if until < 0 else until
+                due = until if until < due else due
+        until = self.first_timer()
+        if 0 <= until < due:
+            due = until
+        return None if due == INT64_MAX else due
+
+    cdef void wake(self, Bundle bundle):
+        if not bundle.is_active and bundle.sendable():
+            bundle.is_active = True
+            self.active.append(bundle)
+
+    cdef void arm(self, Conv conv):
+        cdef int64_t due = -1 if conv.closed else kcp_deadline(&conv.k)
+        if due >= 0 and (conv.armed_ms < 0 or due < conv.armed_ms):
+            conv.armed_ms = due
+            self.timer_count += 1
+            heappush(self.timers, (due, self.timer_count, conv))
+
+    cdef int64_t first_timer(self) except -2:
+        """The earliest deadline of a conversation, -1: none. One that has moved since it was armed is armed anew."""
+        cdef Conv conv
+        cdef int64_t armed, due
+        while self.timers:
+            armed, _, conv = self.timers[0]
+            due = -1 if conv.closed else kcp_deadline(&conv.k)
+            if conv.armed_ms == armed and 0 <= due <= armed:
+                return armed
+            heappop(self.timers)
+            if conv.armed_ms == armed:
+                conv.armed_ms = -1
+                self.arm(conv)
+        return -1
+
+    cdef int ripen(self, uint64_t now_ms) except -1:
+        """Give a turn to every conversation whose deadline has come."""
+        cdef Conv conv
+        cdef int64_t due = self.first_timer()
+        while 0 <= due <= <int64_t>now_ms:
+            conv = heappop(self.timers)[2]
+            conv.armed_ms = -1
+            conv.bundle.mark_dirty(conv)
+            due = self.first_timer()
+        return 0
+
+    cdef int build_outbox(self) except -1:
+        """Put posted datagrams and control frames, which are sealed already, in front."""
+        cdef bytes datagram
+        cdef Tx* tx = &self.tx
+        cdef uint32_t size
+        while self.outbox and tx.count < tx.max_count:
+            sock, addr, datagram = self.outbox[0]
+            size = <uint32_t>len(datagram)
+            if tx.used + size > tx.cap:
+                break
+            self.outbox.popleft()
+            to_path(&tx.path[tx.count], sock, addr)
+            memcpy(tx.buf + tx.used, <const uint8_t*>datagram, size)
+            tx.off[tx.count] = <uint32_t>tx.used
+            tx.len[tx.count] = size
+            tx.used += size
+            tx.count += 1
+        return 0
+
+    cdef int build(self, uint64_t now_ms) except -1:
+        cdef Bundle bundle
+        cdef list held = None
+        cdef int made
+        self.now_ms = now_ms
+        if self.tx.count > self.tx_cursor:
+            return self.tx.count - self.tx_cursor
+        self.tx_done()
+        self.ripen(now_ms)
+        self.build_outbox()
+        while self.active and self.tx.count < self.tx.max_count:
+            bundle = self.active.popleft()      # `is_active` stays set: its own turn must not append it
+            made = bundle.turn(&self.tx, now_ms, min(TURN_DATAGRAMS, self.tx.max_count - self.tx.count))
+            if not bundle.sendable():
+                bundle.is_active = False
+            elif made > 0 and bundle.held_until() <= <int64_t>now_ms:
+                self.active.append(bundle)
+            else:
+                held = held or []
+                held.append(bundle)
+        if held:
+            self.active.extend(held)
+        return self.tx.count
+
+    cdef void tx_done(self):
+        self.tx.count = 0
+        self.tx.used = 0
+        self.tx_cursor = 0
+
+    # In.
+
+    def receive(self, int sock, bytes addr, datagram, uint64_t now_ms):
+        """Take in one datagram. Never raises for its contents: what is wrong is counted in `drops`."""
+        cdef Path source
+        cdef bytearray copy = bytearray(datagram)
+        to_path(&source, sock, addr)
+        self.receive_run(&source, <uint8_t*>copy, len(copy), <uint32_t>len(copy), now_ms)
+
+    def take_ready(self):
+        """The conversations with events, each once."""
+        cdef Conv conv
+        ready = self.ready
+        self.ready = []
+        return [conv for conv in ready if not conv.closed]
+
+    def take_frames(self):
+        """Control frames for the links: (bundle, type, payload, socket, address)."""
+        taken = self.frames
+        self.frames = []
+        return taken
+
+    def take_strangers(self):
+        """Datagrams under no known CID, handshakes perhaps: (socket, address, cid, clear header, body)."""
+        taken = self.strangers
+        self.strangers = []
+        return taken
+
+    def take_moved(self):
+        """Links whose newest authentic datagram came from another path than they send by: see `source`."""
+        moved = self.moved
+        self.moved = {}
+        return list(moved)
+
+    cdef void count_drop(self, str reason):
+        self.drops[reason] = self.drops.get(reason, 0) + 1
+
+    cdef int receive_run(self, const Path* source, uint8_t* buf, size_t n, uint32_t size, uint64_t now_ms) except -1:
+        cdef uint8_t blocks[16 * BATCH]
+        cdef uint8_t* at[BATCH]
+        cdef uint32_t length[BATCH]
+        cdef size_t offset = 0
+        cdef uint32_t piece
+        cdef int count, i
+        self.now_ms = now_ms
+        self.rx_path = source[0]
+        if n < MIN_DATAGRAM or size < MIN_DATAGRAM:
+            self.count_drop("short")
+            return 0
+        while offset < n:
+            count = 0
+            while count < BATCH and offset < n:
+                piece = size if n - offset >= size else <uint32_t>(n - offset)
+                if MIN_DATAGRAM <= piece <= self.max_datagram:
+                    at[count] = buf + offset
+                    length[count] = piece
+                    memcpy(blocks + 16 * count, buf + offset + piece - 16, 16)
+                    count += 1
+                else:
+                    self.count_drop("short" if piece < MIN_DATAGRAM else "long")
+                offset += piece
+            if mask_batch(&self.mask_rx.c, blocks, blocks, count) != 0:
+                self.count_drop("mask_refused")
+                continue
+            for i in range(count):
+                xor8(at[i], blocks + 16 * i)
+                self.datagram(at[i], length[i], now_ms)
+        return 0
+
+    cdef int datagram(self, uint8_t* p, uint32_t n, uint64_t now_ms) except -1:
+        """One datagram with a clear header: find its epoch, open it, hand it to what its type says."""
+        cdef uint32_t cid = get32be(p)
+        cdef RxEpoch epoch = self.last_epoch
+        cdef Bundle bundle
+        cdef uint64_t pn
+        cdef int type
+        if epoch is None or epoch.cid != cid:
+            epoch = self.epochs.get(cid)
+            if epoch is None:
+                if len(self.strangers) < STRANGERS_LIMIT:
+                    self.strangers.append((*from_path(&self.rx_path), cid, p[:HEADER], p[HEADER:n]))
+                else:
+                    self.count_drop("strangers_overflow")
+                return 0
+            self.last_epoch = epoch
+        pn = replay_expand(&epoch.replay, get32be(p + 4))
+        if not replay_check(&epoch.replay, pn):
+            self.count_drop("replay")
+            return 0
+        if sealer_open(&epoch.sealer.c, pn, p, HEADER, p + HEADER, n - HEADER) != 0:
+            self.count_drop("auth")
+            return 0
+        replay_commit(&epoch.replay, pn)
+        bundle = epoch.bundle
+        if bundle.note_received(epoch, pn, &self.rx_path, n, now_ms):
+            self.moved[bundle] = None
+        type = p[HEADER]
+        p += HEADER + TYPE
+        n -= OVERHEAD_BYTES
+        if type == T_KCP:
+            return self.segments(bundle, p, n, now_ms)
+        if type == T_DATAGRAM:
+            return self.unreliable(bundle, p, n)
+        if type in CONTROL_TYPES:
+            return self.frame(bundle, type, p[:n])
+        if type != T_PAD:
+            self.count_drop("frame_unsupported" if type in RESERVED_TYPES else "frame_unknown")
+        return 0
+
+    cdef int segments(self, Bundle bundle, const uint8_t* p, uint32_t n, uint64_t now_ms) except -1:
+        """Cut a KCP frame into runs of one conversation each and feed them; nothing after a broken one."""
+        cdef uint32_t at = 0, start, number, length
+        cdef bint pushes, asks
+        cdef Conv conv
+        while at < n:
+            start = at
+            pushes = asks = False
+            number = get32(p + at) if n - at >= KCP_HEADER else 0
+            while n - at >= KCP_HEADER and get32(p + at) == number:
+                length = get32(p + at + 20)
+                if length > n - at - KCP_HEADER:
+                    self.count_drop("kcp_malformed")
+                    return 0
+                pushes |= p[at + 4] == PUSH
+                asks |= p[at + 4] == ASK_WINDOW
+                at += KCP_HEADER + length
+            if at == start:
+                self.count_drop("kcp_malformed")
+                return 0
+            conv = bundle.last_conv
+            if conv is None or conv.k.conv != number:
+                conv = bundle.convs.get(number)
+                if conv is None and pushes and bundle.accept is not None:
+                    conv = bundle.accept(number)
+                if conv is None:
+                    self.count_drop("conv_unknown")
+                    if pushes or asks:
+                        self.frame(bundle, UNKNOWN_CONV, p[start:start + 4])
+                    continue
+                bundle.last_conv = conv
+            if kcp_input(&conv.k, p + start, at - start, now_ms) < 0:
+                self.count_drop("kcp_malformed")
+            if kcp_readable(&conv.k):
+                conv.raise_events(EV_READABLE)
+            bundle.settle(conv)
+        return 0
+
+    cdef int unreliable(self, Bundle bundle, const uint8_t* p, uint32_t n) except -1:
+        cdef Conv conv = bundle.convs.get(get32(p)) if n >= 4 else None
+        if conv is None:
+            self.count_drop("conv_unknown" if n >= 4 else "frame_malformed")
+            return 0
+        if conv.packets_in is None:
+            conv.packets_in = deque()
+        if len(conv.packets_in) >= DATAGRAM_QUEUE:
+            self.count_drop("datagram_queue_full")
+            return 0
+        conv.packets_in.append(p[4:n])
+        conv.raise_events(EV_READABLE)
+        return 0
+
+    cdef int frame(self, Bundle bundle, int type, bytes payload) except -1:
+        if len(self.frames) < FRAMES_LIMIT:
+            self.frames.append((bundle, type, payload, *from_path(&self.rx_path)))
+        else:
+            self.count_drop("frames_overflow")
+        return 0

@@ -1,0 +1,156 @@
+"""One conversation of a link, in plain Python: KCP's ARQ plus unreliable packets and ready events."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from kcpg.core.kcp import Kcp, KcpParams
+from kcpg.core.native import frames
+
+if TYPE_CHECKING:
+    from kcpg.core.native.bundle import Bundle
+
+READABLE = 1
+WRITABLE = 2
+
+SEGMENT_HEADER_BYTES = 24
+WRITABLE_ROOM_SEGMENTS = 64
+"""A starved writer is woken at this much room, not at one segment: fewer, larger refills."""
+
+FRAGMENTS_MAX = 127
+"""Most segments of one message: KCP counts them down in 7 bits."""
+
+PACKET_MAX_BYTES = 65_535
+"""The largest packet a user's UDP socket can hand over (16-bit length field of RFC 768)."""
+
+DATAGRAM_QUEUE = 256
+"""Most unreliable packets held per conversation and direction; the rest is dropped and counted."""
+
+
+class Conv(Kcp):
+    """A conversation registered with its bundle: what changes is sent by the next `Wire.transmit`.
+
+    `user` belongs to the caller (the flow). `events` collects READABLE and WRITABLE until `take_events`;
+    WRITABLE comes when room was 0, or `want_room` was set, and room is there again.
+    """
+
+    def __init__(self, bundle: Bundle, conv: int, params: KcpParams) -> None:
+        super().__init__(conv, bundle.datagram_bytes - bundle.OVERHEAD, params)
+        self.bundle = bundle
+        self.user: object = None
+        self.events = 0
+        self.closed = False
+        self.want_room = False
+        self.is_dirty = False
+        self.armed_ms: int | None = None
+        self.deficit = 0
+        self.packets_out: deque[bytes] = deque()
+        self.packets_in: deque[bytes] = deque()
+
+    # What the user does: KCP's own verbs, after each of which the wire knows what there is to do.
+
+    def send(self, message: bytes | bytearray | memoryview) -> None:
+        """Queue one KCP message (see Kcp.send)."""
+        super().send(message)
+        self._changed()
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:
+        """Queue stream bytes, as many as room allows; returns how many were taken."""
+        taken = super().write(data)
+        self._changed()
+        return taken
+
+    def recv(self) -> bytes | None:
+        """The next complete message, None if there is none."""
+        message = super().recv()
+        self._changed()
+        return message
+
+    def read(self, limit: int) -> bytes:
+        """At most `limit` stream bytes; b"" if none are there before the next empty message."""
+        data = super().read(limit)
+        self._changed()
+        return data
+
+    def send_datagram(self, packet: bytes | bytearray | memoryview) -> bool:
+        """Queue `packet` to be sent once, unreliably. False: it fits no datagram, use `send`."""
+        most = self.bundle.datagram_bytes - self.bundle.OVERHEAD - 4
+        if not frames.MIN_PACKET_BYTES <= len(packet) <= most:
+            return False
+        if len(self.packets_out) >= DATAGRAM_QUEUE:
+            self.bundle.wire.drop("datagram_queue_full")
+            return True
+        self.packets_out.append(bytes(packet))
+        self.bundle.mark_dirty(self)
+        return True
+
+    def recv_datagram(self) -> bytes | None:
+        """The next packet that came unreliably, None if there is none."""
+        return self.packets_in.popleft() if self.packets_in else None
+
+    def move_to(self, other: Conv, packets: bool) -> int:  # type: ignore[override]  # not between engines
+        """Move stream bytes (or whole messages, if `packets`) on into `other`; returns the bytes moved.
+
+        Stops where self is dry, at a stream's END, or where `other` has no room; never holds a byte.
+        """
+        if packets:
+            return self._relay_messages(other)
+        moved = super().move_to(other, False)
+        if self.readable and not self.at_end:
+            other.want_room = True
+        self._changed()
+        other._changed()
+        return moved
+
+    def take_events(self) -> int:
+        """The events since the last call."""
+        events, self.events = self.events, 0
+        return events
+
+    # What the wire does.
+
+    def deliver(self, packet: bytes) -> None:
+        """Take in an unreliable packet from the peer."""
+        if len(self.packets_in) >= DATAGRAM_QUEUE:
+            self.bundle.wire.drop("datagram_queue_full")
+            return
+        self.packets_in.append(packet)
+        self.raise_events(READABLE)
+
+    def raise_events(self, events: int) -> None:
+        """Tell the user something, through Wire.take_ready."""
+        if self.events == 0:
+            self.bundle.wire.ready.append(self)
+        self.events |= events
+
+    def notice_room(self) -> None:
+        """Raise WRITABLE if the user waits for room and enough of it is there."""
+        if self.want_room and self.room >= self.wake_room:
+            self.want_room = False
+            self.raise_events(WRITABLE)
+
+    @property
+    def wake_room(self) -> int:
+        """Segments of room that end a wait: always enough for the largest packet that can travel."""
+        packet = -(-PACKET_MAX_BYTES // (self.kcp_mtu - SEGMENT_HEADER_BYTES))
+        return max(WRITABLE_ROOM_SEGMENTS, min(FRAGMENTS_MAX, packet))
+
+    def _changed(self) -> None:
+        if self.room == 0:
+            self.want_room = True
+        self.bundle.settle(self)
+
+    def _relay_messages(self, other: Conv) -> int:
+        moved = 0
+        while other.room >= other.wake_room:
+            packet = self.recv()
+            if packet is None:
+                return moved
+            if len(packet) > FRAGMENTS_MAX * (other.kcp_mtu - SEGMENT_HEADER_BYTES):
+                self.bundle.wire.drop("packet_too_long")
+                continue
+            other.send(packet)
+            moved += len(packet)
+        other.want_room = True
+        return moved

@@ -1,0 +1,50 @@
+"""A token bucket in time: how many bytes may leave now, and when the next ones may."""
+
+from __future__ import annotations
+
+BURST_MS = 2
+"""What a rest saves up: one turn of a loaded event loop, so that pacing costs no rate."""
+
+BURST_DATAGRAMS = 10
+"""The bucket's floor: RFC 6928's initial window, which every network in use takes as one burst."""
+
+_SCALE = 8000
+"""Credit is kept in bit-milliseconds, so that integers are exact: 1 byte = 8 bits x 1000 ms/s."""
+
+
+class Pacer:
+    """The sending budget of one path.
+
+    `rate_bps` bits per second, 0 = no limit. The budget may be overdrawn (acknowledgements are never held
+    back); the debt is then paid off before data leaves again.
+    """
+
+    __slots__ = ("_burst", "_credit", "_last_ms", "rate_bps")
+
+    def __init__(self, rate_bps: int, datagram_bytes: int) -> None:
+        self.rate_bps = rate_bps
+        self._burst = max(rate_bps * BURST_MS, BURST_DATAGRAMS * datagram_bytes * _SCALE)
+        self._credit = self._burst
+        self._last_ms: int | None = None
+
+    def tokens(self, now_ms: int) -> int | None:
+        """Bytes that may leave at `now_ms`; negative while in debt, None when nothing is limited."""
+        if self.rate_bps == 0:
+            return None
+        if self._last_ms is not None and now_ms > self._last_ms:
+            self._credit = min(self._burst, self._credit + (now_ms - self._last_ms) * self.rate_bps)
+        if self._last_ms is None or now_ms > self._last_ms:
+            self._last_ms = now_ms
+        return self._credit // _SCALE
+
+    def spend(self, sent_bytes: int) -> None:
+        """Take `sent_bytes` out of the bucket, into debt if need be."""
+        if self.rate_bps:
+            self._credit -= sent_bytes * _SCALE
+
+    def ready_at(self, need_bytes: int) -> int | None:
+        """The first ms at which `need_bytes` may leave, as seen from the last call of `tokens`; None: now."""
+        if self.rate_bps == 0 or self._last_ms is None:
+            return None
+        missing = min(need_bytes * _SCALE, self._burst) - self._credit
+        return self._last_ms + max(0, -(-missing // self.rate_bps))

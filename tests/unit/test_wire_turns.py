@@ -1,0 +1,199 @@
+"""The data plane of a native leg, both engines: room, turns, pacing, unreliable packets."""
+
+from __future__ import annotations
+
+from kcpg.core.kcp import KcpParams
+from tests.wires import PATH_A, Ends
+
+READABLE, WRITABLE = 1, 2
+
+
+def drops(wire):
+    """The drops that happened."""
+    return {reason: count for reason, count in wire.drops.items() if count}
+
+
+def read_all(conv):
+    """Everything readable now."""
+    return conv.read(1 << 20)
+
+
+def test_the_writer_is_woken_when_there_is_room_again(engine):
+    ends = Ends(engine, KcpParams(snd_wnd=32, rcv_wnd=32))
+    conv = ends.open()
+    data = bytes(1400) * 400
+    taken = conv.write(data)
+    assert 0 < taken < len(data) and conv.room == 0
+    assert conv.take_events() == 0
+    while not ends.ready["a"]:
+        assert ends.step(), "the writer is never woken"
+        if 1 in ends.b.convs:
+            read_all(ends.peer(conv))
+    assert ends.ready["a"] == [conv] and conv.take_events() == WRITABLE and conv.room >= 64
+
+
+def test_a_reader_that_stops_stops_the_sender(engine):
+    ends = Ends(engine, KcpParams(snd_wnd=64, rcv_wnd=64))
+    conv = ends.open()
+    total = 0
+    for _ in range(50):
+        total += conv.write(bytes(100_000))
+        ends.run(10)
+    held = (256 + 64 + 64) * 1351
+    assert total <= held, "the windows and the queue bound what is accepted"
+    assert ends.peer(conv).unread <= 64
+    got = 0
+    for _ in range(2000):
+        got += len(read_all(ends.peer(conv)))
+        if got == total:
+            break
+        ends.run(20)
+    assert got == total
+
+
+def test_a_stopped_reader_is_no_reason_to_suspect_the_peer(engine):
+    ends = Ends(engine, KcpParams(snd_wnd=32, rcv_wnd=32))
+    conv = ends.open()
+    conv.write(bytes(200_000))
+    ends.run(1000)
+    assert conv.queued and not ends.a.outstanding
+
+
+def test_turns_are_shared(engine):
+    ends = Ends(engine)
+    bulk, small = ends.open(1), ends.open(2)
+    bulk.write(bytes(300_000))
+    small.write(b"quick")
+    order = []
+    for _, _, datagram in ends.wires["a"].transmit(ends.now_ms):
+        ends.wires["b"].receive(*PATH_A, datagram, ends.now_ms)
+        order.append(len(ends.b.convs))
+    assert order.index(2) <= 64, "one conversation's bulk is not all sent before another's turn"
+
+
+def test_transmit_is_bounded_and_says_so(engine):
+    ends = Ends(engine, KcpParams(snd_wnd=1024, rcv_wnd=1024))
+    for number in range(1, 9):
+        conv = ends.open(number)
+        conv.write(bytes(400_000))
+        conv.input(number.to_bytes(4, "little") + bytes([84, 0, 0xFF, 0x0F]) + bytes(16), 1000)
+    wire = ends.wires["a"]
+    batch = wire.transmit(ends.now_ms)
+    assert 512 <= len(batch) <= 512 + 64 and wire.backlog
+    assert wire.deadline() is not None and wire.deadline() <= ends.now_ms
+
+
+def test_pacing_holds_the_rate(engine):
+    ends = Ends(engine, KcpParams(snd_wnd=4096, rcv_wnd=4096))
+    ends.a.rate_bps = 8_000_000  # 1000 bytes per ms
+    conv = ends.open()
+    sent = [0]
+
+    def count(sender, datagram):
+        sent[0] += len(datagram) if sender == "a" else 0
+        return False
+
+    ends.lose = count
+    start = ends.now_ms
+    while ends.now_ms < start + 500:
+        conv.write(bytes(50_000))
+        ends.run(1)
+        if 1 in ends.b.convs:
+            read_all(ends.peer(conv))
+    assert 0.9 * 500_000 <= sent[0] <= 1.1 * 500_000 + 14_000
+    assert conv.segments_resent_rto == 0, "what the pacer holds back is not counted as sent"
+
+
+def test_the_pacer_sets_the_deadline(engine):
+    ends = Ends(engine)
+    ends.a.rate_bps = 80_000  # 10 bytes per ms
+    ends.open().write(bytes(50_000))
+    ends.step()
+    wire = ends.wires["a"]
+    assert not wire.backlog
+    assert ends.now_ms < wire.deadline() <= ends.now_ms + 140
+
+
+def test_acknowledgements_pass_the_pacer(engine):
+    ends = Ends(engine)
+    ends.b.rate_bps = 8000  # a byte per ms
+    conv = ends.open()
+    conv.write(b"first")
+    ends.run()
+    ends.peer(conv).write(bytes(50_000))
+    ends.run()
+    conv.write(b"second")
+    ends.run()
+    assert not ends.a.outstanding
+
+
+def test_a_held_back_retransmission_does_not_spin(engine):
+    ends = Ends(engine)
+    ends.a.rate_bps = 8000
+    ends.lose = lambda sender, datagram: True
+    ends.open().write(bytes(14_000))
+    calls = 0
+    end = ends.now_ms + 3000
+    while ends.now_ms < end:
+        ends.step()
+        calls += 1
+        due = ends.wires["a"].deadline()
+        assert due is not None
+        assert due > ends.now_ms, "a deadline that has passed makes the driver spin"
+        ends.now_ms = due
+    assert calls < 200
+
+
+def test_unreliable_packets(engine):
+    ends = Ends(engine)
+    conv = ends.open()
+    conv.write(b"x")
+    ends.run()
+    peer = ends.peer(conv)
+    assert conv.send_datagram(b"packet") and conv.send_datagram(b"p" * (1400 - 25 - 4))
+    assert not conv.send_datagram(b"p" * (1400 - 25 - 3)), "does not fit"
+    assert not conv.send_datagram(b"ab"), "padding could not be told from it"
+    ends.run()
+    assert [peer.recv_datagram(), peer.recv_datagram(), peer.recv_datagram()] == [
+        b"packet",
+        b"p" * 1371,
+        None,
+    ]
+    assert peer.take_events() & READABLE
+
+
+def test_a_lost_unreliable_packet_is_not_sent_again(engine):
+    ends = Ends(engine)
+    conv = ends.open()
+    conv.write(b"x")
+    ends.run()
+    ends.lose = lambda sender, datagram: True
+    conv.send_datagram(b"packet")
+    ends.step()
+    before = len(ends.sent)
+    ends.run(5000)
+    assert len(ends.sent) == before
+
+
+def test_unreliable_packets_are_bounded(engine):
+    ends = Ends(engine)
+    conv = ends.open()
+    conv.write(b"x")
+    ends.run()
+    for _ in range(300):
+        conv.send_datagram(b"packet")
+    assert drops(ends.wires["a"]) == {"datagram_queue_full": 44}
+    ends.run()
+    assert drops(ends.wires["b"]) == {}
+    got = 0
+    while ends.peer(conv).recv_datagram() is not None:
+        got += 1
+    assert got == 256
+
+
+def test_an_unreliable_packet_may_overtake_the_open(engine):
+    ends = Ends(engine)
+    ends.open().send_datagram(b"packet")
+    ends.run()
+    assert drops(ends.wires["b"]) == {"conv_unknown": 1}
+    assert ends.wires["b"].take_frames() == [], "the conversation is not over, it has not begun"
