@@ -1,0 +1,229 @@
+"""A flow: one TCP connection or UDP association of a user, as one leg of a node sees it.
+
+Two flows of a node are joined by a `kcpg.core.splice.Splice`. What a leg's author needs to know:
+
+* A flow never blocks and never yields inside `move_to`, `pull`, `read`, `write`, `end`, `reset`, `wake`,
+  `release`: each does what is possible now and returns.
+* Bytes move only by `splice.pump(source)`, which calls `source.move_to(sink)`. The base class hands that to
+  `sink.pull(source)`, which copies through the byte interface (`read`/`room`/`write`,
+  `recv_packet`/`send_packet`). A leg with a faster way overrides: `move_to` where it knows the sink
+  (conversation to conversation, socket into segment slots), `pull` where it knows the source (segment slots
+  out to a socket); anything else goes to `super()`.
+* Whoever waits is told: a leg calls `splice.ready(flow, READABLE)` when its flow has bytes, packets or its
+  end to give, and `splice.ready(flow, WRITABLE)` when its flow has room again after it was full (or was
+  `opening`). The splice passes that to the *partner's* `wake`. The base `wake` pumps at once (right for
+  conversations, which are passive and are pumped inline from their leg's `advance`); a socket's flow
+  overrides it to wake its greenlets, which call `splice.pump` themselves.
+* Endings: `end()` says that no more bytes come (half-close) and arrives after every byte written before it.
+  `reset()` aborts both directions. A flow that its own side aborts tells `splice.on_reset(flow, reason)` and
+  frees itself; nothing is called back on it. When both directions have ended, each flow gets `release()`:
+  deliver what was accepted, then forget everything.
+* `opening` is True from `dial()` until it is known whether the other side takes the flow: nothing is moved
+  into it, and packets that wait at the source are kept there instead of being dropped. Dial failure is
+  `splice.on_reset`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from kcpg.core.splice import Splice
+
+READABLE = 1  # event bits, the same as of a conversation
+WRITABLE = 2
+
+# Bounds of one move through the byte interface, so that one flow's turn stays well under a millisecond.
+COPY_BYTES = 65536  # what one read takes at most
+COPY_TURNS = 16
+PACKET_TURNS = 1024  # a whole receive window
+
+
+class Kind(Enum):
+    """What the user speaks; the values are those of the OPEN message."""
+
+    TCP = 1
+    UDP = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where the last node connects a flow: a host name or address in text, and a port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """A request for a flow. `target` None: the last node's configured one. `source`: who asks, for logs."""
+
+    kind: Kind
+    target: Target | None
+    source: str
+
+
+class ResetCode(IntEnum):
+    """Why a flow was aborted; the numbers travel in RESET frames."""
+
+    FINISHED = 0  # the other side had already finished this flow cleanly
+    REFUSED = 1  # the target (or a node's limit) refuses
+    UNREACHABLE = 2  # no path to the target or to the next node
+    TIMEOUT = 3
+    RESET_BY_APPLICATION = 4
+    FORBIDDEN = 5  # not allowed by a node's configuration
+    NO_ROUTE = 6  # the target's name gives no address
+    SHUTDOWN = 7  # a node is going down
+    LINK_LOST = 8  # the link that carried the flow is gone, for example because a node was restarted
+    INTERNAL = 9
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """A reason to abort, for programs (code) and for people (text)."""
+
+    code: ResetCode
+    text: str = ""
+
+    def __str__(self) -> str:
+        word = self.code.name.lower().replace("_", " ")
+        return f"{word}: {self.text}" if self.text else word
+
+
+class Blocked(Enum):
+    """Why a move stopped."""
+
+    SOURCE_DRY = 0  # wait until the source is readable
+    SINK_FULL = 1  # wait until the sink is writable
+    ENDED = 2  # the source's end was reached, or the splice is over: nothing will ever come this way again
+    BUDGET = 3  # more could move: pump again after letting others run
+
+
+class Moved(NamedTuple):
+    """How much one move (or pump) carried, bytes for TCP and packets for UDP, and why it stopped."""
+
+    amount: int
+    blocked: Blocked
+
+
+class Flow(ABC):
+    """One side of a splice; a leg derives its own. See the top of this file for who calls what."""
+
+    __slots__ = ("closed", "kind", "opening", "splice")
+
+    def __init__(self, kind: Kind) -> None:
+        self.kind = kind
+        self.splice: Splice | None = None  # set and cleared by the splice
+        self.opening = False
+        self.closed = False  # nothing can be done with this flow any more; set by the leg
+
+    # -- moving ----------------------------------------------------------------------------------------------
+
+    def move_to(self, sink: Flow) -> Moved:
+        """Carry what is here into `sink`, until this is dry, the sink is full, or the end is reached.
+
+        ENDED is only given when every byte before the end has been taken by the sink.
+        """
+        return sink.pull(self)
+
+    def pull(self, source: Flow) -> Moved:
+        """Take what `source` has, by copying; the way that works between any two flows."""
+        return _copy_packets(source, self) if self.kind is Kind.UDP else _copy_bytes(source, self)
+
+    # -- byte interface (TCP), for flows that have no faster way ---------------------------------------
+
+    def read(self, limit: int) -> bytes | None:
+        """Take up to `limit` bytes; None: nothing now; b"": the end."""
+        raise TypeError(f"{type(self).__name__} has no byte interface")
+
+    def write(self, data: bytes) -> int:
+        """Accept bytes, at least min(len(data), room) of them; gives how many."""
+        raise TypeError(f"{type(self).__name__} has no byte interface")
+
+    @property
+    def room(self) -> int:
+        """How many bytes `write` takes now for certain. 0 while opening."""
+        raise TypeError(f"{type(self).__name__} has no byte interface")
+
+    # -- packet interface (UDP) ------------------------------------------------------------------------------
+
+    def recv_packet(self) -> bytes | None:
+        """Take the next packet, which may be empty; None: none now (see `at_end`)."""
+        raise TypeError(f"{type(self).__name__} has no packet interface")
+
+    def send_packet(self, packet: bytes) -> bool:
+        """Accept one packet whole, or give False: no room now (the splice drops and counts it)."""
+        raise TypeError(f"{type(self).__name__} has no packet interface")
+
+    @property
+    def at_end(self) -> bool:
+        """UDP: the far side said that no more packets come, and all were taken."""
+        return False
+
+    # -- life ------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def end(self) -> None:
+        """No more bytes come: half-close after those already written. Idempotent. UDP: the association is
+        over.
+        """
+
+    @abstractmethod
+    def reset(self, reason: Reset) -> None:
+        """Abort both directions and free everything. Idempotent; nothing is called back for it."""
+
+    def release(self) -> None:
+        """The splice is over, cleanly: deliver what was accepted, then free everything. `splice` is None by
+        now.
+        """
+        self.closed = True
+
+    def wake(self, events: int) -> None:
+        """The partner became READABLE (pump it into this) and/or WRITABLE (pump this into it)."""
+        splice = self.splice
+        if splice is None:
+            return
+        if events & READABLE:
+            splice.run(splice.partner(self))
+        if events & WRITABLE:
+            splice.run(self)
+
+
+def _copy_bytes(source: Flow, sink: Flow) -> Moved:
+    """Read only what the sink has room for, so that nothing is ever left in our hands."""
+    total = 0
+    for _ in range(COPY_TURNS):
+        room = sink.room
+        if room <= 0:
+            return Moved(total, Blocked.SINK_FULL)
+        data = source.read(min(room, COPY_BYTES))
+        if data is None:
+            return Moved(total, Blocked.SOURCE_DRY)
+        if not data:
+            return Moved(total, Blocked.ENDED)
+        taken = sink.write(data)
+        total += taken
+        if sink.closed:
+            return Moved(total, Blocked.SINK_FULL)  # it was reset by what we wrote, and has told the splice
+        assert taken == len(data), f"{type(sink).__name__} promised room for {room} bytes and took {taken}"
+    return Moved(total, Blocked.BUDGET)
+
+
+def _copy_packets(source: Flow, sink: Flow) -> Moved:
+    """Whole packets. One that the sink refuses was already taken from the source, so it is a drop."""
+    total = 0
+    for _ in range(PACKET_TURNS):
+        packet = source.recv_packet()
+        if packet is None:
+            return Moved(total, Blocked.ENDED if source.at_end else Blocked.SOURCE_DRY)
+        if sink.send_packet(packet):
+            total += 1
+        elif source.splice is not None:
+            source.splice.drop(source)
+    return Moved(total, Blocked.BUDGET)

@@ -1,0 +1,251 @@
+"""A node: an ingress leg and an egress leg. Flows that enter at one are dialled at the other and spliced.
+
+`Node(LocalListener, TunnelDialer)` is a client, `Node(TunnelListener, LocalDialer)` a server,
+`Node(TunnelListener, TunnelDialer)` a relay, `Node(LocalListener, LocalDialer)` a port forwarder. The node
+itself knows no protocol.
+
+A driver (network or simulator) calls, for every wake-up: `receive` of the tunnel legs concerned, then
+`node.advance(now)`, then `transmit` of `node.tunnels` until nothing is left, and sleeps until
+`node.deadline()`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from kcpg.core.flow import READABLE, Flow, Kind, Open, Reset, ResetCode
+from kcpg.core.splice import Splice
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Idle UDP flows are looked at this often per timeout: they end between 1 and 1.25 timeouts after their last
+# packet, never earlier, and the clock is not read per packet.
+IDLE_CHECKS = 4
+
+
+class Leg(Protocol):
+    """Where flows enter or leave a node. All times are `now_ms`, monotonic milliseconds."""
+
+    def start(self, now_ms: int) -> None:
+        """Begin to work: listen, or bring links up."""
+
+    def advance(self, now_ms: int) -> None:
+        """Serve what was received and every timer that is due; tells splices what became ready."""
+
+    def deadline(self) -> int | None:
+        """When `advance` (or a tunnel's `transmit`) must be called even if nothing happens; None: never."""
+
+    def close(self, now_ms: int, reason: str) -> None:
+        """Stop for good. All its flows were reset before. A tunnel's farewell still leaves by `transmit`."""
+
+
+class IngressLeg(Leg, Protocol):
+    """A leg that listens. It calls `on_flow(flow, open, now_ms)` for every new flow; afterwards `flow.splice`
+    is set, or the flow was reset.
+    """
+
+    on_flow: Callable[[Flow, Open, int], None]
+
+
+class EgressLeg(Leg, Protocol):
+    """A leg that dials."""
+
+    def dial(self, open: Open, now_ms: int) -> Flow | Reset:
+        """A flow to where `open` wants to go, `opening` as long as it cannot take bytes; or at once why not.
+
+        Never calls back from inside: a failure found later is `splice.on_reset` before any byte.
+        """
+
+
+@runtime_checkable
+class TunnelLeg(Protocol):
+    """The wire side of a leg that has links (its memory face; drivers with sockets use the leg's `wire`)."""
+
+    def receive(self, sock: int, addr: bytes, datagram: bytes, now_ms: int) -> None:
+        """Take one datagram; raises nothing, whatever it holds. `advance` must follow."""
+
+    def transmit(self, now_ms: int) -> list[tuple[int, bytes, bytes]]:
+        """(sock, address, datagram) of everything that may leave now; call again until empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """`udp_timeout_ms`: idle time after which a UDP flow ends (a relay passes the larger of its two legs').
+    `max_flows`: more are refused, because each costs the legs memory."""
+
+    udp_timeout_ms: int = 180_000  # kcptube's default for udp_timeout
+    max_flows: int = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class FlowOpened:
+    """A flow entered and was dialled."""
+
+    open: Open
+
+
+@dataclass(frozen=True, slots=True)
+class FlowOver:
+    """A flow is over: cleanly (`reason` None) or not. `up`, `down`: bytes (TCP) or packets (UDP)."""
+
+    open: Open
+    reason: Reset | None
+    up: int
+    down: int
+    dropped: int
+
+
+@dataclass(slots=True)
+class NodeCounters:
+    """Flows since start; `packets_dropped`: UDP packets that a full sink refused, of flows that are over."""
+
+    opened: int = 0
+    refused: int = 0  # more than max_flows, or the egress leg said no at once
+    finished: int = 0
+    reset: int = 0
+    idled: int = 0  # UDP flows ended by udp_timeout (also counted in finished)
+    packets_dropped: int = 0
+
+
+@dataclass(slots=True)
+class _IdleCheck:
+    due_ms: int
+    splice: Splice
+    seen: int  # packets moved and dropped at the last look
+    since_ms: int  # no packet since then
+
+
+class Node:
+    """Wires `ingress.on_flow` to `egress.dial`, keeps the splices; `report` hears of every flow's begin and
+    end.
+    """
+
+    def __init__(
+        self,
+        ingress: IngressLeg,
+        egress: EgressLeg,
+        settings: NodeSettings | None = None,
+        report: Callable[[FlowOpened | FlowOver], None] | None = None,
+    ) -> None:
+        self.ingress = ingress
+        self.egress = egress
+        self.settings = settings or NodeSettings()
+        self.counters = NodeCounters()
+        legs: tuple[Leg, ...] = (ingress, egress)
+        self.tunnels: tuple[TunnelLeg, ...] = tuple(leg for leg in legs if isinstance(leg, TunnelLeg))
+        self.splices: dict[Splice, None] = {}  # an ordered set
+        self._report = report
+        self._later: deque[tuple[Splice, Flow]] = deque()
+        self._idle: deque[_IdleCheck] = deque()  # in order of due_ms, because every check waits equally long
+        self._closed = False
+        ingress.on_flow = self._on_flow
+
+    @property
+    def flows(self) -> int:
+        """How many flows are being carried."""
+        return len(self.splices)
+
+    def start(self, now_ms: int) -> None:
+        """Egress first, so that the first flow finds its way out prepared."""
+        self.egress.start(now_ms)
+        self.ingress.start(now_ms)
+
+    def advance(self, now_ms: int) -> None:
+        """Serve both legs and the node's own timers. What is left over makes `deadline()` due at once."""
+        self.ingress.advance(now_ms)
+        self.egress.advance(now_ms)
+        for _ in range(len(self._later)):
+            splice, source = self._later.popleft()
+            splice.run(source)
+        self._check_idle(now_ms)
+
+    def deadline(self) -> int | None:
+        """When `advance` must be called even if nothing happens; 0: work is left over; None: never."""
+        if self._later:
+            return 0
+        times = [self.ingress.deadline(), self.egress.deadline()]
+        if self._idle:
+            times.append(self._idle[0].due_ms)
+        return min((time for time in times if time is not None), default=None)
+
+    def close(self, now_ms: int, reason: str = "shutdown") -> None:
+        """Abort every flow with SHUTDOWN and close both legs. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        for splice in list(self.splices):
+            splice.abort(Reset(ResetCode.SHUTDOWN, reason))
+        self._later.clear()
+        self._idle.clear()
+        self.ingress.close(now_ms, reason)
+        self.egress.close(now_ms, reason)
+
+    # -- flows -----------------------------------------------------------------------------------------------
+
+    def _on_flow(self, flow: Flow, open: Open, now_ms: int) -> None:
+        egress = self._dial(open, now_ms)
+        if isinstance(egress, Reset):
+            self.counters.refused += 1
+            flow.reset(egress)
+            self._tell(FlowOver(open, egress, 0, 0, 0))
+            return
+        splice = Splice(flow, egress, open, self)
+        self.splices[splice] = None
+        self.counters.opened += 1
+        self._tell(FlowOpened(open))
+        if open.kind is Kind.UDP:
+            self._idle.append(_IdleCheck(now_ms + self._idle_step_ms, splice, 0, now_ms))
+        if not egress.opening:
+            splice.ready(flow, READABLE)  # the first bytes often come together with the request
+
+    def _dial(self, open: Open, now_ms: int) -> Flow | Reset:
+        if self._closed:
+            return Reset(ResetCode.SHUTDOWN)
+        if len(self.splices) >= self.settings.max_flows:
+            return Reset(ResetCode.REFUSED, f"this node already carries {self.settings.max_flows} flows")
+        return self.egress.dial(open, now_ms)
+
+    def splice_over(self, splice: Splice, reason: Reset | None) -> None:
+        """See `kcpg.core.splice.Owner`."""
+        del self.splices[splice]
+        if reason is None:
+            self.counters.finished += 1
+        else:
+            self.counters.reset += 1
+        self.counters.packets_dropped += sum(splice.dropped)
+        up, down = splice.moved
+        self._tell(FlowOver(splice.open, reason, up, down, sum(splice.dropped)))
+
+    def splice_later(self, splice: Splice, source: Flow) -> None:
+        """See `kcpg.core.splice.Owner`."""
+        if (splice, source) not in self._later:
+            self._later.append((splice, source))
+
+    def _tell(self, event: FlowOpened | FlowOver) -> None:
+        if self._report is not None:
+            self._report(event)
+
+    # -- idle UDP flows --------------------------------------------------------------------------------------
+
+    @property
+    def _idle_step_ms(self) -> int:
+        return max(self.settings.udp_timeout_ms // IDLE_CHECKS, 1)
+
+    def _check_idle(self, now_ms: int) -> None:
+        while self._idle and self._idle[0].due_ms <= now_ms:
+            check = self._idle.popleft()
+            splice = check.splice
+            if splice.over:
+                continue
+            seen = sum(splice.moved) + sum(splice.dropped)
+            if seen != check.seen:
+                check.seen, check.since_ms = seen, now_ms
+            elif now_ms - check.since_ms >= self.settings.udp_timeout_ms:
+                self.counters.idled += 1
+                splice.expire()
+                continue
+            check.due_ms = now_ms + self._idle_step_ms
+            self._idle.append(check)
