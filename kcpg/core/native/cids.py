@@ -1,0 +1,36 @@
+"""The connection ids a leg receives by, and whose they are."""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+from kcpg.core.native.envelope import Entropy
+
+Owner = TypeVar("Owner")
+
+
+class Cids(Generic[Owner]):
+    """Draws unused ids. 0 is never one: it marks an INIT."""
+
+    def __init__(self, entropy: Entropy) -> None:
+        self._entropy = entropy
+        self._owners: dict[int, Owner] = {}
+
+    def draw(self) -> int:
+        """An id that nobody has; `give` it to keep it."""
+        while True:
+            cid = int.from_bytes(self._entropy(4), "big")
+            if cid and cid not in self._owners:
+                return cid
+
+    def give(self, cid: int, owner: Owner) -> None:
+        """From now on `cid` is in use."""
+        self._owners[cid] = owner
+
+    def owner(self, cid: int) -> Owner | None:
+        """Who receives by `cid`."""
+        return self._owners.get(cid)
+
+    def release(self, cid: int) -> None:
+        """`cid` may be drawn again."""
+        self._owners.pop(cid, None)

@@ -1,0 +1,176 @@
+"""A user's flow as one conversation of a link."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kcpg.core.flow import WRITABLE, Blocked, Flow, Kind, Moved, Reset
+from kcpg.core.native.conv import FRAGMENTS_MAX, SEGMENT_HEADER_BYTES
+from kcpg.core.native.opening import Delivery
+
+if TYPE_CHECKING:
+    from kcpg.core.native.flowtable import FlowTable
+    from kcpg.core.native.wire import Conv
+
+
+class ConvFlow(Flow):
+    """The Flow over a Conv. One that is dialled while there is no link is `opening` until `attach`.
+
+    A TCP flow's end is an empty message. A UDP flow's end is a RESET with code FINISHED, because there an
+    empty message is an empty packet; it is sent when everything before it has arrived.
+    """
+
+    __slots__ = ("_mss", "_table", "conv", "delivery", "ended", "heard_end", "peer_finished")
+
+    def __init__(self, kind: Kind, delivery: Delivery) -> None:
+        super().__init__(kind)
+        self.delivery = delivery
+        self.opening = True
+        self.conv: Conv | None = None
+        self.ended = False  # end() was called
+        self.heard_end = False  # the peer's end was reached (TCP) or announced (UDP)
+        self.peer_finished = (
+            False  # the peer has taken all we sent, our end included, and has forgotten the flow
+        )
+        self._table: FlowTable | None = None
+        self._mss = 0
+
+    def attach(self, table: FlowTable, conv: Conv) -> None:
+        """The link is there: bytes may go into `conv`, which has sent or taken its OPEN message already."""
+        self._table, self.conv = table, conv
+        self._mss = conv.bundle.datagram_bytes - conv.bundle.OVERHEAD - SEGMENT_HEADER_BYTES
+        conv.user = self
+        if self.delivery is not Delivery.ORDERED:
+            conv.mark_first = conv.unordered = True
+        self.opening = False
+        if self.splice is not None:
+            self.splice.ready(self, WRITABLE)
+
+    # Moving.
+
+    def move_to(self, sink: Flow) -> Moved:
+        """Conversation to conversation inside the engine; anything else by the sink's way."""
+        if not self._moves_within(sink):
+            return super().move_to(sink)
+        assert isinstance(sink, ConvFlow) and self.conv is not None and sink.conv is not None
+        count = self.conv.move_to(sink.conv, self.kind is Kind.UDP)
+        if self._reached_end():
+            return Moved(count, Blocked.ENDED)
+        if not self.conv.readable:
+            return Moved(count, Blocked.SOURCE_DRY)
+        sink.conv.want_room = True
+        return Moved(count, Blocked.SINK_FULL)
+
+    def _moves_within(self, sink: Flow) -> bool:
+        """Both are conversations, of one engine, and whole messages are what both carry."""
+        return (
+            isinstance(sink, ConvFlow)
+            and self.conv is not None
+            and type(self.conv) is type(sink.conv)
+            and not self.closed
+            and not sink.closed
+            and self.kind is Kind.TCP
+        )
+
+    def _reached_end(self) -> bool:
+        """Whether the peer's end is the next thing; takes it."""
+        if self.kind is Kind.UDP:
+            return self.at_end
+        if self.conv is not None and not self.heard_end and self.conv.at_end:
+            self.conv.recv()
+            self.heard_end = True
+        return self.heard_end
+
+    # Bytes.
+
+    def read(self, limit: int) -> bytes | None:
+        """See Flow."""
+        if self.conv is None or self.closed:
+            return None
+        data = self.conv.read(limit)
+        if data:
+            return data
+        return b"" if self._reached_end() else None
+
+    def write(self, data: bytes) -> int:
+        """See Flow. Bytes written after the flow was reset are gone."""
+        if self.conv is None or self.closed:
+            return len(data)
+        return self.conv.write(data)
+
+    @property
+    def room(self) -> int:
+        """See Flow. Room of 0 is followed by WRITABLE."""
+        if self.conv is None or self.closed:
+            return 0
+        room = self.conv.room
+        if room == 0:
+            self.conv.want_room = True
+        return room * self._mss
+
+    # Packets.
+
+    def recv_packet(self) -> bytes | None:
+        """See Flow."""
+        if self.conv is None or self.closed:
+            return None
+        packet = self.conv.recv_datagram()
+        return packet if packet is not None else self.conv.recv()
+
+    def send_packet(self, packet: bytes) -> bool:
+        """See Flow."""
+        if self.conv is None or self.closed or self.ended:
+            return False
+        if self.delivery is Delivery.DATAGRAM and self.conv.send_datagram(packet):
+            return True
+        fragments = max(1, -(-len(packet) // self._mss))
+        if fragments > FRAGMENTS_MAX or fragments > self.conv.room:
+            return False
+        self.conv.send(packet)
+        return True
+
+    @property
+    def at_end(self) -> bool:
+        """See Flow."""
+        return self.heard_end and (self.closed or self.conv is None or not self.conv.readable)
+
+    # Life.
+
+    def end(self) -> None:
+        """See Flow."""
+        if self.ended or self.closed:
+            return
+        self.ended = True
+        if self.kind is Kind.TCP:
+            assert self.conv is not None, "nothing is moved into a flow that is opening"
+            self.conv.send(b"")
+
+    def reset(self, reason: Reset) -> None:
+        """See Flow."""
+        if self.closed:
+            return
+        self.closed = True
+        if self._table is not None:
+            self._table.abort(self, reason)
+
+    def release(self) -> None:
+        """See Flow."""
+        if self.closed:
+            return
+        if self._table is None:
+            self.closed = True
+        else:
+            self._table.linger(self)
+
+    # What the link tells.
+
+    def notice(self, events: int) -> None:
+        """The conversation became readable or writable."""
+        if self.splice is not None:
+            self.splice.ready(self, events)
+
+    def aborted(self, reason: Reset) -> None:
+        """The conversation is gone."""
+        self.closed = True
+        if self.splice is not None:
+            self.splice.on_reset(self, reason)

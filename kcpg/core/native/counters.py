@@ -1,0 +1,61 @@
+"""What is counted per link and per leg; everything only grows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class LinkCounters:
+    """One link's life in numbers. Datagrams and bytes are counted by its bundle, drops by the leg's wire."""
+
+    flows_opened: int = 0
+    flows_finished: int = 0
+    flows_reset: int = 0
+    """Aborted by either side, or with the link."""
+    flows_refused: int = 0
+    """More conversations than the limit."""
+    opens_malformed: int = 0
+    opens_late: int = 0
+    """Conversations whose OPEN message did not come in time."""
+    resets_sent: int = 0
+    """RESET frames, repetitions included."""
+    resets_received: int = 0
+    unknown_convs: int = 0
+    """Segments of conversations that are over or never were."""
+    frames_malformed: int = 0
+    pings_sent: int = 0
+    pongs_received: int = 0
+    silences: int = 0
+    """Times the peer was not heard though it owed an answer."""
+    resumes: int = 0
+    rekeys: int = 0
+    moves: int = 0
+    """Changes of the peer's address that were followed."""
+
+
+@dataclass(slots=True)
+class LegCounters:
+    """What happens before there is a link, and to links as a whole."""
+
+    inits_sent: int = 0
+    inits_received: int = 0
+    no_answer: int = 0
+    """Handshake attempts that ran out of time (dialer)."""
+    answers_sent: int = 0
+    """RESP datagrams, repetitions included (listener)."""
+    retries: int = 0
+    """RETRY datagrams sent (listener) or obeyed (dialer)."""
+    refused: int = 0
+    """Handshakes that ended in a refusal, on either side."""
+    strangers: int = 0
+    """Datagrams that belong to no link and are no handshake under our password."""
+    links_opened: int = 0
+    links_closed: int = 0
+    links_full: int = 0
+    """Handshakes declined because of max_links."""
+    half_open_expired: int = 0
+    """Links that a handshake made and nobody used (listener)."""
+    flows_unreachable: int = 0
+    """Flows that waited for a link in vain (dialer)."""
+    unresolved: int = 0

@@ -1,0 +1,174 @@
+"""What the two native legs have in common: one wire, many links, and a timer for each link."""
+
+from __future__ import annotations
+
+import heapq
+from typing import TYPE_CHECKING
+
+from kcpg.core import engine
+from kcpg.core.flow import Reset
+from kcpg.core.native.cids import Cids
+from kcpg.core.native.counters import LegCounters
+from kcpg.core.native.env import Env, Event
+from kcpg.core.native.keys import RootKeys
+from kcpg.core.native.link import Link, LinkState
+
+if TYPE_CHECKING:
+    from kcpg.core.native.wire import Conv, Path, Wire
+
+RX_MIN_BYTES = 1500
+"""Datagrams up to this are taken even where smaller ones are agreed: handshakes have their own length."""
+
+REPEAT_EVENT_MS = 60_000
+"""An event that strangers or a dead peer can provoke is reported at most this often."""
+
+
+class NativeLeg:
+    """Base of TunnelDialer and TunnelListener: feeds links from the wire, knows when each is due.
+
+    The driver's turn: `receive` (or the wire's own batch functions), `advance`, then `transmit` (or the
+    wire's) until nothing is left; `deadline` tells when the next turn is due, at once if that has passed.
+    """
+
+    def __init__(
+        self, name: str, datagram_bytes: int, keys: RootKeys, env: Env, dials: bool, wire: type[Wire] | None
+    ) -> None:
+        mask_rx, mask_tx = (keys.mask_s2c, keys.mask_c2s) if dials else (keys.mask_c2s, keys.mask_s2c)
+        make = wire or engine.Wire
+        self.name = name
+        self.env = env
+        self.entropy = env.entropy
+        self.wire = make(mask_rx=mask_rx, mask_tx=mask_tx, max_datagram=max(datagram_bytes, RX_MIN_BYTES))
+        self.cids: Cids[Link] = Cids(env.entropy)
+        self.counters = LegCounters()
+        self.now_ms = 0
+        self._links: dict[Link, None] = {}
+        self._trials: dict[Link, None] = {}
+        self._touched: dict[Link, None] = {}
+        self._timers: list[tuple[int, int, Link]] = []
+        self._timer_count = 0
+        self._ready: list[Conv] = []
+        self._reported: dict[str, int] = {}
+
+    @property
+    def links(self) -> list[Link]:
+        """The links there are, oldest first."""
+        return list(self._links)
+
+    def receive(self, sock: int, addr: bytes, datagram: bytes, now_ms: int) -> None:
+        """See `node.TunnelLeg`."""
+        self.wire.receive(sock, addr, datagram, now_ms)
+
+    def transmit(self, now_ms: int) -> list[tuple[int, bytes, bytes]]:
+        """See `node.TunnelLeg`."""
+        return self.wire.transmit(now_ms)
+
+    def advance(self, now_ms: int) -> None:
+        """See `node.Leg`."""
+        self.now_ms = now_ms
+        for link in list(self._trials):
+            link.heard(now_ms)
+            if link.closed or not link.epochs.on_trial:
+                del self._trials[link]
+        for bundle in self.wire.take_moved():
+            if isinstance(bundle.user, Link) and not bundle.user.closed:
+                self._moved(bundle.user)
+        for sock, addr, cid, header, body in self.wire.take_strangers():
+            self._stranger((sock, addr), cid, header, body)
+        for bundle, type, payload, sock, addr in self.wire.take_frames():
+            if isinstance(bundle.user, Link) and not bundle.user.closed:
+                bundle.user.on_frame(type, payload, (sock, addr), now_ms)
+        self._serve_ready(now_ms)
+        self._serve_timers(now_ms)
+
+    def deadline(self) -> int | None:
+        """See `node.Leg`."""
+        self._ready.extend(self.wire.take_ready())
+        if self._ready or self.wire.backlog:
+            return self.now_ms
+        self._set_timers()
+        times = [self.wire.deadline(), self._own_deadline()]
+        while self._timers and self._timers[0][2].timer_ms != self._timers[0][0]:
+            heapq.heappop(self._timers)
+        if self._timers:
+            times.append(self._timers[0][0])
+        return min((at for at in times if at is not None), default=None)
+
+    # LinkOwner.
+
+    def link_touched(self, link: Link) -> None:
+        """See `LinkOwner`."""
+        self._touched[link] = None
+        if link.epochs.on_trial:
+            self._trials[link] = None
+
+    def link_heard(self, link: Link, former: LinkState) -> None:
+        """See `LinkOwner`."""
+        raise NotImplementedError
+
+    def link_silent(self, link: Link) -> None:
+        """See `LinkOwner`."""
+        raise NotImplementedError
+
+    def link_closed(self, link: Link, reason: Reset, by_peer: bool) -> None:
+        """See `LinkOwner`."""
+        self._links.pop(link, None)
+        self._touched.pop(link, None)
+        link.timer_ms = None
+        self.counters.links_closed += 1
+
+    # For the two legs.
+
+    def _moved(self, link: Link) -> None:
+        """The newest datagram of this link came from another path than we send by."""
+        raise NotImplementedError
+
+    def _stranger(self, path: Path, cid: int, header: bytes, body: bytes) -> None:
+        """A datagram of no link: a handshake, or noise."""
+        raise NotImplementedError
+
+    def _own_deadline(self) -> int | None:
+        """When the leg itself must be called."""
+        raise NotImplementedError
+
+    def _add(self, link: Link) -> None:
+        self._links[link] = None
+        self.counters.links_opened += 1
+        self.link_touched(link)
+
+    def _report(self, kind: str, peer: bytes, text: str, at_most_every_ms: int = 0) -> None:
+        last = self._reported.get(kind)
+        if at_most_every_ms and last is not None and self.now_ms - last < at_most_every_ms:
+            return
+        self._reported[kind] = self.now_ms
+        self.env.report(Event(kind, self.name, peer, text))
+
+    # Inside.
+
+    def _serve_ready(self, now_ms: int) -> None:
+        """Let flows take what came. What that makes ready in turn is served in the next turn."""
+        ready, self._ready = self._ready + self.wire.take_ready(), []
+        for conv in ready:
+            link = conv.bundle.user
+            if isinstance(link, Link) and not conv.closed:
+                link.heard(now_ms)
+                link.flows.ready(conv)
+
+    def _set_timers(self) -> None:
+        for link in self._touched:
+            due_ms = link.deadline()
+            if due_ms is not None and (link.timer_ms is None or due_ms < link.timer_ms):
+                link.timer_ms = due_ms
+                self._timer_count += 1
+                heapq.heappush(self._timers, (due_ms, self._timer_count, link))
+        self._touched.clear()
+
+    def _serve_timers(self, now_ms: int) -> None:
+        self._set_timers()
+        while self._timers and self._timers[0][0] <= now_ms:
+            due_ms, _, link = heapq.heappop(self._timers)
+            if link.timer_ms == due_ms:
+                link.timer_ms = None
+                link.advance(now_ms)
+                if not link.closed:
+                    self._touched[link] = None

@@ -1,0 +1,223 @@
+"""The tunnel leg that listens: takes links from other nodes, and hands out the flows that come in them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from kcpg.core.flow import Flow, Open, Reset, ResetCode
+from kcpg.core.kcp import KcpParams
+from kcpg.core.native.convflow import ConvFlow
+from kcpg.core.native.env import Env, EventKind
+from kcpg.core.native.epochs import NewEpoch
+from kcpg.core.native.handshake import Accepted, InitRequest, Reply, Responder
+from kcpg.core.native.keys import RootKeys
+from kcpg.core.native.leg import REPEAT_EVENT_MS, NativeLeg
+from kcpg.core.native.link import Link, LinkLimits, LinkState
+from kcpg.core.native.params import LinkParams, Verdict, negotiate
+from kcpg.core.native.rekeying import ListenerRekeying
+from kcpg.core.native.wire import Path, Wire
+
+EVICT_SILENT_MS = 60_000
+"""When there are too many links, one that was not heard for so long makes room for a new one."""
+
+REQUESTS = 8
+"""Handshakes remembered per link, to be forgotten with it: one every 15 s while answers are repeated."""
+
+MOVED_EVENT_MS = 10_000
+"""Peers that change their path often are reported at most this often."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListenSettings:
+    """How a TunnelListener works."""
+
+    name: str
+    params: LinkParams = field(default_factory=LinkParams)
+    """What is offered, as seen from here; `algorithm` is what dialers must have."""
+    kcp: KcpParams = field(default_factory=KcpParams)
+    """Retransmission behaviour; the windows come from what is agreed."""
+    limits: LinkLimits = field(default_factory=LinkLimits)
+    max_links: int = 1024
+    """About 10 kB each without flows."""
+    max_half_open: int = 256
+    """Links whose dialer has not spoken under the new keys; the oldest gives way."""
+    load_half_open: int = 64
+    """From this many on, dialers must show that they receive at their address before any key agreement."""
+
+
+class TunnelListener(NativeLeg):
+    """See the module and `node.IngressLeg`. `wire`: the engine's class if not the default one."""
+
+    def __init__(
+        self, settings: ListenSettings, keys: RootKeys, env: Env, wire: type[Wire] | None = None
+    ) -> None:
+        super().__init__(settings.name, settings.params.datagram_bytes, keys, env, False, wire)
+        self.settings = settings
+        self.on_flow: Callable[[Flow, Open, int], None] = _nobody
+        self._responder = Responder(keys, env.entropy)
+        self._half_open: dict[Link, None] = {}
+        self._requests: dict[Link, deque[InitRequest]] = {}
+        self._closed = False
+
+    @property
+    def handshake_drops(self) -> dict[str, int]:
+        """Datagrams of no link that were no acceptable INIT, by reason."""
+        return self._responder.drops
+
+    def start(self, now_ms: int) -> None:
+        """See `node.Leg`: the sockets are the driver's."""
+        self.now_ms = now_ms
+
+    def close(self, now_ms: int, reason: str) -> None:
+        """See `node.Leg`."""
+        self.now_ms = now_ms
+        self._closed = True
+        for link in self.links:
+            link.close(Reset(ResetCode.SHUTDOWN, reason), tell=True)
+
+    # LinkOwner.
+
+    def link_heard(self, link: Link, former: LinkState) -> None:
+        """See `LinkOwner`."""
+        if former is LinkState.FRESH:
+            self._half_open.pop(link, None)
+            params = link.params
+            text = f"link up, {params.algorithm}, {params.datagram_bytes} bytes a datagram"
+            self._report(EventKind.LINK_UP, link.peer, text)
+
+    def link_silent(self, link: Link) -> None:
+        """See `LinkOwner`: a listener waits."""
+
+    def link_closed(self, link: Link, reason: Reset, by_peer: bool) -> None:
+        """See `LinkOwner`."""
+        super().link_closed(link, reason, by_peer)
+        for request in self._requests.pop(link, ()):
+            request.forget()
+        if link in self._half_open:
+            del self._half_open[link]
+            self.counters.half_open_expired += 1
+            return
+        who = "the peer closed the link" if by_peer else "the link is closed"
+        self._report(EventKind.LINK_DOWN, link.peer, f"{who}: {reason}")
+
+    # NativeLeg.
+
+    def _moved(self, link: Link) -> None:
+        link.follow()
+        self._report(EventKind.LINK_MOVED, link.peer, "the peer sends from here now", MOVED_EVENT_MS)
+
+    def _stranger(self, path: Path, cid: int, header: bytes, body: bytes) -> None:
+        if self._closed:
+            return
+        if cid != 0:
+            self._unknown(path)
+            return
+        self.counters.inits_received += 1
+        sock, addr = path
+        answer = self._responder.receive(
+            header, body, addr, self.env.source_key(addr), self.env.wall_s(), self.now_ms, self._loaded
+        )
+        if isinstance(answer, Reply):
+            if answer.kind == "retry":
+                self.counters.retries += 1
+            else:
+                self.counters.answers_sent += 1
+            self.wire.post(sock, addr, answer.datagram)
+        elif answer is not None:
+            self._decide(answer, path)
+        else:
+            self._unknown(path)
+
+    def _own_deadline(self) -> int | None:
+        return None
+
+    # Handshakes.
+
+    @property
+    def _loaded(self) -> bool:
+        return len(self._half_open) >= self.settings.load_half_open
+
+    def _unknown(self, path: Path) -> None:
+        self.counters.strangers += 1
+        text = "datagrams that are not under our password, or of a link that is over"
+        self._report(EventKind.STRANGER, path[1], text, REPEAT_EVENT_MS)
+
+    def _decide(self, request: InitRequest, path: Path) -> None:
+        params, verdict = negotiate(request.params, self.settings.params)
+        if not verdict.accepted:
+            self._refuse(request, params, verdict, path)
+            return
+        link = self._resumed(request)
+        if link is None and not self._make_room():
+            self.counters.links_full += 1
+            full = Verdict(False, f"{self.settings.max_links} links are open already")
+            self._report(EventKind.LINKS_FULL, path[1], full.text, REPEAT_EVENT_MS)
+            self._refuse(request, params, full, path)
+            return
+        done = request.accept(params, replace(verdict, resumed=link is not None), self.cids.draw())
+        if done is None:
+            return
+        datagram, accepted = done
+        self.counters.answers_sent += 1
+        self.wire.post(*path, datagram)
+        if link is None:
+            link = self._begin(accepted, path)
+        else:
+            link.renew(_epoch(accepted), accepted.params.mirrored(), self.now_ms)
+            self._report(
+                EventKind.LINK_RESUMED, path[1], "the link is resumed, its flows go on", REPEAT_EVENT_MS
+            )
+        self._requests.setdefault(link, deque(maxlen=REQUESTS)).append(request)
+
+    def _refuse(self, request: InitRequest, params: LinkParams, verdict: Verdict, path: Path) -> None:
+        self.counters.refused += 1
+        self._report(EventKind.REFUSED, path[1], f"a link is refused: {verdict.text}", REPEAT_EVENT_MS)
+        datagram = request.refuse(params, verdict)
+        if datagram is not None:
+            self.wire.post(*path, datagram)
+
+    def _resumed(self, request: InitRequest) -> Link | None:
+        """The link that this dialer proves to have had, if it is still here."""
+        link = self.cids.owner(request.resume_cid) if request.resume_cid is not None else None
+        if link is None or not isinstance(link.rekeying, ListenerRekeying):
+            return None
+        return link if any(request.proves(secret) for secret in link.rekeying.secrets) else None
+
+    def _begin(self, accepted: Accepted, path: Path) -> Link:
+        bundle = self.wire.bundle(None)
+        bundle.set_path(*path)
+        params = accepted.params.mirrored()
+        kcp = replace(self.settings.kcp, snd_wnd=params.snd_wnd, rcv_wnd=params.rcv_wnd)
+        limits = self.settings.limits
+        link = Link(self, bundle, _epoch(accepted), params, kcp, limits, self._flow, -1, self.now_ms)
+        self._add(link)
+        self._half_open[link] = None
+        return link
+
+    def _make_room(self) -> bool:
+        """Whether one more link fits, if need be in place of one that nobody uses."""
+        if len(self._half_open) >= self.settings.max_half_open:
+            self._drop(next(iter(self._half_open)), "too many handshakes")
+        if len(self._links) < self.settings.max_links:
+            return True
+        oldest = min(self._links, key=lambda link: link.liveness.heard_ms)
+        if self.now_ms - oldest.liveness.heard_ms < EVICT_SILENT_MS:
+            return False
+        self._drop(oldest, "its place was needed")
+        return True
+
+    def _drop(self, link: Link, why: str) -> None:
+        link.close(Reset(ResetCode.TIMEOUT, why), tell=link.state is not LinkState.FRESH)
+
+    def _flow(self, flow: ConvFlow, open: Open, now_ms: int) -> None:
+        self.on_flow(flow, open, now_ms)
+
+
+def _epoch(accepted: Accepted) -> NewEpoch:
+    return NewEpoch(accepted.epoch, accepted.server_cid, accepted.client_cid, accepted.session_secret)
+
+
+def _nobody(flow: Flow, open: Open, now_ms: int) -> None:
+    flow.reset(Reset(ResetCode.REFUSED, "nothing is behind this listener"))

@@ -1,0 +1,121 @@
+"""packaging/prepare: what is missing is installed as root, and named with the exact command otherwise."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+PREPARE = Path(__file__).resolve().parents[2] / "packaging" / "prepare"
+
+# A machine in a directory: whether it has a thing is whether a file of that name lies there.
+COMMANDS = {
+    "python3": """
+        case "$*" in
+            *ensurepip*) test -e {home}/venv ;;
+            *Python.h*) test -e {home}/headers ;;
+            *version_info\\ \\<*) test ! -e {home}/old ;;
+            *realpath*) cat {home}/interpreter ;;
+            *%d.%d*) echo python3.12 ;;
+            -V) echo Python 3.9.2 ;;
+            *) exit 64 ;;
+        esac""",
+    "readlink": "echo /usr/bin/python3.11",
+    "id": "cat {home}/uid",
+    "cc": "cat >/dev/null; test -e {home}/cc-works",
+    "apt-get": """
+        echo "$*" >>{home}/apt
+        case "$1" in install) touch {home}/venv {home}/headers {home}/cc-works ;; esac""",
+}
+
+
+class Machine:
+    """A pretended machine with everything installed, a plain user, and the distribution's python3."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        for name, body in COMMANDS.items():
+            path = home / name
+            path.write_text("#!/bin/sh\n" + body.format(home=home) + "\n")
+            path.chmod(0o755)
+        for tool in ("sort", "tr", "cat", "touch"):
+            found = shutil.which(tool)
+            assert found is not None
+            (home / tool).symlink_to(found)
+        for has in ("venv", "headers", "cc-works"):
+            (home / has).touch()
+        (home / "uid").write_text("1000\n")
+        (home / "interpreter").write_text("/usr/bin/python3.11\n")
+
+    def lacks(self, *things: str) -> None:
+        for thing in things:
+            (self.home / thing).unlink()
+
+    def prepare(self, python: str = "python3", **environ: str) -> tuple[int, str]:
+        done = subprocess.run(
+            ["/bin/sh", str(PREPARE), python],
+            env={"PATH": str(self.home), **environ},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert not done.stdout, "only stderr is for people here"
+        return done.returncode, done.stderr
+
+    @property
+    def installed(self) -> str:
+        log = self.home / "apt"
+        return log.read_text() if log.exists() else ""
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+def test_a_complete_machine_is_left_alone(machine: Machine) -> None:
+    assert machine.prepare() == (0, "")
+    assert not machine.installed
+
+
+def test_a_user_gets_the_exact_command(machine: Machine) -> None:
+    machine.lacks("venv", "headers", "cc", "cc-works")
+    code, text = machine.prepare()
+    assert code == 1
+    assert "sudo apt-get install -y gcc libc6-dev python3-dev python3-venv" in text
+    assert not machine.installed
+
+
+def test_without_a_compiler_the_plain_engine_is_offered(machine: Machine) -> None:
+    machine.lacks("cc", "cc-works")
+    code, text = machine.prepare()
+    assert code == 1 and "KCPG_ENGINE=python" in text
+    assert machine.prepare(KCPG_ENGINE="python") == (0, "")
+
+
+def test_root_gets_it_installed(machine: Machine) -> None:
+    machine.lacks("venv", "headers")
+    (machine.home / "uid").write_text("0\n")
+    code, _ = machine.prepare()
+    assert code == 0
+    assert "install -y -q --no-install-recommends python3-dev python3-venv" in machine.installed
+
+
+def test_an_interpreter_beside_the_distributions_has_its_own_packages(machine: Machine) -> None:
+    machine.lacks("venv", "headers")
+    (machine.home / "interpreter").write_text("/usr/bin/python3.12\n")
+    assert "python3.12-dev python3.12-venv" in machine.prepare()[1]
+
+
+def test_an_old_python_is_named_with_the_way_out(machine: Machine) -> None:
+    (machine.home / "old").touch()
+    code, text = machine.prepare()
+    assert code == 1
+    assert "3.11 or newer" in text and "3.9.2" in text and "PYTHON=" in text
+
+
+def test_no_python_at_all(machine: Machine) -> None:
+    code, text = machine.prepare("python3.99")
+    assert code == 1 and "apt-get install" in text

@@ -1,0 +1,80 @@
+"""The status socket and the page made of its report."""
+
+from __future__ import annotations
+
+import gevent
+import pytest
+
+from kcpg.app import status, status_report
+
+
+def ask(path):
+    """`status.ask` from a thread, because this test's own event loop has to answer."""
+    return gevent.get_hub().threadpool.apply(status.ask, (path,))
+
+
+@pytest.mark.parametrize("depth", [0, 12])
+def test_report_comes_back_whatever_the_length_of_the_path(tmp_path, depth):
+    directory = tmp_path.joinpath(*["a-long-name"] * depth)
+    directory.mkdir(parents=True, exist_ok=True)
+    file = directory / "node.sock"
+    server = status.StatusServer(file, lambda: {"pid": 7, "text": "é" * 100_000})
+    server.start()
+    try:
+        assert ask(file) == {"pid": 7, "text": "é" * 100_000}
+        assert file.stat().st_mode & 0o777 == 0o600
+    finally:
+        server.close()
+    assert not file.exists()
+    assert ask(file) is None
+
+
+def test_socket_of_a_crashed_process_is_replaced(tmp_path):
+    file = tmp_path / "node.sock"
+    file.touch()
+    server = status.StatusServer(file, dict)
+    server.start()
+    assert ask(file) == {}
+    server.close()
+
+
+def test_page_for_people():
+    link = {
+        "peer": "192.0.2.1:3000",
+        "state": "up",
+        "srtt_ms": 34,
+        "flows": 2,
+        "rx_bytes": 1_234_567,
+        "tx_bytes": 999,
+    }
+    flows = {"tcp": 2, "udp": 1, "opened": 9, "refused": 0, "reset": 1}
+    tunnel = {
+        "kind": "tunnel",
+        "where": "192.0.2.1:3000",
+        "algorithm": "AES-GCM",
+        "drops": {"auth": 3},
+        "links": [link],
+        "link_count": 1,
+    }
+    node = {
+        "role": "client",
+        "name": "office",
+        "file": "office.conf",
+        "flows": flows,
+        "ingress": {"kind": "local"},
+        "egress": tunnel,
+    }
+    page = status_report.text("office-1", 77, {"uptime_s": 7261.5, "version": "1", "nodes": [node]})
+    assert "office-1: running, pid 77, up 2 h 1 min, kcpg 1" in page
+    assert "2 TCP and 1 UDP flows now, 9 since start, 0 refused, 1 reset" in page
+    assert "egress 192.0.2.1:3000 AES-GCM: 1 link, dropped: auth 3" in page
+    assert "192.0.2.1:3000 up, rtt 34 ms, 2 flows, in 1.2 MB, out 999 B" in page
+    assert status_report.text("x", 1, None) == "x: running, pid 1, does not answer"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "0 s"), (59.9, "59 s"), (303, "5 min 3 s"), (7800, "2 h 10 min"), (3 * 86400 + 4 * 3600, "3 d 4 h")],
+)
+def test_durations(seconds, words):
+    assert status_report.duration(seconds) == words
