@@ -1,0 +1,1 @@
+"""The outer ring: configuration, command line, daemon, logs, status."""

@@ -1,0 +1,134 @@
+"""Checks between the files of one command line: ports wanted twice, and a relay's patience with its ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from kcpg.app.config.addresses import version
+from kcpg.app.config.model import FORWARDING_GRACE_S, UDP_TIMEOUT_DEFAULT_S, Role
+from kcpg.app.config.raw import Options, RawFile
+from kcpg.app.config.report import Report
+
+Place = tuple[str, int]
+"""Protocol («tcp», «udp») and port."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Listener:
+    """One line that makes a node listen."""
+
+    file: int
+    line: int
+    places: frozenset[Place]
+    addresses: frozenset[str]
+    """Literals and names; `*4` and `*6` are all addresses of a family."""
+
+    def overlaps(self, other: _Listener) -> bool:
+        if self.addresses & other.addresses:
+            return True
+        return any(self._covers(family, other) or other._covers(family, self) for family in (4, 6))
+
+    def _covers(self, family: int, other: _Listener) -> bool:
+        wildcard = f"*{family}"
+        return wildcard in self.addresses and any(
+            address == wildcard or version(address) == family for address in other.addresses
+        )
+
+
+def check_ports(raws: list[RawFile], reports: list[Report]) -> None:
+    """Two nodes of one process cannot listen on the same port of the same address."""
+    users: dict[Place, list[_Listener]] = {}
+    clashes: dict[tuple[_Listener, _Listener], list[Place]] = {}
+    for index, raw in enumerate(raws):
+        for listener in _listeners(index, raw):
+            for place in sorted(listener.places):
+                for earlier in users.get(place, ()):
+                    if earlier.overlaps(listener):
+                        clashes.setdefault((earlier, listener), []).append(place)
+                users.setdefault(place, []).append(listener)
+    for (earlier, later), places in clashes.items():
+        ports = _spell(sorted({port for _, port in places}))
+        where = "this file" if earlier.file == later.file else raws[earlier.file].name
+        reason = f"{ports}: taken already by line {earlier.line} of {where}"
+        reports[later.file].error(
+            later.line, "listen_port", reason, "give one of them other ports or addresses"
+        )
+
+
+def _listeners(index: int, raw: RawFile) -> Iterator[_Listener]:
+    options = raw.listener if raw.role is Role.RELAY else raw.outside
+    if options is None or raw.role is None:
+        return
+    listen_port = options.ports("listen_port")
+    numbers = listen_port.numbers[:1] if raw.role is Role.CLIENT else listen_port.numbers
+    protocols = ("tcp", "udp") if raw.role is Role.CLIENT else ("udp",)
+    if numbers:
+        names = options.addresses("listen_on").names
+        places = frozenset((protocol, port) for port in numbers for protocol in protocols)
+        yield _Listener(index, options.line("listen_port"), places, _addresses(names, options))
+    if listen_port.custom or options.addresses("listen_on").custom:
+        yield from _mapped(index, raw, options)
+
+
+def _mapped(index: int, raw: RawFile, options: Options) -> Iterator[_Listener]:
+    by_line: dict[tuple[int, str], set[Place]] = {}
+    for (address, port, protocol), mapping in raw.mappings.items():
+        by_line.setdefault((mapping.line, address), set()).add((protocol, port))
+    for (line, address), places in by_line.items():
+        names = (address,) if address else ()
+        yield _Listener(index, line, frozenset(places), _addresses(names, options))
+
+
+def _addresses(names: tuple[str, ...], options: Options) -> frozenset[str]:
+    families = {"0.0.0.0": "*4", "::": "*6"}
+    if names:
+        return frozenset(families.get(name, name) for name in names)
+    found = set() if options.flag("ipv6_only") else {"*4"}
+    return frozenset(found if options.flag("ipv4_only") else found | {"*6"})
+
+
+def _spell(ports: list[int]) -> str:
+    """`port 3000`, `ports 3000-3010`, `ports 3000-3010 (7 of them)`."""
+    if len(ports) == 1:
+        return f"port {ports[0]}"
+    whole = ports[-1] - ports[0] + 1 == len(ports)
+    return f"ports {ports[0]}-{ports[-1]}" + ("" if whole else f" ({len(ports)} of them)")
+
+
+def ends_timeout_s(raws: list[RawFile]) -> int:
+    """What is known of the udp_timeout of a relay's ends.
+
+    Both ends are known when a client and a server are loaded too; otherwise the missing one is taken to
+    have the default.
+    """
+    ends = [raw for raw in raws if raw.role in (Role.CLIENT, Role.SERVER)]
+    known = [raw.outside.get("udp_timeout", int) or UDP_TIMEOUT_DEFAULT_S for raw in ends]
+    if {raw.role for raw in ends} != {Role.CLIENT, Role.SERVER}:
+        known.append(UDP_TIMEOUT_DEFAULT_S)
+    return max(known)
+
+
+def check_timeouts(raws: list[RawFile], reports: list[Report]) -> None:
+    """Warn where a relay is to be less patient than its ends are, as far as they are known."""
+    ends_s = ends_timeout_s(raws)
+    for raw, report in zip(raws, reports, strict=True):
+        if raw.role is not Role.RELAY:
+            continue
+        for options in (raw.listener, raw.forwarder):
+            if options is None or "udp_timeout" in options.bad:
+                continue
+            own_s = options.get("udp_timeout", int) or UDP_TIMEOUT_DEFAULT_S
+            if own_s < ends_s:
+                _warn(options, own_s, ends_s, report)
+
+
+def _warn(options: Options, own_s: int, ends_s: int, report: Report) -> None:
+    which = "the default" if ends_s == UDP_TIMEOUT_DEFAULT_S else "that"
+    written = "" if options.line("udp_timeout") else " (not set here)"
+    reason = (
+        f"{own_s}{written} is less than {ends_s}, {which} of the ends; a relay must not forget a flow "
+        f"before they do, so it waits {ends_s + FORWARDING_GRACE_S} s"
+    )
+    hint = "set it to the largest udp_timeout of client and server"
+    report.warning(options.line("udp_timeout"), "udp_timeout", reason, hint)

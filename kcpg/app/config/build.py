@@ -1,0 +1,211 @@
+"""From a checked file to the node it describes: defaults filled in, text forms gone."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from kcpg.app.config import presets
+from kcpg.app.config.addresses import version
+from kcpg.app.config.model import (
+    DIAL_TIMEOUT_DEFAULT_S,
+    FORWARDING_GRACE_S,
+    UDP_TIMEOUT_DEFAULT_S,
+    Action,
+    AllowRule,
+    Dialect,
+    FecConfig,
+    LegConfig,
+    LegKind,
+    Mapping,
+    NodeConfig,
+    Role,
+    UdpDelivery,
+)
+from kcpg.app.config.raw import Options, RawFile
+
+Fields = dict[str, Any]
+"""Arguments of LegConfig, which mypy cannot see through `**`; its tests compare every field."""
+
+
+def build(raw: RawFile, name: str, ends_timeout_s: int) -> NodeConfig:
+    """The node of a file without errors. `ends_timeout_s`: what is known of the udp_timeout of a relay's
+    ends."""
+    outside = raw.outside
+    log_path = outside.get("log_path", str)
+    assert raw.role is not None
+    ingress, egress = _LEGS[raw.role](raw, ends_timeout_s)
+    return NodeConfig(
+        role=raw.role,
+        name=name,
+        file=Path(raw.name),
+        ingress=ingress,
+        egress=egress,
+        log_path=Path(os.path.abspath(log_path)) if log_path else None,
+        log_level=outside.get("log_level", str) or "info",
+        max_flows=outside.get("max_flows", int) or 65536,
+        workers=outside.get("workers", int) or 1,
+    )
+
+
+def _client(raw: RawFile, _ends_timeout_s: int) -> tuple[LegConfig, LegConfig]:
+    options = raw.outside
+    custom = options.ports("listen_port").custom or options.addresses("listen_on").custom
+    ingress = LegConfig(
+        kind=LegKind.LOCAL,
+        action=Action.LISTEN,
+        addresses=_usable(options, "listen_on"),
+        ports=options.ports("listen_port").numbers[:1],
+        mappings=_mappings(raw) if custom else (),
+        fib=options.get("fib_ingress", int),
+        **_common(options),
+    )
+    return ingress, _tunnel_dial(raw, options, "", _timeout(options))
+
+
+def _server(raw: RawFile, _ends_timeout_s: int) -> tuple[LegConfig, LegConfig]:
+    options = raw.outside
+    ports = options.ports("destination_port")
+    addresses = options.addresses("destination_address")
+    egress = LegConfig(
+        kind=LegKind.LOCAL,
+        action=Action.DIAL,
+        addresses=addresses.names,
+        ports=ports.numbers,
+        any_target=ports.custom or addresses.custom,
+        allow_targets=_allow_targets(options),
+        dial_timeout_s=options.get("dial_timeout", int) or DIAL_TIMEOUT_DEFAULT_S,
+        fib=options.get("fib_egress", int),
+        **_common(options),
+    )
+    return _tunnel_listen(raw, options, "", _timeout(options)), egress
+
+
+def _relay(raw: RawFile, ends_timeout_s: int) -> tuple[LegConfig, LegConfig]:
+    assert raw.listener is not None and raw.forwarder is not None
+    timeout_s = max(ends_timeout_s, _timeout(raw.listener), _timeout(raw.forwarder)) + FORWARDING_GRACE_S
+    return (
+        _tunnel_listen(raw, raw.listener, "listener", timeout_s),
+        _tunnel_dial(raw, raw.forwarder, "forwarder", timeout_s),
+    )
+
+
+_LEGS = {Role.CLIENT: _client, Role.SERVER: _server, Role.RELAY: _relay}
+
+
+def _tunnel_listen(raw: RawFile, options: Options, section: str, timeout_s: int) -> LegConfig:
+    return LegConfig(
+        kind=LegKind.TUNNEL,
+        action=Action.LISTEN,
+        section=section,
+        addresses=_usable(options, "listen_on"),
+        ports=options.ports("listen_port").numbers,
+        fib=options.get("fib_ingress", int),
+        stun_server=options.get("stun_server", str) or "",
+        update_ipv4=options.get("update_ipv4", str) or "",
+        update_ipv6=options.get("update_ipv6", str) or "",
+        **_tunnel(raw, options),
+        **(_common(options) | {"udp_timeout_s": timeout_s}),
+    )
+
+
+def _tunnel_dial(raw: RawFile, options: Options, section: str, timeout_s: int) -> LegConfig:
+    refresh_s = options.get("dport_refresh", int)
+    return LegConfig(
+        kind=LegKind.TUNNEL,
+        action=Action.DIAL,
+        section=section,
+        addresses=_usable(options, "destination_address"),
+        ports=options.ports("destination_port").numbers,
+        dnstxt=options.get("destination_dnstxt", str) or "",
+        fib=options.get("fib_egress", int),
+        dport_refresh_s=60 if refresh_s is None else refresh_s,
+        mux_tunnels=options.get("mux_tunnels", int) or 0,
+        **_tunnel(raw, options),
+        **(_common(options) | {"udp_timeout_s": timeout_s}),
+    )
+
+
+def _common(options: Options) -> Fields:
+    """What both kinds of legs have."""
+    return {
+        "ipv4_only": options.flag("ipv4_only"),
+        "ipv6_only": options.flag("ipv6_only"),
+        "udp_timeout_s": _timeout(options),
+        "udp_delivery": options.get("udp_delivery", UdpDelivery) or UdpDelivery.UNORDERED,
+    }
+
+
+def _tunnel(raw: RawFile, options: Options) -> Fields:
+    """What both tunnel legs have."""
+    password, key = secret(raw, options)
+    return {
+        "dialect": options.get("dialect", Dialect) or Dialect.NATIVE,
+        "algorithm": options.get("encryption_algorithm", str) or ("AES-GCM" if password or key else "none"),
+        "password": password,
+        "key": key,
+        "mtu_bytes": options.get("mtu", int),
+        "kcp_mtu_bytes": options.get("kcp_mtu", int),
+        "keep_alive_s": options.get("keep_alive", int) or 0,
+        "fec": options.get("fec", FecConfig),
+        "outbound_bps": options.get("outbound_bandwidth", int) or 0,
+        "inbound_bps": options.get("inbound_bandwidth", int) or 0,
+        "blast": options.flag("blast"),
+        **_kcp(options),
+    }
+
+
+def secret(raw: RawFile, options: Options) -> tuple[bytes, bytes | None]:
+    """(password, key): at most one of them is not empty."""
+    file = options.get("encryption_password_file", str)
+    password = raw.passwords.get(file, b"") if file else options.get("encryption_password", bytes) or b""
+    return password, options.get("encryption_key", bytes)
+
+
+def _kcp(options: Options) -> Fields:
+    name = options.get("kcp", str) or presets.DEFAULT
+    if name == presets.MANUAL:
+        row = presets.Preset(
+            nodelay=options.get("kcp_nodelay", int) or 0,
+            interval_ms=options.get("kcp_interval", int) or 0,
+            resend=options.get("kcp_resend", int) or 0,
+            nc=options.flag("kcp_nc"),
+            wnd_segments=presets.MANUAL_WND_SEGMENTS,
+        )
+    else:
+        row = presets.PRESETS[name]
+    return {
+        "kcp": name,
+        "kcp_auto": name == presets.AUTO,
+        "kcp_nodelay": row.nodelay,
+        "kcp_interval_ms": row.interval_ms,
+        "kcp_resend": row.resend,
+        "kcp_nc": row.nc,
+        "kcp_snd_wnd_segments": options.get("kcp_sndwnd", int) or row.wnd_segments,
+        "kcp_rcv_wnd_segments": options.get("kcp_rcvwnd", int) or row.wnd_segments,
+    }
+
+
+def _timeout(options: Options) -> int:
+    return options.get("udp_timeout", int) or UDP_TIMEOUT_DEFAULT_S
+
+
+def _usable(options: Options, name: str) -> tuple[str, ...]:
+    """The addresses without those of a family that is switched off."""
+    off = 6 if options.flag("ipv4_only") else 4 if options.flag("ipv6_only") else 0
+    return tuple(address for address in options.addresses(name).names if version(address) != off)
+
+
+def _allow_targets(options: Options) -> tuple[AllowRule, ...] | None:
+    return options.get("allow_targets", tuple)
+
+
+def _mappings(raw: RawFile) -> tuple[Mapping, ...]:
+    """One entry per port and target; TCP and UDP together where they agree."""
+    merged: dict[tuple[str, int, str, int], tuple[bool, bool]] = {}
+    for (address, port, protocol), found in raw.mappings.items():
+        place = (address, port, found.mapping.target_address, found.mapping.target_port)
+        tcp, udp = merged.get(place, (False, False))
+        merged[place] = (tcp or protocol == "tcp", udp or protocol == "udp")
+    return tuple(Mapping(*place, tcp=tcp, udp=udp) for place, (tcp, udp) in merged.items())

@@ -1,0 +1,309 @@
+"""What values mean together: overriding in a relay, required keys, contradictions. Every check runs,
+whatever others find."""
+
+from __future__ import annotations
+
+import os
+
+from kcpg.app.config import presets
+from kcpg.app.config.addresses import version
+from kcpg.app.config.keys import KEYS, Place
+from kcpg.app.config.model import Dialect, Role
+from kcpg.app.config.passwords import read_password
+from kcpg.app.config.raw import Options, RawFile
+from kcpg.app.config.report import Report
+from kcpg.app.config.values import BadValue
+
+SECRETS = ("encryption_key", "encryption_password", "encryption_password_file")
+WEAK = ("none", "XOR")
+_MANUAL = ("kcp_nodelay", "kcp_interval", "kcp_resend", "kcp_nc")
+_FAMILY = {"ipv4_only": 4, "ipv6_only": 6}
+
+
+def check(raw: RawFile, report: Report) -> None:
+    """Check one file. A relay's sections are merged with what stands outside them."""
+    if raw.role is Role.RELAY:
+        _check_relay(raw, report)
+    elif raw.role is Role.CLIENT:
+        _check_tunnel(raw, raw.outside, report)
+        _check_client_listen(raw, report)
+        _check_dial(raw.outside, report)
+    elif raw.role is Role.SERVER:
+        _check_tunnel(raw, raw.outside, report)
+        _check_tunnel_listen(raw.outside, "", report)
+        _check_target(raw.outside, report)
+    _check_log_path(raw.outside, report)
+    _note_pending(raw, report)
+
+
+# a relay
+
+
+def _check_relay(raw: RawFile, report: Report) -> None:
+    for name, section in (("listener", raw.listener), ("forwarder", raw.forwarder)):
+        if section is None:
+            report.error(0, f"[{name}]", "the section is missing", "a relay has [listener] and [forwarder]")
+    if raw.listener is not None:
+        _override(raw.listener, raw.outside, Place.LISTENER, report)
+        _check_tunnel(raw, raw.listener, report)
+        _check_tunnel_listen(raw.listener, "[listener] ", report)
+    if raw.forwarder is not None:
+        _override(raw.forwarder, raw.outside, Place.FORWARDER, report)
+        _check_tunnel(raw, raw.forwarder, report)
+        _check_dial(raw.forwarder, report)
+
+
+def _override(section: Options, outside: Options, place: Place, report: Report) -> None:
+    """What stands outside the sections holds in both; of `ipv4_only` and `ipv6_only` only a yes."""
+    for name, line in outside.bad.items():
+        if place in KEYS[name].places and name not in section.settings:
+            section.put_bad(name, line)
+    for name, setting in outside.settings.items():
+        if place not in KEYS[name].places or (name in _FAMILY and setting.value is not True):
+            continue
+        inner = section.settings.get(name)
+        if inner is not None and inner.value != setting.value:
+            if name == "encryption_algorithm" and setting.value in WEAK and inner.value not in WEAK:
+                reason = (
+                    f"outside the sections takes away the encryption of [{place.value}], line {inner.line}"
+                )
+                report.error(setting.line, name, reason, "remove one of the two lines")
+            else:
+                where = f"line {setting.line}, outside the sections, overrides it"
+                report.warning(inner.line, name, where, "remove one of the two lines")
+        section.put(name, setting.value, setting.line)
+
+
+# any tunnel leg
+
+
+def _check_tunnel(raw: RawFile, options: Options, report: Report) -> None:
+    _check_dialect(options, report)
+    _check_encryption(raw, options, report)
+    _check_kcp(options, report)
+    _check_families(options, report)
+    if options.get("mtu", int) and options.get("kcp_mtu", int):
+        report.warning(
+            options.line("mtu"), "mtu", f"is not used, kcp_mtu in line {options.line('kcp_mtu')} is"
+        )
+
+
+def _check_dialect(options: Options, report: Report) -> None:
+    if options.get("dialect", Dialect) is Dialect.KCPTUBE:
+        hint = "remove the line and run kcpg at the other end too"
+        report.error(options.line("dialect"), "dialect", "the protocol of kcptube is not available yet", hint)
+
+
+def _check_encryption(raw: RawFile, options: Options, report: Report) -> None:
+    given = [name for name in SECRETS if options.given(name)]
+    for name in given[1:]:
+        reason = f"stands beside {given[0]} in line {options.line(given[0])}"
+        report.error(options.line(name), name, reason, "keep one of them")
+    _read_password_file(raw, options, report)
+    algorithm = options.get("encryption_algorithm", str)
+    line = options.line("encryption_algorithm")
+    if algorithm in WEAK:
+        reason = f"'{algorithm}' encrypts nothing: everyone on the way can read and change what is carried"
+        report.warning(line, "encryption_algorithm", reason, "AES-GCM with a password protects it")
+    elif algorithm is not None and not given:
+        reason = f"{algorithm} needs a secret: encryption_password is not set"
+        report.error(line, "encryption_algorithm", reason, "or encryption_password_file, or encryption_key")
+    elif not options.given("encryption_algorithm") and given:
+        report.note(options.line(given[0]), given[0], "no encryption_algorithm is set; AES-GCM is used")
+    elif not options.given("encryption_algorithm"):
+        reason = "is not set, nor a password: nothing is encrypted and anyone may connect"
+        report.warning(
+            0, "encryption_algorithm", reason, "encryption_algorithm=AES-GCM, encryption_password=…"
+        )
+    if algorithm in WEAK and not given:
+        report.warning(line, "encryption_password", "is not set: anyone may connect")
+
+
+def _read_password_file(raw: RawFile, options: Options, report: Report) -> None:
+    name = options.get("encryption_password_file", str)
+    if name is None or name in raw.passwords:
+        return
+    line = options.line("encryption_password_file")
+    try:
+        raw.passwords[name], readable_by_others = read_password(raw.base, name)
+    except BadValue as bad:
+        report.error(line, "encryption_password_file", bad.reason, bad.hint)
+        return
+    if readable_by_others:
+        report.warning(
+            line, "encryption_password_file", "every user of this machine can read it", "chmod 600"
+        )
+
+
+def _check_kcp(options: Options, report: Report) -> None:
+    preset = options.get("kcp", str)
+    line = options.line("kcp")
+    if preset == presets.MANUAL:
+        for name in _MANUAL:
+            if not options.given(name):
+                report.error(line, name, "is not set, but kcp=manual needs it")
+        return
+    for name in _MANUAL:
+        if options.given(name):
+            reason = f"only counts with kcp=manual; {preset or presets.DEFAULT} has its own"
+            report.warning(options.line(name), name, reason)
+    if preset == presets.AUTO:
+        report.note(line, "kcp", "auto does not adapt yet: regular3 with windows of 2048 segments is used")
+
+
+def _check_families(options: Options, report: Report) -> None:
+    both = [name for name in _FAMILY if options.flag(name)]
+    if len(both) == 2:
+        line = max(options.line(name) for name in both)
+        report.error(
+            line, "ipv6_only", "ipv4_only and ipv6_only are both set", "remove one: without, both are used"
+        )
+        return
+    for flag in both:
+        for key in ("listen_on", "destination_address"):
+            _check_family(options, key, flag, report)
+
+
+def _check_family(options: Options, key: str, flag: str, report: Report) -> None:
+    names = options.addresses(key).names
+    others = [name for name in names if version(name) not in (None, _FAMILY[flag])]
+    if not others:
+        return
+    reason = f"{', '.join(others)} cannot be used with {flag} in line {options.line(flag)}"
+    if len(others) == len(names):
+        report.error(options.line(key), key, reason)
+    else:
+        report.warning(options.line(key), key, reason + "; the other addresses are")
+
+
+# legs of each kind
+
+
+def _check_tunnel_listen(options: Options, where: str, report: Report) -> None:
+    """A server's or relay's side towards the client."""
+    if options.addresses("listen_on").custom:
+        report.error(options.line("listen_on"), "listen_on", "{} is for clients", "remove the line")
+    if options.ports("listen_port").custom:
+        report.error(options.line("listen_port"), "listen_port", "{} is for clients", "give port numbers")
+    if not options.given("listen_port"):
+        report.error(0, "listen_port", f"{where}is not set", "for example listen_port=3000-3010")
+    if options.get("stun_server", str) is None:
+        return
+    line = options.line("stun_server")
+    if len(options.ports("listen_port").numbers) > 1:
+        report.error(
+            line, "stun_server", "works with one listen_port only", f"line {options.line('listen_port')}"
+        )
+    if len(options.addresses("listen_on").names) > 1:
+        report.error(
+            line, "stun_server", "works with one listen_on only", f"line {options.line('listen_on')}"
+        )
+    for name in ("update_ipv4", "update_ipv6"):
+        program = options.get(name, str)
+        if program is not None and not os.access(program, os.X_OK):
+            report.warning(options.line(name), name, "is not a program that this user may run")
+
+
+def _check_client_listen(raw: RawFile, report: Report) -> None:
+    options = raw.outside
+    ports = options.ports("listen_port")
+    custom = ports.custom or options.addresses("listen_on").custom
+    if len(ports.numbers) > 1:
+        reason = f"a client listens on the smallest port only, {ports.numbers[0]}"
+        report.warning(options.line("listen_port"), "listen_port", reason)
+    if raw.custom_line and not custom:
+        hint = "listen_port={} switches mappings on"
+        report.warning(raw.custom_line, "custom_input", "mappings without listen_port={} are not used", hint)
+    if custom and not raw.mapping_lines:
+        name = "listen_port" if ports.custom else "listen_on"
+        hint = "add a section [custom_input] with lines like 127.0.0.1:8000 -> 10.0.0.1:80"
+        report.error(options.line(name), name, "{} needs mappings, and there are none", hint)
+    elif not custom and not options.given("listen_port"):
+        report.error(0, "listen_port", "is not set", "for example listen_port=59000")
+    for flag, family in _FAMILY.items():
+        if custom and options.flag(flag):
+            _check_mapped_family(raw, flag, family, report)
+
+
+def _check_mapped_family(raw: RawFile, flag: str, family: int, report: Report) -> None:
+    for found in raw.mappings.values():
+        address = found.mapping.listen_address
+        if address and version(address) != family:
+            reason = f"{address} cannot be used with {flag} in line {raw.outside.line(flag)}"
+            report.error(found.line, "mapping", reason)
+
+
+def _check_dial(options: Options, report: Report) -> None:
+    """A client's or relay's side towards the server."""
+    pair = ("destination_address", "destination_port")
+    for name, custom in zip(
+        pair, (options.addresses(pair[0]).custom, options.ports(pair[1]).custom), strict=True
+    ):
+        if custom:
+            report.error(
+                options.line(name), name, "{} is for servers", "give the next node's address and port"
+            )
+    if options.given("destination_dnstxt"):
+        line = options.line("destination_dnstxt")
+        given = [name for name in pair if options.given(name)]
+        for name in given:
+            report.error(
+                options.line(name),
+                name,
+                f"stands beside destination_dnstxt in line {line}",
+                "keep one of them",
+            )
+        if not given:
+            hint = "give destination_address and destination_port instead"
+            report.error(line, "destination_dnstxt", "DNS TXT records are not available yet", hint)
+        return
+    for name, example in zip(pair, ("203.0.113.7", "3000-3010"), strict=True):
+        if not options.given(name):
+            report.error(0, name, "is not set", f"for example {name}={example}")
+
+
+def _check_target(options: Options, report: Report) -> None:
+    """A server's side towards the application."""
+    addresses, ports = options.addresses("destination_address"), options.ports("destination_port")
+    custom = addresses.custom or ports.custom
+    if len(addresses.names) > 1:
+        reason = f"a server has one target, these are {len(addresses.names)} addresses"
+        report.error(options.line("destination_address"), "destination_address", reason)
+    if len(ports.numbers) > 1:
+        reason = f"a server has one target, these are {len(ports.numbers)} ports"
+        report.error(options.line("destination_port"), "destination_port", reason)
+    for name, example in (("destination_address", "127.0.0.1"), ("destination_port", "8080")):
+        if not custom and not options.given(name):
+            report.error(0, name, "is not set", f"for example {name}={example}")
+    if options.given("allow_targets") and not custom:
+        reason = "only limits targets that clients choose, with destination_port={}"
+        report.warning(options.line("allow_targets"), "allow_targets", reason)
+    if custom and not options.given("allow_targets"):
+        name = "destination_port" if ports.custom else "destination_address"
+        reason = "with {} a client may connect to everything this machine can reach"
+        report.warning(options.line(name), name, reason, "allow_targets= limits it")
+
+
+# the node
+
+
+def _check_log_path(options: Options, report: Report) -> None:
+    path = options.get("log_path", str)
+    if path is None:
+        return
+    line = options.line("log_path")
+    if not os.path.exists(path):
+        report.error(line, "log_path", "does not exist", "make the directory first")
+    elif not os.path.isdir(path):
+        report.error(line, "log_path", "is not a directory", "name the directory, not the file")
+    elif not os.access(path, os.W_OK):
+        report.warning(line, "log_path", "this user cannot write there")
+
+
+def _note_pending(raw: RawFile, report: Report) -> None:
+    """Name every value that is checked but has no effect in this version."""
+    for options in (raw.outside, raw.listener, raw.forwarder):
+        for name, setting in options.settings.items() if options is not None else ():
+            key = KEYS[name]
+            if key.pending and setting.value is not None and setting.value != key.default:
+                report.note(setting.line, name, f"accepted, has no effect yet ({key.pending})")

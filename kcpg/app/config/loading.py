@@ -1,0 +1,87 @@
+"""Reads configuration files and says everything there is to say about them at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from kcpg.app.config import across
+from kcpg.app.config.build import build
+from kcpg.app.config.check import check
+from kcpg.app.config.lex import FILE_BYTES_MAX
+from kcpg.app.config.model import Loaded, NodeConfig, Problem
+from kcpg.app.config.parse import parse
+from kcpg.app.config.passwords import reason_of
+from kcpg.app.config.raw import RawFile
+from kcpg.app.config.report import Report
+
+
+def load(paths: Iterable[Path]) -> Loaded:
+    """The nodes of these files and all problems of all of them. Raises nothing for what is in a file or for
+    its absence.
+
+    Relative paths in a file: `encryption_password_file` is seen from the file's directory, `log_path` from
+    the working directory.
+    """
+    sources: list[tuple[str, Path, bytes | None]] = []
+    unreadable: dict[int, str] = {}
+    for index, path in enumerate(paths):
+        try:
+            with open(path, "rb") as file:
+                data: bytes | None = file.read(FILE_BYTES_MAX + 1)
+        except (OSError, ValueError) as error:
+            data, unreadable[index] = None, reason_of(error)
+        sources.append((str(path), path.parent, data))
+    return _load(sources, unreadable)
+
+
+def load_text(name: str, text: str | bytes) -> Loaded:
+    """As load(), for one file that is in memory."""
+    return load_texts({name: text})
+
+
+def load_texts(files: Mapping[str, str | bytes]) -> Loaded:
+    """As load(), for files in memory: name and content. Paths in them are seen from the working directory."""
+    sources: list[tuple[str, Path, bytes | None]] = [
+        (name, Path(), text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text)
+        for name, text in files.items()
+    ]
+    return _load(sources, {})
+
+
+def _load(sources: list[tuple[str, Path, bytes | None]], unreadable: dict[int, str]) -> Loaded:
+    raws: list[RawFile] = []
+    reports: list[Report] = []
+    for index, (name, base, data) in enumerate(sources):
+        report = Report(name)
+        reports.append(report)
+        if data is None:
+            report.error(0, "", f"the file cannot be read: {unreadable[index]}")
+            raws.append(RawFile(name, base))
+            continue
+        raws.append(parse(name, data, base, report))
+        check(raws[-1], report)
+    across.check_ports(raws, reports)
+    across.check_timeouts(raws, reports)
+    problems: list[Problem] = [problem for report in reports for problem in report.sorted()]
+    return Loaded(tuple(_nodes(raws, reports)), tuple(problems))
+
+
+def _nodes(raws: list[RawFile], reports: list[Report]) -> list[NodeConfig]:
+    ends_s = across.ends_timeout_s(raws)
+    names: set[str] = set()
+    nodes = []
+    for raw, report in zip(raws, reports, strict=True):
+        if report.failed:
+            continue
+        nodes.append(build(raw, _unused(Path(raw.name).stem or "node", names), ends_s))
+    return nodes
+
+
+def _unused(stem: str, names: set[str]) -> str:
+    name, number = stem, 1
+    while name in names:
+        number += 1
+        name = f"{stem}-{number}"
+    names.add(name)
+    return name

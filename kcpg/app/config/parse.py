@@ -1,0 +1,240 @@
+"""From lines to values: keys are looked up in the table, sections followed, every slip reported with its
+line."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from kcpg.app.config import lex
+from kcpg.app.config.addresses import PORTS_MAX, mapping_line
+from kcpg.app.config.keys import KEYS, SECTIONS, Key, Place
+from kcpg.app.config.lex import Line, Shape
+from kcpg.app.config.model import Mapping, Role
+from kcpg.app.config.raw import MappingLine, Options, RawFile
+from kcpg.app.config.report import Report
+from kcpg.app.config.values import BadValue, Remarks, suggest
+
+_SECTION_PLACE = {"listener": Place.LISTENER, "forwarder": Place.FORWARDER}
+_ROLE_PLACE = {Role.CLIENT: Place.CLIENT, Role.SERVER: Place.SERVER, Role.RELAY: Place.RELAY}
+
+# Words that may be shown in a message. A line torn in two may be half a secret, so longer ones are not shown.
+_SHOWN = re.compile(r"[a-z_][a-z0-9_ .-]{0,29}\Z")
+
+
+def parse(name: str, data: bytes, base: Path, report: Report) -> RawFile:
+    """Read one file. Problems go to the report; what could be read is returned."""
+    raw = RawFile(name, base)
+    try:
+        found = lex.lines(data)
+    except lex.LexError as error:
+        report.error(0, "", str(error))
+        return raw
+    raw.role = _mode(found, report)
+    reader = _Reader(raw, report)
+    for line in found:
+        reader.take(line)
+    return raw
+
+
+def _mode(found: list[Line], report: Report) -> Role | None:
+    """The role. It may stand anywhere, so it is looked for first."""
+    lines = [line for line in found if line.shape is Shape.OPTION and line.name == "mode" and line.text]
+    if not lines:
+        is_relay = any(line.shape is Shape.SECTION and SECTIONS.get(line.name) == "relay" for line in found)
+        hint = "mode=relay" if is_relay else "mode=client, mode=relay or mode=server"
+        report.error(0, "mode", "is not set" if found else "the file is empty, mode is not set", hint)
+        return None
+    for line in lines[1:]:
+        report.error(line.number, "mode", f"is set twice; the first is in line {lines[0].number}")
+    remarks: Remarks = []
+    try:
+        value = KEYS["mode"].parse(lines[0].text, remarks)
+    except BadValue as bad:
+        report.error(lines[0].number, "mode", bad.reason, bad.hint)
+        return None
+    for remark in remarks:
+        report.warning(lines[0].number, "mode", remark)
+    return Role(value)
+
+
+class _Reader:
+    """Follows the sections of one file."""
+
+    def __init__(self, raw: RawFile, report: Report) -> None:
+        self._raw = raw
+        self._report = report
+        self._place = _ROLE_PLACE[raw.role] if raw.role else None
+        """None: values are checked and forgotten, since it is not known where they belong."""
+        self._custom: tuple[bool, bool] | None = None
+        """(tcp, udp) inside a [custom_input…] section."""
+
+    def take(self, line: Line) -> None:
+        match line.shape:
+            case Shape.SECTION:
+                self._section(line)
+            case Shape.OPTION:
+                self._option(line)
+            case Shape.MAPPING:
+                self._mapping(line)
+            case Shape.OTHER:
+                self._other(line)
+
+    def _section(self, line: Line) -> None:
+        tag = f"[{_shown(line.name)}]"
+        if line.text:
+            self._report.warning(line.number, tag, "comments need a line of their own; this one was ignored")
+        mode = SECTIONS.get(line.name)
+        self._custom = None
+        if mode is None:
+            near = suggest(line.name.strip(), SECTIONS)
+            hint = near.replace("'", "'[", 1).replace("'?", "]'?") if near else _sections_of(self._raw.role)
+            self._report.error(line.number, tag, "unknown section", hint)
+            self._place = None
+            return
+        if self._raw.role is not None and self._raw.role.value != mode:
+            reason = f"belongs to mode={mode}, this is mode={self._raw.role.value}"
+            self._report.error(line.number, tag, reason)
+        elif line.name in _SECTION_PLACE:
+            self._enter(_SECTION_PLACE[line.name])
+        elif self._raw.role is not None:
+            self._raw.custom_line = self._raw.custom_line or line.number
+        if mode == "client":
+            self._custom = (line.name != "custom_input_udp", line.name != "custom_input_tcp")
+
+    def _enter(self, place: Place) -> None:
+        if self._raw.role is None:
+            return
+        self._place = place
+        if place is Place.LISTENER:
+            self._raw.listener = self._raw.listener or Options()
+        else:
+            self._raw.forwarder = self._raw.forwarder or Options()
+
+    def _option(self, line: Line) -> None:
+        key = KEYS.get(line.name)
+        if key is None:
+            self._report.error(line.number, _shown(line.name), "unknown key", _key_hint(line.name))
+        elif not line.text:
+            self._report.warning(line.number, key.name, "has no value; the line is ignored")
+        elif key.name != "mode":
+            self._value(key, line)
+
+    def _value(self, key: Key, line: Line) -> None:
+        remarks: Remarks = []
+        value: object = None
+        bad: BadValue | None = None
+        try:
+            value = key.parse(line.text, remarks)
+        except BadValue as error:
+            bad = error
+            self._report.error(line.number, key.name, error.reason, error.hint)
+        for remark in remarks:
+            self._report.warning(line.number, key.name, remark)
+        neutral = bad is None and key.default is not None and value == key.default
+        options = self._options_for(key, line.number, neutral)
+        if options is None:
+            return
+        if bad is not None:
+            options.put_bad(key.name, line.number)
+            return
+        replaced = options.put(key.name, value, line.number)
+        if replaced:
+            self._report.warning(line.number, key.name, f"is set again; line {replaced} does not count")
+
+    def _options_for(self, key: Key, line: int, neutral: bool) -> Options | None:
+        """Where a value of this key is kept; None when it does not count here."""
+        place = self._place
+        if place is None:
+            return None
+        if place in key.places:
+            return self._options(place)
+        if key.whole_node:
+            self._report.warning(line, key.name, "holds for the whole node, not for this section")
+            return self._raw.outside
+        if not neutral:
+            self._misplaced(key, line, place)
+        return None
+
+    def _misplaced(self, key: Key, line: int, place: Place) -> None:
+        sections = [f"[{p.value}]" for p in (Place.LISTENER, Place.FORWARDER) if p in key.places]
+        in_relay = place in (Place.RELAY, Place.LISTENER, Place.FORWARDER)
+        hint = f"it belongs in {' or '.join(sections)}" if in_relay and sections else ""
+        if in_relay and (place is Place.RELAY or key.group == "Addresses") and sections:
+            where = "outside the sections" if place is Place.RELAY else f"in [{place.value}]"
+            self._report.error(line, key.name, f"cannot stand {where}", hint)
+        elif key.name == "mux_tunnels" and place is Place.SERVER:
+            self._report.error(
+                line, key.name, "is for clients only", "the client decides how many paths there are"
+            )
+        else:
+            where = f"[{place.value}]" if place in _SECTION_PLACE.values() else f"mode={place.value}"
+            self._report.warning(line, key.name, f"has no effect in {where}", hint)
+
+    def _options(self, place: Place) -> Options:
+        if place is Place.LISTENER and self._raw.listener is not None:
+            return self._raw.listener
+        if place is Place.FORWARDER and self._raw.forwarder is not None:
+            return self._raw.forwarder
+        return self._raw.outside
+
+    def _mapping(self, line: Line) -> None:
+        if self._custom is None:
+            hint = "mappings stand in [custom_input], [custom_input_tcp] or [custom_input_udp] of a client"
+            self._report.error(
+                line.number, "", "this line looks like a mapping, but stands in no section for it", hint
+            )
+            return
+        self._raw.mapping_lines += 1
+        remarks: Remarks = []
+        try:
+            found = mapping_line(line.text, *self._custom, remarks)
+        except BadValue as bad:
+            self._report.error(line.number, "mapping", bad.reason, bad.hint)
+            return
+        for remark in remarks:
+            self._report.warning(line.number, "mapping", remark)
+        if len(self._raw.mappings) + 2 * len(found) > 2 * PORTS_MAX:
+            self._report.error(line.number, "mapping", f"more than {PORTS_MAX} mapped ports")
+            return
+        for mapping in found:
+            self._keep(mapping, line.number)
+
+    def _keep(self, mapping: Mapping, line: int) -> None:
+        for protocol in ["tcp"] * mapping.tcp + ["udp"] * mapping.udp:
+            place = (mapping.listen_address, mapping.listen_port, protocol)
+            old = self._raw.mappings.get(place)
+            if old is not None and old.mapping != mapping:
+                reason = f"port {mapping.listen_port} is mapped again; line {old.line} does not count for it"
+                self._report.warning(line, "mapping", reason)
+            self._raw.mappings[place] = MappingLine(mapping, line)
+
+    def _other(self, line: Line) -> None:
+        """Neither `=` nor `->` nor a whole section. The line is not shown: it may hold a secret."""
+        word = re.split(r"[\s:=]", line.text, maxsplit=1)[0].lower()
+        if word in KEYS:
+            self._report.error(line.number, word, "'=' is missing", f"write {word}=…")
+        elif word.strip("[]") in SECTIONS:
+            self._report.error(line.number, "", "not a section", f"write [{word.strip('[]')}]")
+        else:
+            self._report.error(line.number, "", "neither key=value nor [section]", "comments begin with #")
+
+
+def _shown(word: str) -> str:
+    return word if _SHOWN.match(word) else ""
+
+
+def _key_hint(word: str) -> str:
+    if word.strip("[]") in SECTIONS:
+        return f"a section is written [{word.strip('[]')}]"
+    if not word:
+        return "nothing stands before '='"
+    strange = [char for char in word if not char.isascii()]
+    if strange:
+        return f"it has the character U+{ord(strange[0]):04X}; type the key anew"
+    return suggest(word, KEYS) or "see: kcpg help config"
+
+
+def _sections_of(role: Role | None) -> str:
+    names = [f"[{name}]" for name, mode in SECTIONS.items() if role is not None and mode == role.value]
+    return "one of " + ", ".join(names) if names else "this mode has no sections" if role else ""

@@ -1,0 +1,57 @@
+"""KCP presets: what `kcp=` stands for, as data.
+
+Values are those kcptube really uses. Its documentation gives fast1 and fast2 an interval of 1 ms; the
+interval only enters the retransmission time-out here (max(interval, 4·rttvar)), where 0 and 1 hardly
+differ.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MANUAL = "manual"
+"""The four numbers come from the file."""
+
+AUTO = "auto"
+"""Windows and rate are to be found by measurement."""
+
+DEFAULT = "regular5"
+"""What kcptube uses where `kcp=` is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """One row: the parameters of KCP's `ikcp_nodelay` and the windows."""
+
+    nodelay: int
+    """0: time-outs double; 1: grow by half of the segment's own; 2: grow by half of the link's."""
+    interval_ms: int
+    resend: int
+    """Later segments acknowledged before a missing one is sent again; 0 = wait for the time-out."""
+    nc: bool
+    """True: no congestion window."""
+    wnd_segments: int
+    """Default of both windows."""
+
+
+PRESETS: dict[str, Preset] = {
+    "fast1": Preset(1, 0, 2, True, 2048),
+    "fast2": Preset(2, 0, 2, True, 2048),
+    "fast3": Preset(1, 1, 3, True, 2048),
+    "fast4": Preset(2, 1, 3, True, 2048),
+    "fast5": Preset(1, 1, 4, True, 2048),
+    "fast6": Preset(2, 1, 4, True, 2048),
+    "regular1": Preset(1, 1, 5, True, 1024),
+    "regular2": Preset(2, 1, 5, True, 1024),
+    "regular3": Preset(0, 1, 2, True, 1024),
+    "regular4": Preset(0, 15, 2, True, 1024),
+    "regular5": Preset(0, 30, 2, True, 1024),
+    # The starting point of `auto`: regular3, which kcptube's documentation names as wasting least, with the
+    # windows of the fast ones.
+    AUTO: Preset(0, 1, 2, True, 2048),
+}
+
+MANUAL_WND_SEGMENTS = 2048
+"""Both windows with `kcp=manual` where the file does not set them."""
+
+NAMES: tuple[str, ...] = (*PRESETS, MANUAL)

@@ -1,0 +1,116 @@
+"""A file that was read but not yet judged: values by place, each with its line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from kcpg.app.config.addresses import Addresses, Ports
+from kcpg.app.config.model import Mapping, Role
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One value and where it stands."""
+
+    value: object = field(repr=False)
+    """None: the line says «default»."""
+    line: int
+
+
+@dataclass(slots=True)
+class Options:
+    """The values that hold in one place. A key with a bad value counts as given, so that it is reported
+    once."""
+
+    settings: dict[str, Setting] = field(default_factory=dict)
+    bad: dict[str, int] = field(default_factory=dict)
+    """Keys whose value could not be read, and the line."""
+
+    def given(self, name: str) -> bool:
+        """True when a line has this key, good or bad."""
+        return name in self.settings or name in self.bad
+
+    def line(self, name: str) -> int:
+        """Line of the value that holds; 0 when there is none."""
+        setting = self.settings.get(name)
+        return setting.line if setting is not None else self.bad.get(name, 0)
+
+    def get(self, name: str, kind: type[T]) -> T | None:
+        """The value; None when it is missing, bad, or says «default»."""
+        setting = self.settings.get(name)
+        if setting is None or setting.value is None:
+            return None
+        assert isinstance(setting.value, kind), name
+        return setting.value
+
+    def flag(self, name: str) -> bool:
+        """A yes-or-no value; no when missing."""
+        return self.get(name, bool) is True
+
+    def ports(self, name: str) -> Ports:
+        """A port list; empty when missing."""
+        return self.get(name, Ports) or Ports(custom=False, numbers=())
+
+    def addresses(self, name: str) -> Addresses:
+        """An address list; empty when missing."""
+        return self.get(name, Addresses) or Addresses(custom=False, names=())
+
+    def put(self, name: str, value: object, line: int) -> int:
+        """Keep a value and return the line of the one it replaces, or 0. `{}` and a list add up to both."""
+        old = self.settings.get(name)
+        self.bad.pop(name, None)
+        if old is not None:
+            joined = _join(old.value, value)
+            if joined is not None:
+                self.settings[name] = Setting(joined, line)
+                return 0
+        self.settings[name] = Setting(value, line)
+        return old.line if old is not None else 0
+
+    def put_bad(self, name: str, line: int) -> None:
+        """Remember that this key has a value that could not be read."""
+        if name not in self.settings:
+            self.bad[name] = line
+
+
+def _join(old: object, new: object) -> object | None:
+    """`{}` and an ordinary list in two lines mean both (kcptube keeps the flag and the list apart)."""
+    if isinstance(old, Ports) and isinstance(new, Ports) and old.custom != new.custom:
+        return Ports(custom=True, numbers=old.numbers or new.numbers)
+    if isinstance(old, Addresses) and isinstance(new, Addresses) and old.custom != new.custom:
+        return Addresses(custom=True, names=old.names or new.names)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class MappingLine:
+    """A mapping of one port and one protocol."""
+
+    mapping: Mapping
+    line: int
+
+
+@dataclass(slots=True)
+class RawFile:
+    """Everything one file says."""
+
+    name: str
+    base: Path
+    """Directory that relative paths of secrets are seen from."""
+    role: Role | None = None
+    outside: Options = field(default_factory=Options)
+    """Client, server: the whole file. Relay: what stands outside the sections."""
+    listener: Options | None = None
+    forwarder: Options | None = None
+    custom_line: int = 0
+    """Line of the first [custom_input…]; 0 when there is none."""
+    mapping_lines: int = 0
+    """Mapping lines in their sections, good or bad."""
+    mappings: dict[tuple[str, int, str], MappingLine] = field(default_factory=dict)
+    """By address, port and protocol («tcp», «udp»)."""
+    passwords: dict[str, bytes] = field(default_factory=dict, repr=False)
+    """Contents of password files, by the path as written."""

@@ -1,0 +1,39 @@
+"""Where problems are collected while files are read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from kcpg.app.config.model import Problem, Severity
+
+
+@dataclass(slots=True)
+class Report:
+    """The problems of one file; the same one is kept once."""
+
+    file: str
+    found: dict[Problem, None] = field(default_factory=dict)
+
+    def error(self, line: int, key: str, reason: str, hint: str = "") -> None:
+        """This forbids the start."""
+        self._add(line, key, Severity.ERROR, reason, hint)
+
+    def warning(self, line: int, key: str, reason: str, hint: str = "") -> None:
+        """This is likely a mistake."""
+        self._add(line, key, Severity.WARNING, reason, hint)
+
+    def note(self, line: int, key: str, reason: str, hint: str = "") -> None:
+        """This is worth knowing."""
+        self._add(line, key, Severity.NOTE, reason, hint)
+
+    @property
+    def failed(self) -> bool:
+        """True when there is an error."""
+        return any(problem.severity is Severity.ERROR for problem in self.found)
+
+    def sorted(self) -> list[Problem]:
+        """By line, in the order found within a line."""
+        return sorted(self.found, key=lambda problem: problem.line)
+
+    def _add(self, line: int, key: str, severity: Severity, reason: str, hint: str) -> None:
+        self.found[Problem(self.file, line, key, severity, reason, hint)] = None

@@ -1,0 +1,284 @@
+"""From the text after `=` to a typed value: one function per kind of value.
+
+Each takes the raw text of one value and a list to which it appends remarks («read as …»), and returns the
+value. A text that means nothing raises BadValue with a reason and a hint. Neither ever holds the text of a
+secret.
+
+kcptube's reading of numbers is kept: leading digits count and the rest is ignored, here with a remark. Its
+accidents are not kept: see `docs/configuration.md`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import difflib
+import re
+from collections.abc import Callable, Iterable
+
+from kcpg.app.config import presets
+from kcpg.app.config.model import Dialect, FecConfig, UdpDelivery
+
+BLANKS = " \t\n\v\f\r"
+"""What C's isspace() calls blank: the only characters that are trimmed."""
+
+INT_MAX = 2**31 - 1
+"""Largest number kcptube's parser takes."""
+
+BANDWIDTH_MAX_BPS = 2**63 - 1
+"""Largest rate that fits a signed 64-bit field."""
+
+PORT_MAX = 65535
+WINDOW_MAX_SEGMENTS = 65535
+"""KCP's header has 16 bits for the window."""
+
+KEY_BYTES = 32
+
+ALGORITHMS = ("AES-GCM", "AES-OCB", "chacha20", "xchacha20", "XOR", "none")
+
+_COMMENT = re.compile(rf"[{BLANKS}]+#.*\Z", re.DOTALL)
+_NUMBER = re.compile(rf"[{BLANKS}]*([+-]?[0-9]+)(.*)\Z", re.DOTALL)
+_HEX = re.compile(r"[+-]?0[xX][0-9a-fA-F]+\Z")
+_UNITS = {"": 1, "K": 1024, "k": 1000, "M": 1024**2, "m": 1000**2, "G": 1024**3, "g": 1000**3}
+_TRUE = ("yes", "true", "1")
+_FALSE = ("no", "false", "0")
+
+Remarks = list[str]
+Parser = Callable[[str, Remarks], object]
+
+
+class BadValue(ValueError):
+    """The text is not a value of its key. `reason` and `hint` are for the user."""
+
+    def __init__(self, reason: str, hint: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.hint = hint
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """`did you mean 'x'?` for the nearest known word, or an empty text."""
+    by_lower = {candidate.lower(): candidate for candidate in known}
+    near = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
+    return f"did you mean '{by_lower[near[0]]}'?" if near else ""
+
+
+def uncomment(text: str, remarks: Remarks) -> str:
+    """The text without a trailing ` # comment`, which kcptube's grammar does not have, with a remark."""
+    short = _COMMENT.sub("", text)
+    if short != text:
+        remarks.append(f"comments need a line of their own; read as '{short}'")
+    return short
+
+
+def free_text(text: str, remarks: Remarks) -> str:
+    """Any text; what looks like a comment belongs to it."""
+    if _COMMENT.search(text):
+        remarks.append("'#' and what follows is part of the value; comments need a line of their own")
+    return text
+
+
+def secret(text: str, remarks: Remarks) -> bytes:
+    """The bytes of the file, whatever its encoding."""
+    return free_text(text, remarks).encode("utf-8", "surrogateescape")
+
+
+def key_32(text: str, remarks: Remarks) -> bytes:
+    """32 bytes in base64."""
+    text = _COMMENT.sub("", text)
+    try:
+        raw = base64.b64decode(text.encode("ascii"), validate=True)
+    except (UnicodeEncodeError, binascii.Error):
+        raise BadValue("not base64", "make one with: kcpg keygen") from None
+    if len(raw) != KEY_BYTES:
+        raise BadValue(f"has {len(raw)} bytes, not {KEY_BYTES}", "make one with: kcpg keygen")
+    return raw
+
+
+def whole_number(text: str, remarks: Remarks) -> int:
+    """A decimal number as C reads it: leading digits, the rest ignored (with a remark)."""
+    bare = _COMMENT.sub("", text)
+    if _HEX.match(bare):
+        raise BadValue("numbers are decimal", f"write {int(bare, 16)}")
+    match = _NUMBER.match(bare)
+    if match is None:
+        raise BadValue(f"'{bare}' is not a number")
+    number = _bounded(match[1])
+    if bare != text or match[2].strip(BLANKS):
+        remarks.append(f"'{text.strip(BLANKS)}' was read as {number}")
+    return number
+
+
+def _bounded(digits: str) -> int:
+    # The length first: Python refuses to convert texts of more than 4,300 digits.
+    if len(digits.lstrip("+-").lstrip("0")) > 10 or abs(number := int(digits)) > INT_MAX:
+        raise BadValue("the number is too large", f"at most {INT_MAX}")
+    return number
+
+
+def clamped(low: int, high: int) -> Callable[[str, Remarks], int]:
+    """A number of [low, high]; others are moved to the nearer end."""
+
+    def parse(text: str, remarks: Remarks) -> int:
+        number = whole_number(text, remarks)
+        nearest = min(max(number, low), high)
+        if nearest != number:
+            remarks.append(f"{number} is not in {low}-{high}; {nearest} is used")
+        return nearest
+
+    return parse
+
+
+def defaulted(low: int, high: int, default: int) -> Callable[[str, Remarks], int]:
+    """A number of [low, high]; 0 and, with a remark, all others mean the default."""
+
+    def parse(text: str, remarks: Remarks) -> int:
+        number = whole_number(text, remarks)
+        if low <= number <= high:
+            return number
+        if number != 0:
+            remarks.append(f"{number} is not in {low}-{high}; the default {default} is used")
+        return default
+
+    return parse
+
+
+def refresh(text: str, remarks: Remarks) -> int:
+    """Seconds between hops: 0, or 20-32767; smaller and larger ones are moved there, as kcptube documents."""
+    number = whole_number(text, remarks)
+    if number < 0:
+        raise BadValue("a time cannot be negative", "0 switches hopping off")
+    nearest = min(max(number, 20), 32767) if number else 0
+    if nearest != number:
+        remarks.append(f"{number} is not 0 or in 20-32767; {nearest} is used")
+    return nearest
+
+
+def within(low: int, high: int) -> Callable[[str, Remarks], int]:
+    """A number of [low, high]; others are errors."""
+
+    def parse(text: str, remarks: Remarks) -> int:
+        number = whole_number(text, remarks)
+        if not low <= number <= high:
+            raise BadValue(f"{number} is not in {low}-{high}")
+        return number
+
+    return parse
+
+
+def size(low: int, high: int) -> Callable[[str, Remarks], int | None]:
+    """A size in bytes of [low, high]; 0 and less mean not set, as in kcptube."""
+
+    def parse(text: str, remarks: Remarks) -> int | None:
+        number = whole_number(text, remarks)
+        if number <= 0:
+            return None
+        if not low <= number <= high:
+            raise BadValue(f"{number} is not in {low}-{high}")
+        return number
+
+    return parse
+
+
+def window(text: str, remarks: Remarks) -> int | None:
+    """A window in segments; 0 = that of the preset."""
+    number = whole_number(text, remarks)
+    if number < 0:
+        raise BadValue("a window cannot be negative")
+    if number > WINDOW_MAX_SEGMENTS:
+        remarks.append(f"the protocol carries windows up to {WINDOW_MAX_SEGMENTS}; that is used")
+        return WINDOW_MAX_SEGMENTS
+    return number or None
+
+
+def boolean(text: str, remarks: Remarks) -> bool:
+    """yes, true, 1 or no, false, 0, in any case."""
+    word = uncomment(text, remarks).lower()
+    if word in _TRUE:
+        return True
+    if word in _FALSE:
+        return False
+    hint = {"on": "write yes", "off": "write no"}.get(word, "yes, true, 1, no, false or 0")
+    raise BadValue(f"'{word}' is neither yes nor no", hint)
+
+
+def choice(*names: str) -> Callable[[str, Remarks], str]:
+    """One of these words, in any case; returned as spelled here."""
+    spelled = {name.lower(): name for name in names}
+
+    def parse(text: str, remarks: Remarks) -> str:
+        word = uncomment(text, remarks)
+        if word.lower() not in spelled:
+            raise BadValue(f"unknown value '{word}'", suggest(word, names) or "one of " + ", ".join(names))
+        return spelled[word.lower()]
+
+    return parse
+
+
+algorithm = choice(*ALGORITHMS)
+preset = choice(*presets.NAMES)
+
+
+def dialect(text: str, remarks: Remarks) -> Dialect:
+    """The wire protocol."""
+    return Dialect(choice(*(member.value for member in Dialect))(text, remarks))
+
+
+def delivery(text: str, remarks: Remarks) -> UdpDelivery:
+    """How packets of UDP flows arrive."""
+    return UdpDelivery(choice(*(member.value for member in UdpDelivery))(text, remarks))
+
+
+def bandwidth(text: str, remarks: Remarks) -> int:
+    """Bits per second: a whole number, then K, M, G (powers of 1024), k, m, g (of 1000) or nothing."""
+    bare = uncomment(text, remarks)
+    number_text, digits, unit = _bandwidth_parts(bare)
+    bps = _bounded(digits) * _UNITS[unit]
+    if bps > BANDWIDTH_MAX_BPS:
+        raise BadValue("the bandwidth is too large")
+    if number_text:
+        remarks.append(f"'{bare}' was read as {int(digits)}{unit}, {bps} bit/s")
+    return bps
+
+
+def _bandwidth_parts(bare: str) -> tuple[str, str, str]:
+    """(ignored text, digits, unit). kcptube takes the last character as unit and the leading digits as
+    number."""
+    match = re.match(rf"([0-9]+)([.,][0-9]+)?[{BLANKS}]*(.*)\Z", bare, re.DOTALL)
+    if match is None:
+        raise BadValue(f"'{bare}' is not a bandwidth", "for example 300M (bits per second)")
+    digits, fraction, rest = match[1], match[2], match[3]
+    unit = rest[-1:]
+    if unit not in _UNITS:
+        known = rest[0] if rest[0] in _UNITS else ""
+        hint = f"write {digits}{known}: bits per second" if known and not fraction else "K, M, G, k, m or g"
+        raise BadValue(f"unknown unit '{rest}' of bandwidth", hint)
+    if fraction:
+        raise BadValue("a bandwidth is a whole number", _whole_bandwidth(digits, fraction, unit))
+    return rest[:-1], digits, unit
+
+
+def _whole_bandwidth(digits: str, fraction: str, unit: str) -> str:
+    smaller = {"G": "M", "M": "K", "g": "m", "m": "k"}.get(unit)
+    if smaller is None or len(digits) + len(fraction) > 15:
+        return "use a smaller unit"
+    step = 1024 if unit.isupper() else 1000
+    whole, rest = divmod(int(digits + fraction[1:]) * step, 10 ** (len(fraction) - 1))
+    return "use a smaller unit" if rest else f"write {whole}{smaller}"
+
+
+def fec(text: str, remarks: Remarks) -> FecConfig | None:
+    """`D:R`, `auto`, or None when one of the numbers is 0."""
+    bare = uncomment(text, remarks)
+    if bare.lower() == "auto":
+        return FecConfig(auto=True, data_shards=0, parity_shards=0)
+    first, colon, second = bare.partition(":")
+    if not (colon and first.strip(BLANKS) and second.strip(BLANKS)):
+        raise BadValue(f"'{bare}' is not of the form D:R", "for example 20:4, or auto")
+    data, parity = whole_number(first, remarks), whole_number(second, remarks)
+    if data < 0 or parity < 0:
+        raise BadValue("numbers of shards cannot be negative")
+    # GF(256) has 255 evaluation points; kcptube has the same limit.
+    if data + parity > 255:
+        raise BadValue(f"{data} + {parity} is more than 255 shards")
+    return FecConfig(auto=False, data_shards=data, parity_shards=parity) if data and parity else None
