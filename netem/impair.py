@@ -1,0 +1,320 @@
+"""One direction of a network, sans-IO and seeded: when each packet leaves, in how many copies, how hurt.
+
+The rules are those of Linux's netem (net/sched/sch_netem.c), so that a profile means the same in a
+simulation, in the user-space link and under `tc`. Per packet, in this order:
+
+    duplicate? +1   lost? -1   none left: drop   two left: the copy starts from the top, without duplicating
+    corrupt: one random bit    queue at `limit`: drop
+    reorder: leaves at once    else delay, jitter    rate: behind the last one waiting, plus its own length
+    port throttle, behind all of this: the token bucket of the packet's port, as a class of tc's htb
+
+All randomness is drawn from one stream per purpose, and from a stream in use one draw per packet whether it
+matters or not, so that switching one impairment on does not change which packets another one hits. Copies
+have their own streams for the same reason.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections import deque
+from functools import cache
+from statistics import NormalDist
+from typing import NamedTuple
+
+from netem.profile import Chance, FourState, GilbertElliott, Impair, Outage, PortThrottle
+
+TABLE_ENTRIES = 4096  # of tc's .dist files
+TABLE_SCALE = 8192  # netem: NETEM_DIST_SCALE, one standard deviation
+TABLE_MAX = 32767  # entries are 16 bits wide, so that 4 standard deviations are the most
+ALL = 1 << 32  # netem draws 32-bit numbers
+
+DROP_REASONS = ("loss", "limit", "outage", "droplist", "port")
+
+MOST_PORTS = 4096  # throttled ports remembered; the one silent for the longest is forgotten, and starts anew
+
+
+class Departure(NamedTuple):
+    """One copy of a packet: when it leaves, and which of its bits is flipped (None: none)."""
+
+    due_ns: int
+    flipped_bit: int | None
+
+
+class Direction:
+    """Stateful: one object per direction of a link. `seed` and the sequence of calls decide everything.
+
+    `drops` counts packets by reason; a copy is a packet. A loss that meets a duplicate only cancels the copy.
+    """
+
+    def __init__(self, impair: Impair, seed: str, epoch_ns: int = 0) -> None:
+        self.impair = impair
+        self.drops = dict.fromkeys(DROP_REASONS, 0)
+        self.duplicated = self.corrupted = self.reordered = 0
+        self._seed = seed
+        self._changes = 0
+        self._originals = _Dice(impair, f"{seed}:original")
+        self._copies = _Dice(impair, f"{seed}:copy")
+        self._loss_state = 1  # of gemodel (1 good, 3 bad) or of the four-state chain
+        self._waiting: list[int] = []  # due times of what has not left yet, a heap
+        self._last_due_ns = 0
+        self._counter = 0  # packets since the last one that was reordered
+        self._index = -1
+        self._epoch_ns = epoch_ns
+        self._droplist = frozenset(impair.droplist)
+        self._buckets: dict[int, _Bucket] = {}  # of the ports, when each has its own rate
+
+    def offer(self, now_ns: int, length_bytes: int, port: int = 0) -> list[Departure]:
+        """One packet arrives; `now_ns` never goes back. Gives its copies in any order, [] when it is lost.
+
+        `port` says which throttle the packet is under, where the profile has one per port.
+        """
+        self._index += 1
+        while self._waiting and self._waiting[0] <= now_ns:
+            heapq.heappop(self._waiting)
+        draw = self._originals.roll(length_bytes)
+        duplicate = hit(self.impair.duplicate, draw.duplicate)
+        lost = self._why_lost(draw, now_ns)
+        departures: list[Departure] = []
+        if lost and not duplicate:
+            self.drops[lost] += 1
+            return departures
+        if duplicate and not lost:
+            self.duplicated += 1
+            self._copy(now_ns, length_bytes, port, departures)
+        self._enqueue(draw, now_ns, length_bytes, port, departures)
+        return departures
+
+    def change(self, impair: Impair, now_ns: int) -> None:
+        """From now on another `impair`: what waits keeps its time, a timeline starts, chance is drawn anew."""
+        self._changes += 1
+        self.impair = impair
+        self._originals = _Dice(impair, f"{self._seed}:{self._changes}:original")
+        self._copies = _Dice(impair, f"{self._seed}:{self._changes}:copy")
+        self._droplist = frozenset(impair.droplist)
+        self._epoch_ns = now_ns
+        self._index = -1
+        self._buckets.clear()
+
+    @property
+    def queued(self) -> int:
+        """Packets that had not left at the last offer."""
+        return len(self._waiting)
+
+    def _copy(self, now_ns: int, length_bytes: int, port: int, departures: list[Departure]) -> None:
+        draw = self._copies.roll(length_bytes)
+        lost = self._why_lost(draw, now_ns)
+        if lost:
+            self.drops[lost] += 1
+        else:
+            self._enqueue(draw, now_ns, length_bytes, port, departures)
+
+    def _why_lost(self, draw: _Draw, now_ns: int) -> str:
+        """The drop's reason; "": not lost. The model always draws: its state goes on in an outage too."""
+        lost = self._lost_by_model(draw)
+        if self._index in self._droplist:
+            return "droplist"
+        if is_out(self.impair.outage, now_ns - self._epoch_ns):
+            return "outage"
+        return "loss" if lost else ""
+
+    def _lost_by_model(self, draw: _Draw) -> bool:
+        loss = self.impair.loss
+        if isinstance(loss, Chance):
+            return hit(loss, draw.loss)
+        if isinstance(loss, GilbertElliott):
+            return self._lost_gilbert_elliott(loss, draw)
+        return self._lost_four_state(loss, draw.loss)
+
+    def _lost_gilbert_elliott(self, loss: GilbertElliott, draw: _Draw) -> bool:
+        """The loss is that of the state in which the packet finds the link; the state moves first."""
+        if self._loss_state == 1:
+            if draw.loss < loss.p * ALL:
+                self._loss_state = 3
+            return draw.loss_in_state < loss.loss_good * ALL
+        if draw.loss < loss.r * ALL:
+            self._loss_state = 1
+        return draw.loss_in_state < loss.loss_bad * ALL
+
+    def _lost_four_state(self, chain: FourState, value: int) -> bool:
+        self._loss_state = _next_state(chain, self._loss_state, value / ALL)
+        return self._loss_state >= 3
+
+    def _enqueue(
+        self, draw: _Draw, now_ns: int, length_bytes: int, port: int, departures: list[Departure]
+    ) -> None:
+        impair = self.impair
+        flipped = draw.bit if hit(impair.corrupt, draw.corrupt) else None
+        if len(self._waiting) >= impair.limit:
+            self.drops["limit"] += 1
+            return
+        self.corrupted += flipped is not None
+        overtakes = impair.reorder.fraction > 0 and self._counter >= impair.reorder.gap - 1
+        if overtakes and draw.reorder <= impair.reorder.fraction * ALL:
+            due_ns = now_ns
+            self._counter = 0
+            self.reordered += 1
+        else:
+            due_ns = max(now_ns + impair.delay_ns + self._jitter_ns(draw.jitter), now_ns)
+            self._counter += 1
+            if impair.rate_bps:
+                wire_bytes = length_bytes + impair.packetoverhead
+                due_ns = max(due_ns, self._last_due_ns) + wire_bytes * 8 * 10**9 // impair.rate_bps
+            self._last_due_ns = max(self._last_due_ns, due_ns)
+        heapq.heappush(self._waiting, due_ns)
+        if impair.port is not None:
+            throttled_ns = self._bucket(impair.port, port).pass_ns(due_ns, length_bytes)
+            if throttled_ns is None:
+                self.drops["port"] += 1
+                return
+            due_ns = throttled_ns
+        departures.append(Departure(due_ns, flipped))
+
+    def _bucket(self, throttle: PortThrottle, port: int) -> _Bucket:
+        bucket = self._buckets.pop(port, None) or _Bucket(throttle)
+        self._buckets[port] = bucket  # again at the end: the first is the one silent for the longest
+        if len(self._buckets) > MOST_PORTS:
+            del self._buckets[next(iter(self._buckets))]
+        return bucket
+
+    def _jitter_ns(self, value: int) -> int:
+        sigma = self.impair.jitter_ns
+        if not sigma:
+            return 0
+        if self.impair.distribution == "uniform":
+            return value % (2 * sigma) - sigma if sigma < ALL // 2 else value * 2 * sigma // ALL - sigma
+        return sigma * table(self.impair.distribution)[value % TABLE_ENTRIES] // TABLE_SCALE
+
+
+def hit(chance: Chance, value: int) -> bool:
+    """Whether a draw falls within the chance; as in netem, a chance of 0 is never hit."""
+    return chance.fraction > 0 and value <= chance.fraction * ALL
+
+
+def is_out(outage: Outage | None, since_epoch_ns: int) -> bool:
+    """Whether an outage's timeline stands at off."""
+    return outage is not None and since_epoch_ns % (outage.on_ns + outage.off_ns) >= outage.on_ns
+
+
+def _next_state(chain: FourState, state: int, draw: float) -> int:
+    if state == 1:
+        if draw < chain.p14:
+            return 4
+        return 3 if draw < chain.p14 + chain.p13 else 1
+    if state == 2:
+        return 3 if draw < chain.p23 else 2
+    if state == 3:
+        if draw < chain.p32:
+            return 2
+        return 1 if draw < chain.p32 + chain.p31 else 3
+    return 1
+
+
+class _Bucket:
+    """A token bucket, full at first, and the packets that wait for its tokens."""
+
+    def __init__(self, throttle: PortThrottle) -> None:
+        self._throttle = throttle
+        self._full_ns = 0  # when the bucket will be full again: a packet may use what it lacks until then
+        self._waiting: deque[int] = deque()
+
+    def pass_ns(self, now_ns: int, length_bytes: int) -> int | None:
+        """When a packet that comes at `now_ns` passes; None: too many wait already."""
+        throttle = self._throttle
+        while self._waiting and self._waiting[0] <= now_ns:
+            self._waiting.popleft()
+        if len(self._waiting) >= throttle.limit:
+            return None
+        cost_ns = length_bytes * 8 * 10**9 // throttle.rate_bps
+        depth_ns = throttle.burst_bytes * 8 * 10**9 // throttle.rate_bps
+        due_ns = max(now_ns, self._full_ns + cost_ns - depth_ns)
+        self._full_ns = max(self._full_ns, due_ns) + cost_ns
+        if due_ns > now_ns:
+            self._waiting.append(due_ns)
+        return due_ns
+
+
+class _Draw:
+    """Everything random about one packet: 32-bit numbers, and the bit to flip."""
+
+    __slots__ = ("bit", "corrupt", "duplicate", "jitter", "loss", "loss_in_state", "reorder")
+
+    def __init__(self) -> None:
+        self.loss = self.loss_in_state = self.duplicate = self.corrupt = self.bit = 0
+        self.reorder = self.jitter = 0
+
+
+class _Dice:
+    """The streams, one per purpose in use. One that nothing asks costs nothing, and its draw stays 0."""
+
+    def __init__(self, impair: Impair, seed: str) -> None:
+        loss = impair.loss
+        plain = isinstance(loss, Chance)
+        correlation = loss.correlation if isinstance(loss, Chance) else 0.0
+        lossy = not isinstance(loss, Chance) or loss.fraction > 0
+        self._draw = _Draw()
+        self._loss = _Correlated(f"{seed}:loss", correlation) if lossy else None
+        self._in_state = None if plain else _Correlated(f"{seed}:loss-in-state", 0.0)
+        self._duplicate = _stream(f"{seed}:duplicate", impair.duplicate)
+        self._corrupt = _stream(f"{seed}:corrupt", impair.corrupt)
+        self._bit = random.Random(f"{seed}:bit")
+        reorder = impair.reorder
+        self._reorder = _stream(f"{seed}:reorder", Chance(reorder.fraction, reorder.correlation))
+        self._jitter = _Correlated(f"{seed}:jitter", impair.correlation) if impair.jitter_ns else None
+
+    def roll(self, length_bytes: int) -> _Draw:
+        """The numbers of the next packet; valid until the next roll."""
+        draw = self._draw
+        if self._loss is not None:
+            draw.loss = self._loss.draw()
+        if self._in_state is not None:
+            draw.loss_in_state = self._in_state.draw()
+        if self._duplicate is not None:
+            draw.duplicate = self._duplicate.draw()
+        if self._corrupt is not None:
+            draw.corrupt = self._corrupt.draw()
+            draw.bit = int(self._bit.random() * length_bytes * 8)
+        if self._reorder is not None:
+            draw.reorder = self._reorder.draw()
+        if self._jitter is not None:
+            draw.jitter = self._jitter.draw()
+        return draw
+
+
+def _stream(seed: str, chance: Chance) -> _Correlated | None:
+    return _Correlated(seed, chance.correlation) if chance.fraction else None
+
+
+class _Correlated:
+    """netem's get_crandom: each number leans on the last one by `correlation`."""
+
+    __slots__ = ("_last", "_rho", "_rng")
+
+    def __init__(self, seed: str, correlation: float) -> None:
+        self._rng = random.Random(seed)
+        self._rho = int(correlation * ALL)
+        self._last = self._rng.getrandbits(32)
+
+    def draw(self) -> int:
+        value = self._rng.getrandbits(32)
+        if self._rho:
+            value = (value * (ALL - self._rho) + self._last * self._rho) >> 32
+            self._last = value
+        return value
+
+
+@cache
+def table(distribution: str) -> tuple[int, ...]:
+    """The inverse of a distribution's cumulative function, as iproute2's generators make its .dist files.
+
+    normal; pareto: shape 3, shifted to mean 0 and stretched; paretonormal: a quarter normal, the rest pareto.
+    """
+    quantile = NormalDist().inv_cdf
+    entries = []
+    for index in range(TABLE_ENTRIES):
+        normal = quantile(index / TABLE_ENTRIES) * TABLE_SCALE if index else -TABLE_MAX - 1.0
+        pareto = ((1 - index / TABLE_ENTRIES) ** (-1 / 3) - 1.5) * (4 / 3) * TABLE_SCALE
+        pareto = min(pareto, TABLE_MAX)
+        value = {"normal": normal, "pareto": pareto, "paretonormal": (normal + 3 * pareto) / 4}[distribution]
+        entries.append(max(-TABLE_MAX - 1, min(TABLE_MAX, round(value))))
+    return tuple(entries)

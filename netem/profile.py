@@ -1,0 +1,372 @@
+"""A described network: a TOML file in tc-netem's words, read into dataclasses, and what to expect of it.
+
+    name = "…"; summary = "…"; sources = ["where each number comes from", …]
+    [netem]                     # both directions; [up] and [down] override single keys
+    delay = "25ms"  jitter = "8ms"  correlation = "25%"  distribution = "uniform|normal|pareto|paretonormal"
+    loss = { model = "random", percent = "0.5%", correlation = "0%" }
+    loss = { model = "gemodel", p = "0.5%", r = "25%", 1-h = "100%", 1-k = "0%" }
+    loss = { model = "state", p13 = "1%", p31 = "30%", p32 = "0%", p23 = "100%", p14 = "0%" }
+    duplicate = { percent = "1%", correlation = "0%" }     corrupt = { percent = "0.1%", correlation = "0%" }
+    reorder = { percent = "2%", correlation = "50%", gap = 5 }
+    rate = "20mbit"  packetoverhead = 0  limit = 200  droplist = [1, 3, 4]
+    port = { rate = "2mbit", burst = "1mb", limit = 50 }    # each UDP or TCP port of the far side by itself
+    [outage]                    # nothing passes for `off` after every `on`
+    on = "10s"  off = "3s"
+
+Up is what the client's side sends. `droplist` (indexes of packets, from 0) and `outage` are not in tc: they
+belong to the simulator and to the user-space link. `port` is a token bucket behind the rest, for every port
+of the server's side: `burst` bytes pass unhindered, then `rate`. Whoever changes ports escapes it.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from netem import quantity
+
+PROFILES = Path(__file__).parent / "profiles"
+
+DISTRIBUTIONS = ("uniform", "normal", "pareto", "paretonormal")
+LIMIT_PACKETS = 1000  # tc's default
+FULL_FRAME_BYTES = 1514  # Ethernet frame of an MTU of 1500, to judge whether `limit` holds rate x delay
+
+
+class ProfileError(ValueError):
+    """A profile that cannot be used; `problems` has every reason, one line each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True, slots=True)
+class Chance:
+    """A probability per packet (0 to 1), and how much each draw depends on the last one (0 to 1)."""
+
+    fraction: float = 0.0
+    correlation: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class GilbertElliott:
+    """Two states, good and bad: `p` good to bad, `r` bad to good, and the loss while in each."""
+
+    p: float
+    r: float
+    loss_bad: float = 1.0  # tc: 1-h
+    loss_good: float = 0.0  # tc: 1-k
+
+
+@dataclass(frozen=True, slots=True)
+class FourState:
+    """1 received in a gap, 2 received in a burst, 3 lost in a burst, 4 lost alone; `pXY`: X to Y."""
+
+    p13: float
+    p31: float
+    p32: float
+    p23: float
+    p14: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reorder:
+    """This share of packets leaves without delay. With `gap`, only every gap-th packet may."""
+
+    fraction: float = 0.0
+    correlation: float = 0.0
+    gap: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class PortThrottle:
+    """Each port's own token bucket, full at first: `limit` packets may wait for its tokens."""
+
+    rate_bps: int
+    burst_bytes: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """Nothing passes during `off_ns` after every `on_ns`."""
+
+    on_ns: int
+    off_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Impair:
+    """What one direction does. `rate_bps` 0: unlimited; `limit`: packets that wait or are delayed, in all."""
+
+    delay_ns: int = 0
+    jitter_ns: int = 0
+    correlation: float = 0.0
+    distribution: str = "uniform"
+    loss: Chance | GilbertElliott | FourState = Chance()
+    duplicate: Chance = Chance()
+    corrupt: Chance = Chance()
+    reorder: Reorder = Reorder()
+    rate_bps: int = 0
+    packetoverhead: int = 0
+    limit: int = LIMIT_PACKETS
+    port: PortThrottle | None = None
+    droplist: tuple[int, ...] = ()
+    outage: Outage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Theory:
+    """What a light load of small packets meets, for a test to compare with. `loss` None: no closed form."""
+
+    delay_ms: float
+    loss: float | None
+    duplicate: float
+    rate_bps: int
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A network between two nodes."""
+
+    name: str
+    summary: str
+    sources: tuple[str, ...]
+    up: Impair
+    down: Impair
+
+
+def theory(impair: Impair) -> Theory:
+    """Expected values, outages and droplist left out (they depend on when and what is sent).
+
+    A correlated reorder has no closed form; the delay then is an upper bound.
+    """
+    reorder = impair.reorder
+    overtaking = 1 / (reorder.gap - 1 + 1 / reorder.fraction) if reorder.fraction else 0.0
+    waiting = 1.0 if reorder.correlation else 1 - overtaking
+    loss = impair.loss
+    lost: float | None
+    if isinstance(loss, GilbertElliott):
+        bad = loss.p / (loss.p + loss.r) if loss.p + loss.r else 0.0
+        lost = bad * loss.loss_bad + (1 - bad) * loss.loss_good
+    elif isinstance(loss, FourState):
+        lost = _four_state_loss(loss)
+    else:
+        lost = None if loss.correlation else loss.fraction
+    return Theory(waiting * impair.delay_ns / 1e6, lost, impair.duplicate.fraction, impair.rate_bps)
+
+
+def _four_state_loss(chain: FourState) -> float:
+    """The share of steps that enter a lost state, by following the chain until it has settled."""
+    one, two, three, four = 1.0, 0.0, 0.0, 0.0
+    for _ in range(10_000):
+        one, two, three, four = (
+            one * (1 - chain.p13 - chain.p14) + three * chain.p31 + four,
+            two * (1 - chain.p23) + three * chain.p32,
+            one * chain.p13 + two * chain.p23 + three * (1 - chain.p31 - chain.p32),
+            one * chain.p14,
+        )
+    return three + four
+
+
+# -- reading -------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Reader:
+    """One table being read: hands out values by key, and collects what is wrong with them."""
+
+    where: str
+    table: dict[str, Any]
+    problems: list[str]
+    known: set[str] = field(default_factory=set)
+
+    def take(self, key: str, parse: quantity.Parser, default: Any) -> Any:
+        self.known.add(key)
+        if key not in self.table:
+            return default
+        try:
+            return parse(self.table[key])
+        except ValueError as error:
+            self.problems.append(f"{self.where}.{key}: {error}")
+            return default
+
+    def need(self, key: str, parse: quantity.Parser, stand_in: Any) -> Any:
+        if key not in self.table:
+            self.problems.append(f"{self.where}.{key}: missing")
+        return self.take(key, parse, stand_in)
+
+    def sub(self, key: str) -> _Reader | None:
+        self.known.add(key)
+        value = self.table.get(key)
+        if value is None:
+            return None
+        if not isinstance(value, dict):
+            self.problems.append(f'{self.where}.{key}: is a table, for example {key} = {{ percent = "1%" }}')
+            return None
+        return _Reader(f"{self.where}.{key}", value, self.problems)
+
+    def finish(self) -> None:
+        """After the last `take`: whatever was not asked for is a mistake."""
+        for key in self.table:
+            if key not in self.known:
+                self.problems.append(
+                    f"{self.where}.{key}: unknown key (known: {', '.join(sorted(self.known))})"
+                )
+
+
+def load(name: str) -> Profile:
+    """The profile of that name from netem/profiles. Raises ProfileError."""
+    path = PROFILES / f"{name}.toml"
+    if not path.is_file():
+        names = ", ".join(known_profiles())
+        raise ProfileError([f"there is no profile {name!r} (there are: {names})"])
+    return parse(path.read_text(encoding="utf-8"), path.name)
+
+
+def known_profiles() -> list[str]:
+    """Names of the profiles that come with netem."""
+    return sorted(path.stem for path in PROFILES.glob("*.toml"))
+
+
+def parse(text: str, where: str = "profile") -> Profile:
+    """Read a profile from TOML text. Raises ProfileError with every problem, named by `where` and key."""
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ProfileError([f"{where}: {error}"]) from None
+    problems: list[str] = []
+    top = _Reader(where, table, problems)
+    name = top.need("name", quantity.text, "")
+    summary = top.need("summary", quantity.text, "")
+    sources = top.need("sources", quantity.texts, ())
+    outage = _outage(top.sub("outage"))
+    both, up, down = (top.sub(key) for key in ("netem", "up", "down"))
+    top.finish()
+    base = both.table if both else {}
+    directions = [
+        _impair(f"{where}[{key}]", base, own.table if own else {}, outage, problems)
+        for key, own in (("up", up), ("down", down))
+    ]
+    if problems:
+        raise ProfileError(list(dict.fromkeys(problems)))
+    return Profile(name, summary, sources, *directions)
+
+
+def _impair(
+    where: str, base: dict[str, Any], own: dict[str, Any], outage: Outage | None, problems: list[str]
+) -> Impair:
+    reader = _Reader(where, {**base, **own}, problems)
+    impair = Impair(
+        delay_ns=reader.take("delay", quantity.time_ns, 0),
+        jitter_ns=reader.take("jitter", quantity.time_ns, 0),
+        correlation=reader.take("correlation", quantity.fraction, 0.0),
+        distribution=reader.take("distribution", quantity.one_of(DISTRIBUTIONS), "uniform"),
+        loss=_loss(reader.sub("loss")),
+        duplicate=_chance(reader.sub("duplicate")),
+        corrupt=_chance(reader.sub("corrupt")),
+        reorder=_reorder(reader.sub("reorder")),
+        rate_bps=reader.take("rate", quantity.rate_bps, 0),
+        packetoverhead=reader.take("packetoverhead", quantity.whole, 0),
+        limit=reader.take("limit", quantity.count, LIMIT_PACKETS),
+        port=_port(reader.sub("port")),
+        droplist=reader.take("droplist", quantity.wholes, ()),
+        outage=outage,
+    )
+    reader.finish()
+    _check(where, impair, problems)
+    return impair
+
+
+def _check(where: str, impair: Impair, problems: list[str]) -> None:
+    """Combinations that tc refuses, or that would measure the queue instead of the network."""
+    if impair.jitter_ns > impair.delay_ns and impair.distribution == "uniform":
+        problems.append(f"{where}.jitter: more than delay, so that packets would leave before they came")
+    if impair.reorder.fraction and not impair.delay_ns:
+        problems.append(f"{where}.reorder: needs delay (a packet that overtakes needs others that wait)")
+    needed = -(-impair.rate_bps * impair.delay_ns // (8 * 10**9 * FULL_FRAME_BYTES))
+    if impair.limit < needed:
+        problems.append(
+            f"{where}.limit: {impair.limit} packets are fewer than rate x delay holds ({needed}); "
+            "the queue would cut the rate"
+        )
+
+
+def _loss(reader: _Reader | None) -> Chance | GilbertElliott | FourState:
+    if reader is None:
+        return Chance()
+    model = reader.need("model", quantity.one_of(("random", "gemodel", "state")), "random")
+    loss: Chance | GilbertElliott | FourState
+    if model == "gemodel":
+        p = reader.need("p", quantity.fraction, 0.0)
+        loss = GilbertElliott(
+            p,
+            reader.take("r", quantity.fraction, 1 - p),
+            reader.take("1-h", quantity.fraction, 1.0),
+            reader.take("1-k", quantity.fraction, 0.0),
+        )
+    elif model == "state":
+        p13 = reader.need("p13", quantity.fraction, 0.0)
+        loss = FourState(
+            p13,
+            reader.take("p31", quantity.fraction, 1 - p13),
+            reader.take("p32", quantity.fraction, 0.0),
+            reader.take("p23", quantity.fraction, 1.0),
+            reader.take("p14", quantity.fraction, 0.0),
+        )
+    else:
+        loss = Chance(
+            reader.need("percent", quantity.fraction, 0.0), reader.take("correlation", quantity.fraction, 0.0)
+        )
+    reader.finish()
+    return loss
+
+
+def _chance(reader: _Reader | None) -> Chance:
+    if reader is None:
+        return Chance()
+    chance = Chance(
+        reader.need("percent", quantity.fraction, 0.0), reader.take("correlation", quantity.fraction, 0.0)
+    )
+    reader.finish()
+    return chance
+
+
+def _reorder(reader: _Reader | None) -> Reorder:
+    if reader is None:
+        return Reorder()
+    reorder = Reorder(
+        reader.need("percent", quantity.fraction, 0.0),
+        reader.take("correlation", quantity.fraction, 0.0),
+        reader.take("gap", quantity.count, 1),
+    )
+    reader.finish()
+    return reorder
+
+
+def _port(reader: _Reader | None) -> PortThrottle | None:
+    if reader is None:
+        return None
+    throttle = PortThrottle(
+        reader.need("rate", quantity.rate_bps, 1),
+        reader.need("burst", quantity.size_bytes, FULL_FRAME_BYTES),
+        reader.need("limit", quantity.count, 1),
+    )
+    reader.finish()
+    if throttle.burst_bytes < FULL_FRAME_BYTES:
+        reader.problems.append(f"{reader.where}.burst: a full frame of {FULL_FRAME_BYTES} bytes never passes")
+    if throttle.rate_bps <= 0:
+        reader.problems.append(f"{reader.where}.rate: must be more than 0")
+    return throttle
+
+
+def _outage(reader: _Reader | None) -> Outage | None:
+    if reader is None:
+        return None
+    outage = Outage(reader.need("on", quantity.time_ns, 1), reader.need("off", quantity.time_ns, 0))
+    reader.finish()
+    if outage.on_ns <= 0:
+        reader.problems.append(f"{reader.where}.on: must be more than 0")
+    return outage

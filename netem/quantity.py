@@ -1,0 +1,93 @@
+"""tc's way to write times, rates and percentages, read into integers and fractions.
+
+Every reader raises ValueError with a text for people.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+Parser = Callable[[Any], Any]
+
+TIME_NS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9}
+SIZE_BYTES = {"b": 1, "kb": 1024, "mb": 1024**2}  # tc: k and m of bytes are powers of two
+RATE_BPS = {"bit": 1, "kbit": 10**3, "mbit": 10**6, "gbit": 10**9}
+_NUMBER = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z%]+)")
+
+
+def _scaled(value: object, units: dict[str, int], what: str) -> int:
+    match = _NUMBER.fullmatch(value) if isinstance(value, str) else None
+    if match is None or match[2] not in units:
+        raise ValueError(f"{value!r} is no {what}; write a number and one of {', '.join(units)}")
+    return round(float(match[1]) * units[match[2]])
+
+
+def time_ns(value: object) -> int:
+    """ "250us", "25ms", "3s" in nanoseconds."""
+    return _scaled(value, TIME_NS, "time")
+
+
+def rate_bps(value: object) -> int:
+    """ "750kbit", "1gbit" in bits per second."""
+    return _scaled(value, RATE_BPS, "rate")
+
+
+def size_bytes(value: object) -> int:
+    """ "1500b", "64kb", "1mb" in bytes."""
+    return _scaled(value, SIZE_BYTES, "size")
+
+
+def fraction(value: object) -> float:
+    """ "0.5%" as 0.005; 0 to 100 %."""
+    match = _NUMBER.fullmatch(value) if isinstance(value, str) else None
+    if match is None or match[2] != "%" or float(match[1]) > 100:
+        raise ValueError(f'{value!r} is no percentage; write "0%" to "100%"')
+    return float(match[1]) / 100
+
+
+def whole(value: object) -> int:
+    """A whole number, 0 or more."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"{value!r} is no whole number")
+    return value
+
+
+def count(value: object) -> int:
+    """A whole number, 1 or more."""
+    if whole(value) == 0:
+        raise ValueError("must be at least 1")
+    return whole(value)
+
+
+def wholes(value: object) -> tuple[int, ...]:
+    """A list of whole numbers."""
+    if not isinstance(value, list):
+        raise ValueError(f"{value!r} is no list of whole numbers")
+    return tuple(whole(item) for item in value)
+
+
+def text(value: object) -> str:
+    """A text that is not empty."""
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{value!r} is no text")
+    return value
+
+
+def texts(value: object) -> tuple[str, ...]:
+    """A list of texts, at least one."""
+    if not isinstance(value, list) or not value:
+        raise ValueError(f"{value!r} is no list of texts")
+    return tuple(text(item) for item in value)
+
+
+def one_of(words: Sequence[str]) -> Parser:
+    """A reader of one of these words."""
+
+    def read(value: object) -> str:
+        if value not in words:
+            raise ValueError(f"{value!r} is none of {', '.join(words)}")
+        return str(value)
+
+    return read

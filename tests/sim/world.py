@@ -1,0 +1,429 @@
+"""A deterministic world in virtual time: nodes, applications, and the network between them.
+
+Everything that happens is an event on one heap, ordered by time and then by when it was asked for, so a seed
+and a scenario decide every byte. Nothing sleeps; a simulated minute costs what its datagrams cost.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from kcpg.core.flow import Reset, ResetCode
+from kcpg.core.node import Node, TunnelLeg
+from kcpg.core.splice import Splice
+from netem.impair import Direction
+from netem.profile import Impair, Profile
+from tests.sim.memory import MemoryFlow
+
+if TYPE_CHECKING:
+    from tests.sim.actors import Talker
+
+MS = 10**6  # nanoseconds
+HEADERS_BYTES = 42  # Ethernet 14, IPv4 20, UDP 8: what a datagram weighs more than its payload
+START_MS = (1 << 32) - 20_000  # the 32-bit millisecond clock of KCP wraps 20 s into every simulation
+STEPS_PER_MS = 2000  # more steps of one node without time passing: it spins
+CHECK_ALL_FLOWS = 16  # with more flows than this the invariants are checked at every 64th step only
+
+
+KILLED = Reset(
+    ResetCode.RESET_BY_APPLICATION, "the process was killed"
+)  # what the kernel does to its sockets
+
+
+class World:
+    """The clock, the events, the network, the nodes."""
+
+    def __init__(self, seed: object) -> None:
+        self.seed = str(seed)
+        self.now_ns = START_MS * MS
+        self.network = Network(self)
+        self.nodes: list[SimNode] = []
+        self.talkers: list[Talker] = []
+        self.checks: list[Callable[[], None]] = []  # run at every step of any node
+        self.events = 0
+        self._heap: list[tuple[int, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+        print(f"seed {self.seed!r}")  # pytest shows it when a test fails
+
+    def __str__(self) -> str:
+        return f"seed {self.seed!r}, {self.now_ms - START_MS} ms after the start"
+
+    @property
+    def now_ms(self) -> int:
+        return self.now_ns // MS
+
+    @property
+    def elapsed_ms(self) -> int:
+        return self.now_ms - START_MS
+
+    def at_ns(self, time_ns: int, call: Callable[[], None]) -> None:
+        heapq.heappush(self._heap, (max(time_ns, self.now_ns), next(self._order), call))
+
+    def after(self, delay_ms: int, call: Callable[[], None]) -> None:
+        self.at_ns(self.now_ns + delay_ms * MS, call)
+
+    def soon(self, call: Callable[[], None]) -> None:
+        self.at_ns(self.now_ns, call)
+
+    def run(self, until: Callable[[], bool], limit_ms: int) -> int:
+        """Live until it is so; gives the virtual milliseconds that took. Fails after `limit_ms`."""
+        start_ns = self.now_ns
+        end_ns = start_ns + limit_ms * MS
+        while not until():
+            assert self._heap, f"nothing will ever happen again; {self}\n{self.describe()}"
+            assert self._heap[0][0] <= end_ns, f"not after {limit_ms} ms; {self}\n{self.describe()}"
+            self._next()
+        return (self.now_ns - start_ns) // MS
+
+    def pass_time(self, ms: int) -> None:
+        """Live for so long."""
+        end_ns = self.now_ns + ms * MS
+        while self._heap and self._heap[0][0] <= end_ns:
+            self._next()
+        self.now_ns = end_ns
+
+    def _next(self) -> None:
+        self.now_ns, _, call = heapq.heappop(self._heap)
+        self.events += 1
+        call()
+
+    def describe(self) -> str:
+        """What a person wants to see when a scenario did not end."""
+        lines = [f"{node.name}: up={node.up} {node.node.counters if node.up else ''}" for node in self.nodes]
+        lines += [str(talker) for talker in self.talkers]
+        return "\n".join([*lines, f"network: {self.network.counts}"])
+
+
+class Link(NamedTuple):
+    """Both directions between two hosts."""
+
+    up: Direction
+    down: Direction
+
+
+class Network:
+    """Hosts, their sockets, the links between hosts, and NATs in front of some of them."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.counts = {
+            "sent": 0,
+            "bytes": 0,
+            "delivered": 0,
+            "lost": 0,
+            "no_link": 0,
+            "no_socket": 0,
+            "cut": 0,
+        }
+        self._directions: dict[tuple[str, str], Direction] = {}
+        self._cut: set[tuple[str, str]] = set()
+        self._sockets: dict[bytes, SimSocket] = {}
+        self._ids = itertools.count(1)
+        self._ports = itertools.count(40_000)
+        self._nat_out: dict[bytes, bytes] = {}
+        self._nat_in: dict[bytes, bytes] = {}
+        self._behind_nat: set[str] = set()
+        self.tap: Callable[[bytes, bytes, bytes], None] | None = (
+            None  # sees (from, to, datagram) before the link
+        )
+
+    # -- topology --------------------------------------------------------------------------------------------
+
+    def link(self, near: str, far: str, profile: Profile | Impair) -> Link:
+        """Connect two hosts; `near` sends by the profile's up. An Impair is used for both directions."""
+        up, down = (profile, profile) if isinstance(profile, Impair) else (profile.up, profile.down)
+        seed, now_ns = self.world.seed, self.world.now_ns
+        link = Link(
+            Direction(up, f"{seed}:{near}>{far}", now_ns), Direction(down, f"{seed}:{far}>{near}", now_ns)
+        )
+        self._directions[near, far], self._directions[far, near] = link
+        return link
+
+    def cut(self, near: str, far: str, for_ms: int | None = None) -> None:
+        """A blackhole in both directions, for ever or for so long."""
+        self._cut |= {(near, far), (far, near)}
+        if for_ms is not None:
+            self.world.after(for_ms, lambda: self.mend(near, far))
+
+    def mend(self, near: str, far: str) -> None:
+        self._cut -= {(near, far), (far, near)}
+
+    def behind_nat(self, host: str) -> None:
+        """From now on the host's source addresses are a NAT's."""
+        self._behind_nat.add(host)
+
+    def rebind_nat(self, host: str) -> None:
+        """The NAT forgets its mappings: the next datagram gets a new outer port, and the old ones lead
+        nowhere.
+        """
+        for inner, outer in list(self._nat_out.items()):
+            if host_of(inner) == host:
+                del self._nat_out[inner], self._nat_in[outer]
+
+    # -- sockets ---------------------------------------------------------------------------------------------
+
+    def open(self, node: SimNode, owner: LegSlot, port: int | None = None) -> SimSocket:
+        addr = address(node.host, next(self._ports) if port is None else port)
+        assert addr not in self._sockets, f"{addr!r} is in use"
+        sock = SimSocket(next(self._ids), addr, node, owner)
+        self._sockets[addr] = sock
+        return sock
+
+    def close(self, sock: SimSocket) -> None:
+        self._sockets.pop(sock.addr, None)
+
+    def send(self, source: bytes, target: bytes, datagram: bytes) -> None:
+        world = self.world
+        self.counts["sent"] += 1
+        self.counts["bytes"] += len(datagram)
+        hosts = (host_of(source), host_of(target))
+        if self.tap is not None:
+            self.tap(source, target, datagram)
+        if hosts in self._cut:
+            self.counts["cut"] += 1
+            return
+        direction = self._directions.get(hosts)
+        if direction is None:
+            self.counts["no_link"] += 1
+            return
+        source = self._translate(source)
+        departures = direction.offer(world.now_ns, HEADERS_BYTES + len(datagram))
+        self.counts["lost"] += not departures
+        for due_ns, flipped in departures:
+            hurt = datagram if flipped is None else _flip(datagram, flipped - HEADERS_BYTES * 8)
+            if hurt is not None:
+                # The core counts milliseconds: what arrives within one is handled together, as one batch.
+                world.at_ns(-(-due_ns // MS) * MS, partial(self._deliver, source, target, hurt))
+
+    def _translate(self, source: bytes) -> bytes:
+        host = host_of(source)
+        if host not in self._behind_nat:
+            return source
+        if source not in self._nat_out:
+            outer = address(host, next(self._ports))
+            self._nat_out[source], self._nat_in[outer] = outer, source
+        return self._nat_out[source]
+
+    def _deliver(self, source: bytes, target: bytes, datagram: bytes) -> None:
+        if host_of(target) in self._behind_nat:
+            target = self._nat_in.get(target, b"")
+        sock = self._sockets.get(target)
+        if sock is None:
+            self.counts["no_socket"] += 1
+            return
+        self.counts["delivered"] += 1
+        sock.node.arrived(sock, source, datagram)
+
+
+def address(host: str, port: int) -> bytes:
+    """Opaque to the core, 28 bytes at most, as a socket address is."""
+    addr = f"{host}:{port}".encode()
+    assert len(addr) <= 28
+    return addr
+
+
+def host_of(addr: bytes) -> str:
+    return addr.decode().partition(":")[0]
+
+
+def _flip(datagram: bytes, bit: int) -> bytes | None:
+    """None: the bit is in the headers, and no host would take this frame.
+
+    A real one takes none that is hurt, because of UDP's checksum; here the tunnel must find out by itself.
+    """
+    if bit < 0:
+        return None
+    hurt = bytearray(datagram)
+    hurt[bit // 8] ^= 1 << bit % 8
+    return bytes(hurt)
+
+
+class LegSlot:
+    """Which leg of a node a socket belongs to; filled when the leg exists."""
+
+    def __init__(self) -> None:
+        self.leg: TunnelLeg | None = None
+
+
+class SimSocket(NamedTuple):
+    """A UDP socket: its number for the core, its address."""
+
+    number: int
+    addr: bytes
+    node: SimNode
+    owner: LegSlot
+
+
+class SimNode:
+    """A host that runs one node. `build` makes the node; it is called again at every restart."""
+
+    def __init__(self, world: World, name: str, build: Callable[[SimNode], Node]) -> None:
+        self.world = world
+        self.name = self.host = name
+        self.build = build
+        self.up = False
+        self.steps = 0
+        self.generation = 0
+        self.sockets: dict[int, SimSocket] = {}
+        self._inbox: list[tuple[SimSocket, bytes, bytes]] = []
+        self._pending = False
+        self._timer_ns: int | None = None
+        self._spin = (0, 0)
+        self.node: Node
+        world.nodes.append(self)
+        self.start()
+
+    # -- life ------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        assert not self.up
+        self.up = True
+        self.generation += 1
+        self.node = self.build(self)
+        self.node.start(self.world.now_ms)
+        self.dirty()
+
+    def crash(self) -> None:
+        """The process dies: nothing is said to anybody, all state is gone. Its applications' sockets are
+        reset.
+        """
+        self.up = False
+        for sock in list(self.sockets.values()):
+            self.close_socket(sock.number)
+        self._inbox.clear()
+        self._timer_ns = None
+        for leg in (self.node.ingress, self.node.egress):
+            for flow in list(getattr(leg, "flows", ())):
+                if isinstance(flow, MemoryFlow):
+                    flow.splice = None
+                    flow.reset(KILLED)
+
+    def restart(self, down_ms: int = 0) -> None:
+        self.crash()
+        if down_ms:
+            self.world.after(down_ms, self.start)
+        else:
+            self.start()
+
+    def stop(self) -> None:
+        """An orderly end, with farewells."""
+        self.node.close(self.world.now_ms, "shutdown")
+        self._transmit()
+        self.crash()
+
+    # -- sockets ---------------------------------------------------------------------------------------------
+
+    def open_socket(self, owner: LegSlot, port: int | None = None) -> int:
+        sock = self.world.network.open(self, owner, port)
+        self.sockets[sock.number] = sock
+        return sock.number
+
+    def close_socket(self, number: int) -> None:
+        sock = self.sockets.pop(number, None)
+        if sock is not None:
+            self.world.network.close(sock)
+
+    def arrived(self, sock: SimSocket, source: bytes, datagram: bytes) -> None:
+        self._inbox.append((sock, source, datagram))
+        self.dirty()
+
+    # -- running: mutate, advance, drain, completely ---------------------------------------------------------
+
+    def dirty(self) -> None:
+        """Have this node run as an event of now."""
+        if self.up and not self._pending:
+            self._pending = True
+            self.world.soon(self._step)
+
+    def _step(self) -> None:
+        self._pending = False
+        if not self.up:
+            return
+        self.steps += 1
+        now_ms = self.world.now_ms
+        self._count_spin(now_ms)
+        inbox, self._inbox = self._inbox, []
+        for sock, source, datagram in inbox:
+            if sock.number in self.sockets and sock.owner.leg is not None:
+                sock.owner.leg.receive(sock.number, source, datagram, now_ms)
+        self.node.advance(now_ms)
+        self._transmit()
+        self._check()
+        self._arm(now_ms)
+
+    def _transmit(self) -> None:
+        now_ms = self.world.now_ms
+        for leg in self.node.tunnels:
+            while batch := leg.transmit(now_ms):
+                for number, target, datagram in batch:
+                    sock = self.sockets.get(number)
+                    assert sock is not None, f"{self.name} sends by a socket that is closed; {self.world}"
+                    self.world.network.send(sock.addr, target, bytes(datagram))
+
+    def _arm(self, now_ms: int) -> None:
+        deadline = self.node.deadline()
+        if deadline is None:
+            return
+        if deadline <= now_ms:
+            self.dirty()
+            return
+        due_ns = deadline * MS
+        if self._timer_ns is None or due_ns < self._timer_ns:
+            self._timer_ns = due_ns
+            self.world.at_ns(due_ns, lambda: self._timer(due_ns))
+
+    def _timer(self, due_ns: int) -> None:
+        if self._timer_ns == due_ns:
+            self._timer_ns = None
+            self.dirty()
+
+    def _count_spin(self, now_ms: int) -> None:
+        time_ms, count = self._spin
+        self._spin = (now_ms, count + 1 if time_ms == now_ms else 0)
+        assert self._spin[1] < STEPS_PER_MS, (
+            f"{self.name} spins: {STEPS_PER_MS} steps without time passing, deadline {self.node.deadline()}; "
+            f"{self.world}\n{self.world.describe()}"
+        )
+
+    # -- invariants ------------------------------------------------------------------------------------------
+
+    def _check(self) -> None:
+        if self.node.flows > CHECK_ALL_FLOWS and self.steps % 64:
+            return
+        for splice in self.node.splices:
+            check_splice(splice, self)
+        for check in self.world.checks:
+            check()
+
+
+def check_splice(splice: Splice, node: SimNode) -> None:
+    """What went into a splice came out of it: it holds nothing. A packet in between was counted as a drop."""
+    assert not splice.over
+    ingress, egress = splice.flows
+    for index, source, sink in ((0, ingress, egress), (1, egress, ingress)):
+        moved, dropped = splice.moved[index], splice.dropped[index]
+        assert source.splice is splice
+        if isinstance(source, MemoryFlow):
+            assert source.given == moved + dropped, (
+                f"{node.name}: {source.given} in, {moved} out; {node.world}"
+            )
+        if isinstance(sink, MemoryFlow):
+            assert sink.taken == moved, f"{node.name}: {moved} in, {sink.taken} out; {node.world}"
+
+
+def quiet(world: World, ms: int = 0) -> None:
+    """Let so much time pass, then: no node carries a flow any more, and no leg remembers one."""
+    world.pass_time(ms)
+    for node in world.nodes:
+        if not node.up:
+            continue
+        assert node.node.flows == 0, (
+            f"{node.name} still carries {node.node.flows} flows; {world}\n{world.describe()}"
+        )
+        for leg in (node.node.ingress, node.node.egress):
+            flows = getattr(leg, "flows", None)
+            assert not flows or not isinstance(flows, dict), f"{node.name} keeps {len(flows)} flows; {world}"
