@@ -197,3 +197,17 @@ def test_an_unreliable_packet_may_overtake_the_open(engine):
     ends.run()
     assert drops(ends.wires["b"]) == {"conv_unknown": 1}
     assert ends.wires["b"].take_frames() == [], "the conversation is not over, it has not begun"
+
+
+def test_the_writer_is_woken_with_the_smallest_datagrams(engine):
+    """The largest packet would then need more room than a queue ever has."""
+    ends = Ends(engine, KcpParams(snd_wnd=32, rcv_wnd=32))
+    ends.a.datagram_bytes = ends.b.datagram_bytes = 256
+    conv = ends.open()
+    conv.write(bytes(100_000))
+    assert conv.room == 0
+    for _ in range(200):
+        ends.run(10)
+        if 1 in ends.b.convs:
+            read_all(ends.peer(conv))
+    assert conv in ends.ready["a"] and conv.take_events() == WRITABLE

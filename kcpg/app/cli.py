@@ -1,0 +1,280 @@
+"""The command line: words and options in, an exit code out.
+
+`kcpg a.conf b.conf` runs nodes, as kcptube is called; a first word that is one of COMMANDS does something
+else. What a command needs is imported when it is called for, so that `--help` and mistakes are answered at
+once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from kcpg import __version__
+from kcpg.app.logs import FORMATS, ROTATE_BYTES, ROTATE_KEEP, LogOptions
+from kcpg.errors import EXIT_FAILURE, EXIT_OK, EXIT_USAGE, KcpgError, UsageError
+
+COMMANDS = {
+    "daemon": "start, stop or look at a background process: kcpg daemon start|stop|status|ensure CONFIG…",
+    "status": "report on running nodes: kcpg status [CONFIG…]",
+    "keygen": "print a new key for encryption_key",
+    "help": "explain: kcpg help config [KEY], kcpg help daemon",
+}
+
+DAEMON_ACTIONS = {
+    "start": "start it in the background; done if it runs already",
+    "stop": "let flows finish, tell the peers, end",
+    "status": "say whether it runs, since when, and what it carries",
+    "ensure": "start it unless it runs, saying nothing: for cron",
+}
+
+DRAIN_S = 5.0
+"""Seconds running flows get to finish after a request to stop; service managers commonly allow 10 and
+more."""
+
+_INTRODUCTION = "Carry TCP and UDP through an encrypted, retransmitting UDP tunnel."
+_EXIT_CODES = (
+    "Exit codes: 0 done or already running, 1 failure while running, 2 command line or configuration wrong."
+)
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that raises UsageError with a hint instead of printing its usage and leaving."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UsageError."""
+        raise UsageError(message, f"see {self.prog} --help")
+
+    def read(self, words: Sequence[str]) -> argparse.Namespace:
+        """Parse `words`; options may stand anywhere and in any case of letters, as with kcptube."""
+        known, left = self.parse_known_intermixed_args([_lower_option(word) for word in words])
+        for word in left:
+            if word.startswith("-"):
+                raise UsageError(f"unknown option {word}", self._advice(word))
+            raise UsageError(f"unexpected word {word!r}", f"see {self.prog} --help")
+        return known
+
+    def _advice(self, word: str) -> str:
+        known = [name for name in self._option_string_actions if name.startswith("--")]
+        close = difflib.get_close_matches(word.partition("=")[0], known, n=1)
+        return f"did you mean {close[0]}?" if close else f"see {self.prog} --help"
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Do what the command line says and return the exit code of the process."""
+    given = list(sys.argv[1:] if words is None else words)
+    _open_standard_files()
+    try:
+        return _dispatch(given)
+    except KcpgError as error:
+        print(f"kcpg: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return EXIT_FAILURE
+    except BrokenPipeError:
+        # The reader of our output has left (`kcpg status | head`): not an error; keep Python from
+        # complaining.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return EXIT_OK
+
+
+def _open_standard_files() -> None:
+    """Give descriptors 0 to 2 to the null device where the caller closed them, before a socket gets their
+    numbers."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    # Python has None in place of a stream whose descriptor was closed when it started.
+    for name, fd in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(fd, "w", closefd=False))  # noqa: SIM115  (open as long as the process)
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words:
+        print(run_parser().format_help(), file=sys.stderr, end="")
+        return EXIT_USAGE
+    command, rest = words[0], words[1:]
+    if command == "daemon":
+        return _daemon(rest)
+    if command == "status":
+        return _status(rest)
+    if command == "keygen":
+        return _keygen(rest)
+    if command == "help":
+        return _help(rest)
+    _refuse_misspelt_command(command)
+    return _run(words)
+
+
+def run_parser() -> Parser:
+    """The parser of the command without a subcommand."""
+    commands = "\n".join(f"  {name:8} {text}" for name, text in COMMANDS.items())
+    parser = Parser(
+        prog="kcpg",
+        usage="kcpg [options] CONFIG [CONFIG …]\n       kcpg COMMAND …",
+        description=_INTRODUCTION,
+        epilog=f"commands:\n{commands}\n\nA file named like a command is given as ./daemon.\n{_EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("configurations", nargs="*", metavar="CONFIG", help="configuration file of one node")
+    parser.add_argument("--check-config", action="store_true", help="only say what is wrong with the files")
+    parser.add_argument(
+        "--try", dest="trial", action="store_true", help="only test the tunnel to each destination"
+    )
+    parser.add_argument("--version", action="version", version=f"kcpg {__version__}")
+    _add_run_options(parser)
+    return parser
+
+
+def daemon_parser() -> Parser:
+    """The parser of `kcpg daemon`."""
+    actions = "\n".join(f"  {name:8} {text}" for name, text in DAEMON_ACTIONS.items())
+    parser = Parser(
+        prog="kcpg daemon",
+        usage="kcpg daemon start|stop|status|ensure [options] CONFIG [CONFIG …]",
+        description="A background process per set of configuration files.",
+        epilog=f"actions:\n{actions}\n\n`status` without CONFIG means every kcpg of this user.\n"
+        f"SIGTERM stops it, SIGHUP makes it read its configuration again.\n{_EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("action", choices=list(DAEMON_ACTIONS), metavar="ACTION")
+    parser.add_argument("configurations", nargs="*", metavar="CONFIG", help="configuration file of one node")
+    _add_run_options(parser)
+    return parser
+
+
+def _add_run_options(parser: Parser) -> None:
+    parser.add_argument("--log-format", choices=FORMATS, default="text", help="lines or JSON objects")
+    parser.add_argument("--log-file", type=Path, metavar="FILE", help="log to this file, rotating it")
+    parser.add_argument(
+        "--log-rotate-bytes",
+        type=_positive,
+        default=ROTATE_BYTES,
+        metavar="N",
+        help="put the log file aside at this size (default %(default)s)",
+    )
+    parser.add_argument(
+        "--log-rotate-keep",
+        type=_positive,
+        default=ROTATE_KEEP,
+        metavar="N",
+        help="old log files to keep (default %(default)s)",
+    )
+    parser.add_argument(
+        "--drain",
+        type=_seconds,
+        default=DRAIN_S,
+        metavar="SECONDS",
+        help="time for flows to finish when asked to stop (default %(default)s)",
+    )
+
+
+def _run(words: list[str]) -> int:
+    options = run_parser().read(words)
+    if not options.configurations:
+        raise UsageError("no configuration file given", "see kcpg --help")
+    from kcpg.app import foreground
+
+    paths = [Path(name) for name in options.configurations]
+    if options.check_config:
+        return foreground.check(paths)
+    if options.trial:
+        return foreground.trial(paths)
+    return foreground.run(paths, _log_options(options), options.drain)
+
+
+def _daemon(words: list[str]) -> int:
+    parser = daemon_parser()
+    options = parser.read(words)
+    paths = [Path(name) for name in options.configurations]
+    if not paths and options.action != "status":
+        raise UsageError("no configuration file given", "see kcpg daemon --help")
+    from kcpg.app import daemon
+
+    if options.action == "start":
+        return daemon.start(paths, _log_options(options), options.drain, quiet=False)
+    if options.action == "ensure":
+        return daemon.start(paths, _log_options(options), options.drain, quiet=True)
+    if options.action == "stop":
+        return daemon.stop(paths)
+    return daemon.status(paths)
+
+
+def _status(words: list[str]) -> int:
+    parser = Parser(prog="kcpg status", description="Report on running nodes.", allow_abbrev=False)
+    parser.add_argument("configurations", nargs="*", metavar="CONFIG", help="only what runs these files")
+    parser.add_argument("--json", action="store_true", help="the whole report as JSON")
+    options = parser.read(words)
+    from kcpg.app import daemon
+
+    return daemon.status([Path(name) for name in options.configurations], as_json=options.json)
+
+
+def _keygen(words: list[str]) -> int:
+    parser = Parser(prog="kcpg keygen", description="Print a new key for encryption_key.", allow_abbrev=False)
+    parser.read(words)
+    from kcpg.core.native.keys import format_key
+
+    print(format_key(os.urandom(32)))
+    return EXIT_OK
+
+
+def _help(words: list[str]) -> int:
+    topic = words[0] if words else ""
+    if topic == "config":
+        from kcpg.app.foreground import explain
+
+        return explain(words[1:])
+    if topic in ("", "run"):
+        print(run_parser().format_help(), end="")
+        return EXIT_OK
+    if topic == "daemon":
+        print(daemon_parser().format_help(), end="")
+        return EXIT_OK
+    if topic in COMMANDS:
+        print(f"kcpg {topic}: {COMMANDS[topic]}")
+        return EXIT_OK
+    raise UsageError(f"there is no help on {topic!r}", "topics are: config, daemon, " + ", ".join(COMMANDS))
+
+
+def _refuse_misspelt_command(word: str) -> None:
+    if word.startswith("-") or os.path.exists(word) or not word.isalpha():
+        return
+    close = difflib.get_close_matches(word.lower(), COMMANDS, n=1)
+    if close:
+        raise UsageError(f"{word!r} is neither a file nor a command", f"did you mean {close[0]}?")
+
+
+def _log_options(options: argparse.Namespace) -> LogOptions:
+    return LogOptions(options.log_format, options.log_file, options.log_rotate_bytes, options.log_rotate_keep)
+
+
+def _lower_option(word: str) -> str:
+    if not word.startswith("--"):
+        return word
+    name, equals, value = word.partition("=")
+    return name.lower() + equals + value
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 1 up")
+    return number
+
+
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not 0 <= number <= 3600:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds from 0 to 3600")
+    return number

@@ -1,0 +1,56 @@
+"""Reading configuration files on behalf of a command: problems are shown all at once, errors forbid going
+on."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from kcpg.app.config import load
+from kcpg.app.config.model import Loaded, NodeConfig, Problem, Severity
+from kcpg.app.logs import process_log
+from kcpg.errors import ConfigurationError
+
+_LEVELS = {Severity.ERROR: logging.ERROR, Severity.WARNING: logging.WARNING, Severity.NOTE: logging.INFO}
+
+
+def read(paths: list[Path]) -> Loaded:
+    """The nodes and problems of these files; an unreadable file is a problem, not an exception."""
+    return load(paths)
+
+
+def load_or_explain(paths: list[Path], warnings: bool = True) -> tuple[NodeConfig, ...]:
+    """The nodes of these files. Prints every problem to stderr; raises ConfigurationError if one is an
+    error."""
+    loaded = read(paths)
+    show(loaded.problems if warnings or not loaded.ok else loaded.errors)
+    if not loaded.ok:
+        raise ConfigurationError(summary(loaded.problems))
+    return loaded.nodes
+
+
+def show(problems: Iterable[Problem]) -> None:
+    """Print problems to stderr, one line each."""
+    for problem in problems:
+        print(problem, file=sys.stderr)
+
+
+def log(problems: Iterable[Problem]) -> None:
+    """Write problems to the log, each as loud as it is severe."""
+    for problem in problems:
+        process_log().log(_LEVELS[problem.severity], "%s", problem)
+
+
+def summary(problems: Iterable[Problem]) -> str:
+    """`2 errors and 1 warning in the configuration`."""
+    counts = dict.fromkeys(Severity, 0)
+    for problem in problems:
+        counts[problem.severity] += 1
+    words = [
+        f"{number} {severity.value}{'' if number == 1 else 's'}"
+        for severity, number in counts.items()
+        if number and severity is not Severity.NOTE
+    ]
+    return f"{' and '.join(words) or 'no problems'} in the configuration"

@@ -1,0 +1,85 @@
+"""What `kcpg CONFIG…` does in the terminal it was called from: run, check, try, explain."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from kcpg.app import logs
+from kcpg.app.configured import load_or_explain, read, show, summary
+from kcpg.app.lock import PidLock, holder
+from kcpg.app.paths import Instance, instance
+from kcpg.errors import EXIT_OK, EXIT_USAGE, KcpgError, UsageError
+
+
+def run(paths: list[Path], options: logs.LogOptions, drain_s: float) -> int:
+    """Run the nodes of these files until SIGTERM or Ctrl-C. Raises KcpgError if they cannot start."""
+    from kcpg.app.service import Service
+
+    nodes = load_or_explain(paths)
+    logs.set_up(options)
+    where, lock = _claim(paths)
+    try:
+        return Service(paths, nodes, options, drain_s, where).run(_print_now)
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+def check(paths: list[Path]) -> int:
+    """Print what is wrong with these files. The last line is the one kcptube's users look for in scripts."""
+    loaded = read(paths)
+    show(loaded.problems)
+    print(summary(loaded.problems))
+    print(f"Error Found in Configuration File(s): {'No' if loaded.ok else 'Yes'}")
+    return EXIT_OK if loaded.ok else EXIT_USAGE
+
+
+def trial(paths: list[Path]) -> int:
+    """Test the tunnel to every destination of these files; 0 if all answer."""
+    from kcpg.app.trial import try_all
+
+    nodes = load_or_explain(paths)
+    logs.set_up(logs.LogOptions())
+    return try_all(nodes, _print_now)
+
+
+def explain(keys: list[str]) -> int:
+    """Print what the configuration keys mean: all of them, or those named."""
+    from kcpg.app.config.help import explain_all, explain_key, nearest_key
+
+    if not keys:
+        print(explain_all())
+        return EXIT_OK
+    for key in keys:
+        text = explain_key(key)
+        if text is None:
+            hint = nearest_key(key) or "see kcpg help config"
+            raise UsageError(f"there is no configuration key {key!r}", hint)
+        print(text)
+    return EXIT_OK
+
+
+def _claim(paths: list[Path]) -> tuple[Instance | None, PidLock | None]:
+    """Lock the configuration set, so that `daemon ensure` and `status` see this process too.
+
+    Not having the lock is no reason to refuse: the same file may be run in another network namespace. Then
+    there is only no status socket.
+    """
+    try:
+        where = instance(paths, os.environ)
+        lock = PidLock(where.pid)
+        if lock.acquire():
+            lock.write_pid()
+            return where, lock
+        pid = holder(where.pid)
+        logs.process_log().warning("pid %s runs the same files; this one has no status report", pid or "?")
+    except (KcpgError, OSError) as error:
+        logs.process_log().warning("no status report: %s", error)
+    return None, None
+
+
+def _print_now(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,76 @@
+"""What happened, in words: every event of a node becomes a log line here and nowhere else."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from kcpg.app.logs import NodeLog
+from kcpg.app.observed import LINK_SUMMARY
+from kcpg.core.flow import Kind, ResetCode
+from kcpg.core.native.env import Event, EventKind
+from kcpg.core.node import FlowOpened, FlowOver
+from kcpg.net import Notice
+from kcpg.net.addr import text as address_text
+
+_LEVELS = {
+    EventKind.LINK_UP: logging.INFO,
+    EventKind.LINK_DOWN: logging.INFO,
+    EventKind.LINK_RESUMED: logging.INFO,
+    EventKind.LINK_MOVED: logging.INFO,
+    EventKind.LINK_SILENT: logging.WARNING,
+    EventKind.NO_ANSWER: logging.WARNING,
+    EventKind.REFUSED: logging.WARNING,
+    EventKind.UNRESOLVED: logging.WARNING,
+    EventKind.CLOCK_OFF: logging.WARNING,
+    EventKind.LINKS_FULL: logging.WARNING,
+    EventKind.STRANGER: logging.WARNING,
+    LINK_SUMMARY: logging.INFO,
+}
+"""How loud each event of a tunnel leg is; a kind that is not listed is a warning."""
+
+_ORDINARY_ENDS = frozenset({ResetCode.FINISHED, ResetCode.RESET_BY_APPLICATION, ResetCode.SHUTDOWN})
+"""Applications abort connections every day; only the operator who asks for details wants to read it."""
+
+
+class Reporter:
+    """Takes the events of one node's legs, node and sockets, and writes them to its log."""
+
+    def __init__(self, log: NodeLog, now_s: Callable[[], float]) -> None:
+        """`now_s`: monotonic seconds, for the limit on repeated lines."""
+        self._log = log
+        self._now_s = now_s
+
+    def event(self, event: Event) -> None:
+        """Something about a link. Repeats about the same peer are counted (kind and peer address)."""
+        peer = address_text(event.peer) if event.peer else ""
+        where = " ".join(part for part in (event.leg, peer) if part)
+        message = f"{where}: {event.text}" if where else event.text
+        level = _LEVELS.get(event.kind, logging.WARNING)
+        self._log.say(level, message, event.kind, f"{event.leg} {peer}", self._now_s())
+
+    def flow(self, event: FlowOpened | FlowOver) -> None:
+        """A flow began or ended: only failures are told, the rest is for `log_level=debug`."""
+        open = event.open
+        where = f" for {open.target}" if open.target else ""
+        what = f"{open.kind.name} flow of {open.source or 'unknown source'}{where}"
+        if isinstance(event, FlowOpened):
+            self._log.say(logging.DEBUG, f"{what}: opened")
+            return
+        unit = "bytes" if open.kind is Kind.TCP else "packets"
+        carried = f"{event.up} {unit} up, {event.down} down"
+        if event.dropped:
+            carried += f", {event.dropped} dropped"
+        if event.reason is None:
+            self._log.say(logging.DEBUG, f"{what}: finished, {carried}")
+            return
+        ordinary = event.reason.code in _ORDINARY_ENDS
+        level = logging.DEBUG if ordinary else logging.WARNING
+        kind = f"flow_{event.reason.code.name.lower()}"
+        # The source's port is new for every flow, so the limit on repeats goes by what failed, not by who
+        # asked.
+        self._log.say(level, f"{what}: {event.reason} ({carried})", kind, event.reason.text, self._now_s())
+
+    def notice(self, notice: Notice) -> None:
+        """Something about a local socket or the driver."""
+        self._log.say(logging.WARNING, notice.text, notice.key, "", self._now_s())

@@ -1,0 +1,112 @@
+"""What a node counts, gathered into plain dictionaries: node → leg → link → flow. Made on request, never
+kept.
+
+Everything that is counted only grows while its link or node lives; names of drops are those of the core.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import TYPE_CHECKING, Any
+
+from kcpg.app import legs
+from kcpg.app.config.model import LegConfig, LegKind
+from kcpg.core.flow import Kind
+from kcpg.net.addr import text as address_text
+
+if TYPE_CHECKING:
+    from kcpg.app.run import RunningNode
+    from kcpg.core.native.link import Link
+    from kcpg.core.splice import Splice
+
+MAX_LINKS = 1000
+MAX_FLOWS = 1000
+"""Entries of one report, so that asking a busy node for its state never stops its traffic; totals are
+complete."""
+
+Snapshot = dict[str, Any]
+
+_CONVERSATION = (
+    "segments_sent",
+    "segments_resent_fast",
+    "segments_resent_rto",
+    "segments_received",
+    "duplicates_received",
+)
+
+
+def snapshot(running: RunningNode) -> Snapshot:
+    """One node with everything below it."""
+    config, node, driver = running.config, running.node, running.driver
+    found: Snapshot = {
+        "name": config.name,
+        "role": config.role.value,
+        "file": str(config.file),
+        "uptime_s": round(time.monotonic() - running.started_s, 3),
+    }
+    if node is None or driver is None:
+        return found
+    splices = list(node.splices)
+    tcp = sum(splice.kind is Kind.TCP for splice in splices)
+    found["flows"] = {"tcp": tcp, "udp": len(splices) - tcp, **dataclasses.asdict(node.counters)}
+    found["socket_errors"] = driver.errors()
+    found["ingress"] = leg_snapshot(config.ingress, node.ingress)
+    found["egress"] = leg_snapshot(config.egress, node.egress)
+    found["flow_list"] = [splice_snapshot(splice) for splice in splices[:MAX_FLOWS]]
+    return found
+
+
+def leg_snapshot(config: LegConfig, leg: Any) -> Snapshot:
+    """One leg: where it is and, for a tunnel, its links and what it dropped."""
+    found: Snapshot = {
+        "kind": config.kind.value,
+        "action": config.action.value,
+        "section": config.section,
+        "where": legs.where(config),
+    }
+    if config.kind is LegKind.TUNNEL:
+        links = list(leg.links)
+        found["algorithm"] = config.algorithm
+        found["link_count"] = len(links)
+        found["links"] = [link_snapshot(link) for link in links[:MAX_LINKS]]
+        found["counters"] = dataclasses.asdict(leg.counters)
+        found["drops"] = {**leg.wire.drops, **getattr(leg, "handshake_drops", {})}
+    return found
+
+
+def link_snapshot(link: Link) -> Snapshot:
+    """One link: its peer, how far away that is, and its traffic. Conversations' figures are those of live
+    flows."""
+    bundle = link.bundle
+    srtt_ms = bundle.srtt_ms if bundle.srtt_ms >= 0 else link.liveness.rtt_ms
+    found: Snapshot = {
+        "peer": address_text(link.peer) if link.peer else "",
+        "state": link.state.value,
+        "srtt_ms": srtt_ms,
+        "flows": len(link.flows.flows),
+        "rx_bytes": bundle.rx_bytes,
+        "tx_bytes": bundle.tx_bytes,
+        "rx_datagrams": bundle.rx_datagrams,
+        "tx_datagrams": bundle.tx_datagrams,
+        "datagram_bytes": bundle.datagram_bytes,
+        "rate_bps": bundle.rate_bps,
+        "counters": dataclasses.asdict(link.counters),
+    }
+    convs = [flow.conv for flow in list(link.flows.flows.values())[:MAX_FLOWS] if flow.conv is not None]
+    for name in _CONVERSATION:
+        found[name] = sum(getattr(conv, name) for conv in convs)
+    return found
+
+
+def splice_snapshot(splice: Splice) -> Snapshot:
+    """One flow: who, where to, how much each way (bytes for TCP, packets for UDP)."""
+    up, down = splice.moved
+    return {
+        "kind": splice.kind.name.lower(),
+        "source": splice.open.source,
+        "target": str(splice.open.target) if splice.open.target else "",
+        "up": up,
+        "down": down,
+        "dropped": sum(splice.dropped),
+    }

@@ -1,0 +1,125 @@
+"""Where a running kcpg keeps its lock, process id, status socket and log, and how they are called."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pwd
+import re
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from kcpg.errors import KcpgError
+
+STATE_VARIABLE = "KCPG_STATE_DIR"
+"""Environment variable that names the directory outright; it must be usable or the command fails."""
+
+LOG_DIRECTORY_ROOT = Path("/var/log/kcpg")
+"""Log files of root's daemons (FHS 3.0 §5.10); everybody else's lie in their state directory."""
+
+_STEM_LENGTH = 40
+"""Characters of the configurations' names kept in file names; a hash makes them unique."""
+
+
+@dataclass(frozen=True)
+class Instance:
+    """The files of one set of configurations. Two commands that name the same files mean the same
+    instance."""
+
+    name: str
+    directory: Path
+    log: Path
+
+    @property
+    def pid(self) -> Path:
+        """Process id; locked with flock(2) for as long as the process lives."""
+        return self.directory / f"{self.name}.pid"
+
+    @property
+    def socket(self) -> Path:
+        """Unix socket that answers every connection with a status report."""
+        return self.directory / f"{self.name}.sock"
+
+
+def instance(configurations: list[Path], environ: Mapping[str, str]) -> Instance:
+    """The instance that runs exactly these configuration files, whatever their order and spelling."""
+    real = sorted(os.path.realpath(path) for path in configurations)
+    digest = hashlib.sha256("\0".join(real).encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    stem = "+".join(Path(path).stem for path in real)
+    readable = re.sub(r"[^A-Za-z0-9_.+-]", "_", stem)[:_STEM_LENGTH]
+    return at(f"{readable}-{digest}", state_directory(environ), environ)
+
+
+def at(name: str, directory: Path, environ: Mapping[str, str]) -> Instance:
+    """The instance called `name` in a state directory."""
+    return Instance(name, directory, _log_directory(directory, environ) / f"{name}.log")
+
+
+def all_instances(environ: Mapping[str, str]) -> list[Instance]:
+    """Every instance that has left a pid file in the state directory, running or not, by name."""
+    directory = state_directory(environ)
+    return [at(file.stem, directory, environ) for file in sorted(directory.glob("*.pid"))]
+
+
+def state_directory(environ: Mapping[str, str]) -> Path:
+    """A directory only this user can enter; created when missing. Raises KcpgError if there is none.
+
+    The choice depends on the user alone, not on a login session: cron and a terminal must find the same lock,
+    which $XDG_RUNTIME_DIR cannot promise (cron has none, and it is removed at log-out).
+    """
+    chosen = environ.get(STATE_VARIABLE)
+    candidates = [Path(os.path.abspath(chosen))] if chosen else _candidates(environ)
+    reasons = []
+    for directory in candidates:
+        try:
+            _make_private(directory)
+            return directory
+        except OSError as error:
+            reasons.append(f"{directory}: {error.strerror or error}")
+    raise KcpgError(f"no usable state directory ({'; '.join(reasons)})", f"name one in {STATE_VARIABLE}")
+
+
+def _candidates(environ: Mapping[str, str]) -> list[Path]:
+    uid = os.geteuid()
+    found = [Path("/run/kcpg")] if uid == 0 else []
+    home = environ.get("HOME") or _home_of(uid)
+    if home and home != "/" and os.path.isdir(home):
+        found.append(Path(home) / ".local/state/kcpg")
+    return [*found, Path(f"/tmp/kcpg-{uid}")]
+
+
+def _home_of(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_dir
+    except KeyError:
+        return ""
+
+
+def _make_private(directory: Path) -> None:
+    """Create `directory` with mode 0700, or check that it is ours and nobody else's. Raises OSError."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.mkdir(directory, 0o700)
+    except FileExistsError:
+        pass
+    facts = os.lstat(directory)
+    if not stat.S_ISDIR(facts.st_mode):
+        raise NotADirectoryError(20, "is not a directory")
+    if facts.st_uid != os.geteuid():
+        raise PermissionError(1, "belongs to another user")
+    if stat.S_IMODE(facts.st_mode) & 0o077:
+        os.chmod(directory, 0o700)
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise PermissionError(13, "is not writable")
+
+
+def _log_directory(state: Path, environ: Mapping[str, str]) -> Path:
+    if os.geteuid() != 0 or environ.get(STATE_VARIABLE):
+        return state
+    try:
+        LOG_DIRECTORY_ROOT.mkdir(mode=0o750, parents=True, exist_ok=True)
+    except OSError:
+        return state
+    return LOG_DIRECTORY_ROOT if os.access(LOG_DIRECTORY_ROOT, os.W_OK) else state

@@ -1,0 +1,212 @@
+"""A running process: its nodes, the signals it obeys, and how it ends.
+
+SIGTERM and SIGINT let flows finish, tell the peers and end; a second one ends at once. SIGHUP reads the
+configuration again. Signals only set marks: the work is done in the main greenlet, which sleeps until a mark
+is set.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import gevent
+import gevent.event
+
+from kcpg import __version__
+from kcpg.app import metrics, reload
+from kcpg.app.config.model import NodeConfig
+from kcpg.app.logs import LogOptions, process_log
+from kcpg.app.paths import Instance
+from kcpg.app.run import RunningNode, derive_keys
+from kcpg.app.status import StatusServer
+from kcpg.app.terminal import Terminal
+from kcpg.core import engine
+from kcpg.errors import EXIT_OK
+
+TICK_S = 5.0
+"""How often counts of repeated lines are looked at: late by a few seconds is unnoticeable, and costs
+nothing."""
+
+SUMMARY_S = 60.0
+"""Time between two status blocks in a node's `log_path` (kcptube's value)."""
+
+DRAIN_LOOK_S = 0.05
+"""Pause between two looks at whether the last flow has finished."""
+
+MAX_DESCRIPTORS = 1 << 20
+"""The kernel's own limit per process where nobody raised it (fs.nr_open, proc(5))."""
+
+_NO_ENGINE = (
+    "the compiled engine is not built, the plain Python one takes its place at a fraction of the speed;"
+    " install a C compiler and run: pip install --force-reinstall kcpg"
+)
+
+
+class Service:
+    """The nodes of one process, from start to end."""
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        configs: Sequence[NodeConfig],
+        options: LogOptions,
+        drain_s: float,
+        where: Instance | None,
+    ) -> None:
+        """`paths` are read again at SIGHUP; `where` None: no status socket."""
+        self._paths = list(paths)
+        self._configs = list(configs)
+        self._options = options
+        self._drain_s = drain_s
+        self._where = where
+        self._status: StatusServer | None = None
+        self._started_s = time.time()
+        self._marked = gevent.event.Event()
+        self._stops = 0
+        self._reload_wanted = False
+        self.nodes: list[RunningNode] = []
+
+    def run(self, ready: Callable[[str], None]) -> int:
+        """Start, call `ready` with the ready line, serve until told to stop; returns the exit code.
+
+        Raises StartError if one of the nodes cannot start; then none of them runs.
+        """
+        self._obey_signals()
+        _allow_descriptors()
+        housekeeping = None
+        try:
+            self._start()
+            ready(self.ready_line())
+            housekeeping = gevent.spawn(self._keep_house)
+            self._serve()
+        finally:
+            if housekeeping is not None:
+                housekeeping.kill()
+            self._end()
+        return EXIT_OK
+
+    def ready_line(self) -> str:
+        """`kcpg: ready, 2 nodes: client office [::]:59000 → …; server …`."""
+        number = len(self.nodes)
+        what = "; ".join(node.describe() for node in self.nodes)
+        return f"kcpg: ready, {number} node{'' if number == 1 else 's'}: {what}"
+
+    def report(self) -> dict[str, object]:
+        """Everything `kcpg status` can say about this process."""
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "uptime_s": round(time.time() - self._started_s, 3),
+            "drain_s": self._drain_s,
+            "configurations": [os.path.abspath(path) for path in self._paths],
+            "nodes": [metrics.snapshot(node) for node in self.nodes],
+        }
+
+    # -- start
+    # ---------------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        if engine.ENGINE == "python" and not os.environ.get("KCPG_ENGINE"):
+            process_log().warning("%s", _NO_ENGINE)
+        keys = derive_keys(self._configs)
+        for config in self._configs:
+            node = RunningNode(config, keys, self._options.form)
+            node.start()
+            self.nodes.append(node)
+        if self._where is not None:
+            self._status = StatusServer(self._where.socket, self.report)
+            try:
+                self._status.start()
+            except OSError as error:
+                self._status = None
+                process_log().warning("no status report at %s: %s", self._where.socket, error)
+
+    def _obey_signals(self) -> None:
+        self._terminal = Terminal()
+        gevent.signal_handler(signal.SIGTERM, self._on_stop)
+        gevent.signal_handler(signal.SIGINT, self._on_stop)
+        gevent.signal_handler(signal.SIGHUP, self._on_hup)
+
+    def _on_stop(self) -> None:
+        self._stops += 1
+        self._marked.set()
+
+    def _on_hup(self) -> None:
+        if self._terminal.is_gone():
+            self._on_stop()
+            return
+        self._reload_wanted = True
+        self._marked.set()
+
+    # -- while it runs
+    # -------------------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        while True:
+            self._marked.wait()
+            self._marked.clear()
+            if self._stops:
+                self._drain()
+                return
+            if self._reload_wanted:
+                self._reload_wanted = False
+                self._reload()
+
+    def _reload(self) -> None:
+        try:
+            self.nodes = reload.apply(self._paths, self.nodes, self._options.form)
+        except Exception:  # an error of this program must not cost the nodes that run
+            process_log().exception("the configuration could not be read again")
+
+    def _keep_house(self) -> None:
+        next_summary_s = time.monotonic() + SUMMARY_S
+        while True:
+            gevent.sleep(TICK_S)
+            now_s = time.monotonic()
+            summary = now_s >= next_summary_s
+            if summary:
+                next_summary_s = now_s + SUMMARY_S
+            for node in list(self.nodes):
+                try:
+                    node.keep_house(now_s, summary)
+                except OSError as error:  # a full disk is no reason to stop carrying traffic
+                    process_log().warning(
+                        "cannot write the status of %s: %s", node.config.name, error.strerror
+                    )
+
+    # -- end
+    # -----------------------------------------------------------------------------------------------------
+
+    def _drain(self) -> None:
+        """Take no new flows, wait for the TCP flows there are; a second signal or the limit ends the wait."""
+        for node in self.nodes:
+            node.stop_accepting()
+        until_s = time.monotonic() + self._drain_s
+        waiting = sum(node.tcp_flows for node in self.nodes)
+        if waiting and self._drain_s:
+            process_log().info("stopping: waiting up to %.0f s for %d TCP flows", self._drain_s, waiting)
+        while self._stops < 2 and time.monotonic() < until_s and any(node.tcp_flows for node in self.nodes):
+            gevent.sleep(DRAIN_LOOK_S)
+
+    def _end(self) -> None:
+        for node in self.nodes:
+            node.close("the node is shut down")
+        if self._status is not None:
+            self._status.close()
+        if self.nodes:
+            process_log().info("stopped")
+
+
+def _allow_descriptors() -> None:
+    """Every flow holds a descriptor, and the usual soft limit of 1,024 is for programs that use select(2)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -1,0 +1,95 @@
+"""The status socket: whoever connects to it gets one JSON report of the running process and the end of the
+stream.
+
+It lies in a directory that only its user can enter, takes no commands and holds no secret.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gevent
+import gevent.socket
+from gevent.pool import Pool
+from gevent.server import StreamServer
+
+ANSWER_LIMIT_S = 3.0
+"""A report is made in milliseconds; a process that needs longer is stuck, and says so by not answering."""
+
+MAX_ANSWER_BYTES = 64 << 20
+MAX_READERS = 8
+"""Reports being sent at once; a reader that does not read holds only its own place."""
+
+_MAX_SOCKET_NAME = 100
+"""Bytes of a path that fit sockaddr_un on every system (Linux 108, BSD 104)."""
+
+
+class StatusServer:
+    """Answers every connection on a unix socket with `report()`, until closed."""
+
+    def __init__(self, path: Path, report: Callable[[], dict[str, object]]) -> None:
+        self._path = path
+        self._report = report
+        self._server: StreamServer | None = None
+
+    def start(self) -> None:
+        """Listen; replaces the socket that a crashed process left. Raises OSError."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path)
+        listener = gevent.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        with _short(self._path) as name:
+            listener.bind(name)
+        os.chmod(self._path, 0o600)
+        listener.listen(MAX_READERS)
+        self._server = StreamServer(listener, self._answer, spawn=Pool(MAX_READERS))
+        self._server.start()
+
+    def close(self) -> None:
+        """Stop answering and remove the socket."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._path)
+
+    def _answer(self, connection: gevent.socket.socket, _peer: object) -> None:
+        data = json.dumps(self._report(), ensure_ascii=False, default=str).encode()
+        with gevent.Timeout(ANSWER_LIMIT_S, False), contextlib.suppress(OSError):
+            connection.sendall(data)
+
+
+def ask(path: Path) -> dict[str, Any] | None:
+    """The report of the process behind the socket; None if it gives none in time."""
+    parts = []
+    size = 0
+    try:
+        with _short(path) as name, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(ANSWER_LIMIT_S)
+            connection.connect(name)
+            while size < MAX_ANSWER_BYTES and (part := connection.recv(1 << 16)):
+                parts.append(part)
+                size += len(part)
+        answer = json.loads(b"".join(parts))
+    except (OSError, ValueError):
+        return None
+    return answer if isinstance(answer, dict) else None
+
+
+@contextlib.contextmanager
+def _short(path: Path) -> Iterator[str]:
+    """A name for `path` that fits a socket address: long ones go through a descriptor of their directory
+    (proc(5))."""
+    if len(os.fsencode(path)) <= _MAX_SOCKET_NAME:
+        yield str(path)
+        return
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{directory}/{path.name}"
+    finally:
+        os.close(directory)

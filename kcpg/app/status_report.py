@@ -1,0 +1,77 @@
+"""A status report (the JSON of the status socket) as a page for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_MAX_LINKS = 20
+"""Links shown per leg; the JSON report has more."""
+
+
+def text(name: str, pid: int, report: Mapping[str, Any] | None) -> str:
+    """The page about one process: running since when, its nodes, their links and flows."""
+    if report is None:
+        return f"{name}: running, pid {pid}, does not answer"
+    lines = [f"{name}: running, pid {pid}, up {duration(report['uptime_s'])}, kcpg {report['version']}"]
+    for node in report["nodes"]:
+        lines.extend(node_lines(node))
+    return "\n".join(lines)
+
+
+def node_lines(node: Mapping[str, Any]) -> list[str]:
+    """One node: a line on its flows, and a line per link of its tunnel legs."""
+    flows = node["flows"]
+    lines = [
+        f"  {node['role']} {node['name']} ({node['file']}): {flows['tcp']} TCP and {flows['udp']} UDP flows"
+        f" now, {flows['opened']} since start, {flows['refused']} refused, {flows['reset']} reset"
+    ]
+    for side in ("ingress", "egress"):
+        lines.extend(_leg_lines(side, node[side]))
+    return lines
+
+
+def _leg_lines(side: str, leg: Mapping[str, Any]) -> list[str]:
+    lines = []
+    links = leg.get("links", [])
+    if leg["kind"] == "tunnel":
+        number = leg["link_count"]
+        unit = "link" if number == 1 else "links"
+        drops = ", ".join(f"{reason} {count}" for reason, count in leg["drops"].items())
+        dropped = f", dropped: {drops}" if drops else ""
+        lines.append(f"    {side} {leg['where']} {leg['algorithm']}: {number} {unit}{dropped}")
+    lines.extend(f"      {link_line(link)}" for link in links[:_MAX_LINKS])
+    if len(links) > _MAX_LINKS:
+        lines.append(f"      and {len(links) - _MAX_LINKS} more links")
+    return lines
+
+
+def link_line(link: Mapping[str, Any]) -> str:
+    """One link: peer, state, round-trip time, traffic, share of segments sent again."""
+    rtt = f"rtt {link['srtt_ms']} ms" if link["srtt_ms"] >= 0 else "rtt not measured"
+    return (
+        f"{link['peer']} {link['state']}, {rtt}, {link['flows']} flows,"
+        f" in {size(link['rx_bytes'])}, out {size(link['tx_bytes'])}"
+    )
+
+
+def duration(seconds: float) -> str:
+    """`34 s`, `5 min 3 s`, `2 h 10 min`, `3 d 4 h`."""
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def size(number: int) -> str:
+    """Bytes with a decimal prefix: `999 B`, `1.2 kB`, `34.5 MB`."""
+    value = float(number)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{number} B" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"

@@ -1,0 +1,193 @@
+"""`kcpg --try`: opens a tunnel to every configured destination and says how that went, without carrying
+anything."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import gevent
+import gevent.event
+from gevent.pool import Pool
+
+from kcpg.app import legs
+from kcpg.app.config.model import LegConfig, LegKind, NodeConfig
+from kcpg.app.run import KeyRing, Secret, derive_keys, make_env
+from kcpg.core.flow import Flow, Open
+from kcpg.core.native.dialer import TunnelDialer
+from kcpg.core.native.env import Event, EventKind
+from kcpg.core.native.link import Link
+from kcpg.core.native.params import LinkParams
+from kcpg.core.node import Node
+from kcpg.errors import EXIT_FAILURE, EXIT_OK, UsageError
+from kcpg.net import Notice
+from kcpg.net.clock import now_ms
+from kcpg.net.driver import Driver
+from kcpg.net.ports import TunnelPorts
+from kcpg.net.resolve import Resolver
+
+LIMIT_S = 5.0
+"""For one destination: five handshake attempts with growing pauses fit, so one lost datagram does not
+matter."""
+
+AT_ONCE = 32
+"""Destinations tried in parallel: each needs a socket and a few datagrams; 1,000 silent ports take under 3
+minutes."""
+
+PING_LIMIT_S = 1.0
+LOOK_S = 0.002
+"""Pause between two looks for the answer to a PING, and so the error of nothing: the time is taken by the
+link."""
+
+_FINAL = frozenset({EventKind.REFUSED, EventKind.UNRESOLVED})
+"""Events after which waiting longer cannot help."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one destination answered."""
+
+    host: str
+    port: int
+    ok: bool
+    text: str
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}: {'ok' if self.ok else 'failed'}, {self.text}"
+
+
+class Nobody:
+    """An ingress leg by which no flow ever comes."""
+
+    on_flow: Callable[[Flow, Open, int], None]
+
+    def start(self, now_ms: int) -> None:
+        """See Leg."""
+
+    def advance(self, now_ms: int) -> None:
+        """See Leg."""
+
+    def deadline(self) -> int | None:
+        """See Leg."""
+        return None
+
+    def close(self, now_ms: int, reason: str) -> None:
+        """See Leg."""
+
+
+def try_all(configs: Sequence[NodeConfig], say: Callable[[str], None]) -> int:
+    """Try every address and port of clients and relays, `say` a line for each; 0 if all answered."""
+    wanted = [config for config in configs if config.egress.kind is LegKind.TUNNEL]
+    if not wanted:
+        raise UsageError("nothing to try: none of these files is a client or a relay")
+    keys = derive_keys(wanted)
+    code = EXIT_OK
+    for config in wanted:
+        leg = config.egress
+        pool = Pool(AT_ONCE)
+        places = [(host, port) for host in leg.addresses for port in leg.ports]
+        answered = 0
+        for outcome in pool.imap(partial(try_one, keys, leg), places):
+            answered += outcome.ok
+            say(f"{config.file}: {outcome}")
+        say(f"{config.file}: {answered} of {len(places)} destinations answered")
+        if answered < len(places):
+            code = EXIT_FAILURE
+    return code
+
+
+def try_one(keys: KeyRing, config: LegConfig, place: tuple[str, int]) -> Outcome:
+    """Open the tunnel of this leg to one address and port, measure it, close it. Takes LIMIT_S at most; never
+    raises."""
+    host, port = place
+    secret: Secret = (config.password, config.key)
+    attempt = _Attempt(replace(config, addresses=(host,), ports=(port,)))
+    try:
+        ok, text = attempt.run(keys, secret)
+    except OSError as error:
+        ok, text = False, error.strerror or str(error)
+    return Outcome(host, port, ok, text)
+
+
+class _Attempt:
+    """One destination being tried."""
+
+    def __init__(self, config: LegConfig) -> None:
+        self._config = config
+        self._told = gevent.event.Event()
+        self._reason = ""
+        self._notice = ""
+
+    def run(self, keys: KeyRing, secret: Secret) -> tuple[bool, str]:
+        config = self._config
+        ports = TunnelPorts(
+            Resolver(), ipv4_only=config.ipv4_only, ipv6_only=config.ipv6_only, report=self._on_notice
+        )
+        leg = TunnelDialer(
+            legs.tunnel_dial(config, max_flows=1), keys[secret], make_env(ports, self._on_event)
+        )
+        driver = Driver(Node(Nobody(), leg), {leg: ports}, self._on_notice)
+        began_s = time.monotonic()
+        driver.start()
+        try:
+            self._told.wait(LIMIT_S)
+            taken_ms = (time.monotonic() - began_s) * 1000
+            if not leg.links:
+                return False, self._reason or self._notice or f"no answer within {LIMIT_S:.0f} s: {_GUESSES}"
+            link = leg.links[0]
+            return True, f"handshake {taken_ms:.1f} ms, {_measure(link, driver)}, {agreed(link.params)}"
+        finally:
+            driver.stop("only a test")
+
+    def _on_event(self, event: Event) -> None:
+        if event.kind in _FINAL:
+            self._reason = event.text
+        if event.kind in _FINAL or event.kind == EventKind.LINK_UP:
+            self._told.set()
+
+    def _on_notice(self, notice: Notice) -> None:
+        self._notice = notice.text
+
+
+_GUESSES = "nobody listens there, another password, or UDP is blocked"
+
+
+def agreed(params: LinkParams) -> str:
+    """What both ends settled on, as this end sees it."""
+    words = [
+        params.algorithm,
+        f"datagrams of {params.datagram_bytes} bytes",
+        f"windows {params.snd_wnd} out {params.rcv_wnd} in",
+        f"{rate(params.outbound_bps)} out",
+        f"{rate(params.inbound_bps)} in",
+    ]
+    return ", ".join(words)
+
+
+def rate(bps: int) -> str:
+    """Bits per second with a decimal prefix; 0 is no limit."""
+    if not bps:
+        return "no limit"
+    value = float(bps)
+    for unit in ("bit/s", "kbit/s", "Mbit/s"):
+        if value < 1000:
+            return f"{value:.4g} {unit}"
+        value /= 1000
+    return f"{value:.4g} Gbit/s"
+
+
+def _measure(link: Link, driver: Driver) -> str:
+    """The round-trip time of one PING inside the tunnel."""
+    before = link.counters.pongs_received
+    link.liveness.ping(now_ms())
+    driver.serve()
+    until_s = time.monotonic() + PING_LIMIT_S
+    while link.counters.pongs_received == before and time.monotonic() < until_s:
+        gevent.sleep(LOOK_S)
+    if link.counters.pongs_received == before:
+        return "no answer to a ping"
+    rtt_ms = link.liveness.rtt_ms
+    return f"round trip {rtt_ms} ms" if rtt_ms else "round trip under 1 ms"

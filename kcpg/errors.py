@@ -1,0 +1,46 @@
+"""Errors a person is told about, and the exit code each of them means.
+
+Bytes from the network never raise one of these: they become counted drops. These are for what a person typed,
+wrote into a configuration file, or must change on the machine.
+"""
+
+from __future__ import annotations
+
+EXIT_OK = 0
+"""Done, or already running."""
+EXIT_FAILURE = 1
+"""Something failed at run time: a port in use, a destination that does not answer."""
+EXIT_USAGE = 2
+"""The command line or a configuration file is wrong."""
+
+
+class KcpgError(Exception):
+    """A failure with a message fit for a person; `exit_code` is what the process ends with."""
+
+    exit_code = EXIT_FAILURE
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        """`message` says what is wrong in one line, `hint` (may be empty) what to do about it."""
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        """The message with its hint, as the command line prints it."""
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
+
+class StartError(KcpgError):
+    """A node cannot start: port in use, address not on this machine, no permission."""
+
+
+class UsageError(KcpgError):
+    """The command line cannot be understood."""
+
+    exit_code = EXIT_USAGE
+
+
+class ConfigurationError(KcpgError):
+    """The configuration cannot be used; every single problem has been listed before."""
+
+    exit_code = EXIT_USAGE
