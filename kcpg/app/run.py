@@ -223,9 +223,7 @@ def _derive(secret: Secret) -> RootKeys:
     password, key = secret
     if key is not None:
         return RootKeys.from_key(key)
-    # The bytes of the file, whatever their encoding: as Latin-1 every byte is a character and comes back as
-    # it was.
-    return RootKeys.from_password(password.decode("latin-1"))
+    return RootKeys.from_password(password)
 
 
 def _refuse(flow: Flow, _open: Open, _now_ms: int) -> None:

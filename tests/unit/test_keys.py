@@ -23,7 +23,7 @@ def independent(root: bytes) -> tuple[bytes, ...]:
 @pytest.mark.parametrize("password", ["", "correct horse", "пароль", "x" * 300])
 def test_from_a_password(password: str) -> None:
     root = Scrypt(salt=b"kcpg/1", length=64, n=1 << 15, r=8, p=1).derive(password.encode())
-    assert astuple(RootKeys.from_password(password)) == independent(root)
+    assert astuple(RootKeys.from_password(password.encode())) == independent(root)
 
 
 def test_from_a_key() -> None:

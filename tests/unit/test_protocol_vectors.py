@@ -67,7 +67,7 @@ def root(prefix: str, keys: RootKeys) -> Vectors:
 
 
 def test_keys_from_a_password() -> None:
-    compare(root("password", RootKeys.from_password(documented()["password.text"])))
+    compare(root("password", RootKeys.from_password(documented()["password.text"].encode())))
 
 
 def test_keys_from_a_key() -> None:

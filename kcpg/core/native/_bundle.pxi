@@ -219,7 +219,7 @@ cdef class Bundle:
         return self.refilled_ms if missing <= 0 else self.refilled_ms + (missing + self.rate - 1) // self.rate
 
     cdef int turn(self, Tx* tx, uint64_t now_ms, int budget) except -1:
-        """At most about `budget` datagrams: one round over the conversations that have something; how many it made."""
+        """One round over the conversations that have something: about `budget` datagrams; how many."""
         cdef Conv conv
         cdef int start = tx.count, i, segments
         cdef Py_ssize_t rounds = len(self.dirty)
@@ -280,11 +280,11 @@ cdef class Bundle:
         return 0
 
     cdef int seal_range(self, Tx* tx, int start) except -1:
-        """Number, seal and mask the datagrams from `start` on; on a library's refusal they are dropped, counted."""
+        """Number, seal and mask the datagrams from `start` on; those a library refuses are counted drops."""
         cdef uint8_t samples[16 * BATCH]
         cdef uint8_t* p
         cdef int i, first, n
-        cdef uint32_t size
+        cdef uint32_t size, n_plain
         first = start
         while first < tx.count:
             n = tx.count - first
@@ -295,7 +295,8 @@ cdef class Bundle:
                 size = tx.len[first + i]
                 put32be(p, self.tx_cid)
                 put32be(p + 4, <uint32_t>self.tx_pn)
-                if sealer_seal(&self.tx_sealer.c, self.tx_pn, p, HEADER, p + HEADER, size - HEADER - TAG) != 0:
+                n_plain = size - HEADER - TAG
+                if sealer_seal(&self.tx_sealer.c, self.tx_pn, p, HEADER, p + HEADER, n_plain) != 0:
                     tx.count = first
                     self.wire.count_drop("seal_refused")
                     return 0

@@ -91,11 +91,13 @@ cdef class Conv(Kcp):
 
     @property
     def wake_room(self):
-        """Segments of room that end a wait: always enough for the largest packet."""
+        """Segments of room that end a wait: always enough for the largest packet that can travel."""
         return self.wake_segments()
 
     cdef int wake_segments(self):
         cdef int packet = <int>((PACKET_MAX + self.k.mss - 1) // self.k.mss)
+        if packet > KCP_MAX_FRAGMENTS:
+            packet = KCP_MAX_FRAGMENTS
         return packet if packet > WAKE_SEGMENTS else WAKE_SEGMENTS
 
     cdef void changed(self):

@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""C interface of the compiled native data plane, for `kcpg.net` to feed and drain without a Python object per datagram."""
+"""C interface of the compiled native data plane: `kcpg.net` feeds and drains it, a batch per call."""
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from kcpg.core._kcp cimport Kcp, Path, Pool, Tx
@@ -104,10 +104,11 @@ cdef class Wire:
     cdef uint64_t now_ms
     cdef Path rx_path               # where the datagram in hand came from
 
-    # Receive n bytes that hold datagrams of `size` bytes each (the last may be shorter), as UDP GRO gives them.
+    # Receive n bytes that hold datagrams of `size` bytes each (the last may be shorter), as UDP GRO gives.
     # Decrypts in place: the buffer's contents are used up.
-    cdef int receive_run(self, const Path* source, uint8_t* buf, size_t n, uint32_t size, uint64_t now_ms) except -1
-    # Fill `tx` with what may leave now and return how many datagrams wait there. Builds nothing while old ones wait.
+    cdef int receive_run(
+        self, const Path* source, uint8_t* buf, size_t n, uint32_t size, uint64_t now_ms) except -1
+    # Fill `tx` with what may leave now; how many datagrams wait there. Nothing new while old ones wait.
     cdef int build(self, uint64_t now_ms) except -1
     # Everything in `tx` has left or is given up.
     cdef void tx_done(self)

@@ -1,8 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""The data plane of a native tunnel leg, compiled; `wire.py`, `bundle.py` and `conv.py` are its readable twins.
+"""The data plane of a native tunnel leg, compiled. Its readable twins: `wire.py`, `bundle.py` and `conv.py`.
 
-One call takes a vector of datagrams in (`receive_run`) or builds one (`build`). Per datagram there is no Python object,
-no allocation and no call into Python; those happen per batch, per conversation that became ready, and for control frames.
+One call takes a vector of datagrams in (`receive_run`) or builds one (`build`). Per datagram there is no
+Python object, no allocation and no call into Python; those happen per batch, per conversation that became
+ready, and for control frames.
 """
 from collections import deque
 from heapq import heappop, heappush
@@ -13,12 +14,13 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
 from kcpg.core._kcp cimport (
-    KCP_HEADER, Kcp, Path, Pool, Tx, get32, kcp_clear, kcp_deadline, kcp_flush, kcp_hurry, kcp_in_flight, kcp_input,
-    kcp_move_message, kcp_move_stream, kcp_peek_size, kcp_read_bytes, kcp_readable, kcp_recv_message, kcp_room,
-    kcp_send_message, kcp_wants_flush, kcp_write_bytes, pool_free, pool_new, put32, tx_close, tx_need,
+    KCP_HEADER, KCP_MAX_FRAGMENTS, Kcp, Path, Tx, get32, kcp_clear, kcp_deadline, kcp_flush, kcp_hurry,
+    kcp_in_flight, kcp_input, kcp_move_message, kcp_move_stream, kcp_peek_size, kcp_readable,
+    kcp_recv_message, kcp_room, kcp_wants_flush, kcp_write_bytes, pool_free, pool_new, put32, tx_close, tx_need,
 )
 from kcpg.core._seal cimport (
-    HeaderMask, Sealer, mask_batch, replay_check, replay_commit, replay_expand, replay_init, sealer_open, sealer_seal,
+    HeaderMask, Sealer, mask_batch, replay_check, replay_commit, replay_expand, replay_init, sealer_open,
+    sealer_seal,
 )
 
 from kcpg.core.native import frames as frame_types
@@ -38,7 +40,7 @@ cdef enum:
     OVERHEAD_BYTES = 25
     MIN_DATAGRAM = 32           # keeps the mask's sample, the last 16 bytes, clear of header and type
     BATCH = 64                  # datagrams unmasked together: what one GRO buffer or GSO run holds
-    BUILD_DATAGRAMS = 128       # datagrams of one build: more would fall out of the L2 cache before they are sent
+    BUILD_DATAGRAMS = 128       # datagrams of one build: more would leave the L2 cache before they are sent
     TRANSMIT_DATAGRAMS = 512    # of one transmit() of the memory face
     TURN_DATAGRAMS = 64         # of one link before the next has its turn
     TURN_SEGMENTS = 16          # of one conversation before the next has its turn
@@ -237,7 +239,7 @@ cdef class Wire:
             heappush(self.timers, (due, self.timer_count, conv))
 
     cdef int64_t first_timer(self) except -2:
-        """The earliest deadline of a conversation, -1: none. One that has moved since it was armed is armed anew."""
+        """The earliest deadline of a conversation, -1: none. One that has moved meanwhile is armed anew."""
         cdef Conv conv
         cdef int64_t armed, due
         while self.timers:
@@ -347,7 +349,8 @@ cdef class Wire:
     cdef void count_drop(self, str reason):
         self.drops[reason] = self.drops.get(reason, 0) + 1
 
-    cdef int receive_run(self, const Path* source, uint8_t* buf, size_t n, uint32_t size, uint64_t now_ms) except -1:
+    cdef int receive_run(
+            self, const Path* source, uint8_t* buf, size_t n, uint32_t size, uint64_t now_ms) except -1:
         cdef uint8_t blocks[16 * BATCH]
         cdef uint8_t* at[BATCH]
         cdef uint32_t length[BATCH]

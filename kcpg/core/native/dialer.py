@@ -9,7 +9,7 @@ from enum import Enum
 
 from kcpg.core.flow import Kind, Open, Reset, ResetCode
 from kcpg.core.kcp import KcpParams
-from kcpg.core.native.attempt import FIRST_WAIT_MS, MOST_WAIT_MS, Attempt, Choice, Destination
+from kcpg.core.native.attempt import FIRST_WAIT_MS, Attempt, Choice, Destination
 from kcpg.core.native.convflow import ConvFlow
 from kcpg.core.native.env import Env, EventKind, ResolveFailed
 from kcpg.core.native.epochs import RETIRE_MS, NewEpoch
@@ -471,6 +471,3 @@ class _Sockets:
 def _abort(flow: ConvFlow, reason: Reset) -> None:
     if not flow.closed:
         flow.aborted(reason)
-
-
-__all__ = ["Destination", "DialSettings", "DialState", "TunnelDialer", "MOST_WAIT_MS"]

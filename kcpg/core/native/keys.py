@@ -42,10 +42,13 @@ class RootKeys:
         return "RootKeys(…)"
 
     @classmethod
-    def from_password(cls, password: str) -> RootKeys:
-        """Takes about 80 ms and 32 MiB: call it once per start, in a thread."""
-        # Bytes, although its types ask for str: that it would encode as Latin-1.
-        root = scrypt(password.encode(), SALT, SCRYPT_BYTES, SCRYPT_N, SCRYPT_R, SCRYPT_P)  # type: ignore[arg-type]
+    def from_password(cls, password: bytes) -> RootKeys:
+        """The bytes of the password as its file has them, whatever their encoding.
+
+        Takes about 80 ms and 32 MiB: call it once per start, in a thread.
+        """
+        # Bytes, although its types ask for str.
+        root = scrypt(password, SALT, SCRYPT_BYTES, SCRYPT_N, SCRYPT_R, SCRYPT_P)  # type: ignore[arg-type]
         assert isinstance(root, bytes)
         return cls._from_root(root)
 

@@ -96,6 +96,9 @@ class LinkLimits:
     silent_ms: int = 7_440_000
     """With flows, and not heard for so long: given up. As long as a NAT must keep a TCP connection (RFC
     5382: 2 h 4 min)."""
+    unanswered_ms: int = 924_000
+    """With flows whose data nobody acknowledges: given up after as long as Linux's TCP would resend it
+    (tcp_retries2 = 15)."""
 
 
 class Link:
@@ -278,7 +281,9 @@ class Link:
         if self.state is LinkState.FRESH and not self.dials:
             return self.since_ms + self.limits.fresh_ms
         if self._used:
-            return self.liveness.heard_ms + self.limits.silent_ms
+            silent_ms = self.liveness.heard_ms + self.limits.silent_ms
+            owed_ms = self.liveness.owed_ms
+            return silent_ms if owed_ms is None else min(silent_ms, owed_ms + self.limits.unanswered_ms)
         return None if self.limits.idle_ms is None else self.liveness.heard_ms + self.limits.idle_ms
 
     def _expired(self, now_ms: int) -> bool:

@@ -99,9 +99,13 @@ class Liveness:
 
     def silent_at(self) -> int | None:
         """When the peer's silence is a fact, if it says nothing; None: it owes nothing."""
-        if not self._owed:
-            return None
-        return max(self.heard_ms, self._calm_ms) + self.silence_ms
+        owed_ms = self.owed_ms
+        return None if owed_ms is None else owed_ms + self.silence_ms
+
+    @property
+    def owed_ms(self) -> int | None:
+        """Since when the peer has owed an answer; None: it owes nothing."""
+        return max(self.heard_ms, self._calm_ms) if self._owed else None
 
     def ping_at(self, flows: bool) -> int | None:
         """When the next PING is due. `flows`: somebody uses the link."""
