@@ -16,7 +16,8 @@ from libc.string cimport memcmp, memcpy, memset
 from kcpg.core._kcp cimport (
     KCP_HEADER, KCP_MAX_FRAGMENTS, Kcp, Path, Tx, get32, kcp_clear, kcp_deadline, kcp_flush, kcp_hurry,
     kcp_in_flight, kcp_input, kcp_move_message, kcp_move_stream, kcp_peek_size, kcp_readable,
-    kcp_recv_message, kcp_room, kcp_wants_flush, kcp_write_bytes, pool_free, pool_new, put32, tx_close, tx_need,
+    kcp_recv_message, kcp_room, kcp_wants_flush, kcp_write_bytes, pool_free, pool_new, put32, tx_close,
+    tx_need,
 )
 from kcpg.core._seal cimport (
     HeaderMask, Sealer, mask_batch, replay_check, replay_commit, replay_expand, replay_init, sealer_open,

@@ -1,0 +1,20 @@
+"""Sockets, greenlets and the clock around the sans-IO core: the only ring that imports gevent.
+
+Nothing here relies on monkey patching: gevent's own modules are imported by name, and sockets are the plain
+non-blocking ones of the standard library (`_socket`), which gevent's would wrap at 500 bytes each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something a person who runs the node may want to know; the process goes on.
+
+    `key` is the same for the same kind of thing (for rate limits and counters), `text` is the line to log.
+    """
+
+    key: str
+    text: str

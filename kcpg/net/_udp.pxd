@@ -1,0 +1,31 @@
+# cython: language_level=3
+"""What the compiled socket functions keep between calls."""
+from libc.stdint cimport uint32_t, uint64_t
+
+from kcpg.core.native._wire cimport Conv, Wire
+
+
+cdef struct Port:               # one socket, found by its number
+    int fd                      # -1: none
+    bint gso
+
+
+cdef class UdpIo:
+    cdef readonly Wire wire
+    cdef readonly object errors
+    cdef readonly uint64_t datagrams_in
+    cdef readonly uint64_t datagrams_out
+    cdef readonly bint more
+    cdef Port* ports
+    cdef uint32_t port_count
+    cdef dict sockets
+    cdef dict faults
+
+    cdef Port* port(self, uint32_t number)
+    cdef void refused(self, int number, int error, uint32_t times)
+    cdef int run(self, int first, uint32_t* size) except -1
+    cdef int send_some(self) except -1
+
+
+cpdef int tcp_read(Conv conv, int fd)
+cpdef int tcp_write(Conv conv, int fd)

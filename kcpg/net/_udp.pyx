@@ -1,0 +1,348 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""Batched system calls between sockets and the compiled data plane.
+
+The plain-Python twins are `udp.py` and, for TCP, the byte interface of flows. Receiving: one recvmmsg takes
+up to 16 buffers, each with up to 64 kB of equal datagrams (UDP_GRO), which are opened where they lie.
+Sending: the wire's vector is cut into runs of one path and one size, each run is one message with
+UDP_SEGMENT, and as many messages as possible are one sendmmsg. TCP is read into and written out of segment
+slots.
+"""
+from collections import Counter
+
+from libc.errno cimport EAGAIN, EINTR, EINVAL, EIO, EMSGSIZE, ENOBUFS, errno
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcmp, memcpy, memset
+
+from kcpg.core._kcp cimport (
+    KCP_QUEUE_SEGMENTS, Path, Tx, iovec, kcp_queued, kcp_read_begin, kcp_read_commit, kcp_room,
+    kcp_write_begin, kcp_write_commit,
+)
+from kcpg.core.native._wire cimport Conv, Wire
+
+from kcpg.net.udp import MAX_RUN_BYTES as _MAX_RUN_BYTES
+from kcpg.net.udp import MAX_RUN_DATAGRAMS as _MAX_RUN_DATAGRAMS
+from kcpg.net.udp import NAMES
+
+__all__ = ["CompiledConv", "UdpIo", "tcp_read", "tcp_write"]
+
+CompiledConv = Conv
+
+cdef extern from "<sys/socket.h>" nogil:
+    ctypedef unsigned int socklen_t
+    struct msghdr:
+        void* msg_name
+        socklen_t msg_namelen
+        iovec* msg_iov
+        size_t msg_iovlen
+        void* msg_control
+        size_t msg_controllen
+        int msg_flags
+    struct mmsghdr:
+        msghdr msg_hdr
+        unsigned int msg_len
+    struct cmsghdr:
+        size_t cmsg_len
+        int cmsg_level
+        int cmsg_type
+    struct timespec:
+        pass
+    int MSG_DONTWAIT, MSG_NOSIGNAL
+    int recvmmsg(int fd, mmsghdr* messages, unsigned int count, int flags, timespec* timeout)
+    int sendmmsg(int fd, mmsghdr* messages, unsigned int count, int flags)
+    ssize_t sendmsg(int fd, const msghdr* message, int flags)
+    cmsghdr* CMSG_FIRSTHDR(msghdr* message)
+    cmsghdr* CMSG_NXTHDR(msghdr* message, cmsghdr* item)
+    uint8_t* CMSG_DATA(cmsghdr* item)
+    size_t CMSG_LEN(size_t n)
+    size_t CMSG_SPACE(size_t n)
+
+cdef extern from "<sys/uio.h>" nogil:
+    ssize_t readv(int fd, const iovec* iov, int count)
+
+cdef enum:
+    SOL_UDP = 17                # include/uapi/linux/udp.h
+    UDP_SEGMENT = 103
+    UDP_GRO = 104
+    BUFFERS = 16                # of one recvmmsg: as udp.py
+    BUFFER_BYTES = 65536        # the most that GRO joins
+    CONTROL_BYTES = 64          # one UDP_GRO item needs 24; others that were asked for by nobody do not come
+    ADDRESS_BYTES = 28          # sockaddr_in6
+    MESSAGES = 64               # of one sendmmsg; a wire's vector has at most 128 datagrams
+    VECTORS = 4                 # vectors of one transmit(): the node advances in between
+    SLOTS = 64                  # segments of one readv or sendmsg of TCP, about 88 kB
+    NOT_TRIED = -10000          # as fdio.NO_ROOM
+
+cdef int MAX_RUN_DATAGRAMS = _MAX_RUN_DATAGRAMS
+cdef uint32_t MAX_RUN_BYTES = _MAX_RUN_BYTES
+
+# One set for all sockets of the process: a batch is used up before the next one is received.
+cdef uint8_t* rx_buffers = <uint8_t*>malloc(BUFFERS * BUFFER_BYTES)
+if rx_buffers == NULL:
+    raise MemoryError()
+
+
+cdef uint32_t gro_size(msghdr* message) noexcept nogil:
+    """The size of the datagrams that GRO joined; 0: it is a single one."""
+    cdef cmsghdr* item = CMSG_FIRSTHDR(message)
+    cdef int size
+    while item != NULL:
+        if item.cmsg_level == SOL_UDP and item.cmsg_type == UDP_GRO:
+            memcpy(&size, CMSG_DATA(item), sizeof(size))
+            return <uint32_t>size if size > 0 else 0
+        item = CMSG_NXTHDR(message, item)
+    return 0
+
+
+cdef inline bint same_path(const Path* a, const Path* b) noexcept nogil:
+    return a.sock == b.sock and a.addrlen == b.addrlen and memcmp(a.addr, b.addr, a.addrlen) == 0
+
+
+cdef class UdpIo:
+    """Datagrams between the sockets of one leg and its compiled wire; see `kcpg.net.udp.UdpIo`."""
+
+    def __init__(self, Wire wire not None):
+        self.wire = wire
+        self.errors = Counter()
+        self.sockets = {}
+        self.faults = {}
+
+    def __dealloc__(self):
+        free(self.ports)
+
+    def add(self, uint32_t sock_id, sock):
+        """Use `sock` (a UdpSocket) under the number `sock_id` (replaces what had it)."""
+        cdef uint32_t wanted = sock_id + 1
+        cdef Port* grown
+        cdef uint32_t i
+        assert sock_id <= 0xFFFF, "a path names its socket with 16 bits"
+        if wanted > self.port_count:
+            grown = <Port*>realloc(self.ports, wanted * sizeof(Port))
+            if grown == NULL:
+                raise MemoryError()
+            self.ports = grown
+            for i in range(self.port_count, wanted):
+                grown[i].fd = -1
+            self.port_count = wanted
+        self.ports[sock_id].fd = sock.fd
+        self.ports[sock_id].gso = sock.gso
+        self.sockets[sock_id] = sock
+
+    def remove(self, uint32_t sock_id):
+        """Forget the socket (the caller closes it); datagrams waiting for it are dropped."""
+        if self.sockets.pop(sock_id, None) is not None:
+            self.ports[sock_id].fd = -1
+        self.faults.pop(sock_id, None)
+
+    @property
+    def backlog(self):
+        """More can be transmitted at once: the last call stopped at its bound."""
+        return self.wire.backlog
+
+    def take_faults(self):
+        """Sockets that had an error since the last call, with the last errno."""
+        faults = self.faults
+        if faults:
+            self.faults = {}
+        return faults
+
+    def receive(self, uint32_t sock_id, uint64_t now_ms):
+        """Feed one batch of waiting datagrams to the wire; how many there were (0: the socket is dry)."""
+        cdef mmsghdr messages[BUFFERS]
+        cdef iovec iov[BUFFERS]
+        cdef uint8_t names[BUFFERS][ADDRESS_BYTES]
+        cdef uint8_t control[BUFFERS][CONTROL_BYTES]
+        cdef Port* port = self.port(sock_id)
+        cdef Path path
+        cdef uint32_t size
+        cdef int i, count
+        cdef uint64_t total = 0
+        self.more = False
+        if port == NULL:
+            return 0
+        for i in range(BUFFERS):
+            memset(&messages[i], 0, sizeof(mmsghdr))
+            iov[i].iov_base = rx_buffers + i * BUFFER_BYTES
+            iov[i].iov_len = BUFFER_BYTES
+            messages[i].msg_hdr.msg_iov = &iov[i]
+            messages[i].msg_hdr.msg_iovlen = 1
+            messages[i].msg_hdr.msg_name = names[i]
+            messages[i].msg_hdr.msg_namelen = ADDRESS_BYTES
+            messages[i].msg_hdr.msg_control = control[i]
+            messages[i].msg_hdr.msg_controllen = CONTROL_BYTES
+        count = recvmmsg(port.fd, messages, BUFFERS, MSG_DONTWAIT, NULL)
+        if count < 0:
+            if errno != EAGAIN and errno != EINTR:
+                self.refused(sock_id, errno, 1)  # an ICMP error of an earlier datagram; the socket is fine
+                self.more = True
+            return 0
+        self.more = count == BUFFERS
+        path.sock = <uint16_t>sock_id
+        for i in range(count):
+            if messages[i].msg_hdr.msg_namelen > ADDRESS_BYTES or messages[i].msg_len == 0:
+                continue
+            path.addrlen = <uint8_t>messages[i].msg_hdr.msg_namelen
+            memcpy(path.addr, names[i], path.addrlen)
+            size = gro_size(&messages[i].msg_hdr)
+            if size == 0:
+                size = messages[i].msg_len
+            self.wire.receive_run(&path, <uint8_t*>iov[i].iov_base, messages[i].msg_len, size, now_ms)
+            total += (messages[i].msg_len + size - 1) // size
+        self.datagrams_in += total
+        return total
+
+    def transmit(self, uint64_t now_ms):
+        """Hand what the wire has now to the kernel, a bounded number.
+
+        Returns -1, or the number of the socket whose buffer is full: the rest is kept; call again when it is
+        writable.
+        """
+        cdef Wire wire = self.wire
+        cdef int blocked
+        for _ in range(VECTORS):
+            if wire.build(now_ms) <= 0:
+                return -1
+            while wire.tx_cursor < wire.tx.count:
+                blocked = self.send_some()
+                if blocked >= 0:
+                    return blocked
+            wire.tx_done()
+        return -1
+
+    cdef int send_some(self) except -1:
+        """One sendmmsg from the vector's cursor on; -2: go on, else the number of the socket that is full."""
+        cdef mmsghdr messages[MESSAGES]
+        cdef iovec iov[MESSAGES]
+        cdef int runs[MESSAGES]
+        cdef uint8_t control[MESSAGES][CONTROL_BYTES]
+        cdef Wire wire = self.wire
+        cdef Tx* tx = &wire.tx
+        cdef int at = wire.tx_cursor, sock_id = tx.path[at].sock, count = 0, done, i
+        cdef uint32_t size
+        cdef Port* port = self.port(sock_id)
+        cdef cmsghdr* item
+        cdef uint16_t segment
+        while at < tx.count and count < MESSAGES and tx.path[at].sock == sock_id:
+            runs[count] = self.run(at, &size)
+            memset(&messages[count], 0, sizeof(mmsghdr))
+            iov[count].iov_base = tx.buf + tx.off[at]
+            iov[count].iov_len = size
+            messages[count].msg_hdr.msg_iov = &iov[count]
+            messages[count].msg_hdr.msg_iovlen = 1
+            messages[count].msg_hdr.msg_name = tx.path[at].addr
+            messages[count].msg_hdr.msg_namelen = tx.path[at].addrlen
+            if runs[count] > 1:
+                messages[count].msg_hdr.msg_control = control[count]
+                messages[count].msg_hdr.msg_controllen = CMSG_SPACE(sizeof(segment))
+                memset(control[count], 0, CONTROL_BYTES)
+                item = CMSG_FIRSTHDR(&messages[count].msg_hdr)
+                item.cmsg_level = SOL_UDP
+                item.cmsg_type = UDP_SEGMENT
+                item.cmsg_len = CMSG_LEN(sizeof(segment))
+                segment = <uint16_t>tx.len[at]
+                memcpy(CMSG_DATA(item), &segment, sizeof(segment))
+            at += runs[count]
+            count += 1
+        if port == NULL:
+            self.errors["socket_gone"] += at - wire.tx_cursor
+            wire.tx_cursor = at
+            return -2
+        done = sendmmsg(port.fd, messages, count, MSG_DONTWAIT | MSG_NOSIGNAL)
+        if done >= 0:
+            for i in range(done):
+                wire.tx_cursor += runs[i]
+                self.datagrams_out += runs[i]
+            return -2
+        if errno == EINTR:
+            return -2
+        if errno == EAGAIN:
+            return sock_id
+        if runs[0] > 1 and (errno == EIO or errno == EINVAL or errno == EMSGSIZE):
+            port.gso = False  # this route or device cannot segment: singly from now on
+            self.sockets[sock_id].gso = False
+            self.errors["gso_off"] += 1
+            return -2
+        self.refused(sock_id, errno, runs[0])
+        wire.tx_cursor += runs[0]
+        return -2
+
+    cdef int run(self, int first, uint32_t* size) except -1:
+        """How many datagrams from `first` on may be one message, and their bytes.
+
+        One message has one path and one size of datagrams; the last may be shorter.
+        """
+        cdef Tx* tx = &self.wire.tx
+        cdef Port* port = self.port(tx.path[first].sock)
+        cdef int i = first + 1
+        size[0] = tx.len[first]
+        if port == NULL or not port.gso:
+            return 1
+        while (
+            i < tx.count
+            and i - first < MAX_RUN_DATAGRAMS
+            and tx.len[i] <= tx.len[first]
+            and size[0] + tx.len[i] <= MAX_RUN_BYTES
+            and tx.off[i] == tx.off[i - 1] + tx.len[i - 1]
+            and same_path(&tx.path[i], &tx.path[first])
+        ):
+            size[0] += tx.len[i]
+            i += 1
+            if tx.len[i - 1] < tx.len[first]:
+                break
+        return i - first
+
+    cdef Port* port(self, uint32_t number):
+        if number >= self.port_count or self.ports[number].fd < 0:
+            return NULL
+        return &self.ports[number]
+
+    cdef void refused(self, int number, int error, uint32_t times):
+        name = NAMES.get(error)
+        self.errors[name if name is not None else f"errno_{error}"] += times
+        self.faults[number] = error
+
+
+cpdef int tcp_read(Conv conv, int fd):
+    """Read from a TCP socket into the conversation's segments.
+
+    Bytes read; 0: end of file; NO_ROOM: not tried, WRITABLE follows; -ENOBUFS: no memory for segments;
+    -errno.
+    """
+    cdef iovec iov[SLOTS]
+    cdef ssize_t got
+    cdef int count, error
+    if conv.closed:
+        return NOT_TRIED
+    if kcp_room(&conv.k) == 0:
+        conv.want_room = True
+        # Of a queue that got shorter the conversation hears; of segments that others gave back it does not.
+        return NOT_TRIED if kcp_queued(&conv.k) >= KCP_QUEUE_SEGMENTS else -ENOBUFS
+    count = kcp_write_begin(&conv.k, iov, SLOTS)
+    got = readv(fd, iov, count) if count > 0 else -1
+    error = errno if count > 0 else ENOBUFS
+    kcp_write_commit(&conv.k, <size_t>got if got > 0 else 0)
+    if got > 0:
+        conv.changed()
+    return <int>got if got >= 0 else (-EAGAIN if error == EINTR else -error)
+
+
+cpdef int tcp_write(Conv conv, int fd):
+    """Write the conversation's unread stream bytes to a TCP socket: bytes written, 0: there are none,
+    -errno."""
+    cdef iovec iov[SLOTS]
+    cdef msghdr message
+    cdef ssize_t put
+    cdef int error
+    if conv.closed:
+        return 0
+    memset(&message, 0, sizeof(message))
+    message.msg_iov = iov
+    message.msg_iovlen = <size_t>kcp_read_begin(&conv.k, iov, SLOTS)
+    if message.msg_iovlen == 0:
+        return 0
+    put = sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL)
+    error = errno
+    kcp_read_commit(&conv.k, <size_t>put if put > 0 else 0)
+    if put > 0:
+        conv.changed()
+    return <int>put if put >= 0 else (-EAGAIN if error == EINTR else -error)

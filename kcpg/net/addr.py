@@ -1,0 +1,160 @@
+"""Socket addresses as the kernel wants them, and how a person reads them.
+
+Inside the node an address is the packed ``sockaddr_in`` (16 bytes) or ``sockaddr_in6`` (28 bytes) of the
+C library, so that the batched system calls take it as it is and a dictionary can use it as a key.
+Layouts: ip(7) and ipv6(7); the family is in host byte order, the port in network order.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import sys
+from typing import Any
+
+from netaddr import AddrFormatError, IPAddress, IPNetwork
+
+# The constants' values are those of this machine's C library; monkey patching does not change them.
+AF_INET = int(socket.AF_INET)
+AF_INET6 = int(socket.AF_INET6)
+
+_SIN = struct.Struct("=H2s4s8x")
+_SIN6 = struct.Struct("=H2s4s16sI")
+_PORT = struct.Struct(">H")
+_MAPPED = b"\x00" * 10 + b"\xff\xff"
+# A router hands one customer at least a /64, so limits per source count that prefix as one (RFC 6177).
+_V6_SOURCE_PREFIX_BITS = 64
+
+
+def pack(host: str, port: int) -> bytes:
+    """The packed address of a numeric `host` (``192.0.2.1``, ``2001:db8::1``, ``fe80::1%eth0``).
+
+    Raises ValueError when `host` is a name or not an address, or `port` is outside 0..65535.
+    """
+    if not 0 <= port <= 0xFFFF:
+        raise ValueError(f"port {port} is outside 0..65535")
+    bare, _, zone = strip_brackets(host).partition("%")
+    address = _parse(bare)
+    if address.version == 4:
+        return _SIN.pack(AF_INET, _PORT.pack(port), address.packed)
+    return _SIN6.pack(AF_INET6, _PORT.pack(port), bytes(4), address.packed, _scope(zone))
+
+
+def strip_brackets(host: str) -> str:
+    """``[::1]`` as ``::1``; anything else unchanged."""
+    return host[1:-1] if host.startswith("[") and host.endswith("]") else host
+
+
+def is_numeric(host: str) -> bool:
+    """Whether `host` is an address that needs no name server."""
+    try:
+        _parse(strip_brackets(host).partition("%")[0])
+    except ValueError:
+        return False
+    return True
+
+
+def from_tuple(where: tuple[Any, ...]) -> bytes:
+    """The packed form of an address tuple as Python's socket functions return it."""
+    if len(where) == 2:
+        return _SIN.pack(AF_INET, _PORT.pack(where[1]), socket.inet_pton(socket.AF_INET, where[0]))
+    host, port, flow, scope = where
+    ip = socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
+    return _SIN6.pack(AF_INET6, _PORT.pack(port), struct.pack(">I", flow), ip, scope)
+
+
+def to_tuple(addr: bytes) -> tuple[Any, ...]:
+    """The address tuple Python's socket functions take for a packed address."""
+    if family(addr) == AF_INET:
+        _, port, ip = _SIN.unpack(addr)
+        return socket.inet_ntop(socket.AF_INET, ip), _PORT.unpack(port)[0]
+    _, port, flow, ip, scope = _SIN6.unpack(addr)
+    host = socket.inet_ntop(socket.AF_INET6, ip)
+    return host, _PORT.unpack(port)[0], struct.unpack(">I", flow)[0], scope
+
+
+def family(addr: bytes) -> int:
+    """AF_INET or AF_INET6."""
+    return int.from_bytes(addr[:2], sys.byteorder)
+
+
+def port(addr: bytes) -> int:
+    """The port of a packed address."""
+    return int.from_bytes(addr[2:4], "big")
+
+
+def with_port(addr: bytes, port: int) -> bytes:
+    """The same host at another port."""
+    return addr[:2] + _PORT.pack(port) + addr[4:]
+
+
+def for_family(addr: bytes, wanted: int) -> bytes | None:
+    """`addr` in the form a socket of family `wanted` takes, or None where it cannot be reached from it.
+
+    An IPv4 address on an AF_INET6 socket is written as v4-mapped (``::ffff:192.0.2.1``, RFC 4291 §2.5.5.2).
+    """
+    have = family(addr)
+    if have == wanted:
+        return addr
+    if wanted == AF_INET6:
+        _, port, ip = _SIN.unpack(addr)
+        return _SIN6.pack(AF_INET6, port, bytes(4), _MAPPED + ip, 0)
+    bare = unmapped(addr)
+    return bare if family(bare) == wanted else None
+
+
+def unmapped(addr: bytes) -> bytes:
+    """A v4-mapped address as the IPv4 address it stands for; any other unchanged."""
+    if family(addr) == AF_INET6 and addr[8:20] == _MAPPED:
+        return _SIN.pack(AF_INET, addr[2:4], addr[20:24])
+    return addr
+
+
+def text(addr: bytes) -> str:
+    """``192.0.2.1:80`` or ``[2001:db8::1]:80``, for logs; v4-mapped shown as IPv4."""
+    bare = unmapped(addr)
+    if family(bare) == AF_INET:
+        host, number = to_tuple(bare)
+        return f"{host}:{number}"
+    host, number, _, scope = to_tuple(bare)
+    zone = f"%{scope}" if scope else ""
+    return f"[{host}{zone}]:{number}"
+
+
+def tuple_text(where: tuple[Any, ...]) -> str:
+    """`text` for an address tuple of Python's socket functions."""
+    return text(from_tuple(where))
+
+
+def source_key(addr: bytes) -> bytes:
+    """What limits per sender count as one sender: the IPv4 address, or the /64 of the IPv6 address."""
+    bare = unmapped(addr)
+    if family(bare) == AF_INET:
+        return bare[4:8]
+    address = IPAddress(int.from_bytes(bare[8:24], "big"), 6)
+    network = IPNetwork(address)
+    network.prefixlen = _V6_SOURCE_PREFIX_BITS
+    return bytes(network.network.packed[: _V6_SOURCE_PREFIX_BITS // 8])
+
+
+def is_loopback(addr: bytes) -> bool:
+    """Whether the address is this machine's own (127.0.0.0/8 or ::1)."""
+    return bool(IPAddress(to_tuple(unmapped(addr))[0].partition("%")[0]).is_loopback())
+
+
+def _parse(host: str) -> IPAddress:
+    try:
+        return IPAddress(host)
+    except (AddrFormatError, ValueError, TypeError) as error:
+        raise ValueError(f"{host!r} is not a numeric IP address") from error
+
+
+def _scope(zone: str) -> int:
+    if not zone:
+        return 0
+    if zone.isdigit():
+        return int(zone)
+    try:
+        return socket.if_nametoindex(zone)
+    except OSError as error:
+        raise ValueError(f"there is no network interface {zone!r}") from error

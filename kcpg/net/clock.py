@@ -1,0 +1,20 @@
+"""The two clocks of a node: one for timers, one for the time of day.
+
+The protocol core never looks at a clock; these two functions are what the driver passes in.
+"""
+
+from __future__ import annotations
+
+import time
+
+_NS_PER_MS = 1_000_000
+
+
+def now_ms() -> int:
+    """Milliseconds since an arbitrary start; never jumps, never goes backwards."""
+    return time.monotonic_ns() // _NS_PER_MS
+
+
+def wall_s() -> int:
+    """Seconds since 1970-01-01 UTC, for the handshake's freshness check; may jump when the clock is set."""
+    return int(time.time())

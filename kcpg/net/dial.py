@@ -1,0 +1,203 @@
+"""Connect a local flow to its target: look the name up, try its addresses in turn, within one time limit."""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import os
+from typing import TYPE_CHECKING
+
+from kcpg.core.flow import WRITABLE, Kind, Reset, ResetCode, Target
+from kcpg.net import addr as addresses
+from kcpg.net.clock import now_ms
+from kcpg.net.local_tcp import FlowHost, TcpFlow, abort, tune
+from kcpg.net.resolve import Unresolved
+from kcpg.net.task import WRITE, Task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kcpg.net.local_udp import UdpTarget
+    from kcpg.net.resolve import Answer, Resolver
+
+_CODES = {
+    errno.ECONNREFUSED: ResetCode.REFUSED,
+    errno.ETIMEDOUT: ResetCode.TIMEOUT,
+    errno.EACCES: ResetCode.FORBIDDEN,
+    errno.EPERM: ResetCode.FORBIDDEN,
+}
+_OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_IN_PROGRESS = frozenset({errno.EINPROGRESS, errno.EAGAIN, errno.EWOULDBLOCK})
+
+
+class Dial:
+    """One attempt to connect `flow` to `target`. `start` it; it ends with `flow.adopt` or with `reason`."""
+
+    __slots__ = (
+        "_addr",
+        "_addrs",
+        "_deadline_ms",
+        "_family",
+        "_flow",
+        "_host",
+        "_inline",
+        "_permits",
+        "_resolver",
+        "_sock",
+        "_target",
+        "_task",
+        "reason",
+    )
+
+    def __init__(
+        self, flow: TcpFlow | UdpTarget, target: Target, host: FlowHost, resolver: Resolver, *,
+        timeout_ms: int, family: int, permits: Callable[[Target, bytes], bool],
+    ) -> None:  # fmt: skip
+        self._flow = flow
+        self._target = target
+        self._host = host
+        self._resolver = resolver
+        self._deadline_ms = now_ms() + timeout_ms
+        self._family = family
+        self._permits = permits
+        self._addr = b""  # being waited for
+        self._addrs: list[bytes] = []  # still to be tried
+        self._sock: _socket.socket | None = None
+        self._task: Task | None = None
+        self._inline = True
+        self.reason: Reset | None = None
+
+    def start(self) -> Reset | None:
+        """Do what can be done at once (a numeric target on a quick network is connected afterwards).
+
+        Gives the reason if it failed already; a later failure goes to the flow's splice.
+        """
+        self._flow.dial = self
+        self._resolver.resolve(self._target.host, self._target.port, self._resolved, self._family)
+        self._inline = False
+        return self.reason
+
+    def _resolved(self, answer: Answer) -> None:
+        if self._flow.closed:
+            return
+        if isinstance(answer, Unresolved):
+            self._failed(Reset(ResetCode.NO_ROUTE, answer.text))
+            return
+        self._addrs = [a for a in answer if self._permits(self._target, a)]
+        if not self._addrs:
+            self._failed(Reset(ResetCode.FORBIDDEN, f"{self._target} is not among the allowed targets"))
+            return
+        self._next(Reset(ResetCode.UNREACHABLE, str(self._target)))
+
+    def _next(self, reason: Reset) -> None:
+        """Begin with the next address, and the next, until one is being waited for, connected, or none is
+        left."""
+        while self._addrs:
+            addr = self._addrs.pop(0)
+            error = self._connect(addr)
+            if error == 0:
+                self._connected()
+                return
+            if error in _IN_PROGRESS:
+                assert self._sock is not None
+                self._addr = addr
+                self._task = Task(self._wait, self._sock.fileno(), WRITE)
+                self._task.wake()
+                return
+            self._drop_socket()
+            reason = _reason(error, addr)
+            if error in _OUT_OF_RESOURCES:
+                break
+        self._resolver.forget(self._target.host)
+        self._failed(reason)
+
+    def _connect(self, addr: bytes) -> int:
+        stream = self._flow.kind is Kind.TCP
+        try:
+            self._sock = _socket.socket(
+                addresses.family(addr), _socket.SOCK_STREAM if stream else _socket.SOCK_DGRAM
+            )
+            if stream:
+                tune(self._sock)
+            else:
+                self._sock.setblocking(False)
+        except OSError as error:
+            return error.errno or errno.EIO
+        return self._sock.connect_ex(addresses.to_tuple(addr))
+
+    def _wait(self) -> None:
+        """In a greenlet of its own: until the connection stands, fails, or its share of the time is over."""
+        try:
+            error = self._outcome()
+        except Exception:
+            self._host.crashed("a connection attempt")
+            error = errno.EIO
+        if self._flow.closed:
+            self._drop_socket()
+        elif error == 0:
+            self._connected()
+        else:
+            self._drop_socket()
+            self._next(_reason(error, self._addr))
+
+    def _outcome(self) -> int:
+        task, sock = self._task, self._sock
+        assert task is not None and sock is not None
+        until_ms = now_ms() + max(self._deadline_ms - now_ms(), 0) // (len(self._addrs) + 1)
+        timer = task.alarm(until_ms - now_ms())
+        try:
+            while not self._flow.closed:
+                task.wait_io()
+                error = sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_ERROR)
+                if error or _is_connected(sock):
+                    return error
+                if now_ms() >= until_ms:
+                    return errno.ETIMEDOUT
+            return errno.ECANCELED
+        finally:
+            timer.close()
+            task.close()
+            self._task = None
+
+    def cancel(self) -> None:
+        """The flow is gone: give the attempt up."""
+        if self._task is not None:
+            self._task.wake()
+
+    def _connected(self) -> None:
+        sock, self._sock = self._sock, None
+        assert sock is not None
+        self._flow.dial = None
+        self._flow.adopt(sock)
+        splice = self._flow.splice
+        if splice is not None:
+            splice.ready(self._flow, WRITABLE)
+            self._host.touch()
+
+    def _failed(self, reason: Reset) -> None:
+        self.reason = reason
+        if self._inline or self._flow.closed:
+            return
+        splice = self._flow.splice
+        self._flow.reset(reason)
+        if splice is not None:
+            splice.on_reset(self._flow, reason)
+            self._host.touch()
+
+    def _drop_socket(self) -> None:
+        sock, self._sock = self._sock, None
+        if sock is not None:
+            abort(sock)
+
+
+def _is_connected(sock: _socket.socket) -> bool:
+    try:
+        sock.getpeername()
+    except OSError:
+        return False
+    return True
+
+
+def _reason(number: int, addr: bytes) -> Reset:
+    code = _CODES.get(number, ResetCode.INTERNAL if number in _OUT_OF_RESOURCES else ResetCode.UNREACHABLE)
+    return Reset(code, f"{addresses.text(addr)}: {os.strerror(number)}")

@@ -1,0 +1,291 @@
+"""Runs a node: feeds it what its tunnel sockets receive, sends what it wants to send, and keeps its time.
+
+The order is always the same: datagrams in (or local bytes) -> `advance` -> everything out, completely, before
+anything waits again. One greenlet per tunnel socket receives; local flows run in their own greenlets and call
+`touch`; one timer serves every deadline of the node.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import gevent
+
+from kcpg.net import Notice
+from kcpg.net.clock import now_ms
+from kcpg.net.local import LocalLeg
+from kcpg.net.task import READ, Task
+from kcpg.net.udp import UdpIo
+
+if TYPE_CHECKING:
+    from kcpg.core.node import Node
+    from kcpg.net.ports import TunnelPorts
+    from kcpg.net.udp import UdpSocket
+
+# Receive calls of one socket before local flows and other sockets have their turn.
+BATCHES_PER_TURN = 16
+# Rounds of advance and transmit before the event loop looks at the sockets again.
+ROUNDS_PER_TURN = 8
+# After an error of this program the same thing may be due again at once; this keeps it from taking the whole
+# CPU.
+ERROR_PAUSE_MS = 100
+# What a full socket holds up is due at once, but its turn comes when the socket is writable; this is only a
+# second look.
+BLOCKED_MS = 5
+# libev's limit for timers is far away; a day keeps the arithmetic in milliseconds exact.
+MAX_WAIT_MS = 86_400_000
+
+
+class Driver:
+    """Runs `node`. `tunnels` gives the sockets of each tunnel leg; `report` takes what a person should
+    know."""
+
+    def __init__(
+        self,
+        node: Node,
+        tunnels: Mapping[Any, TunnelPorts] | None = None,
+        report: Callable[[Notice], None] | None = None,
+    ) -> None:
+        self.node = node
+        self._report = report
+        self._hub = gevent.get_hub()
+        self._tunnels = [_Tunnel(leg, ports, self) for leg, ports in (tunnels or {}).items()]
+        self._running = False
+        self._touched = False
+        self._serving = False
+        self._timer: Any = None
+        self._timer_at_ms = 0
+        for leg in (node.ingress, node.egress):
+            if isinstance(leg, LocalLeg):
+                leg.touch = self.touch
+
+    def start(self) -> None:
+        """Start the node. Raises OSError if a port cannot be had; then nothing is left running."""
+        self._running = True
+        try:
+            self.node.start(now_ms())
+            for tunnel in self._tunnels:
+                tunnel.start()
+        except BaseException:
+            self.stop("start failed")
+            raise
+        self.touch()
+
+    def stop(self, reason: str = "shutdown") -> None:
+        """Abort all flows, send the farewells and close every socket. Idempotent."""
+        if not self._running:
+            return
+        self._running = False
+        try:
+            self.node.close(now_ms(), reason)
+            for _ in range(ROUNDS_PER_TURN):
+                if not sum(tunnel.transmit(now_ms()) for tunnel in self._tunnels):
+                    break
+        finally:
+            self._disarm()
+            for tunnel in self._tunnels:
+                tunnel.stop()
+
+    def touch(self) -> None:
+        """Local flows moved something: serve the node once, after everybody who is due in this turn of the
+        loop."""
+        if not self._touched and self._running:
+            self._touched = True
+            self._hub.loop.run_callback(self._serve_touched)
+
+    def serve(self) -> None:
+        """Let the node act on what came in, send everything, and set the timer. Never raises, never waits."""
+        if not self._running or self._serving:
+            return
+        self._serving = True
+        try:
+            due_ms = self._rounds()
+        except Exception:
+            self.crashed("a turn of the node")
+            due_ms = now_ms() + ERROR_PAUSE_MS
+        finally:
+            self._serving = False
+        if self._running:
+            self._arm(due_ms)
+
+    def crashed(self, what: str) -> None:
+        """An exception that nobody expected ended `what`; called while it is handled."""
+        trace = "".join(traceback.format_exception(*sys.exc_info()))
+        self.notice("internal_error", f"an error of this program ended {what}:\n{trace}")
+
+    def notice(self, key: str, text: str) -> None:
+        """Tell the person who runs the node."""
+        if self._report is not None:
+            self._report(Notice(key, text))
+
+    def errors(self) -> dict[str, int]:
+        """What the kernel refused to send or receive on tunnel sockets since start, by name."""
+        total: dict[str, int] = {}
+        for tunnel in self._tunnels:
+            for name, count in tunnel.io.errors.items():
+                total[name] = total.get(name, 0) + count
+        return total
+
+    # -- inside ------------------------------------------------------------------------------------
+
+    def _serve_touched(self) -> None:
+        self._touched = False
+        self.serve()
+
+    def _rounds(self) -> int | None:
+        """Advance and transmit until nothing is left to do now, or it is time for others; when to come
+        back."""
+        now = now_ms()
+        for _ in range(ROUNDS_PER_TURN):
+            self.node.advance(now)
+            # Sending makes room, and room makes flows writable: that is for the next round's advance.
+            sent = sum([tunnel.transmit(now) for tunnel in self._tunnels])
+            due_ms = self.node.deadline()
+            if due_ms is None or due_ms > now:
+                return due_ms
+            if not sent and any(tunnel.is_blocked for tunnel in self._tunnels):
+                return now + BLOCKED_MS
+            now = now_ms()
+        return now
+
+    def _arm(self, due_ms: int | None) -> None:
+        """Have `serve` called at `due_ms`. A timer that fires too early only looks again, so it is rarely
+        moved."""
+        if due_ms is None or (self._timer is not None and self._timer_at_ms <= due_ms):
+            return
+        self._disarm()
+        loop = self._hub.loop
+        loop.update_now()
+        self._timer_at_ms = due_ms
+        # A zero timer, and not a callback: between two of them the loop polls the sockets.
+        self._timer = loop.timer(min(max(due_ms - now_ms(), 0), MAX_WAIT_MS) / 1000)
+        self._timer.start(self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._disarm()
+        self.serve()
+
+    def _disarm(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.stop()
+            timer.close()
+
+
+class _Tunnel:
+    """One tunnel leg's sockets while the node runs: a receiving greenlet for each."""
+
+    def __init__(self, leg: Any, ports: TunnelPorts, driver: Driver) -> None:
+        self.io = make_io(leg.wire)
+        self._ports = ports
+        self._driver = driver
+        self._receivers: dict[int, _Receiver] = {}
+        self._blocked: Any = None
+        for number, sock in ports.items():
+            self._opened(number, sock)
+        ports.on_open = self._opened
+        ports.on_close = self._closed
+        ports.on_answer = driver.touch
+
+    def start(self) -> None:
+        """Receive, from now on also on sockets that are opened later."""
+        for receiver in self._receivers.values():
+            receiver.start()
+
+    def stop(self) -> None:
+        """Close everything."""
+        self._unblock()
+        self._ports.close_all()
+
+    @property
+    def is_blocked(self) -> bool:
+        """A socket is full; sending goes on when it is writable."""
+        return self._blocked is not None
+
+    def transmit(self, now: int) -> int:
+        """Send what the wire has; how many datagrams the kernel took. Nothing is lost when it has no room."""
+        if self._blocked is not None:
+            return 0
+        before = self.io.datagrams_out
+        blocked = self.io.transmit(now)
+        if blocked >= 0:
+            self._wait_writable(blocked)
+        for number, error in self.io.take_faults().items():
+            self._ports.fault(number, error, now)
+        return int(self.io.datagrams_out - before)
+
+    def _wait_writable(self, number: int) -> None:
+        sock = self._ports.get(number)
+        if sock is not None:
+            self._blocked = gevent.get_hub().loop.io(sock.fd, 2)
+            self._blocked.start(self._writable)
+
+    def _writable(self) -> None:
+        self._unblock()
+        self._driver.serve()
+
+    def _unblock(self) -> None:
+        watcher, self._blocked = self._blocked, None
+        if watcher is not None:
+            watcher.stop()
+            watcher.close()
+
+    def _opened(self, number: int, sock: UdpSocket) -> None:
+        self.io.add(number, sock)
+        receiver = self._receivers[number] = _Receiver(number, sock, self.io, self._driver)
+        receiver.start()
+
+    def _closed(self, number: int) -> None:
+        self._unblock()
+        self.io.remove(number)
+        self._receivers.pop(number).stop()
+
+
+class _Receiver:
+    """The greenlet that drains one tunnel socket."""
+
+    def __init__(self, number: int, sock: UdpSocket, io: Any, driver: Driver) -> None:
+        self._number = number
+        self._io = io
+        self._driver = driver
+        self._open = True
+        self._task = Task(self._loop, sock.fd, READ)
+
+    def start(self) -> None:
+        """Begin to receive."""
+        self._task.wake()
+
+    def stop(self) -> None:
+        """Let go of the socket; called before it is closed."""
+        self._open = False
+        self._task.close()
+        self._task.wake()
+
+    def _loop(self) -> None:
+        while self._open:
+            self._task.wait_io()
+            try:
+                self._turn()
+            except Exception:
+                self._driver.crashed("a turn of a tunnel socket")
+
+    def _turn(self) -> None:
+        for _ in range(BATCHES_PER_TURN):
+            if not self._open or not self._io.receive(self._number, now_ms()):
+                return
+            self._driver.serve()  # acknowledgements leave after every batch, which keeps the peer sending
+            if not self._io.more:
+                return
+
+
+def make_io(wire: Any) -> Any:
+    """The batched I/O that fits the wire's engine."""
+    try:
+        from kcpg.core.native._wire import Wire as CompiledWire
+        from kcpg.net._udp import UdpIo as CompiledIo
+    except ImportError:
+        return UdpIo(wire)
+    return CompiledIo(wire) if isinstance(wire, CompiledWire) else UdpIo(wire)

@@ -1,0 +1,45 @@
+"""The fast way between a TCP socket and a conversation: the kernel copies into and out of segment slots.
+
+Only the compiled engine has it. For any other partner the functions below answer None, and the flow copies
+through the byte interface of `kcpg.core.flow.Flow` instead, which is the plain-Python twin of this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from kcpg.core.flow import Flow
+
+TURNS = 8
+"""System calls per move of one flow, at most 88 kB each: a quarter of a millisecond, then others have their
+turn."""
+NO_ROOM = -10_000
+"""`read` was not tried: the conversation takes nothing now. Below every negative errno."""
+
+_tcp_read: Callable[[Any, int], int] | None
+_tcp_write: Callable[[Any, int], int] | None
+_compiled_conv: type | None
+try:
+    from kcpg.net._udp import CompiledConv as _compiled_conv
+    from kcpg.net._udp import tcp_read as _tcp_read
+    from kcpg.net._udp import tcp_write as _tcp_write
+except ImportError:
+    _tcp_read = _tcp_write = _compiled_conv = None
+
+
+def reader_into(sink: Flow) -> Callable[[int], int] | None:
+    """A function fd -> bytes read into `sink` (0: end of file; NO_ROOM; -errno), or None."""
+    conv = getattr(sink, "conv", None)
+    if _tcp_read is None or _compiled_conv is None or not isinstance(conv, _compiled_conv):
+        return None
+    return partial(_tcp_read, conv)
+
+
+def writer_from(source: Flow) -> Callable[[int], int] | None:
+    """A function fd -> bytes of `source` written (0: none there; -errno), or None."""
+    conv = getattr(source, "conv", None)
+    if _tcp_write is None or _compiled_conv is None or not isinstance(conv, _compiled_conv):
+        return None
+    return partial(_tcp_write, conv)

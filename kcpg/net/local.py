@@ -1,0 +1,316 @@
+"""The local legs of a node: `LocalListener` takes the connections and packets of applications in,
+`LocalDialer` connects flows to their targets."""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kcpg.core.flow import Flow, Kind, Open, Reset, ResetCode, Target
+from kcpg.net import Notice
+from kcpg.net import addr as addresses
+from kcpg.net.allow import AllowList
+from kcpg.net.clock import now_ms
+from kcpg.net.dial import Dial
+from kcpg.net.local_tcp import TcpFlow, abort, tune
+from kcpg.net.local_udp import UdpPort, UdpTarget
+from kcpg.net.resolve import Resolver
+from kcpg.net.task import READ, Task
+
+# Connections the kernel holds for us while others are served; capped by net.core.somaxconn.
+BACKLOG = 1024
+ACCEPTS_PER_TURN = 64
+# Without file descriptors accepting is pointless until some flow ends; the waiting connections keep their
+# places.
+PAUSE_MS = 1000
+_NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """One place to listen. `host`: a numeric address, empty for all. `target`: where its flows want to go,
+    None: the last node's own choice."""
+
+    host: str
+    port: int
+    tcp: bool = True
+    udp: bool = True
+    target: Target | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LocalListenSettings:
+    """Where applications are listened for."""
+
+    binds: tuple[Bind, ...]
+    ipv4_only: bool = False
+    ipv6_only: bool = False
+    max_flows: int = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class LocalDialSettings:
+    """Where flows are connected to. `target`: for flows that name none. Flows that do are refused unless
+    `any_target`, and then limited to `allow` (None: no limit)."""
+
+    target: Target | None = None
+    any_target: bool = False
+    allow: AllowList | None = None
+    ipv4_only: bool = False
+    ipv6_only: bool = False
+    timeout_ms: int = 10_000  # a SYN is sent at 0, 1, 3 and 7 s (tcp(7))
+
+
+class LocalLeg:
+    """What both local legs share. `touch` is set by the driver; `report` takes what a person should know."""
+
+    def __init__(self, report: Callable[[Notice], None] | None = None) -> None:
+        self.touch: Callable[[], None] = _nothing
+        self.flows: set[Flow] = set()
+        self._report = report
+
+    def forget(self, flow: Flow) -> None:
+        """See FlowHost."""
+        self.flows.discard(flow)
+
+    def notice(self, key: str, text: str) -> None:
+        """See FlowHost."""
+        if self._report is not None:
+            self._report(Notice(key, text))
+
+    def crashed(self, what: str) -> None:
+        """See FlowHost."""
+        trace = "".join(traceback.format_exception(*sys.exc_info()))
+        self.notice("internal_error", f"an error of this program ended {what}:\n{trace}")
+
+    def advance(self, now_ms: int) -> None:
+        """See Leg: nothing here waits for the clock or for other flows; sockets wake their own greenlets."""
+
+    def deadline(self) -> int | None:
+        """See Leg."""
+        return None
+
+    def close(self, now_ms: int, reason: str) -> None:
+        """See Leg. Flows that were still delivering their last bytes are cut off."""
+        for flow in list(self.flows):
+            flow.reset(Reset(ResetCode.SHUTDOWN, reason))
+
+
+def _nothing() -> None:
+    """Without a driver there is nothing to send."""
+
+
+class LocalListener(LocalLeg):
+    """Applications' TCP connections and UDP packets, as flows. `on_flow` is set by the node."""
+
+    def __init__(self, settings: LocalListenSettings, report: Callable[[Notice], None] | None = None) -> None:
+        super().__init__(report)
+        self.settings = settings
+        self.on_flow: Callable[[Flow, Open, int], None] = _unwired
+        self.tcp_ports: list[TcpPort] = []
+        self.udp_ports: list[UdpPort] = []
+
+    def start(self, now_ms: int) -> None:
+        """Open every port. Raises OSError that names the first one that cannot be had, with none left
+        open."""
+        try:
+            for bind in self.settings.binds:
+                if bind.tcp:
+                    sock = self._open(bind, _socket.SOCK_STREAM)
+                    self.tcp_ports.append(TcpPort(sock, bind.target, self))
+                if bind.udp:
+                    sock = self._open(bind, _socket.SOCK_DGRAM)
+                    port = UdpPort(sock, bind.target, self, self.settings.max_flows)
+                    port.on_flow = self.on_flow
+                    self.udp_ports.append(port)
+        except OSError:
+            self._close_ports()
+            raise
+        for tcp_port in self.tcp_ports:
+            tcp_port.start()
+        for udp_port in self.udp_ports:
+            udp_port.start()
+
+    def close(self, now_ms: int, reason: str) -> None:
+        """See Leg."""
+        super().close(now_ms, reason)
+        self._close_ports()
+
+    def accepted(self, sock: _socket.socket, where: tuple[object, ...], target: Target | None) -> None:
+        """A TCP connection came in."""
+        if len(self.flows) >= self.settings.max_flows:
+            self.notice(
+                "flows_full", f"more than {self.settings.max_flows} connections: new ones are refused"
+            )
+            abort(sock)
+            return
+        flow = TcpFlow(self)
+        try:
+            tune(sock)
+            flow.adopt(sock)
+            self.flows.add(flow)
+            self.on_flow(flow, Open(Kind.TCP, target, addresses.tuple_text(where)), now_ms())
+        except OSError as error:  # the application has gone already
+            self.notice("accept_failed", f"a connection was lost at once: {error.strerror}")
+            flow.reset(Reset(ResetCode.RESET_BY_APPLICATION))
+            sock.close()
+
+    def _open(self, bind: Bind, kind: int) -> _socket.socket:
+        word = "TCP" if kind == _socket.SOCK_STREAM else "UDP"
+        try:
+            return _listen(bind.host, bind.port, kind, self.settings.ipv4_only, self.settings.ipv6_only)
+        except OSError as error:
+            where = f"[{bind.host}]:{bind.port}" if ":" in bind.host else f"{bind.host or '*'}:{bind.port}"
+            raise OSError(error.errno, f"cannot listen on {word} {where}: {error.strerror}") from error
+
+    def _close_ports(self) -> None:
+        for tcp_port in self.tcp_ports:
+            tcp_port.close()
+        for udp_port in self.udp_ports:
+            udp_port.close()
+        self.tcp_ports.clear()
+        self.udp_ports.clear()
+
+
+class TcpPort:
+    """A listening TCP socket: a greenlet that accepts a bounded number per turn."""
+
+    def __init__(self, sock: _socket.socket, target: Target | None, leg: LocalListener) -> None:
+        self.sock = sock
+        self.target = target
+        self._leg = leg
+        self._closed = False
+        self._task = Task(self._loop, sock.fileno(), READ)
+
+    def start(self) -> None:
+        """Begin to accept."""
+        self._task.wake()
+
+    def close(self) -> None:
+        """Stop; connections that were not accepted yet are reset by the kernel."""
+        if not self._closed:
+            self._closed = True
+            self._task.close()
+            self._task.wake()
+            self.sock.close()
+
+    def _loop(self) -> None:
+        while self._is_open():
+            try:
+                out_of_descriptors = not self._turn()
+            except Exception:
+                self._leg.crashed("a turn of a TCP port")
+                out_of_descriptors = False
+            self._leg.touch()
+            if out_of_descriptors:
+                self._pause()
+            elif self._is_open():
+                self._task.wait_io()
+
+    def _is_open(self) -> bool:
+        return not self._closed
+
+    def _turn(self) -> bool:
+        for _ in range(ACCEPTS_PER_TURN):
+            try:
+                fd, where = self.sock._accept()  # type: ignore[attr-defined]
+            except (BlockingIOError, InterruptedError):
+                return True
+            except OSError as error:
+                if error.errno in _NO_DESCRIPTORS:
+                    self._leg.notice(
+                        "out_of_descriptors", f"cannot accept connections for now: {error.strerror}"
+                    )
+                    return False
+                continue  # accept(2): the error of a connection that is gone already
+            # Family and type are given, or the constructor asks the kernel for each.
+            sock = _socket.socket(self.sock.family, _socket.SOCK_STREAM, 0, fd)
+            self._leg.accepted(sock, where, self.target)
+        return True
+
+    def _pause(self) -> None:
+        until_ms = now_ms() + PAUSE_MS
+        while now_ms() < until_ms and self._is_open():
+            timer = self._task.alarm(until_ms - now_ms())
+            self._task.wait()
+            timer.close()
+
+
+class LocalDialer(LocalLeg):
+    """Connects flows to their targets."""
+
+    def __init__(
+        self, settings: LocalDialSettings, resolver: Resolver, report: Callable[[Notice], None] | None = None
+    ) -> None:
+        super().__init__(report)
+        self.settings = settings
+        self._resolver = resolver
+        self._allow = settings.allow or AllowList(None)
+        self._family = (
+            addresses.AF_INET if settings.ipv4_only else addresses.AF_INET6 if settings.ipv6_only else 0
+        )
+
+    def start(self, now_ms: int) -> None:
+        """See Leg: nothing to prepare."""
+
+    def dial(self, open: Open, now_ms: int) -> Flow | Reset:
+        """See EgressLeg."""
+        target = open.target or self.settings.target
+        if target is None:
+            return Reset(ResetCode.NO_ROUTE, "neither the flow nor this node's configuration names a target")
+        if open.target is not None and not self.settings.any_target and open.target != self.settings.target:
+            return Reset(ResetCode.FORBIDDEN, "this node lets nobody choose a target")
+        flow = TcpFlow(self) if open.kind is Kind.TCP else UdpTarget(self)
+        permits = self._allow.permits if open.target is not None else _permit
+        dial = Dial(flow, target, self, self._resolver, timeout_ms=self.settings.timeout_ms,
+        family=self._family,
+                    permits=permits)  # fmt: skip
+        reason = dial.start()
+        if reason is None:
+            self.flows.add(flow)
+        return reason or flow
+
+
+def _permit(_target: Target, _addr: bytes) -> bool:
+    """The configured target needs no permission."""
+    return True
+
+
+def _unwired(_flow: Flow, _open: Open, _now_ms: int) -> None:
+    raise AssertionError("this leg belongs to no node")
+
+
+def _listen(host: str, port: int, kind: int, ipv4_only: bool, ipv6_only: bool) -> _socket.socket:
+    """A listening, non-blocking socket; dual stack for "" unless restricted or where there is no IPv6."""
+    if host:
+        packed = addresses.pack(host, port)
+        return _bound(addresses.family(packed), addresses.to_tuple(packed), kind, ipv6_only)
+    if ipv4_only:
+        return _bound(addresses.AF_INET, ("", port), kind, False)
+    try:
+        return _bound(addresses.AF_INET6, ("", port), kind, ipv6_only)
+    except OSError as error:
+        if ipv6_only or error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+            raise
+        return _bound(addresses.AF_INET, ("", port), kind, False)
+
+
+def _bound(family: int, where: tuple[object, ...], kind: int, ipv6_only: bool) -> _socket.socket:
+    sock = _socket.socket(family, kind)
+    try:
+        sock.setblocking(False)
+        if family == addresses.AF_INET6:
+            sock.setsockopt(_socket.IPPROTO_IPV6, _socket.IPV6_V6ONLY, int(ipv6_only or where[0] != ""))
+        if kind == _socket.SOCK_STREAM:
+            sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
+        sock.bind(where)
+        if kind == _socket.SOCK_STREAM:
+            sock.listen(BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    return sock

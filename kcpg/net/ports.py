@@ -1,0 +1,165 @@
+"""The UDP sockets of one tunnel leg, under the small numbers by which the core knows them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kcpg.core.native.env import Resolved, ResolveFailed
+from kcpg.net import Notice
+from kcpg.net import addr as addresses
+from kcpg.net.resolve import Resolver, Unresolved
+from kcpg.net.udp import REBIND_ERRNOS, UdpSocket, open_udp
+
+if TYPE_CHECKING:
+    from kcpg.net.resolve import Answer
+
+# A path names its socket with 16 bits.
+_MAX_SOCKETS = 0xFFFF
+# A network that is away is away for seconds; trying more often only makes work.
+REBIND_EVERY_MS = 1000
+# A leg asks for its peer's address when it has to call it (again): the peer may have moved since it was asked
+# last.
+# Attempts follow each other more quickly at first than a name server needs to be asked.
+NAME_MAX_AGE_MS = 5_000
+
+
+@dataclass
+class _Port:
+    socket: UdpSocket
+    is_dialling: bool
+    rebound_ms: int = 0
+
+
+class TunnelPorts:
+    """Opens, numbers and closes the sockets of one leg; its `open`, `close` and `resolve` are what the leg's
+    `Env` takes.
+
+    `on_open(number, socket)` and `on_close(number)` tell the driver, `on_answer()` that the leg was given an
+    address; sockets from before are in `items`.
+    """
+
+    def __init__(
+        self, resolver: Resolver, *, ipv4_only: bool = False, ipv6_only: bool = False,
+        report: Callable[[Notice], None] | None = None,
+    ) -> None:  # fmt: skip
+        self.on_open: Callable[[int, UdpSocket], None] | None = None
+        self.on_close: Callable[[int], None] | None = None
+        self.on_answer: Callable[[], None] | None = None
+        self._resolver = resolver
+        self._ipv4_only = ipv4_only
+        self._ipv6_only = ipv6_only
+        self._report = report
+        self._ports: dict[int, _Port] = {}
+        self._last = 0
+        self._family: int | None = None
+
+    def open(self) -> int:
+        """A new socket on a port of the kernel's choice, for dialling. Raises OSError."""
+        return self.listen("", 0)
+
+    def listen(self, host: str, port: int) -> int:
+        """A new socket on numeric `host` (empty: all addresses) and `port`. Raises OSError with a clear
+        message."""
+        sock = self.bind(host, port)
+        number = self._free_number(sock)
+        self._ports[number] = _Port(sock, is_dialling=port == 0)
+        if self.on_open is not None:
+            self.on_open(number, sock)
+        return number
+
+    def close(self, number: int) -> None:
+        """Close a socket; unknown numbers are ignored."""
+        port = self._ports.pop(number, None)
+        if port is None:
+            return
+        if self.on_close is not None:
+            self.on_close(number)
+        port.socket.close()
+
+    def close_all(self) -> None:
+        """Close every socket."""
+        for number in list(self._ports):
+            self.close(number)
+
+    def items(self) -> Iterator[tuple[int, UdpSocket]]:
+        """(number, socket) of every open socket."""
+        for number, port in self._ports.items():
+            yield number, port.socket
+
+    def get(self, number: int) -> UdpSocket | None:
+        """The socket with that number."""
+        port = self._ports.get(number)
+        return None if port is None else port.socket
+
+    def fault(self, number: int, error: int, now_ms: int) -> None:
+        """The kernel refused to send on a socket: say so, and bind it anew where that can help."""
+        port = self._ports.get(number)
+        if port is None:
+            return
+        self._notice(
+            "udp_send_failed", f"sending from UDP port {port.socket.port} fails: {os.strerror(error)}"
+        )
+        # A listening port stays: its peers know it, and it works again as soon as its address is back.
+        if port.is_dialling and error in REBIND_ERRNOS and now_ms - port.rebound_ms >= REBIND_EVERY_MS:
+            port.rebound_ms = now_ms
+            self._rebind(number, port)
+
+    def resolve(self, host: str, port: int, answer: Resolved) -> None:
+        """The addresses of a name in the form this leg's sockets take."""
+        family = addresses.AF_INET if self._ipv4_only else addresses.AF_INET6 if self._ipv6_only else 0
+
+        def mapped(found: Answer) -> None:
+            answer(self._fitting(host, found))
+            if self.on_answer is not None:
+                self.on_answer()
+
+        self._resolver.resolve(host, port, mapped, family, NAME_MAX_AGE_MS)
+
+    @property
+    def family(self) -> int:
+        """AF_INET6 where sockets are dual stack, AF_INET where the system or the configuration has IPv4
+        only."""
+        if self._family is None:
+            probe = open_udp("", 0, ipv4_only=self._ipv4_only, ipv6_only=self._ipv6_only)
+            self._family = probe.family
+            probe.close()
+        return self._family
+
+    def bind(self, host: str, port: int) -> UdpSocket:
+        """A socket of this leg's kind, without a number. Raises OSError."""
+        return open_udp(host, port, ipv4_only=self._ipv4_only, ipv6_only=self._ipv6_only)
+
+    def _fitting(self, host: str, found: Answer) -> list[bytes] | ResolveFailed:
+        if isinstance(found, Unresolved):
+            return ResolveFailed(found.text)
+        fitting = [a for a in (addresses.for_family(one, self.family) for one in found) if a is not None]
+        return fitting or ResolveFailed(f"{host}: no address that can be reached from here (no IPv6)")
+
+    def _rebind(self, number: int, port: _Port) -> None:
+        try:
+            fresh = self.bind("", 0)
+        except OSError as error:
+            self._notice("udp_rebind_failed", str(error))
+            return
+        if self.on_close is not None:
+            self.on_close(number)
+        port.socket.close()
+        port.socket = fresh
+        if self.on_open is not None:
+            self.on_open(number, fresh)
+
+    def _free_number(self, sock: UdpSocket) -> int:
+        # Round robin: a number that was just given back may still stand in a path somewhere.
+        for _ in range(_MAX_SOCKETS):
+            self._last = self._last % _MAX_SOCKETS + 1
+            if self._last not in self._ports:
+                return self._last
+        sock.close()
+        raise OSError("no more sockets: all 65535 numbers of this leg are in use")
+
+    def _notice(self, key: str, text: str) -> None:
+        if self._report is not None:
+            self._report(Notice(key, text))

@@ -1,0 +1,325 @@
+"""The driver's rules: advance, drain, wait for the deadline; nothing spins, is lost, or ends it."""
+
+import errno
+import socket
+
+import gevent
+import pytest
+
+from kcpg.net import addr, driver, ports, udp
+from kcpg.net.clock import now_ms
+from kcpg.net.driver import Driver
+from kcpg.net.ports import TunnelPorts
+from kcpg.net.resolve import Resolver
+from tests.net.sockets import fds, until
+
+
+class StubWire:
+    """Remembers what it was given, sends what it is told to."""
+
+    def __init__(self):
+        self.got = []
+        self.out = []
+
+    @property
+    def backlog(self):
+        return bool(self.out)
+
+    def receive(self, sock, where, datagram, now):
+        self.got.append((sock, datagram))
+
+    def transmit(self, now):
+        out, self.out = self.out[:10], self.out[10:]
+        return out
+
+
+class StubLeg:
+    """A tunnel leg of nothing but a wire."""
+
+    def __init__(self):
+        self.wire = StubWire()
+
+
+class StubNode:
+    """A node whose legs the test plays."""
+
+    def __init__(self, leg=None):
+        self.ingress = leg
+        self.egress = None
+        self.advanced = []
+        self.due = None
+        self.on_advance = None
+        self.closed = None
+
+    def start(self, now):
+        pass
+
+    def advance(self, now):
+        self.advanced.append(now)
+        if self.due and self.due <= now:
+            self.due = None
+        if self.on_advance is not None:
+            self.on_advance()
+
+    def deadline(self):
+        wire = self.ingress.wire if self.ingress is not None else None
+        return 0 if wire is not None and wire.backlog else self.due
+
+    def close(self, now, reason):
+        self.closed = reason
+
+
+class Rig:
+    """A driver around a stub node with one tunnel leg on one loopback socket."""
+
+    def __init__(self, monkeypatch):
+        monkeypatch.setattr(driver, "make_io", udp.UdpIo)
+        self.notices = []
+        self.leg = StubLeg()
+        self.node = StubNode(self.leg)
+        self.ports = TunnelPorts(Resolver(), ipv4_only=True, report=self.notices.append)
+        self.number = self.ports.open()
+        self.driver = Driver(self.node, {self.leg: self.ports}, self.notices.append)
+        self.peer = udp.open_udp("127.0.0.1", 0)
+        self.peer_addr = addr.from_tuple(self.peer.sock.getsockname())
+
+    @property
+    def here(self):
+        return ("127.0.0.1", self.ports.get(self.number).port)
+
+    def keys(self):
+        return [notice.key for notice in self.notices]
+
+    def received(self):
+        got = []
+        try:
+            while True:
+                got.append(self.peer.sock.recvfrom(2000)[0])
+        except BlockingIOError:
+            return got
+
+
+@pytest.fixture
+def rig(monkeypatch):
+    made = Rig(monkeypatch)
+    yield made
+    made.driver.stop()
+    made.peer.close()
+
+
+def settle():
+    """Let the loop turn until callbacks, zero timers and ready sockets have had their turn."""
+    for _ in range(5):
+        gevent.sleep(0.001)
+
+
+def test_datagrams_go_in_and_out_around_an_advance(rig):
+    rig.driver.start()
+    rig.node.on_advance = lambda: (
+        [
+            rig.leg.wire.out.append((rig.number, rig.peer_addr, b"answer to " + datagram))
+            for _, datagram in rig.leg.wire.got[len(rig.leg.wire.out) :]
+        ]
+        and setattr(rig.node, "on_advance", None)
+    )
+    rig.peer.sock.sendto(b"question", rig.here)
+    until(lambda: rig.leg.wire.got, "it arrives")
+    assert rig.leg.wire.got == [(rig.number, b"question")]
+    settle()
+    assert rig.received() == [b"answer to question"]
+
+
+def test_touches_are_served_once(rig):
+    rig.driver.start()
+    settle()
+    before = len(rig.node.advanced)
+    for _ in range(10):
+        rig.driver.touch()
+    settle()
+    assert len(rig.node.advanced) == before + 1
+
+
+def test_the_timer_serves_the_deadline_and_an_idle_node_is_left_alone(rig):
+    rig.driver.start()
+    settle()
+    due = rig.node.due = now_ms() + 30
+    rig.driver.touch()
+    settle()
+    before = len(rig.node.advanced)
+    until(lambda: rig.node.advanced[-1] >= due, "the deadline is served")
+    assert len(rig.node.advanced) - before <= 3  # libev may be a millisecond early, then it looks again
+    settle()
+    count = len(rig.node.advanced)
+    gevent.sleep(0.05)
+    assert len(rig.node.advanced) == count
+
+
+def test_an_earlier_deadline_moves_the_timer(rig):
+    rig.driver.start()
+    rig.node.due = now_ms() + 60_000
+    rig.driver.touch()
+    settle()
+    due = rig.node.due = now_ms() + 20
+    rig.driver.touch()
+    until(lambda: rig.node.advanced[-1] >= due, "the earlier deadline is served")
+
+
+def test_work_without_end_leaves_others_their_turn(rig):
+    """A node that always has something to do at once: sockets are still polled, other greenlets still run."""
+    rig.driver.start()
+    rig.node.due = 0
+    rig.driver.touch()
+    turns = 0
+    for number in range(20):
+        rig.peer.sock.sendto(b"%d" % number, rig.here)
+        gevent.sleep(0)
+        turns += 1
+    until(lambda: len(rig.leg.wire.got) == 20, "the socket was polled")
+    rig.node.due = None
+    assert turns == 20
+
+
+def test_an_error_of_the_program_is_told_and_does_not_spin(rig, monkeypatch):
+    monkeypatch.setattr(driver, "ERROR_PAUSE_MS", 20)
+
+    def fail():
+        raise ValueError("an error of the program")
+
+    rig.driver.start()
+    settle()
+    rig.node.on_advance = fail
+    rig.driver.touch()
+    until(lambda: rig.keys().count("internal_error") >= 3, "it is told each time")
+    assert "an error of the program" in rig.notices[-1].text
+    rig.node.on_advance = None
+    before = len(rig.node.advanced)
+    until(lambda: len(rig.node.advanced) > before, "it goes on")
+
+
+class Refusing:
+    """A socket whose next sends fail with the given errnos."""
+
+    def __init__(self, sock, *errors):
+        self._sock = sock
+        self.errors = list(errors)
+
+    def __getattr__(self, name):
+        return getattr(self._sock, name)
+
+    def sendto(self, data, where):
+        if self.errors:
+            number = self.errors.pop(0)
+            raise OSError(number, errno.errorcode[number])
+        return self._sock.sendto(data, where)
+
+
+def test_a_full_socket_loses_nothing(rig):
+    rig.driver.start()
+    sock = rig.ports.get(rig.number)
+    sock.gso = False
+    sock.sock = Refusing(sock.sock, *[errno.EAGAIN] * 3)
+    sent = [b"%02d" % number for number in range(25)]
+    rig.leg.wire.out = [(rig.number, rig.peer_addr, datagram) for datagram in sent]
+    rig.driver.touch()
+    settle()
+    until(lambda: not rig.leg.wire.out, "all is sent")
+    settle()
+    assert rig.received() == sent
+    assert not rig.driver.errors()
+
+
+@pytest.mark.parametrize("number", [errno.ECONNREFUSED, errno.EPERM, errno.ENOBUFS, errno.EMSGSIZE])
+def test_what_the_network_refuses_ends_nothing(rig, number):
+    rig.driver.start()
+    sock = rig.ports.get(rig.number)
+    sock.sock = Refusing(sock.sock, number)
+    rig.leg.wire.out = [(rig.number, rig.peer_addr, b"lost"), (rig.number, rig.peer_addr, b"arrives later")]
+    sock.gso = False
+    rig.driver.touch()
+    settle()
+    assert rig.received() == [b"arrives later"]
+    assert sum(rig.driver.errors().values()) == 1
+    assert rig.keys() == ["udp_send_failed"]
+    assert rig.ports.get(rig.number) is sock
+
+
+def test_a_network_that_went_away_means_a_new_socket(rig):
+    rig.driver.start()
+    before, where = rig.ports.get(rig.number), rig.here
+    before.sock = Refusing(before.sock, errno.ENETUNREACH)
+    before.gso = False
+    rig.leg.wire.out = [(rig.number, rig.peer_addr, b"lost"), (rig.number, rig.peer_addr, b"by the old one")]
+    rig.driver.touch()
+    settle()
+    after = rig.ports.get(rig.number)
+    assert after is not before
+    assert rig.here != where
+    assert rig.driver.errors() == {"network_unreachable": 1}
+    rig.peer.sock.sendto(b"to the new one", rig.here)
+    until(lambda: rig.leg.wire.got == [(rig.number, b"to the new one")], "the new socket receives")
+
+
+def test_sockets_come_and_go_while_it_runs(rig):
+    rig.driver.start()
+    settle()
+    before = fds()
+    number = rig.ports.open()
+    assert number != rig.number
+    rig.peer.sock.sendto(b"x", ("127.0.0.1", rig.ports.get(number).port))
+    until(lambda: rig.leg.wire.got == [(number, b"x")], "the new socket receives")
+    rig.ports.close(number)
+    rig.ports.close(number)
+    assert rig.ports.get(number) is None
+    settle()
+    assert fds() == before
+    assert rig.ports.open() != number, "numbers are not used again at once"
+
+
+def test_stop_sends_the_farewell_and_closes(rig):
+    before = fds()
+    rig.driver.start()
+    rig.node.close = lambda now, reason: rig.leg.wire.out.append((rig.number, rig.peer_addr, reason.encode()))
+    rig.driver.stop("good-bye")
+    rig.driver.stop("again")
+    settle()
+    assert rig.received() == [b"good-bye"]
+    assert fds() == before - 1
+    count = len(rig.node.advanced)
+    rig.driver.touch()
+    settle()
+    assert len(rig.node.advanced) == count
+
+
+def test_names_are_answered_in_the_form_the_sockets_take():
+    got = []
+    dual = TunnelPorts(Resolver())
+    dual.on_answer = lambda: got.append("touched")
+    dual.resolve("127.0.0.1", 5, got.append)
+    assert got == [[addr.for_family(addr.pack("127.0.0.1", 5), addr.AF_INET6)], "touched"]
+    got.clear()
+    four = TunnelPorts(Resolver(), ipv4_only=True)
+    four.resolve("127.0.0.1", 5, got.append)
+    four.resolve("::1", 5, got.append)
+    assert got[0] == [addr.pack("127.0.0.1", 5)]
+    assert "only IPv4" in got[1].text
+
+
+def test_a_name_is_asked_again_for_the_next_attempts():
+    asked = []
+
+    def lookup(host, port, family, kind):
+        asked.append(host)
+        return [(socket.AF_INET, kind, 6, "", ("10.0.0.1", 0))]
+
+    tunnel = TunnelPorts(Resolver(lookup), ipv4_only=True)
+    for _ in range(2):
+        got = []
+        tunnel.resolve("peer.example", 5, got.append)
+        until(lambda got=got: got, "the answer")
+    assert asked == ["peer.example"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ports, "NAME_MAX_AGE_MS", 0)
+        got = []
+        tunnel.resolve("peer.example", 5, got.append)
+        until(lambda: got, "the answer")
+    assert asked == ["peer.example"] * 2

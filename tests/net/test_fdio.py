@@ -1,0 +1,174 @@
+"""TCP sockets straight into and out of a conversation's segments (compiled engine)."""
+
+import errno
+import os
+import socket
+
+import pytest
+
+from kcpg.core.kcp import KcpParams
+from kcpg.net import fdio
+from tests.engines import twin
+
+PARAMS = KcpParams()
+
+
+class Ends:
+    """Two conversations joined in memory, each with a TCP socket whose other end the test holds."""
+
+    def __init__(self, pool_bytes=1 << 22):
+        from kcpg.net import _udp
+
+        self.read, self.write = _udp.tcp_read, _udp.tcp_write
+        wire = twin("compiled", "Wire")
+        self.a = wire(mask_rx=bytes(32), mask_tx=bytes(32), max_datagram=1500, pool_bytes=pool_bytes)
+        self.b = wire(mask_rx=bytes(32), mask_tx=bytes(32), max_datagram=1500)
+        self.convs = []
+        for one, (mine, theirs) in ((self.a, (1, 2)), (self.b, (2, 1))):
+            bundle = one.bundle(None)
+            bundle.install_rx(mine, "AES-GCM", bytes(32), bytes(12))
+            bundle.install_tx(theirs, "AES-GCM", bytes(32), bytes(12))
+            bundle.set_path(1, b"x")
+            self.convs.append(bundle.open(1, PARAMS))
+        self.near, self.near_app = pair()
+        self.far, self.far_app = pair()
+        self.now = 1000
+
+    def exchange(self):
+        for _ in range(4):
+            for source, sink in ((self.a, self.b), (self.b, self.a)):
+                for sock, where, datagram in source.transmit(self.now):
+                    sink.receive(sock, where, datagram, self.now)
+            self.now += 1
+
+    def close(self):
+        for sock in (self.near, self.near_app, self.far, self.far_app):
+            sock.close()
+
+
+def pair():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        app = socket.create_connection(server.getsockname())
+        mine, _ = server.accept()
+    mine.setblocking(False)
+    app.setblocking(False)
+    return mine, app
+
+
+@pytest.fixture
+def ends():
+    made = Ends()
+    yield made
+    made.close()
+
+
+def test_bytes_pass_unchanged_in_pieces_of_any_size(ends):
+    data = os.urandom(700_000)
+    sent, got = 0, bytearray()
+    while len(got) < len(data):
+        if sent < len(data):
+            try:
+                sent += ends.near_app.send(data[sent : sent + 7777])
+            except BlockingIOError:
+                pass
+        count = ends.read(ends.convs[0], ends.near.fileno())
+        assert count > 0 or count in (-errno.EAGAIN, fdio.NO_ROOM)
+        ends.exchange()
+        assert ends.write(ends.convs[1], ends.far.fileno()) >= 0
+        try:
+            got += ends.far_app.recv(5000)
+        except BlockingIOError:
+            pass
+    assert got == data
+
+
+def test_end_of_file_is_zero(ends):
+    ends.near_app.sendall(b"last words")
+    ends.near_app.shutdown(socket.SHUT_WR)
+    assert ends.read(ends.convs[0], ends.near.fileno()) == 10
+    assert ends.read(ends.convs[0], ends.near.fileno()) == 0
+
+
+def test_no_room_is_told_and_writable_follows(ends):
+    conv, payload = ends.convs[0], bytes(1 << 20)
+    total = 0
+    while True:
+        try:
+            ends.near_app.send(payload)
+        except BlockingIOError:
+            pass
+        count = ends.read(conv, ends.near.fileno())
+        if count < 0:
+            break
+        total += count
+    assert count == fdio.NO_ROOM
+    assert conv.room == 0
+    assert total <= 256 * 1376
+    conv.take_events()
+    ends.a.take_ready()
+    ends.exchange()
+    assert conv in ends.a.take_ready()
+    assert conv.take_events() & 2
+
+
+def test_a_full_socket_keeps_the_rest(ends):
+    conv = ends.convs[0]
+    want = 0
+    while True:
+        want += conv.write(bytes(range(256)) * 40)
+        ends.exchange()
+        count = ends.write(ends.convs[1], ends.far.fileno())
+        if count == -errno.EAGAIN:
+            break
+    got = bytearray()
+    while len(got) < want:
+        try:
+            got += ends.far_app.recv(1 << 20)
+        except BlockingIOError:
+            pass
+        ends.write(ends.convs[1], ends.far.fileno())
+        ends.exchange()
+    assert got == (bytes(range(256)) * (want // 256 + 1))[:want]
+
+
+def test_nothing_to_write_and_the_end_stay_apart(ends):
+    assert ends.write(ends.convs[1], ends.far.fileno()) == 0
+    ends.convs[0].write(b"abc")
+    ends.convs[0].send(b"")
+    ends.exchange()
+    assert ends.write(ends.convs[1], ends.far.fileno()) == 3
+    assert ends.write(ends.convs[1], ends.far.fileno()) == 0
+    assert ends.convs[1].at_end
+
+
+def test_a_reset_socket_is_an_errno_both_ways(ends):
+    for sock in (ends.near_app, ends.far_app):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+        sock.close()
+    assert ends.read(ends.convs[0], ends.near.fileno()) == -errno.ECONNRESET
+    ends.convs[0].write(b"abc")
+    ends.exchange()
+    assert ends.write(ends.convs[1], ends.far.fileno()) in (-errno.ECONNRESET, -errno.EPIPE)
+
+
+def test_without_memory_for_segments():
+    """Other conversations hold every segment of the leg: that is told, and is over when they let go."""
+    ends = Ends(pool_bytes=1 << 16)
+    bundle = ends.convs[0].bundle
+    number = 2
+    while bundle.open(number, PARAMS).write(bytes(50_000)):
+        number += 1
+    ends.near_app.sendall(bytes(50_000))
+    assert ends.read(ends.convs[0], ends.near.fileno()) == -errno.ENOBUFS
+    for held in range(2, number + 1):
+        bundle.close(held)
+    assert ends.read(ends.convs[0], ends.near.fileno()) > 0
+    ends.close()
+
+
+def test_a_closed_conversation_takes_and_gives_nothing(ends):
+    ends.near_app.sendall(b"x")
+    conv = ends.convs[0]
+    conv.bundle.close(1)
+    assert ends.read(conv, ends.near.fileno()) == fdio.NO_ROOM
+    assert ends.write(conv, ends.near.fileno()) == 0

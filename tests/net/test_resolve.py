@@ -1,0 +1,143 @@
+"""Name look-ups: cached, bounded, asked again after failure, never raising."""
+
+import socket
+
+import gevent
+import gevent.event
+import pytest
+
+from kcpg.net import addr, resolve
+from kcpg.net.resolve import Resolver, Unresolved
+
+
+class Names:
+    """A name server in memory that counts what it is asked."""
+
+    def __init__(self, **names):
+        self.names = names
+        self.asked = []
+        self.gate = None
+
+    def __call__(self, host, port, family, kind):
+        self.asked.append(host)
+        if self.gate is not None:
+            self.gate.wait()
+        if host not in self.names:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [(socket.AF_INET, kind, 6, "", (ip, 0)) for ip in self.names[host]]
+
+
+def ask(resolver, host, port=80, family=0):
+    result = gevent.event.AsyncResult()
+    resolver.resolve(host, port, result.set, family)
+    return result.get(timeout=5)
+
+
+def test_numeric_is_answered_at_once():
+    got = []
+    Resolver(Names()).resolve("127.0.0.1", 7, got.append)
+    assert got == [[addr.pack("127.0.0.1", 7)]]
+
+
+def test_answers_are_kept_and_forgotten():
+    names = Names(here=["10.0.0.1", "10.0.0.2", "10.0.0.1"])
+    resolver = Resolver(names)
+    want = [addr.pack("10.0.0.1", 80), addr.pack("10.0.0.2", 80)]
+    assert ask(resolver, "here") == want
+    assert ask(resolver, "here", 81) == [addr.with_port(a, 81) for a in want]
+    assert names.asked == ["here"]
+    names.names["here"] = ["10.0.0.3"]
+    resolver.forget("here")
+    assert ask(resolver, "here") == [addr.pack("10.0.0.3", 80)]
+
+
+def test_answers_expire(monkeypatch):
+    clock = [1000]
+    monkeypatch.setattr(resolve, "now_ms", lambda: clock[0])
+    names = Names(here=["10.0.0.1"])
+    resolver = Resolver(names)
+    ask(resolver, "here")
+    clock[0] += resolve.KEEP_MS
+    ask(resolver, "here")
+    assert len(names.asked) == 2
+
+
+def test_failure_is_told_and_asked_again(monkeypatch):
+    clock = [1000]
+    monkeypatch.setattr(resolve, "now_ms", lambda: clock[0])
+    names = Names()
+    resolver = Resolver(names)
+    got = ask(resolver, "nowhere.example")
+    assert isinstance(got, Unresolved)
+    assert "nowhere.example" in got.text and "not known" in got.text
+    ask(resolver, "nowhere.example")
+    assert len(names.asked) == 1
+    clock[0] += resolve.KEEP_FAILED_MS
+    names.names["nowhere.example"] = ["10.0.0.9"]
+    assert ask(resolver, "nowhere.example") == [addr.pack("10.0.0.9", 80)]
+
+
+def test_simultaneous_callers_share_one_lookup_and_one_bad_caller_costs_nobody():
+    names = Names(here=["10.0.0.1"])
+    names.gate = gevent.event.Event()
+    resolver = Resolver(names)
+    got = []
+
+    def bad(_answer):
+        raise ValueError("a caller's own error")
+
+    hub = gevent.get_hub()
+    before, hub.NOT_ERROR = hub.NOT_ERROR, (*hub.NOT_ERROR, ValueError)
+    try:
+        resolver.resolve("here", 1, bad)
+        for _ in range(3):
+            resolver.resolve("here", 80, got.append)
+        gevent.sleep(0)
+        names.gate.set()
+        assert ask(resolver, "here") == [addr.pack("10.0.0.1", 80)]
+        gevent.sleep(0)
+    finally:
+        hub.NOT_ERROR = before
+    assert got == [[addr.pack("10.0.0.1", 80)]] * 3
+    assert names.asked == ["here"]
+
+
+def test_lookups_and_names_are_bounded(monkeypatch):
+    monkeypatch.setattr(resolve, "MAX_NAMES", 20)
+    names = Names(**{f"n{i}": ["10.0.0.1"] for i in range(40)})
+    names.gate = gevent.event.Event()
+    resolver = Resolver(names)
+    got = []
+    for i in range(21):
+        resolver.resolve(f"n{i}", 1, got.append)
+    gevent.sleep(0)
+    assert len(names.asked) == resolve.MAX_LOOKUPS
+    assert isinstance(got[0], Unresolved) and "more than 20" in got[0].text
+    names.gate.set()
+    while len(got) < 21:
+        gevent.sleep(0)
+    for i in range(21, 40):
+        assert isinstance(ask(resolver, f"n{i}"), list)
+    assert len(resolver._entries) <= 20
+
+
+def test_family_restriction():
+    got = ask(Resolver(Names()), "::1", family=addr.AF_INET)
+    assert isinstance(got, Unresolved) and "only IPv4" in got.text
+
+
+def test_a_hanging_name_server_is_given_up(monkeypatch):
+    monkeypatch.setattr(resolve, "LOOKUP_TIMEOUT_S", 0.01)
+    names = Names()
+    names.gate = gevent.event.Event()
+    got = ask(Resolver(names), "slow.example")
+    assert isinstance(got, Unresolved) and "no answer" in got.text
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "bad\udcff"])
+def test_impossible_names(name):
+    assert isinstance(ask(Resolver(), name), Unresolved)
+
+
+def test_the_real_hosts_file():
+    assert addr.is_loopback(ask(Resolver(), "localhost")[0])

@@ -1,0 +1,121 @@
+"""Nodes made of configurations, in this process: their reports, files, keys and ends."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import gevent
+import gevent.socket
+import pytest
+
+from kcpg.app import metrics, status_report
+from kcpg.app.config import load_text
+from kcpg.app.run import RunningNode, derive_keys
+from kcpg.errors import StartError
+from tests.net import processes
+from tests.net.test_process_chain import CLIENT, SERVER
+
+
+@pytest.fixture
+def listen() -> int:
+    """A free port for the client's applications."""
+    return processes.free_ports(1)[0]
+
+
+@pytest.fixture
+def nodes(tmp_path: Path, listen: int) -> Iterator[list[RunningNode]]:
+    """A client and a server that write files to `tmp_path`; their target echoes one packet's worth."""
+    (tunnel,) = processes.free_ports(1)
+    target = gevent.socket.socket()
+    target.bind(("127.0.0.1", 0))
+    target.listen()
+    serving = gevent.spawn(_echo, target)
+    text = {
+        "client.conf": CLIENT.format(listen=listen, ports=tunnel, password="secret", algorithm="none"),
+        "server.conf": SERVER.format(
+            listen=tunnel, target=target.getsockname()[1], password="secret", algorithm="none"
+        ),
+    }
+    configs = []
+    for name, lines in text.items():
+        loaded = load_text(name, f"{lines}\nlog_path={tmp_path}\n")
+        assert loaded.ok, loaded.problems
+        configs += loaded.nodes
+    keys = derive_keys(configs)
+    assert len(keys) == 1, "one password is derived once"
+    running = [RunningNode(config, keys, "text") for config in configs]
+    for node in running:
+        node.start()
+    yield running
+    for node in running:
+        node.close("end of the test")
+    serving.kill()
+    target.close()
+
+
+def _echo(listener: gevent.socket.socket) -> None:
+    while True:
+        connection, _ = listener.accept()
+        connection.sendall(connection.recv(1000))
+        connection.close()
+
+
+def _carry(port: int) -> None:
+    with gevent.Timeout(processes.PATIENCE_S), gevent.socket.create_connection(("127.0.0.1", port)) as app:
+        app.sendall(b"hello")
+        assert app.recv(100) == b"hello"
+        assert app.recv(100) == b""
+
+
+def test_reports_say_what_was_carried(nodes: list[RunningNode], listen: int) -> None:
+    _carry(listen)
+    client, server = (metrics.snapshot(node) for node in nodes)
+    assert client["flows"]["opened"] == server["flows"]["opened"] == 1
+    (link,) = client["egress"]["links"]
+    assert link["state"] == "up" and link["counters"]["flows_opened"] == 1 and link["rx_bytes"] > 0
+    assert server["ingress"]["link_count"] == 1
+    page = "\n".join(status_report.node_lines(client))
+    assert "1 since start" in page and link["peer"] in page
+
+
+def test_files_in_log_path(nodes: list[RunningNode], listen: int, tmp_path: Path) -> None:
+    _carry(listen)
+    for node in nodes:
+        node.keep_house(0.0, summary=True)
+        node.close("done")
+    names = {"client_output.log", "server_output.log", "client.conf_status.log", "server.conf_status.log"}
+    assert set(os.listdir(tmp_path)) == names
+    said = (tmp_path / "client_output.log").read_text()
+    assert "link up" in said and "flows carried 1" in said and "anybody can read" in said
+    assert "Summary of client.conf" in (tmp_path / "client.conf_status.log").read_text()
+    assert not any("secret" in (tmp_path / name).read_text() for name in names)
+
+
+def test_a_node_that_cannot_start_leaves_nothing_open(nodes: list[RunningNode], listen: int) -> None:
+    twin = RunningNode(nodes[0].config, nodes[0].keys, "text")
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(StartError, match=f"TCP 127.0.0.1:{listen}.*in use"):
+        twin.start()
+    # One less: the file of its own log was open before.
+    assert len(os.listdir("/proc/self/fd")) == before - 1
+    assert twin.closed
+    _carry(listen)
+
+
+def test_a_node_that_stops_accepting_says_so_to_applications(nodes: list[RunningNode], listen: int) -> None:
+    _carry(listen)
+    nodes[0].stop_accepting()
+    with pytest.raises(ConnectionRefusedError):
+        gevent.socket.create_connection(("127.0.0.1", listen))
+
+
+def test_closing_frees_every_port(nodes: list[RunningNode]) -> None:
+    for node in nodes:
+        node.close("first")
+        node.close("twice is harmless")
+    again = [RunningNode(node.config, node.keys, "text") for node in nodes]
+    for node in again:
+        node.start()
+        node.close("done")
