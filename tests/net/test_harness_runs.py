@@ -47,7 +47,7 @@ def nothing_left(tmp_path: Path, output: str) -> None:
 
 
 def test_the_demo_checks_every_byte_and_ends(tmp_path: Path) -> None:
-    with harness(tmp_path, "demo", "--size", "2", CI="true") as demo:
+    with harness(tmp_path, "demo", "--any-ports", "--size", "2", CI="true") as demo:
         code = demo.wait(PATIENCE_S)
         output = demo.output()
         assert code == 0, output
@@ -59,7 +59,7 @@ def test_the_demo_checks_every_byte_and_ends(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_demo_serves_until_it_is_told_to_end(tmp_path: Path, number: signal.Signals) -> None:
-    with harness(tmp_path, "demo", "--size", "1") as demo:
+    with harness(tmp_path, "demo", "--any-ports", "--size", "1") as demo:
         demo.wait_for("Ctrl-C ends it", PATIENCE_S)
         entry = re.search(r"TCP and UDP to (127\.0\.0\.1):(\d+)", demo.output())
         assert entry is not None
@@ -70,7 +70,7 @@ def test_the_demo_serves_until_it_is_told_to_end(tmp_path: Path, number: signal.
 
 
 def test_the_demo_says_which_node_ended(tmp_path: Path) -> None:
-    with harness(tmp_path, "demo", "--size", "1") as demo:
+    with harness(tmp_path, "demo", "--any-ports", "--size", "1") as demo:
         demo.wait_for("Ctrl-C ends it", PATIENCE_S)
         relay = re.search(r"relay +process (\d+)", demo.output())
         assert relay is not None
