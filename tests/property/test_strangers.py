@@ -1,4 +1,4 @@
-"""A million datagrams of somebody without the password: no answer, no memory, and the link's own flow goes on."""
+"""A million datagrams of somebody without the password: no answer, no memory, and the link goes on."""
 
 import random
 import tracemalloc
@@ -30,7 +30,9 @@ def test_a_million_strangers_get_no_answer_and_leave_nothing() -> None:
         elif turn == 401:
             kept = tracemalloc.get_traced_memory()[0]
         elif turn == 500:
-            assert tracemalloc.get_traced_memory()[0] - kept < DATAGRAM_BYTES, "25,000 datagrams left something"
+            assert tracemalloc.get_traced_memory()[0] - kept < DATAGRAM_BYTES, (
+                "25,000 datagrams left something"
+            )
             tracemalloc.stop()
     assert len(world.sent) == answers and len(world.l.links) == 1
     assert world.l.counters.strangers == DATAGRAMS

@@ -1,0 +1,103 @@
+"""The two engines match: what is compiled is listed, typed, and named as its plain twin."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import runpy
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.engines import TWINS, require
+from tests.tidy import tree
+
+LISTED = runpy.run_path(str(tree.ROOT / "setup.py"))["EXTENSIONS"]
+
+
+def _module(path: Path) -> str:
+    return ".".join(path.relative_to(tree.ROOT).with_suffix("").parts)
+
+
+def test_every_compiled_module_is_in_the_one_list() -> None:
+    present = {_module(path) for path in tree.sources("kcpg", suffixes=(".pyx",))}
+    assert present == set(LISTED), "setup.py builds EXTENSIONS; a source outside it is dead code"
+
+
+@pytest.mark.parametrize("path", tree.sources("kcpg", suffixes=(".pyx",)), ids=tree.name)
+def test_every_compiled_module_has_its_types(path: Path) -> None:
+    assert path.with_suffix(".pyi").exists(), f"without a .pyi mypy sees nothing of {tree.name(path)}"
+
+
+@pytest.mark.parametrize("module", LISTED)
+def test_the_types_tell_the_truth(module: str) -> None:
+    """Every public name of the .pyi exists in the compiled module, and every method in its class."""
+    require(module)
+    compiled = importlib.import_module(module)
+    stub = tree.tree(tree.ROOT.joinpath(*module.split(".")).with_suffix(".pyi"))
+    missing = [name for name in _declared(stub.body) if not hasattr(compiled, name)]
+    for node in stub.body:
+        if isinstance(node, ast.ClassDef) and hasattr(compiled, node.name):
+            owner = getattr(compiled, node.name)
+            missing += [f"{node.name}.{name}" for name in _declared(node.body) if not hasattr(owner, name)]
+    assert not missing, f"declared in {module}'s .pyi and not there: {missing}"
+
+
+def _declared(body: list[ast.stmt]) -> list[str]:
+    names = [node.name for node in body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
+    names += [
+        node.target.id
+        for node in body
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+    ]
+    return [name for name in names if not name.startswith("_")]
+
+
+# How the plain Wire, its bundles and their conversations work together; the compiled ones use C structs.
+INSIDE = {
+    "Wire": {"arm", "epochs", "now_ms", "outbox", "ready", "wake"},
+}
+
+# Of memory slots, which plain Python has none of.
+ONLY_COMPILED = {"Kcp": {"slots_live"}}
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_both_engines_keep_the_same_contract(name: str) -> None:
+    """What the .pyi declares is there in both; instead of declaring, a .pyi may point at the plain twin."""
+    compiled_module, python_module = TWINS[name]
+    require(compiled_module)
+    compiled = getattr(importlib.import_module(compiled_module), name)
+    python = getattr(importlib.import_module(python_module), name)
+    in_python = {each for each in dir(python) if not each.startswith("_")} | _assigned(python)
+    stub = tree.tree(tree.ROOT.joinpath(*compiled_module.split(".")).with_suffix(".pyi"))
+    classes = (node for node in stub.body if isinstance(node, ast.ClassDef) and node.name == name)
+    declared = [set(_declared(node.body)) for node in classes]
+    contract = declared[0] if declared else in_python - INSIDE.get(name, set())
+    contract -= ONLY_COMPILED.get(name, set())
+    assert contract <= in_python, f"{python_module}.{name} lacks {sorted(contract - in_python)}"
+    lacking = {each for each in contract if not hasattr(compiled, each)}
+    assert not lacking, f"{compiled_module}.{name} lacks {sorted(lacking)}"
+
+
+def _assigned(owner: type) -> set[str]:
+    """Public attributes a plain class and its bases set on themselves; dir() does not know them."""
+    found: set[str] = set()
+    for base in owner.__mro__:
+        if not base.__module__.startswith("kcpg."):
+            continue
+        source = tree.ROOT.joinpath(*base.__module__.split(".")).with_suffix(".py")
+        for defined in ast.walk(tree.tree(source)):
+            if isinstance(defined, ast.ClassDef) and defined.name == base.__name__:
+                found |= set(_stores(defined))
+    return found
+
+
+def _stores(defined: ast.ClassDef) -> Iterator[str]:
+    for node in ast.walk(defined):
+        if not isinstance(node, ast.Attribute) or not isinstance(node.ctx, ast.Store):
+            continue
+        on_self = isinstance(node.value, ast.Name) and node.value.id == "self"
+        if on_self and not node.attr.startswith("_"):
+            yield node.attr
