@@ -86,7 +86,7 @@ class Direction:
         return departures
 
     def change(self, impair: Impair, now_ns: int) -> None:
-        """From now on another `impair`: what waits keeps its time, a timeline starts, chance is drawn anew."""
+        """Another `impair` from now on: what waits keeps its time, timeline and chance begin anew."""
         self._changes += 1
         self.impair = impair
         self._originals = _Dice(impair, f"{self._seed}:{self._changes}:original")

@@ -1,7 +1,7 @@
 """Which engine runs: the compiled data plane, or the plain-Python one with the same interface.
 
-`KCPG_ENGINE=python` in the environment asks for the plain one, `KCPG_ENGINE=compiled` insists on the other (an
-ImportError says what is missing); without it the compiled one is taken if it was built.
+`KCPG_ENGINE=python` in the environment asks for the plain one, `KCPG_ENGINE=compiled` insists on the other
+(an ImportError says what is missing); without it the compiled one is taken if it was built.
 """
 
 from __future__ import annotations
