@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from kcpg.core.flow import READABLE, Flow, Kind, Open, Reset, ResetCode
 from kcpg.core.splice import Splice
+from kcpg.core.units import earliest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -166,10 +167,8 @@ class Node:
         """When `advance` must be called even if nothing happens; 0: work is left over; None: never."""
         if self._later:
             return 0
-        times = [self.ingress.deadline(), self.egress.deadline()]
-        if self._idle:
-            times.append(self._idle[0].due_ms)
-        return min((time for time in times if time is not None), default=None)
+        due_ms = earliest(self.ingress.deadline(), self.egress.deadline())
+        return earliest(due_ms, self._idle[0].due_ms) if self._idle else due_ms
 
     def close(self, now_ms: int, reason: str = "shutdown") -> None:
         """Abort every flow with SHUTDOWN and close both legs. Idempotent."""

@@ -142,7 +142,9 @@ class Driver:
         for _ in range(ROUNDS_PER_TURN):
             self.node.advance(now)
             # Sending makes room, and room makes flows writable: that is for the next round's advance.
-            sent = sum([tunnel.transmit(now) for tunnel in self._tunnels])
+            sent = 0
+            for tunnel in self._tunnels:
+                sent += tunnel.transmit(now)
             due_ms = self.node.deadline()
             if due_ms is None or due_ms > now:
                 return due_ms
@@ -213,8 +215,10 @@ class _Tunnel:
         blocked = self.io.transmit(now)
         if blocked >= 0:
             self._wait_writable(blocked)
-        for number, error in self.io.take_faults().items():
-            self._ports.fault(number, error, now)
+        faults = self.io.take_faults()
+        if faults:
+            for number, error in faults.items():
+                self._ports.fault(number, error, now)
         return int(self.io.datagrams_out - before)
 
     def _wait_writable(self, number: int) -> None:

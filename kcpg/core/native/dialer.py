@@ -15,12 +15,13 @@ from kcpg.core.native.env import Env, EventKind, ResolveFailed
 from kcpg.core.native.epochs import RETIRE_MS, NewEpoch
 from kcpg.core.native.handshake import CLOCK_TOLERANCE_S, Accepted, Initiator, Refused, Resume, Retry
 from kcpg.core.native.keys import RootKeys
-from kcpg.core.native.leg import REPEAT_EVENT_MS, NativeLeg
+from kcpg.core.native.leg import LOOK_MS, REPEAT_EVENT_MS, NativeLeg
 from kcpg.core.native.link import Link, LinkLimits, LinkState
 from kcpg.core.native.opening import Delivery
 from kcpg.core.native.params import DELIVERIES, LinkParams
 from kcpg.core.native.rekeying import DialerRekeying
 from kcpg.core.native.wire import Path, Wire
+from kcpg.core.units import earliest
 
 FLOW_WAIT_MS = 30_000
 """A flow waits so long for a link: a few of the application's own connection retries."""
@@ -121,7 +122,7 @@ class TunnelDialer(NativeLeg):
         self._waiting: deque[_Waiting] = deque()
         self._unanswered_since_ms: int | None = None
         self._call_at_ms: int | None = None
-        self._looked_ms = -1
+        self._looked_ms = -LOOK_MS
 
     @property
     def link(self) -> Link | None:
@@ -158,7 +159,7 @@ class TunnelDialer(NativeLeg):
     def advance(self, now_ms: int) -> None:
         """See `node.Leg`."""
         super().advance(now_ms)
-        if now_ms != self._looked_ms:  # silence is counted in ms; under load, turns are more frequent
+        if now_ms - self._looked_ms >= LOOK_MS:
             self._looked_ms = now_ms
             self._look_after_link(now_ms)
         self._sockets.advance(now_ms)
@@ -224,12 +225,10 @@ class TunnelDialer(NativeLeg):
             self.counters.strangers += 1
 
     def _own_deadline(self) -> int | None:
-        times = [self._call_at_ms, self._sockets.deadline()]
+        due_ms = earliest(self._call_at_ms, self._sockets.deadline())
         if self._attempt is not None:
-            times.append(self._attempt.deadline())
-        if self._waiting:
-            times.append(self._waiting[0].until_ms)
-        return min((at for at in times if at is not None), default=None)
+            due_ms = earliest(due_ms, self._attempt.deadline())
+        return earliest(due_ms, self._waiting[0].until_ms) if self._waiting else due_ms
 
     def _look_after_link(self, now_ms: int) -> None:
         """What no timer tells: data has become outstanding, so that silence would mean something."""

@@ -12,12 +12,17 @@ from kcpg.core.native.counters import LegCounters
 from kcpg.core.native.env import Env, Event
 from kcpg.core.native.keys import RootKeys
 from kcpg.core.native.link import Link, LinkState
+from kcpg.core.units import earliest
 
 if TYPE_CHECKING:
     from kcpg.core.native.wire import Conv, Path, Wire
 
 RX_MIN_BYTES = 1500
 """Datagrams up to this are taken even where smaller ones are agreed: handshakes have their own length."""
+
+LOOK_MS = 50
+"""How often a busy link's timers are looked at: well within the shortest silence that means something
+(250 ms), and rarely enough to cost nothing beside a thousand turns a second."""
 
 REPEAT_EVENT_MS = 60_000
 """An event that strangers or a dead peer can provoke is reported at most this often."""
@@ -66,10 +71,8 @@ class NativeLeg:
     def advance(self, now_ms: int) -> None:
         """See `node.Leg`."""
         self.now_ms = now_ms
-        for link in list(self._trials):
-            link.heard(now_ms)
-            if link.closed or not link.epochs.on_trial:
-                del self._trials[link]
+        if self._trials:
+            self._serve_trials(now_ms)
         for bundle in self.wire.take_moved():
             if isinstance(bundle.user, Link) and not bundle.user.closed:
                 self._moved(bundle.user)
@@ -87,12 +90,10 @@ class NativeLeg:
         if self._ready or self.wire.backlog:
             return self.now_ms
         self._set_timers()
-        times = [self.wire.deadline(), self._own_deadline()]
         while self._timers and self._timers[0][2].timer_ms != self._timers[0][0]:
             heapq.heappop(self._timers)
-        if self._timers:
-            times.append(self._timers[0][0])
-        return min((at for at in times if at is not None), default=None)
+        due_ms = self._timers[0][0] if self._timers else None
+        return earliest(earliest(self.wire.deadline(), self._own_deadline()), due_ms)
 
     # LinkOwner.
 
@@ -101,6 +102,10 @@ class NativeLeg:
         self._touched[link] = None
         if link.epochs.on_trial:
             self._trials[link] = None
+
+    def link_active(self, link: Link) -> None:
+        """See `LinkOwner`."""
+        self._arm(link, self.now_ms + LOOK_MS)
 
     def link_heard(self, link: Link, former: LinkState) -> None:
         """See `LinkOwner`."""
@@ -145,6 +150,13 @@ class NativeLeg:
 
     # Inside.
 
+    def _serve_trials(self, now_ms: int) -> None:
+        """New keys count when something came under them."""
+        for link in list(self._trials):
+            link.heard(now_ms)
+            if link.closed or not link.epochs.on_trial:
+                del self._trials[link]
+
     def _serve_ready(self, now_ms: int) -> None:
         """Let flows take what came. What that makes ready in turn is served in the next turn."""
         ready, self._ready = self._ready + self.wire.take_ready(), []
@@ -155,13 +167,19 @@ class NativeLeg:
                 link.flows.ready(conv)
 
     def _set_timers(self) -> None:
+        if not self._touched:
+            return
         for link in self._touched:
             due_ms = link.deadline()
-            if due_ms is not None and (link.timer_ms is None or due_ms < link.timer_ms):
-                link.timer_ms = due_ms
-                self._timer_count += 1
-                heapq.heappush(self._timers, (due_ms, self._timer_count, link))
+            if due_ms is not None:
+                self._arm(link, due_ms)
         self._touched.clear()
+
+    def _arm(self, link: Link, due_ms: int) -> None:
+        if link.timer_ms is None or due_ms < link.timer_ms:
+            link.timer_ms = due_ms
+            self._timer_count += 1
+            heapq.heappush(self._timers, (due_ms, self._timer_count, link))
 
     def _serve_timers(self, now_ms: int) -> None:
         self._set_timers()

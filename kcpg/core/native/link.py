@@ -73,6 +73,9 @@ class LinkOwner(Protocol):
     def link_touched(self, link: Link) -> None:
         """`deadline()` may have come nearer."""
 
+    def link_active(self, link: Link) -> None:
+        """The link carries data: `advance` and a new look at `deadline()` are due soon, not at once."""
+
     def link_heard(self, link: Link, former: LinkState) -> None:
         """The link is UP now."""
 
@@ -170,15 +173,20 @@ class Link:
         if self.bundle.rx_datagrams == self._state_rx:
             return
         self._state_rx = self.bundle.rx_datagrams
-        if self.epochs.confirmed(now_ms) and isinstance(self.rekeying, ListenerRekeying):
+        changed = self.epochs.confirmed(now_ms)
+        if changed and isinstance(self.rekeying, ListenerRekeying):
             self.rekeying.confirm()
             self.bundle.hurry(now_ms)  # these keys may be those of a resumed link
         former = self.state
         if self._turn(LinkInput.HEARD):
+            changed = True
             if former is LinkState.SILENT:
                 self.bundle.hurry(now_ms)
             self._owner.link_heard(self, former)
-        self._touch()
+        if changed:
+            self._touch()
+        else:
+            self._owner.link_active(self)
 
     def on_frame(self, type: int, payload: bytes, path: Path, now_ms: int) -> None:
         """A control frame."""
