@@ -26,13 +26,15 @@ REQUIREMENTS := $(PY) -c 'import sys, tomllib; \
 MODE   ?=
 CONFIG ?= $(if $(MODE),configs/$(MODE).conf)
 TESTS  ?= tests
+# Measured in the guest kernel; the read-back takes all of them.
+GUEST_PROFILES ?= lossy5 bursty mobile throttled reorder duplicate port-throttle
 ARGS   ?=
 
-.PHONY: help setup run test bench lint check clean
+.PHONY: help setup run test netem-guest bench lint check clean
 
 help: ## show this list
 	@echo "usage: make TARGET [VARIABLE=value …]"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  make run                                  the whole chain on this machine, with a check of every byte"
 	@echo "  make run MODE=client [CONFIG=my.conf]     one node in the foreground (client, relay or server)"
@@ -56,6 +58,11 @@ endif
 test: $(BUILD_STAMP) $(TEST_STAMP) ## all tests: unit, property, simulation, interoperability, loopback, tidy
 	@$(PY) -m pytest -q $(TESTS) $(ARGS)
 
+netem-guest: $(BUILD_STAMP) ## real tc netem in a guest kernel: every profile read back, some measured
+	@$(PY) -m netem.guest "$(PY) -m netem.guest.verify" \
+	  "$(PY) -m harness.linkcheck --backend netem --gentle $(GUEST_PROFILES)" \
+	  || { code=$$?; [ $$code = 77 ] && echo "netem: NOT VERIFIED"; [ $$code = 77 ] || exit $$code; }
+
 bench: $(BUILD_STAMP) ## speed, CPU, memory and latency on loopback beside raw TCP; results in bench/results/
 	@exec $(PY) -m harness bench $(ARGS)
 
@@ -68,6 +75,7 @@ lint: $(BUILD_STAMP) $(LINT_STAMP) ## ruff, mypy --strict, cython-lint
 check: lint test ## lint and test: what continuous integration runs
 
 clean: ## remove what was built here, the virtual environment included
+	-@$(PYTHON) -m harness.netns clean
 	rm -rf $(VENV) build dist kcpg.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find kcpg netem harness tests -type d -name __pycache__ -prune -exec rm -rf {} +
 	find kcpg -type f \( -name '*.so' -o -name '*.c' \) -delete

@@ -1,13 +1,13 @@
-"""`python -m harness demo` and `python -m harness bench`, run from the repository."""
+"""`python -m harness demo`, `bench`, `linkcheck` or `clean`, run from the repository."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 
-from harness import bench, demo
+from harness import bench, demo, linkcheck, netns
 
-COMMANDS = {"demo": demo.main, "bench": bench.main}
+COMMANDS = {"demo": demo.main, "bench": bench.main, "linkcheck": linkcheck.main, "clean": netns.main}
 
 
 def main(words: Sequence[str]) -> int:

@@ -1,0 +1,285 @@
+"""Is the link what its profile says? Asked before anything is measured on it.
+
+Probes cross the cable in both directions. What they met is compared with what the profile's own model gives
+for the same packets at the same times under many other seeds: delay (median and spread), loss, copies. A
+train of full frames gives the rate. And the cable must have counted them all, or they went another way.
+
+    python -m harness.linkcheck [PROFILE …]     checks profiles on a cable made for it
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from harness import probes
+from harness.backends import BACKENDS
+from harness.link import Link
+from harness.netns import Lab
+from harness.probes import Flight
+from harness.process import Failed
+from harness.topologies.chains import chain
+from netem import profile as profiles
+from netem.impair import Direction
+from netem.profile import Impair, Profile, ProfileError
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How hard to look: for how long probes are sent, the gap between two, and what the machine may add."""
+
+    window_ns: int
+    gap_ns: int
+    delay_slack_ms: Mapping[str, float]
+    """By percentile."""
+    rate_slack: float
+
+
+NORMAL = Effort(1_600_000_000, 400_000, {"10": 1.0, "50": 1.0, "90": 2.0}, 0.05)
+"""4,000 probes each way, so that 1 % loss is known to about a quarter of it."""
+
+GENTLE = Effort(3_000_000_000, 2_000_000, {"10": 1.0, "50": 1.0, "90": 4.0}, 0.1)
+"""For a slow machine, such as a guest kernel that spends 30 us on every system call."""
+
+PROBE_BYTES = 32
+
+LIGHT_LOAD = 4
+"""A probe may take this fraction of a slow link's time: what is measured is the delay, not our own queue."""
+
+SEEDS = 20
+DEVIATIONS = 5
+"""Seeds that the model is run with, and how many of their standard deviations are still chance."""
+
+LOSS_SLACK = 0.002
+"""Loss and copies: the granularity of a window, and a packet or two lost to the machine itself."""
+
+SURE_BPS = 300_000_000
+"""What every backend carries on two cores. Profiles that ask for more are held to this only."""
+
+TRAIN_FRAMES, TRAIN_BYTES = 200, 1200
+
+PORT_GAP_NS = 200_000
+"""Between two packets of a port: 50 Mbit/s, more than any throttle lets through and less than any line."""
+
+ATTEMPTS = 3
+"""A link that is wrong is wrong every time; a machine that was busy is not."""
+
+WAIT_NS = 150_000_000
+"""Patience beyond the longest delay."""
+
+
+@dataclass(slots=True)
+class Found:
+    """One direction of a link: what was measured, what was expected, both for people."""
+
+    way: str
+    lines: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def compare(self, what: str, measured: float, expected: float, slack: float, unit: str) -> None:
+        """Note a figure; it is a problem when it is further off than the slack."""
+        line = f"{self.way} {what}: {measured:.4g} {unit}, expected {expected:.4g} ± {slack:.2g}"
+        self.lines.append(line)
+        if abs(measured - expected) > slack:
+            self.problems.append(line)
+
+
+@dataclass(slots=True)
+class Report:
+    """What a check found; without problems the link is what its profile says."""
+
+    profile: str
+    backend: str
+    attempts: int
+    directions: list[Found]
+
+    @property
+    def problems(self) -> list[str]:
+        return [problem for found in self.directions for problem in found.problems]
+
+    def text(self) -> str:
+        """Several lines for people."""
+        verdict = "is NOT what it should be" if self.problems else "is as described"
+        head = f"{self.profile} ({self.backend}) {verdict}, attempt {self.attempts}"
+        lines = [line for found in self.directions for line in found.lines]
+        return "\n".join([head, *(f"  {'!' if line in self.problems else ' '} {line}" for line in lines)])
+
+
+def check(link: Link, effort: Effort = NORMAL) -> Report:
+    """Measure a link and compare. Its counts and seed start anew afterwards, as if nothing had happened.
+
+    Raises Failed for a link without a profile. A wrong link does not raise: see `Report.problems`.
+    """
+    if link.profile is None:
+        raise Failed("a cable without a profile promises nothing")
+    for attempt in range(1, ATTEMPTS + 1):
+        report = Report(link.profile.name, link.backend, attempt, _attempt(link, link.profile, effort))
+        if not report.problems:
+            break
+    link.restart()
+    return report
+
+
+def ensure(link: Link, effort: Effort = NORMAL) -> Report:
+    """As `check`, and raises Failed when the link is not what it should be."""
+    report = check(link, effort)
+    if report.problems:
+        raise Failed(f"a run on this link would mean nothing:\n{report.text()}")
+    return report
+
+
+def _attempt(link: Link, profile: Profile, effort: Effort) -> list[Found]:
+    impairs = {"up": profile.up, "down": profile.down}
+    found = {way: Found(way) for way in impairs}
+    link.restart()
+    with probes.guns(link) as (up, down):
+        gap_ns = max(_gap_ns(impair, up.overhead_bytes(), effort) for impair in impairs.values())
+        wait_ns = max(_longest_ns(impair) for impair in impairs.values()) + WAIT_NS
+        probes.spaced([up, down], max(effort.window_ns // gap_ns, 1), gap_ns, PROBE_BYTES, wait_ns)
+        flights = {"up": up.flight, "down": down.flight}
+    facts = link.facts()
+    for way, impair in impairs.items():
+        _compare(found[way], flights[way], impair, effort)
+        counted, sent = facts[way]["frames"], len(flights[way].sent_ns)
+        found[way].lines.append(f"{way} frames counted on the cable: {counted} of {sent}")
+        if counted < sent:
+            found[way].problems.append(found[way].lines[-1])
+    for number, (way, impair) in enumerate(impairs.items()):
+        if impair.rate_bps:
+            link.restart()
+            _rate(found[way], link, number, impair, wait_ns, effort)
+        if impair.port is not None:
+            link.restart()
+            _port(found[way], link, number, impair, effort)
+    return list(found.values())
+
+
+def _gap_ns(impair: Impair, overhead_bytes: int, effort: Effort) -> int:
+    if not impair.rate_bps:
+        return effort.gap_ns
+    frame_ns = (overhead_bytes + PROBE_BYTES + impair.packetoverhead) * 8 * 10**9 // impair.rate_bps
+    return max(effort.gap_ns, LIGHT_LOAD * frame_ns)
+
+
+def _longest_ns(impair: Impair) -> int:
+    """Jitter's tables end at four deviations."""
+    return impair.delay_ns + 4 * impair.jitter_ns
+
+
+def _compare(found: Found, flight: Flight, impair: Impair, effort: Effort) -> None:
+    modelled = [_model(impair, flight, f"{found.way}:{number}") for number in range(SEEDS)]
+    # A flipped bit is mostly found by a checksum, and then is a loss; in an address it may pass.
+    hurt = impair.corrupt.fraction
+    for what, measured, others, slack in (
+        ("lost", flight.lost, [each.lost for each in modelled], LOSS_SLACK + hurt),
+        ("twice", flight.duplicated, [each.duplicated for each in modelled], LOSS_SLACK),
+    ):
+        mean, chance = _spread(others)
+        found.compare(what, measured * 100, mean * 100, (slack + chance) * 100, "%")
+    delays = flight.delays_ms()
+    if not delays:
+        found.problems.append(f"{found.way} nothing arrived")
+        return
+    for percentile, slack in effort.delay_slack_ms.items():
+        share = int(percentile) / 100
+        mean, chance = _spread([_at(each.delays_ms(), share) for each in modelled])
+        found.compare(f"delay p{percentile}", _at(delays, share), mean, slack + chance, "ms")
+
+
+def _model(impair: Impair, flight: Flight, seed: str) -> Flight:
+    """What the profile would have done to these probes with another seed."""
+    first_ns = flight.sent_ns[0]
+    direction = Direction(impair, seed, first_ns)
+    modelled = Flight(flight.sent_ns, flight.frame_bytes)
+    for sent_ns, size in zip(flight.sent_ns, flight.frame_bytes, strict=True):
+        departures = direction.offer(sent_ns, size)
+        modelled.arrived_ns.append([due_ns for due_ns, bit in departures if bit is None])
+    return modelled
+
+
+def _spread(values: Sequence[float]) -> tuple[float, float]:
+    """Mean, and how far off is still chance."""
+    return statistics.fmean(values), DEVIATIONS * statistics.stdev(values)
+
+
+def _at(ordered: Sequence[float], share: float) -> float:
+    return ordered[min(int(len(ordered) * share), len(ordered) - 1)] if ordered else 0.0
+
+
+def _rate(found: Found, link: Link, number: int, impair: Impair, wait_ns: int, effort: Effort) -> None:
+    """A train that the queue holds, sent up (gun 0) or down (1).
+
+    The model says what it comes out at: jitter leaves gaps between packets, and costs a part of the rate.
+    """
+    with probes.guns(link) as both:
+        gun = both[number]
+        frame_bytes = gun.overhead_bytes() + TRAIN_BYTES + impair.packetoverhead
+        frames = max(min(TRAIN_FRAMES, impair.limit * 3 // 4), 2)
+        drain_ns = frames * frame_bytes * 8 * 10**9 // impair.rate_bps
+        probes.train(gun, frames, TRAIN_BYTES, drain_ns + wait_ns)
+        modelled = [_model(impair, gun.flight, f"{found.way}:train:{each}") for each in range(SEEDS)]
+    _compare_rate(found, "rate", gun.flight, modelled, 0, effort)
+
+
+def _compare_rate(
+    found: Found, what: str, flight: Flight, modelled: Sequence[Flight], first: int, effort: Effort
+) -> None:
+    """The rate of a train from packet `first` on."""
+    measured = probes.dispersion_bps(flight, first)
+    mean, chance = _spread([probes.dispersion_bps(each, first) for each in modelled])
+    slack = effort.rate_slack * mean + chance
+    line = f"{found.way} {what}: {measured / 1e6:.4g} Mbit/s, expected {mean / 1e6:.4g} ± {slack / 1e6:.2g}"
+    found.lines.append(line)
+    if not min(mean - slack, SURE_BPS) <= measured <= mean + slack:
+        found.problems.append(line)
+
+
+def _port(found: Found, link: Link, number: int, impair: Impair, effort: Effort) -> None:
+    """Packets of one port, until its burst is used up and its queue full: then they come out at its rate."""
+    throttle = impair.port
+    assert throttle is not None
+    with probes.guns(link, families=1) as both:
+        gun = both[number]
+        frame_bytes = gun.overhead_bytes() + TRAIN_BYTES
+        # The bucket fills a little meanwhile; what does not fit the queue in the end is lost: that is fine.
+        frames = throttle.burst_bytes * 6 // 5 // frame_bytes + 2 * throttle.limit
+        line_ns = frame_bytes * 8 * 10**9 // impair.rate_bps if impair.rate_bps else 0
+        drain_ns = throttle.limit * frame_bytes * 8 * 10**9 // throttle.rate_bps
+        wait_ns = _longest_ns(impair) + drain_ns + WAIT_NS
+        probes.spaced([gun], frames, max(PORT_GAP_NS, line_ns * 5 // 4), TRAIN_BYTES, wait_ns)
+        modelled = [_model(impair, gun.flight, f"{found.way}:port:{each}") for each in range(SEEDS)]
+    _compare_rate(found, "rate of one port", gun.flight, modelled, frames - throttle.limit, effort)
+
+
+def main(words: Sequence[str]) -> int:
+    """Check links of these profiles; returns 1 when one is not what it should be."""
+    parser = argparse.ArgumentParser(prog="python -m harness.linkcheck", description=main.__doc__)
+    parser.add_argument("profiles", nargs="*", help="names of profiles; all of them without any")
+    parser.add_argument("--backend", choices=BACKENDS, help="instead of NETEM_BACKEND")
+    parser.add_argument("--seed", default="1")
+    parser.add_argument("--gentle", action="store_true", help="for a slow machine")
+    parser.add_argument("--show", action="store_true", help="print every command")
+    options = parser.parse_args(words)
+    wrong = 0
+    try:
+        wanted = [profiles.load(name) for name in options.profiles or profiles.known_profiles()]
+        for profile in wanted:
+            with (
+                Lab(print if options.show else None) as lab,
+                chain(lab, profile, 0, seed=options.seed, backend=options.backend) as topology,
+            ):
+                topology.assert_no_bypass()
+                report = check(topology.links[0], GENTLE if options.gentle else NORMAL)
+            print(report.text(), flush=True)
+            wrong += bool(report.problems)
+    except (ProfileError, Failed) as error:
+        print(f"linkcheck: {error}", file=sys.stderr)
+        return 1
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

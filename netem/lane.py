@@ -1,0 +1,151 @@
+"""One direction of the link box: frames read on one side, held for their time, written on the other."""
+
+from __future__ import annotations
+
+import heapq
+import os
+from dataclasses import dataclass, field
+from time import monotonic_ns
+from typing import Any
+
+from netem import frame as frames
+from netem.impair import Departure, Direction
+from netem.profile import Impair
+from netem.record import Recorder
+
+BATCH = 32
+"""Frames read before the other direction and what is due have their turn, a third of a ms later."""
+
+LATE_STEP_NS, LATE_STEPS = 10_000, 1000
+"""Lateness is counted in steps of 10 us, up to 10 ms."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """What a direction has seen since it started; frames to groups are not among the others."""
+
+    frames: int = 0
+    bytes: int = 0
+    sent: int = 0
+    sent_bytes: int = 0
+    groups: int = 0
+    refused: int = 0
+    """Frames that the far side's interface did not take (it was down)."""
+    late: list[int] = field(default_factory=lambda: [0] * (LATE_STEPS + 1))
+
+
+class Lane:
+    """Reads from `source` and writes to `sink`; both are descriptors of one frame a read or write.
+
+    Frames to groups (ARP, neighbour discovery, multicast reports) pass at once and are offered to nothing:
+    the kernel sends them when it likes, and each would shift the pattern that a seed makes.
+    """
+
+    def __init__(
+        self, way: str, impair: Impair, seed: str, wires: tuple[int, int, int], recorder: Recorder
+    ) -> None:
+        """`wires`: source, sink, most bytes of a frame."""
+        self.way = way
+        self.source, self._sink, self._frame_bytes = wires
+        self._recorder = recorder
+        self._held: list[tuple[int, int, bytes]] = []
+        self._number = 0
+        self.restart(impair, seed)
+
+    def restart(self, impair: Impair, seed: str) -> None:
+        """From the first packet of the seed again, counts included; what is held still leaves in its time."""
+        self.counts = Counts()
+        self._direction = Direction(impair, f"{seed}:{self.way}", monotonic_ns())
+        self._by_port = impair.port is not None
+
+    def change(self, impair: Impair) -> None:
+        """Another impairment from now on, as `tc qdisc change` does it."""
+        self._direction.change(impair, monotonic_ns())
+        self._by_port = impair.port is not None
+
+    @property
+    def next_due_ns(self) -> int | None:
+        """When the next frame leaves."""
+        return self._held[0][0] if self._held else None
+
+    def take(self) -> None:
+        """Read what has come, a batch at most."""
+        source, most, counts, offer = self.source, self._frame_bytes, self.counts, self._direction.offer
+        for _ in range(BATCH):
+            try:
+                frame = os.read(source, most)
+            except (BlockingIOError, InterruptedError):
+                return
+            now_ns = monotonic_ns()
+            if frame[0] & 1:
+                counts.groups += 1
+                self._send(frame, now_ns)
+                continue
+            counts.frames += 1
+            counts.bytes += len(frame)
+            departures = offer(now_ns, len(frame), self._port(frame) if self._by_port else 0)
+            for due_ns, bit in departures:
+                self._number += 1
+                copy = frame if bit is None else frames.flipped(frame, bit)
+                heapq.heappush(self._held, (due_ns, self._number, copy))
+            if self._recorder.active:
+                self._record(frame, now_ns, departures)
+
+    def release(self, now_ns: int) -> None:
+        """Write what is due; a batch at most, so that reading is never kept waiting for long."""
+        held, counts = self._held, self.counts
+        for _ in range(BATCH):
+            if not held or held[0][0] > now_ns:
+                return
+            due_ns, _, frame = heapq.heappop(held)
+            counts.late[min((now_ns - due_ns) // LATE_STEP_NS, LATE_STEPS)] += 1
+            if self._send(frame, now_ns):
+                counts.sent += 1
+                counts.sent_bytes += len(frame)
+
+    def facts(self) -> dict[str, Any]:
+        """Counts by name, for people and programs."""
+        counts, direction = self.counts, self._direction
+        return {
+            "frames": counts.frames,
+            "bytes": counts.bytes,
+            "sent": counts.sent,
+            "sent_bytes": counts.sent_bytes,
+            "held": len(self._held),
+            "groups": counts.groups,
+            "refused": counts.refused,
+            "drops": dict(direction.drops),
+            "duplicated": direction.duplicated,
+            "corrupted": direction.corrupted,
+            "reordered": direction.reordered,
+            "late_us": {share: _late_us(counts.late, int(share) / 100) for share in ("50", "99", "100")},
+        }
+
+    def _port(self, frame: bytes) -> int:
+        """The port of the server's side: where what goes up is going, and what comes down comes from."""
+        source, destination = frames.ports(frame)
+        return destination if self.way == "up" else source
+
+    def _send(self, frame: bytes, now_ns: int) -> bool:
+        try:
+            os.write(self._sink, frame)
+        except OSError:
+            self.counts.refused += 1
+            return False
+        if self._recorder.active:
+            self._recorder.left(self.way, frame, now_ns)
+        return True
+
+    def _record(self, frame: bytes, now_ns: int, departures: list[Departure]) -> None:
+        self._recorder.came(self.way, frame, now_ns)
+        self._recorder.verdict(self.way, self.counts.frames - 1, len(frame), now_ns, departures)
+
+
+def _late_us(late: list[int], share: float) -> int:
+    """Below which lateness this share of the frames was, in microseconds, rounded up to a step."""
+    wanted, seen = share * sum(late), 0
+    for step, count in enumerate(late):
+        seen += count
+        if seen >= wanted:
+            return (step + 1) * LATE_STEP_NS // 1000 if seen else 0
+    return 0

@@ -1,0 +1,70 @@
+"""A profile as TOML again, so that a changed one can be handed to another process or kept beside a report."""
+
+from __future__ import annotations
+
+import json
+
+from netem.profile import Chance, FourState, GilbertElliott, Impair, Profile
+
+
+def to_toml(profile: Profile) -> str:
+    """Text that `netem.profile.parse` reads back to the same profile (percentages to twelve digits)."""
+    lines = [
+        f"name = {json.dumps(profile.name)}",
+        f"summary = {json.dumps(profile.summary)}",
+        f"sources = {json.dumps(profile.sources)}",
+    ]
+    for key, impair in (("up", profile.up), ("down", profile.down)):
+        lines += ["", f"[{key}]", *_lines(impair)]
+    outage = profile.up.outage
+    if outage is not None:
+        lines += ["", "[outage]", f'on = "{outage.on_ns}ns"', f'off = "{outage.off_ns}ns"']
+    return "\n".join(lines) + "\n"
+
+
+def _lines(impair: Impair) -> list[str]:
+    lines = [
+        f'delay = "{impair.delay_ns}ns"',
+        f'jitter = "{impair.jitter_ns}ns"',
+        f"correlation = {_percent(impair.correlation)}",
+        f'distribution = "{impair.distribution}"',
+        f"loss = {_loss(impair.loss)}",
+        f"duplicate = {{ {_chance(impair.duplicate)} }}",
+        f"corrupt = {{ {_chance(impair.corrupt)} }}",
+        f"packetoverhead = {impair.packetoverhead}",
+        f"limit = {impair.limit}",
+        f"droplist = {json.dumps(impair.droplist)}",
+    ]
+    if impair.reorder.fraction:
+        reorder = impair.reorder
+        chance = _chance(Chance(reorder.fraction, reorder.correlation))
+        lines.append(f"reorder = {{ {chance}, gap = {reorder.gap} }}")
+    if impair.rate_bps:
+        lines.append(f'rate = "{impair.rate_bps}bit"')
+    if impair.port is not None:
+        port = impair.port
+        bucket = f'rate = "{port.rate_bps}bit", burst = "{port.burst_bytes}b", limit = {port.limit}'
+        lines.append(f"port = {{ {bucket} }}")
+    return lines
+
+
+def _loss(loss: Chance | GilbertElliott | FourState) -> str:
+    if isinstance(loss, GilbertElliott):
+        values = {"p": loss.p, "r": loss.r, "1-h": loss.loss_bad, "1-k": loss.loss_good}
+        return _table("gemodel", values)
+    if isinstance(loss, FourState):
+        return _table("state", {name: getattr(loss, name) for name in ("p13", "p31", "p32", "p23", "p14")})
+    return f'{{ model = "random", {_chance(loss)} }}'
+
+
+def _table(model: str, values: dict[str, float]) -> str:
+    pairs = ", ".join(f"{key} = {_percent(value)}" for key, value in values.items())
+    return f'{{ model = "{model}", {pairs} }}'
+
+
+def _chance(chance: Chance) -> str:
+    return f"percent = {_percent(chance.fraction)}, correlation = {_percent(chance.correlation)}"
+
+
+def _percent(fraction: float) -> str:
+    return f'"{fraction * 100:.12f}%"'
