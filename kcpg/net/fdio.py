@@ -15,6 +15,10 @@ from kcpg.core.flow import Flow
 TURNS = 8
 """System calls per move of one flow, at most 88 kB each: a quarter of a millisecond, then others have their
 turn."""
+SHORT_READ = 4096
+"""A socket that gave less than this had no more; if more comes, its watcher says so without an extra call."""
+LITTLE_SEGMENTS = 4
+"""What an interactive flow sends at once; a write of this takes some ten microseconds."""
 NO_ROOM = -10_000
 """`read` was not tried: the conversation takes nothing now. Below every negative errno."""
 
@@ -35,6 +39,12 @@ def reader_into(sink: Flow) -> Callable[[int], int] | None:
     if _tcp_read is None or _compiled_conv is None or not isinstance(conv, _compiled_conv):
         return None
     return partial(_tcp_read, conv)
+
+
+def has_little(source: Flow) -> bool:
+    """Whether `source` is a conversation with few unread segments."""
+    conv = getattr(source, "conv", None)
+    return conv is not None and 0 < conv.unread <= LITTLE_SEGMENTS
 
 
 def writer_from(source: Flow) -> Callable[[int], int] | None:

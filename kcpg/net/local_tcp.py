@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from kcpg.net.dial import Dial
 
+# Where a pump stopped for good, or until the partner says more.
+_WAITS_FOR_PARTNER = (Blocked.SOURCE_DRY, Blocked.ENDED)
 _ABORT_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s: close() sends RST (socket(7))
 # Other flows' data leaves within a round trip; this is a short one.
 STARVED_MS = 20
@@ -98,6 +100,8 @@ class TcpFlow(Flow):
             count = read_into(self._fd)
             if count > 0:
                 total += count
+                if count < fdio.SHORT_READ:
+                    return Moved(total, Blocked.SOURCE_DRY)
             elif count == 0:
                 return Moved(total, Blocked.ENDED)
             elif count == fdio.NO_ROOM:
@@ -175,13 +179,22 @@ class TcpFlow(Flow):
     def wake(self, events: int) -> None:
         """The partner has bytes for the writer, or room for the reader.
 
-        One that waits for the socket itself is left alone: what the partner has does not change that.
+        One that waits for the socket itself is left alone: what the partner has does not change that. A few
+        bytes are written at once, as waking a greenlet for them costs more than writing them.
         """
         reader, writer = self._reader, self._writer
-        if events & READABLE and writer is not None and not writer.waits_io:
+        if events & READABLE and writer is not None and not writer.waits_io and not self._write_little():
             writer.wake()
         if events & WRITABLE and reader is not None and not reader.waits_io:
             reader.wake()
+
+    def _write_little(self) -> bool:
+        """Move what the partner has if it is little; False: the writer has to."""
+        splice = self.splice
+        if splice is None:
+            return False
+        partner = splice.partner(self)
+        return fdio.has_little(partner) and splice.pump(partner).blocked in _WAITS_FOR_PARTNER
 
     # -- endings -----------------------------------------------------------------------------------
 
