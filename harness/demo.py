@@ -91,9 +91,8 @@ def _check(chain: chains.Chain, directory: Path, file_bytes: int) -> None:
     """Send everything and print a line about each; raises when something is not as it was sent."""
     file = directory / "file"
     _make_file(file, file_bytes)
-    reports: list[str] = []
-    # Asked while the flow stands: the nodes count segments per flow, and forget a flow that has ended.
-    done = traffic.send_file(chain.entry, file, lambda: reports.append(hop_table(chain)))
+    done = traffic.send_file(chain.entry, file)
+    carried = hop_table(chain)
     file.unlink()
     print(
         f"  TCP  a file of {done.size_bytes / 1e6:,.0f} MB went through and came back, every byte compared: "
@@ -108,7 +107,7 @@ def _check(chain: chains.Chain, directory: Path, file_bytes: int) -> None:
         f"  UDP  {PACKETS} packets of {min(sizes):,} to {max(sizes):,} bytes came back as they were sent: "
         f"{_latency(times)}"
     )
-    print("\n  What the links carried for the file, as `kcpg status` reports it:\n" + "".join(reports))
+    print(f"\n  What the links carried for the file, as `kcpg status` reports it:\n{carried}")
 
 
 def _serve(chain: chains.Chain) -> None:

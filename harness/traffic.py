@@ -7,7 +7,7 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,11 +97,10 @@ class Transfer:
         return self.size_bytes / 1e6 / self.seconds
 
 
-def send_file(entry: tuple[str, int], path: Path, before_end: Callable[[], None] = lambda: None) -> Transfer:
+def send_file(entry: tuple[str, int], path: Path) -> Transfer:
     """Send a file through TCP to the echo service behind `entry` and compare all that returns.
 
-    `before_end` is called when everything is back and the connection still stands. Raises Damaged when a byte
-    differs, is missing or is too much; OSError when the transport fails.
+    Raises Damaged when a byte differs, is missing or is too much; OSError when the transport fails.
     """
     with (
         path.open("rb") as file,
@@ -119,7 +118,6 @@ def send_file(entry: tuple[str, int], path: Path, before_end: Callable[[], None]
             raise failures[0]
         if received != len(original):
             raise Damaged(f"only {received:,} of {len(original):,} bytes came back")
-        before_end()
         sock.shutdown(socket.SHUT_WR)
         if sock.recv(1):
             raise Damaged("more came back than was sent")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from kcpg.app import legs
 from kcpg.app.config.model import LegConfig, LegKind
 from kcpg.core.flow import Kind
+from kcpg.core.native.counters import SEGMENTS
 from kcpg.net.addr import text as address_text
 
 if TYPE_CHECKING:
@@ -26,14 +27,6 @@ MAX_FLOWS = 1000
 complete."""
 
 Snapshot = dict[str, Any]
-
-_CONVERSATION = (
-    "segments_sent",
-    "segments_resent_fast",
-    "segments_resent_rto",
-    "segments_received",
-    "duplicates_received",
-)
 
 
 def snapshot(running: RunningNode) -> Snapshot:
@@ -76,8 +69,7 @@ def leg_snapshot(config: LegConfig, leg: Any) -> Snapshot:
 
 
 def link_snapshot(link: Link) -> Snapshot:
-    """One link: its peer, how far away that is, and its traffic. Conversations' figures are those of live
-    flows."""
+    """One link: its peer, how far away that is, and its traffic since it came up."""
     bundle = link.bundle
     srtt_ms = bundle.srtt_ms if bundle.srtt_ms >= 0 else link.liveness.rtt_ms
     found: Snapshot = {
@@ -91,11 +83,12 @@ def link_snapshot(link: Link) -> Snapshot:
         "tx_datagrams": bundle.tx_datagrams,
         "datagram_bytes": bundle.datagram_bytes,
         "rate_bps": bundle.rate_bps,
-        "counters": dataclasses.asdict(link.counters),
     }
+    counters = dataclasses.asdict(link.counters)
     convs = [flow.conv for flow in list(link.flows.flows.values())[:MAX_FLOWS] if flow.conv is not None]
-    for name in _CONVERSATION:
-        found[name] = sum(getattr(conv, name) for conv in convs)
+    for name in SEGMENTS:
+        found[name] = counters.pop(name) + sum(getattr(conv, name) for conv in convs)
+    found["counters"] = counters
     return found
 
 

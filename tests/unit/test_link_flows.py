@@ -6,7 +6,7 @@ import pytest
 
 from kcpg.core.flow import Kind, Open, Reset, ResetCode, Target
 from kcpg.core.native.link import LinkLimits
-from tests.links import OTHER_KEYS, TCP, UDP, World, params
+from tests.links import OTHER_KEYS, TCP, UDP, World, echo, params
 
 
 def test_opening_a_flow_costs_no_round_trip(engine):
@@ -267,3 +267,18 @@ def test_a_flow_of_another_kind_is_not_confused(engine):
     world = World(engine).up()
     watches = [world.pair(TCP), world.pair(UDP), world.pair(TCP)]
     assert [far.flow.kind for _, far in watches] == [Kind.TCP, Kind.UDP, Kind.TCP]
+
+
+def test_a_link_keeps_the_counts_of_flows_that_are_over(engine):
+    world = World(engine).up()
+    near, far = world.pair()
+    echo(near, far, world)
+    sent = near.flow.conv.segments_sent
+    near.flow.end()
+    far.flow.end()
+    assert sent > 0
+    near.finish()
+    far.finish()
+    world.until(lambda: not world.d.link.bundle.convs)
+    assert world.d.link.counters.segments_sent >= sent
+    assert world.d.link.counters.segments_received > 0

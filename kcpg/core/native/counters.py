@@ -3,6 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kcpg.core.native.wire import Conv
+
+
+SEGMENTS = (
+    "segments_sent",
+    "segments_resent_fast",
+    "segments_resent_rto",
+    "segments_received",
+    "duplicates_received",
+)
+"""What a conversation counts, by the names it has there; a link keeps the sums of those that are over."""
 
 
 @dataclass(slots=True)
@@ -32,6 +46,17 @@ class LinkCounters:
     rekeys: int = 0
     moves: int = 0
     """Changes of the peer's address that were followed."""
+    segments_sent: int = 0
+    """This and the following: KCP segments of conversations that are over; live ones count themselves."""
+    segments_resent_fast: int = 0
+    segments_resent_rto: int = 0
+    segments_received: int = 0
+    duplicates_received: int = 0
+
+    def add_conversation(self, conv: Conv) -> None:
+        """Keep what a conversation counted: it is about to be forgotten."""
+        for name in SEGMENTS:
+            setattr(self, name, getattr(self, name) + getattr(conv, name))
 
 
 @dataclass(slots=True)

@@ -287,6 +287,9 @@ class FlowTable:
 
     def _forget(self, number: int, reason: Reset) -> None:
         self.flows.pop(number, None)
+        conv = self._bundle.convs.get(number)
+        if conv is not None:
+            self._counters.add_conversation(conv)
         self._bundle.close(number)
         self._bury(number, reason)
 
