@@ -12,6 +12,7 @@ from pathlib import Path
 from setuptools import Extension, setup
 
 EXTENSIONS = (
+    "kcpg.core._fec",
     "kcpg.core._kcp",
     "kcpg.core._seal",
     "kcpg.core.native._wire",

@@ -26,6 +26,10 @@ TWINS = {
     "Sealer": ("kcpg.core._seal", "kcpg.core.seal"),
     "HeaderMask": ("kcpg.core._seal", "kcpg.core.seal"),
     "ReplayWindow": ("kcpg.core._seal", "kcpg.core.replay"),
+    "Code": ("kcpg.core._fec", "kcpg.core.fec"),
+    "GroupSender": ("kcpg.core._fec", "kcpg.core.fecgroup"),
+    "GroupReceiver": ("kcpg.core._fec", "kcpg.core.fecgroup"),
+    "LossCounter": ("kcpg.core._fec", "kcpg.core.fecauto"),
     "Wire": ("kcpg.core.native._wire", "kcpg.core.native.wire"),
 }
 
