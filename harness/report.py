@@ -50,7 +50,7 @@ def dialled_links(status: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any]
 
 def _facts(link: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
     sent = link.get("segments_sent")
-    again = (link.get("segments_resent_fast") or 0) + (link.get("segments_resent_rto") or 0)
+    again = sum(link.get(f"segments_resent_{why}") or 0 for why in ("fast", "rto", "tail"))
     rtt_ms = link.get("srtt_ms", -1)
     return (
         _number(link.get("tx_datagrams")),

@@ -177,8 +177,7 @@ cdef struct snd_ring_t:         # [snd_una, snd_nxt) in flight, [snd_nxt, snd_en
     uint8_t** slot              # start of the one allocation for all arrays; NULL slot: empty payload
     uint32_t* ts                # last transmission
     uint32_t* first_ts          # first transmission
-    uint32_t* resend_at
-    uint16_t* rto
+    uint16_t* rto               # after time-outs, backed off; 0: the conversation's
     uint16_t* len
     uint16_t* fastack
     uint8_t* frg
@@ -223,15 +222,33 @@ cdef struct kcp_t:
     uint32_t ready_count
     rcv_ring_t rcv
     # acknowledgements and probes due
-    ack_t* acks                 # of segments beyond rcv_nxt
-    uint32_t ack_count
+    ack_t* acks                 # of segments beyond rcv_nxt: told once, told by a flush not complete, due
+    uint32_t ack_told           # end of those of the first kind that may be told again
+    uint32_t ack_fresh          # where the second begins
+    uint32_t ack_done           # end of the second
+    uint32_t ack_count          # end of all
+    uint32_t ack_credit         # for telling again, in eighths of an acknowledgement
     uint32_t ack_cap
     ack_t ack_below             # newest of those una covers
     uint32_t told_wnd           # window in the last segment sent
     uint32_t probe_wait_ms
     int64_t probe_at            # -1: not probing
     int64_t tell_at             # -1: no window-tell to repeat
-    int64_t next_resend         # no segment's resend time is earlier; meaningful while in flight
+    # retransmission: see _kcp_recovery.pxi
+    int64_t clock_ms            # the last time that input or flush was told
+    int64_t sent_ms             # when a segment was sent for the first time last
+    int64_t progress_ms         # when something was acknowledged last; -1: never
+    int64_t hold_until          # a time-out noticed late waits for what may lie unread; -1: none
+    int64_t rttvar_at           # when rttvar_ms may shrink again
+    int64_t rack_at             # when an overtaken segment counts as lost; -1: none waits
+    uint32_t rack_ts            # the latest transmission known to have arrived: when ...
+    uint32_t rack_sn            # ... and which
+    uint32_t rack_rtt_ms        # its round-trip time
+    uint32_t rack_end           # no segment at or beyond it was overtaken
+    uint32_t reorder_ms         # by how much segments were seen to be overtaken
+    uint32_t timeout_ts         # of the time-out whose answer is awaited
+    uint32_t undo_cwnd          # as they were before it
+    uint32_t undo_ssthresh
     # parameters and measurements
     int nodelay
     int resend
@@ -239,21 +256,29 @@ cdef struct kcp_t:
     uint32_t min_rto_ms
     uint32_t srtt_ms
     uint32_t rttvar_ms
+    uint32_t srtt8              # both in eighths of a millisecond; 0: nothing measured
+    uint32_t rttvar8
     uint32_t rto_ms
     bint nc
     bint ack_below_due
     bint ask                    # WASK due
     bint tell                   # WINS due
-    bint fast_due               # a segment reached the fast-resend threshold
-    bint lost                   # this flush resent after a time-out ...
-    bint skipped                # ... or after skips (nc = False: answered when the flush is complete)
+    bint fast_due               # a segment is to be resent
     bint unordered
     bint mark_first
+    uint8_t rack_known
+    uint8_t tail_probed         # since the last acknowledgement
+    uint8_t overdue             # the time-out was noticed
+    uint8_t timed_out           # nothing yet told whether the time-out was needed
+    uint8_t lost                # this flush resent after a time-out ...
+    uint8_t skipped             # ... or because overtaken (nc = False: answered when the flush is complete)
     uint8_t tells_left
     # counters
     uint64_t segments_sent      # first transmissions
     uint64_t segments_resent_fast
     uint64_t segments_resent_rto
+    uint64_t segments_resent_tail
+    uint64_t resends_spurious   # known to have been needless
     uint64_t acks_sent
     uint64_t segments_received  # pushes accepted
     uint64_t duplicates_received

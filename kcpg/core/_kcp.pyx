@@ -13,6 +13,7 @@ from libc.string cimport memmove, memset
 include "_kcp_memory.pxi"
 include "_kcp_receiver.pxi"
 include "_kcp_queue.pxi"
+include "_kcp_recovery.pxi"
 include "_kcp_input.pxi"
 include "_kcp_flush.pxi"
 include "_kcp_face.pxi"

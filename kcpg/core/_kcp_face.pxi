@@ -304,6 +304,14 @@ cdef class Kcp:
         return self.k.segments_resent_rto
 
     @property
+    def segments_resent_tail(self):
+        return self.k.segments_resent_tail
+
+    @property
+    def resends_spurious(self):
+        return self.k.resends_spurious
+
+    @property
     def acks_sent(self):
         return self.k.acks_sent
 

@@ -1,6 +1,7 @@
 # Part of _kcp.pyx: what leaves, and when.
 
 cdef enum:
+    NO_WAIT = 0x7FFFFFFF
     PROBE_MIN_MS = 30           # no window probe sooner, however short the RTT: the reader needs time to read
     PROBE_MAX_MS = 120000       # KCP: IKCP_PROBE_LIMIT
 
@@ -30,31 +31,65 @@ cdef bint flush_empty(kcp_t* k, Tx* tx, uint8_t cmd, uint32_t ts, uint32_t sn) n
 
 
 cdef bint flush_acks(kcp_t* k, Tx* tx) noexcept nogil:
-    cdef uint32_t j = 0
+    """What is due: all beyond a gap; of those before it the newest, as una says the rest."""
+    cdef bint any_told = k.ack_below_due
     cdef ack_t ack
     if k.ack_below_due:
         if not flush_empty(k, tx, CMD_ACK, k.ack_below.ts, k.ack_below.sn):
             return False
         k.ack_below_due = False
         k.acks_sent += 1
-    while j < k.ack_count:
-        ack = k.acks[j]
+    while k.ack_done < k.ack_count:
+        ack = k.acks[k.ack_done]
         # what rcv_nxt has passed since is covered by the una of the segment above
         if diff32(ack.sn, k.rcv_nxt) >= 0:
             if not flush_empty(k, tx, CMD_ACK, ack.ts, ack.sn):
-                break
+                return False
             k.rcv.flags[ack.sn & (k.rcv.cap - 1)] &= <uint8_t>~RCV_ACK_DUE
             k.acks_sent += 1
-        j += 1
-    k.ack_count -= j
+            k.ack_credit += ACK_CREDIT
+            any_told = True
+        k.ack_done += 1
     if k.ack_count > 0:
-        memmove(k.acks, k.acks + j, k.ack_count * sizeof(ack_t))
-        return False
-    if k.ack_cap > RING_KEEP:
-        free(k.acks)
-        k.acks = NULL
-        k.ack_cap = 0
+        if any_told:
+            flush_acks_again(k, tx)
+        keep_acks(k)
     return True
+
+
+cdef void flush_acks_again(kcp_t* k, Tx* tx) noexcept nogil:
+    """Fill the open datagram with what the last one told, the newest first: that one may have been lost."""
+    cdef ack_t ack
+    while k.ack_told > 0 and k.ack_credit >= ACK_COST and tx.is_open and tx.open_len + KCP_HEADER <= tx.limit:
+        ack = k.acks[k.ack_told - 1]
+        if diff32(ack.sn, k.rcv_nxt) >= 0:
+            flush_empty(k, tx, CMD_ACK, ack.ts, ack.sn)
+            k.acks_sent += 1
+            k.ack_credit -= ACK_COST
+        k.ack_told -= 1
+    k.ack_credit = min(k.ack_credit, <uint32_t>(ACKS_AGAIN * ACK_COST))
+
+
+cdef void keep_acks(kcp_t* k) noexcept nogil:
+    """Remember what was told for the first time now, to tell it again; nothing where no gap is left."""
+    cdef uint32_t first = k.ack_fresh
+    cdef uint32_t count = k.ack_count - first
+    if k.rcv_end == k.rcv_nxt:
+        k.ack_told = k.ack_fresh = k.ack_done = k.ack_count = k.ack_credit = 0
+        if k.ack_cap > RING_KEEP:
+            free(k.acks)
+            k.acks = NULL
+            k.ack_cap = 0
+        return
+    if count == 0:
+        count = k.ack_told
+        first = 0
+    elif count > ACKS_AGAIN:
+        first += count - ACKS_AGAIN
+        count = ACKS_AGAIN
+    if first > 0:
+        memmove(k.acks, k.acks + first, count * sizeof(ack_t))
+    k.ack_told = k.ack_fresh = k.ack_done = k.ack_count = count
 
 
 cdef bint flush_probes(kcp_t* k, Tx* tx, int64_t now) noexcept nogil:
@@ -110,7 +145,7 @@ cdef int flush_push(kcp_t* k, Tx* tx, uint32_t sn, uint32_t now32, int* left) no
 
 
 cdef inline void back_off(kcp_t* k, uint32_t i) noexcept nogil:
-    cdef uint32_t rto = k.snd.rto[i]
+    cdef uint32_t rto = max(<uint32_t>k.snd.rto[i], k.rto_ms)
     if k.nodelay <= 0:
         rto += max(rto, k.rto_ms)
     elif k.nodelay == 1:
@@ -120,39 +155,77 @@ cdef inline void back_off(kcp_t* k, uint32_t i) noexcept nogil:
     k.snd.rto[i] = <uint16_t>min(rto, <uint32_t>RTO_MAX_MS)
 
 
+cdef inline bint is_lost(kcp_t* k, uint32_t i, uint32_t sn, uint32_t now32, int32_t* wait) noexcept nogil:
+    """Overtaken, and that for long enough or often enough; otherwise `wait` until it counts as lost."""
+    cdef uint32_t ts = k.snd.ts[i]
+    wait[0] = NO_WAIT
+    if not k.rack_known or not is_later(k.rack_ts, k.rack_sn, ts, sn):
+        return False
+    if k.resend <= 0:
+        wait[0] = diff32(ts + rto_of(k, i), now32)
+        return wait[0] <= 0
+    wait[0] = diff32(ts + overtaken_wait(k), now32)
+    if wait[0] <= 0:
+        return True
+    if k.snd.fastack[i] < k.resend:
+        return False
+    if now32 - ts < k.srtt_ms // 2:
+        # two copies within one srtt already: these skips tell nothing about the second
+        k.snd.fastack[i] = 0
+        return False
+    return diff32(k.rack_ts, ts) >= <int32_t>k.reorder_ms
+
+
+cdef inline int32_t snd_resent(kcp_t* k, uint32_t i, bint lost) noexcept nogil:
+    """Count a resend and why it was made; answers when it is to be followed by a copy."""
+    cdef uint8_t marks = k.snd.flags[i] & (SND_LATE | SND_TAIL)
+    k.snd.flags[i] &= <uint8_t>~(SND_LATE | SND_TAIL | SND_COPY)
+    if marks:
+        k.overdue = False
+        k.hold_until = -1
+    if marks & SND_LATE or (lost and not marks and k.resend <= 0):
+        back_off(k, i)
+        k.lost = True
+        k.segments_resent_rto += 1
+        return NO_WAIT
+    if marks:
+        k.tail_probed = True
+        k.segments_resent_tail += 1
+        return NO_WAIT
+    k.segments_resent_fast += 1
+    if not lost:
+        return NO_WAIT
+    k.skipped = True
+    if k.snd_end != k.snd_nxt or k.snd_nxt - k.snd_una > THIN_SEGMENTS:
+        return NO_WAIT
+    k.snd.flags[i] |= SND_COPY
+    return COPY_MS
+
+
 cdef int flush_resends(kcp_t* k, Tx* tx, int64_t now, int* left) noexcept nogil:
-    """Every segment whose time has come or that was skipped often enough, in order of sn."""
+    """Every segment that is marked or lost, in order of sn."""
     cdef uint32_t mask = k.snd.cap - 1
     cdef uint32_t now32 = <uint32_t>now
     cdef uint32_t sn = k.snd_una
     cdef int64_t earliest = INT64_MAX
-    cdef bint late, skipped
+    cdef int32_t wait
+    cdef bint lost
     cdef uint32_t i
     cdef int answer
-    while sn != k.snd_nxt:
+    while sn != k.rack_end:
         i = sn & mask
         if not k.snd.flags[i] & SND_ACKED:
-            late = diff32(now32, k.snd.resend_at[i]) >= 0
-            skipped = not late and k.resend > 0 and k.snd.fastack[i] >= k.resend
-            if skipped and now32 - k.snd.ts[i] < k.srtt_ms // 2:
-                # two copies within one srtt already: these skips tell nothing about the second
-                k.snd.fastack[i] = 0
-                skipped = False
-            if late or skipped:
+            lost = is_lost(k, i, sn, now32, &wait)
+            if k.snd.flags[i] & SND_COPY:
+                wait = min(wait, diff32(k.snd.ts[i] + COPY_MS, now32))
+            if lost or wait <= 0 or k.snd.flags[i] & (SND_LATE | SND_TAIL):
                 answer = flush_push(k, tx, sn, now32, left)
                 if answer != KCP_DONE:
                     return answer
-                if late:
-                    back_off(k, i)
-                    k.lost = True
-                    k.segments_resent_rto += 1
-                else:
-                    k.skipped = True
-                    k.segments_resent_fast += 1
-                k.snd.resend_at[i] = now32 + k.snd.rto[i]
-            earliest = min(earliest, now + diff32(k.snd.resend_at[i], now32))
+                wait = snd_resent(k, i, lost)
+            earliest = min(earliest, now + wait)
         sn += 1
-    k.next_resend = earliest
+    k.rack_at = earliest if earliest < now + NO_WAIT else -1
     k.fast_due = False
     return KCP_DONE
 
@@ -160,20 +233,16 @@ cdef int flush_resends(kcp_t* k, Tx* tx, int64_t now, int* left) noexcept nogil:
 cdef int flush_new(kcp_t* k, Tx* tx, int64_t now, int* left) noexcept nogil:
     cdef uint32_t window = kcp_window(k)
     cdef uint32_t now32 = <uint32_t>now
-    cdef uint32_t i, first_wait
+    cdef uint32_t i
     cdef int answer
-    if k.snd_nxt == k.snd_una:
-        k.next_resend = INT64_MAX
-    first_wait = k.rto_ms + (k.rto_ms >> 3 if k.nodelay <= 0 else 0)
     while k.snd_nxt != k.snd_end and k.snd_nxt - k.snd_una < window:
         answer = flush_push(k, tx, k.snd_nxt, now32, left)
         if answer != KCP_DONE:
             return answer
         i = k.snd_nxt & (k.snd.cap - 1)
         k.snd.first_ts[i] = now32
-        k.snd.rto[i] = <uint16_t>k.rto_ms
-        k.snd.resend_at[i] = now32 + first_wait
-        k.next_resend = min(k.next_resend, now + first_wait)
+        k.sent_ms = now
+        k.snd.rto[i] = 0
         k.snd_nxt += 1
         k.segments_sent += 1
         k.bytes_sent += k.snd.len[i]
@@ -199,40 +268,26 @@ cdef int kcp_flush(kcp_t* k, Tx* tx, uint64_t now_ms, int max_segments) noexcept
     cdef int answer = KCP_DONE
     if k.pool == NULL:
         return KCP_DONE
+    k.clock_ms = now
     if not flush_acks(k, tx) or not flush_probes(k, tx, now):
         return KCP_MORE
-    if k.snd_nxt != k.snd_una and (k.fast_due or now >= k.next_resend):
-        answer = flush_resends(k, tx, now, &max_segments)
-        if answer != KCP_MORE and (k.lost or k.skipped):
-            snd_shrink_window(k)
+    if k.snd_nxt != k.snd_una:
+        snd_timeout(k)
+        if k.fast_due or 0 <= k.rack_at <= now:
+            answer = flush_resends(k, tx, now, &max_segments)
+            if answer != KCP_MORE and (k.lost or k.skipped):
+                snd_shrink_window(k)
     if answer == KCP_DONE:
         answer = flush_new(k, tx, now, &max_segments)
     return answer
 
 
-cdef void kcp_hurry(kcp_t* k, uint64_t now_ms) noexcept nogil:
-    cdef int64_t now = <int64_t>now_ms
-    cdef uint32_t now32 = <uint32_t>now
-    cdef uint32_t sn = k.snd_una
-    cdef uint32_t i
-    while sn != k.snd_nxt:
-        i = sn & (k.snd.cap - 1)
-        # what was sent less than a first wait ago is not late by any measure
-        if not k.snd.flags[i] & SND_ACKED and k.snd.rto[i] > k.rto_ms and now32 - k.snd.ts[i] >= k.rto_ms:
-            k.snd.rto[i] = <uint16_t>k.rto_ms
-            if diff32(k.snd.resend_at[i], now32) > 0:
-                k.snd.resend_at[i] = now32
-            k.next_resend = now
-        sn += 1
-    if k.probe_at >= 0:
-        k.probe_wait_ms = max(k.rto_ms, <uint32_t>PROBE_MIN_MS)
-        k.probe_at = min(k.probe_at, now)
-
-
 cdef int64_t kcp_deadline(const kcp_t* k) noexcept nogil:
     cdef int64_t earliest = INT64_MAX
     if k.snd_nxt != k.snd_una:
-        earliest = k.next_resend
+        earliest = snd_deadline(k)
+        if k.rack_at >= 0:
+            earliest = min(earliest, k.rack_at)
     if k.probe_at >= 0:
         earliest = min(earliest, k.probe_at)
     if k.tell_at >= 0:
@@ -241,7 +296,7 @@ cdef int64_t kcp_deadline(const kcp_t* k) noexcept nogil:
 
 
 cdef bint kcp_wants_flush(const kcp_t* k) noexcept nogil:
-    if k.ack_below_due or k.ack_count > 0 or k.ask or k.tell or k.fast_due:
+    if k.ack_below_due or k.ack_count > k.ack_done or k.ask or k.tell or k.fast_due:
         return True
     if k.snd_end == k.snd_nxt:
         return False

@@ -15,6 +15,9 @@ cdef enum:
     # flags of a segment in the send ring
     SND_ACKED = 1
     SND_STREAM = 2              # made by write(): more bytes may be added while it is queued
+    SND_LATE = 4                # to be resent: its time is over ...
+    SND_TAIL = 8                # ... or to hear of it sooner
+    SND_COPY = 16               # a resend that is to be followed by a copy
     # flags of a segment in the receive ring
     RCV_HERE = 1
     RCV_ACK_DUE = 2             # its acknowledgement is in `acks`
@@ -88,14 +91,13 @@ cdef bint snd_reserve(kcp_t* k, uint32_t extra) noexcept nogil:
     if need <= old.cap:
         return True
     new.cap = ring_cap(old.cap, need)
-    block = <uint8_t*>calloc(new.cap, sizeof(uint8_t*) + 3 * 4 + 3 * 2 + 2)
+    block = <uint8_t*>calloc(new.cap, sizeof(uint8_t*) + 2 * 4 + 3 * 2 + 2)
     if block == NULL:
         return False
     new.slot = <uint8_t**>block
     new.ts = <uint32_t*>(new.slot + new.cap)
     new.first_ts = new.ts + new.cap
-    new.resend_at = new.first_ts + new.cap
-    new.rto = <uint16_t*>(new.resend_at + new.cap)
+    new.rto = <uint16_t*>(new.first_ts + new.cap)
     new.len = new.rto + new.cap
     new.fastack = new.len + new.cap
     new.frg = <uint8_t*>(new.fastack + new.cap)
@@ -107,7 +109,6 @@ cdef bint snd_reserve(kcp_t* k, uint32_t extra) noexcept nogil:
         new.slot[b] = old.slot[a]
         new.ts[b] = old.ts[a]
         new.first_ts[b] = old.first_ts[a]
-        new.resend_at[b] = old.resend_at[a]
         new.rto[b] = old.rto[a]
         new.len[b] = old.len[a]
         new.fastack[b] = old.fastack[a]
@@ -221,11 +222,12 @@ cdef int kcp_init(
     k.rto_ms = RTO_START_MS
     k.probe_at = -1
     k.tell_at = -1
+    k.progress_ms = k.hold_until = k.rack_at = -1
     return 0
 
 
 cdef void kcp_start_at(kcp_t* k, uint32_t sn) noexcept nogil:
-    k.snd_una = k.snd_nxt = k.snd_end = sn
+    k.snd_una = k.snd_nxt = k.snd_end = k.rack_end = sn
     k.rcv_read = k.rcv_nxt = k.rcv_end = sn
 
 
@@ -241,10 +243,10 @@ cdef void kcp_clear(kcp_t* k) noexcept nogil:
     memset(&k.snd, 0, sizeof(snd_ring_t))
     memset(&k.rcv, 0, sizeof(rcv_ring_t))
     k.acks = NULL
-    k.ack_cap = k.ack_count = 0
+    k.ack_cap = k.ack_count = k.ack_told = k.ack_fresh = k.ack_done = 0
     k.ack_below_due = k.ask = k.tell = k.fast_due = False
-    k.probe_at = k.tell_at = -1
-    k.snd_nxt = k.snd_end = k.snd_una
+    k.probe_at = k.tell_at = k.rack_at = -1
+    k.snd_nxt = k.snd_end = k.rack_end = k.snd_una
     k.rcv_nxt = k.rcv_end = k.rcv_read
     k.fresh = k.rcv_held = k.rcv_offset = k.ready_count = 0
     k.pool = NULL

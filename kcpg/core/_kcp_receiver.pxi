@@ -4,6 +4,10 @@ cdef enum:
     FRG_FIRST = 0x80            # our own mark on the first fragment of a message (unordered conversations)
     FRG_REST = 0x7F             # fragments that follow
     WINDOW_TELLS = 3            # an opened window is told so often unless a push arrives: each may be lost
+    ACKS_AGAIN = 32             # acknowledgements beyond a gap kept to be told again
+    ACK_COST = 8                # telling one again costs eight eighths, ...
+    ACK_CREDIT = 5              # ... telling one earns five: 1.6 x 24 bytes are < 3 % of a full segment
+    ACK_CREDIT_DUPLICATE = 80   # a needless copy came, as an acknowledgement was lost: ten are far cheaper
 
 
 cdef inline uint32_t rcv_window(const kcp_t* k) noexcept nogil:
@@ -24,7 +28,8 @@ cdef inline void rcv_check_tell(kcp_t* k) noexcept nogil:
 # --- acknowledgements due -------------------------------------------------------------------------
 
 cdef inline void ack_below(kcp_t* k, uint32_t sn, uint32_t ts) noexcept nogil:
-    if not k.ack_below_due or diff32(sn, k.ack_below.sn) >= 0:
+    # of two copies the first: its ts tells whether the second was needed
+    if not k.ack_below_due or diff32(sn, k.ack_below.sn) > 0:
         k.ack_below.sn = sn
         k.ack_below.ts = ts
         k.ack_below_due = True
@@ -136,6 +141,7 @@ cdef void rcv_push(
         return
     if diff32(sn, k.rcv_end) < 0 and k.rcv.flags[sn & (k.rcv.cap - 1)] & RCV_HERE:
         k.duplicates_received += 1
+        k.ack_credit += ACK_CREDIT_DUPLICATE
         ack_beyond(k, sn, ts)
         return
     if n > 0:

@@ -4,8 +4,11 @@ Wire-compatible with ikcp and kcptube. What differs is the sender's and the ackn
 
 * comparisons are wrapped, so sn and ts may pass 2^32;
 * the RTT is sampled from first transmissions only, told apart by the echoed ts, once per datagram;
-* a skip counts only if the acknowledged segment was sent no earlier than the skipped one's last copy;
-* of the segments before `una` only the newest is acknowledged by a segment of its own;
+* a skip counts only if the acknowledged segment was sent no earlier than the skipped one's last copy, and a
+  segment overtaken for longer than a reordering window is lost without more skips (`kcp_recovery`);
+* a time-out resends the oldest segments only: the answer tells what else is missing;
+* of the segments before `una` only the newest is acknowledged by a segment of its own; some of those beyond a
+  gap are acknowledged again by the next datagram, as that of the first time may be lost;
 * a stale window (from a datagram whose una lies behind) is ignored; an opened window is told at once, and
   again until a push arrives; a shut one is probed after one RTO instead of seven seconds;
 * nothing is sent by a clock tick: `wants_flush` and `deadline` say when flush() has something to do.
@@ -48,6 +51,11 @@ class _Datagrams:
             self.close()
         self._open += header
         self._open += payload
+
+    @property
+    def space(self) -> int:
+        """Bytes that the open datagram takes; 0: none is open."""
+        return max(self.limit - len(self._open), 0) if self._open else 0
 
     def close(self) -> list[bytes]:
         if self._open:
@@ -206,6 +214,9 @@ class Kcp:
         for sn, ts in self._rx.take_acks():
             out.add(self._header(CMD_ACK, ts=ts, sn=sn))
             self.acks_sent += 1
+        for sn, ts in self._rx.take_acks_again(out.space // HEADER_BYTES):
+            out.add(self._header(CMD_ACK, ts=ts, sn=sn))
+            self.acks_sent += 1
         self._flush_probes(out, now_ms)
 
         def push(sn: int, frg: int, payload: bytes | bytearray) -> bool:
@@ -331,15 +342,15 @@ class Kcp:
 
     @property
     def srtt_ms(self) -> int:
-        return self._tx.srtt_ms
+        return self._tx.rtt.srtt_ms
 
     @property
     def rttvar_ms(self) -> int:
-        return self._tx.rttvar_ms
+        return self._tx.rtt.rttvar_ms
 
     @property
     def rto_ms(self) -> int:
-        return self._tx.rto_ms
+        return self._tx.rtt.rto_ms
 
     @property
     def snd_una(self) -> int:
@@ -367,7 +378,7 @@ class Kcp:
 
     @property
     def cwnd(self) -> int:
-        return self._tx.cwnd
+        return self._tx.congestion.cwnd
 
     @property
     def segments_sent(self) -> int:
@@ -380,6 +391,16 @@ class Kcp:
     @property
     def segments_resent_rto(self) -> int:
         return self._tx.segments_resent_rto
+
+    @property
+    def segments_resent_tail(self) -> int:
+        """Sent again ahead of their time-out, to hear of them sooner."""
+        return self._tx.segments_resent_tail
+
+    @property
+    def resends_spurious(self) -> int:
+        """Resends that turned out to have been needless, as far as acknowledgements tell."""
+        return self._tx.resends_spurious
 
     @property
     def segments_received(self) -> int:

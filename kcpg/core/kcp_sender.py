@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from enum import Enum, auto
 from typing import Protocol
 
+from kcpg.core.kcp_congestion import Congestion
 from kcpg.core.kcp_params import (
     FRG_FIRST,
     MAX_FRAGMENTS,
@@ -15,13 +15,15 @@ from kcpg.core.kcp_params import (
     WINDOW_MAX,
     KcpParams,
 )
+from kcpg.core.kcp_recovery import RTO_MARGIN_MS, RTO_MAX_MS, Echo, Mark, Rack, Rtt, Sent, is_later
 from kcpg.core.units import MASK32, add32, diff32
 
-RTO_START_MS = 200  # IKCP_RTO_DEF
-RTO_MAX_MS = 60_000  # IKCP_RTO_MAX
-SSTHRESH_MIN = 2  # IKCP_THRESH_MIN
 PROBE_MIN_MS = 30  # no window probe sooner, however short the RTT: the reader needs time to read
 PROBE_MAX_MS = 120_000  # IKCP_PROBE_LIMIT
+LATE_MS = 2  # a time-out noticed later than this: we were not running, answers lie unread
+TIMEOUT_SEGMENTS = 2  # resent by a time-out: the oldest, and one more as the probe may be lost too
+THIN_SEGMENTS = 16  # in flight with nothing queued: somebody waits for each, copies cost little;
+COPY_MS = 5  # a resend is followed by one, outside the burst that may hit it
 
 
 class Push(Protocol):
@@ -35,23 +37,6 @@ class _Queued:
     frg: int
     payload: bytes | bytearray
     stream: bool  # made by write(): more bytes may be added
-
-
-@dataclass(slots=True)
-class _Sent:
-    frg: int
-    payload: bytes | bytearray
-    first_ts: int
-    ts: int  # of the last transmission
-    rto: int
-    resend_at: int
-    skips: int = 0  # datagrams that acknowledged later segments, sent no earlier than `ts`
-
-
-class _Resend(Enum):
-    NO = auto()
-    LATE = auto()
-    SKIPPED = auto()
 
 
 class Sender:
@@ -68,20 +53,27 @@ class Sender:
         self.ask = False  # a window-ask is due
         self.probe_at: int | None = None
         self.probe_wait_ms = 0
-        self.fast_due = False  # a segment reached the fast-resend threshold
-        self.next_resend: int | None = None  # no segment's resend time is earlier; meaningful while in flight
-        self.srtt_ms = 0
-        self.rttvar_ms = 0
-        self.rto_ms = RTO_START_MS
-        self.cwnd = 1
+        self.fast_due = False  # a segment is to be resent
+        self.rtt = Rtt(params)
+        self.rack = Rack(initial_sn)
+        self.congestion = Congestion(mss)
         self.segments_sent = 0
         self.segments_resent_fast = 0
         self.segments_resent_rto = 0
+        self.segments_resent_tail = 0
+        self.resends_spurious = 0  # known to have been needless
         self.bytes_sent = 0
-        self._ssthresh = SSTHRESH_MIN
-        self._incr = mss  # bytes the congestion window stands for
         self._queue: deque[_Queued] = deque()
-        self._flight: dict[int, _Sent] = {}  # in order of sn
+        self._flight: dict[int, Sent] = {}  # in order of sn
+        self._clock = 0  # the last time that input or flush was told
+        self._sent_ms = 0  # when a segment was sent for the first time last
+        self._progress: int | None = None  # when something was acknowledged last
+        self._hold_until = 0  # a time-out that was noticed late waits so long for what may lie unread
+        self._tail_probed = False  # since the last acknowledgement
+        self._overdue = False  # the time-out was noticed
+        self._late = False  # this flush resent after a time-out ...
+        self._overtaken = False  # ... or because overtaken
+        self._timeout_ts: int | None = None  # of the time-out whose answer is awaited
 
     # --- filling --------------------------------------------------------------------------------------------
 
@@ -129,7 +121,8 @@ class Sender:
     def clear(self) -> None:
         self._queue.clear()
         self._flight.clear()
-        self.snd_nxt = self.snd_una
+        self.snd_nxt = self.rack.end = self.snd_una
+        self.rack.at = None
         self.ask = self.fast_due = False
         self.probe_at = None
 
@@ -137,84 +130,135 @@ class Sender:
 
     def acknowledge(self, una: int, acks: list[tuple[int, int]], now: int) -> None:
         """What one datagram acknowledged: all before `una`, and (sn, ts echoed) one by one."""
+        self._clock = now
         una_before = self.snd_una
-        newly = {sn: ts for sn, ts in reversed(acks) if sn in self._flight}
-        self._sample([ts for sn, ts in newly.items() if ts == self._flight[sn].first_ts], now)
+        newly: dict[int, int] = {}
+        for sn, ts in acks:
+            if sn in self._flight:
+                newly.setdefault(sn, ts)
+        if not newly and una == una_before:
+            return
+        echo = Echo()
+        for sn, ts in newly.items():
+            self._heed_echo(sn, ts, echo)
+        self._sample([ts for sn, ts in newly.items() if ts == self._flight[sn].first_ts])
         for sn in newly:
             del self._flight[sn]
+        if una != una_before:
+            self._heed_una(una, echo)
+        self._answer_timeout(echo)
+        self._progress_to(una, echo)
+        if newly and self.params.resend > 0:
+            highest = max(newly, key=lambda sn: diff32(sn, una_before))
+            self._count_skips(highest, newly[highest])
+        self._find_overtaken()
+        if self.snd_una != una_before and not self.params.nc:
+            self.congestion.grow(self.rmt_wnd, self.mss)
+
+    def _sample(self, echoes: list[int]) -> None:
+        """Measure the RTT by the newest echo of a first transmission: those of later ones tell less."""
+        if echoes:
+            self.rtt.sample(min(diff32(self._clock, ts) for ts in echoes), self._clock)
+
+    def _heed_echo(self, sn: int, ts: int, echo: Echo) -> None:
+        """The acknowledgement of `sn`, just arrived, names the transmission of time `ts`."""
+        segment = self._flight[sn]
+        if diff32(ts, segment.first_ts) < 0 or diff32(segment.ts, ts) < 0:
+            return
+        if ts != segment.ts:
+            self.resends_spurious += 1
+        elif ts != segment.first_ts:
+            self.rack.note_needed()
+        self.rack.note_reordering(ts, self.rtt.srtt_ms)
+        if self._timeout_ts is not None and diff32(ts, self._timeout_ts) < 0:
+            echo.before_timeout = True
+        if not echo.found or is_later(ts, sn, echo.ts, echo.sn):
+            echo.found = True
+            echo.ts, echo.sn = ts, sn
+            echo.first = ts == segment.first_ts
+
+    def _heed_una(self, una: int, echo: Echo) -> None:
+        """What una adds to the acknowledgements: the first segment it covers, and the last, may lack one."""
+        first = self._flight.get(self.snd_una)
+        if first is not None:
+            if first.ts == first.first_ts:
+                self.rack.note_reordering(first.ts, self.rtt.srtt_ms)
+            elif ((self._clock - first.ts) & MASK32) < self.rtt.srtt_ms // 2:
+                self.resends_spurious += 1  # the copy cannot have been answered yet
+        last = self._flight.get(add32(una, -1))
+        if last is not None and self._timeout_ts is not None and diff32(last.ts, self._timeout_ts) < 0:
+            echo.before_timeout = True
+
+    def _answer_timeout(self, echo: Echo) -> None:
+        """Something sent before it arrived: the time-out was too early. Something sent by it: it was not."""
+        if self._timeout_ts is None:
+            return
+        if echo.before_timeout:
+            self._timeout_ts = None
+            if not self.params.nc:
+                self.congestion.undo(self.mss)
+        elif echo.found:
+            self._timeout_ts = None
+
+    def _progress_to(self, una: int, echo: Echo) -> None:
+        self._progress = self._clock
+        self._hold_until = 0
+        self._tail_probed = self._overdue = False
+        if echo.found:
+            self.rack.update(echo, self.snd_nxt, self._clock)
         while self.snd_una != una:
             self._flight.pop(self.snd_una, None)
             self.snd_una = add32(self.snd_una, 1)
         while self.snd_una != self.snd_nxt and self.snd_una not in self._flight:
             self.snd_una = add32(self.snd_una, 1)
+        self.rack.settle(self.snd_una)
         if self.snd_una == self.snd_nxt:
-            self.fast_due = False
-        if newly and self.params.resend > 0:
-            highest = max(newly, key=lambda sn: diff32(sn, una_before))
-            self._count_skips(highest, newly[highest])
-        if self.snd_una != una_before and not self.params.nc:
-            self._grow_window()
-
-    def _sample(self, echoes: list[int], now: int) -> None:
-        """Measure the RTT by the newest echo of a first transmission: those of later ones tell less."""
-        if not echoes:
-            return
-        rtt = min(diff32(now, ts) for ts in echoes)
-        if not 0 <= rtt <= RTO_MAX_MS:
-            return
-        if self.srtt_ms == 0:
-            self.srtt_ms = rtt
-            self.rttvar_ms = rtt // 2
-        else:
-            self.rttvar_ms = (3 * self.rttvar_ms + abs(rtt - self.srtt_ms)) // 4
-            self.srtt_ms = (7 * self.srtt_ms + rtt) // 8
-        self.srtt_ms = max(self.srtt_ms, 1)
-        rto = self.srtt_ms + max(self.params.interval_ms, 4 * self.rttvar_ms)
-        self.rto_ms = min(max(rto, self.params.min_rto_ms), RTO_MAX_MS)
+            self.fast_due = self.rack.known = False
+            self._timeout_ts = None
 
     def _count_skips(self, highest: int, newest_ts: int) -> None:
         """Something sent no earlier than a segment's last copy has arrived: that copy was overtaken."""
+        if diff32(highest, self.snd_una) <= 0:
+            return
+        self.rack.extend(highest)
         for sn, segment in self._flight.items():
             if diff32(sn, highest) >= 0:
                 break
-            if diff32(newest_ts, segment.ts) >= 0:
+            by = diff32(newest_ts, segment.ts)
+            if by >= 0:
                 segment.skips += 1
-                if segment.skips >= self.params.resend:
-                    self.fast_due = True
+            if segment.skips >= self.params.resend and by >= self.rack.reorder_ms:
+                self.fast_due = True
 
-    # --- congestion window (nc = False), as ikcp has it -----------------------------------------------------
+    def _find_overtaken(self) -> None:
+        """When the oldest overtaken segment is lost. Known once, it is the flush then that looks again."""
+        rack = self.rack
+        if self.fast_due or rack.at is not None or rack.end == self.snd_una or not rack.known:
+            return
+        ages = [diff32(rack.ts, s.ts) for sn, s in self._flight.items() if diff32(sn, rack.end) < 0]
+        age = max(ages, default=-1)
+        if age < 0:
+            return
+        wait = diff32((rack.ts - age + self._overtaken_wait) & MASK32, self._clock & MASK32)
+        if wait <= 0:
+            self.fast_due = True
+        else:
+            rack.at = self._clock + wait
+
+    @property
+    def _overtaken_wait(self) -> int:
+        """From its transmission until an overtaken segment is lost. resend = 0 leaves it to the RTO."""
+        if self.params.resend <= 0:
+            return self.rtt.rto_ms
+        return self.rack.rtt_ms + self.rack.window_ms(self.rtt.srtt_ms)
+
+    # --- window ---------------------------------------------------------------------------------------------
 
     @property
     def window(self) -> int:
         """Segments that may be in flight."""
         window = min(self.snd_wnd, self.rmt_wnd)
-        return window if self.params.nc else min(window, self.cwnd)
-
-    def _grow_window(self) -> None:
-        if self.cwnd >= self.rmt_wnd:
-            return
-        if self.cwnd < self._ssthresh:
-            self.cwnd += 1
-            self._incr += self.mss
-        else:
-            self._incr = max(self._incr, self.mss)
-            self._incr += self.mss * self.mss // self._incr + self.mss // 16
-            if (self.cwnd + 1) * self.mss <= self._incr:
-                self.cwnd = -(-self._incr // self.mss)
-        if self.cwnd > self.rmt_wnd:
-            self.cwnd = self.rmt_wnd
-            self._incr = self.rmt_wnd * self.mss
-
-    def _shrink_window(self, late: bool, skipped: bool) -> None:
-        window = self.window
-        if skipped:
-            self._ssthresh = max(self.in_flight // 2, SSTHRESH_MIN)
-            self.cwnd = self._ssthresh + self.params.resend
-            self._incr = self.cwnd * self.mss
-        if late:
-            self._ssthresh = max(window // 2, SSTHRESH_MIN)
-            self.cwnd = 1
-            self._incr = self.mss
+        return window if self.params.nc else min(window, self.congestion.cwnd)
 
     def set_window(self, snd_wnd: int) -> None:
         self.snd_wnd = min(max(snd_wnd, 1), WINDOW_MAX)
@@ -232,7 +276,9 @@ class Sender:
 
     @property
     def deadline(self) -> int | None:
-        times = [self.next_resend if self.in_flight else None, self.probe_at]
+        times = [self.probe_at]
+        if self.in_flight:
+            times += [self._timer, self.rack.at]
         return min((at for at in times if at is not None), default=None)
 
     @property
@@ -241,7 +287,7 @@ class Sender:
 
     @property
     def probe_pause_ms(self) -> int:
-        return max(self.rto_ms, PROBE_MIN_MS)
+        return max(self.rtt.rto_ms, PROBE_MIN_MS)
 
     def probe(self, now: int) -> None:
         """Ask for the window when it is the only thing that keeps the queue waiting."""
@@ -257,89 +303,195 @@ class Sender:
 
     def hurry(self, now: int) -> None:
         """Undo the back-off of what was sent longer ago than a first wait."""
-        for segment in self._flight.values():
-            if segment.rto > self.rto_ms and ((now - segment.ts) & MASK32) >= self.rto_ms:
-                segment.rto = self.rto_ms
-                segment.resend_at = min(segment.resend_at, now)
-                self.next_resend = now
+        self._clock = now
+        rto_ms = self.rtt.rto_ms
+        oldest = self._flight.get(self.snd_una)
+        if oldest is not None and oldest.rto > rto_ms and self._age(oldest) >= rto_ms:
+            for segment in self._flight.values():
+                if self._age(segment) >= rto_ms:
+                    segment.rto = 0
+                    segment.mark = Mark.LATE
+            self.rack.end = self.snd_nxt
+            self.rack.at = self._hold_until = now
         if self.probe_at is not None:
             self.probe_wait_ms = self.probe_pause_ms
             self.probe_at = min(self.probe_at, now)
 
+    # --- time-outs ------------------------------------------------------------------------------------------
+
+    def _age(self, segment: Sent) -> int:
+        """Milliseconds since its last transmission."""
+        return (self._clock - segment.ts) & MASK32
+
+    def _rto_of(self, segment: Sent) -> int:
+        """A segment's own RTO; before its first time-out the conversation's, as known by now."""
+        rto_ms = self.rtt.rto_ms
+        if not segment.rto:
+            return rto_ms + (rto_ms >> 3 if self.params.nodelay <= 0 else 0)
+        return max(segment.rto, rto_ms)
+
+    def _timeout_at(self, segment: Sent, wait: int) -> int:
+        """`wait` after the oldest segment left, and not while acknowledgements come in."""
+        at = self._clock - self._age(segment) + wait
+        if self._progress is not None:
+            at = max(at, self._progress + self.rack.window_ms(self.rtt.srtt_ms))
+        return at
+
+    def _tail_at(self, oldest: Sent) -> int | None:
+        """When the oldest segment is sent again ahead of its time-out, once; None: not at all.
+
+        Whatever new was sent in the meantime asks for an answer as well.
+        """
+        srtt_ms = self.rtt.srtt_ms
+        if not srtt_ms or self._tail_probed or oldest.rto:
+            return None
+        wait = srtt_ms + max(srtt_ms, RTO_MARGIN_MS)
+        return max(self._timeout_at(oldest, wait), self._sent_ms + wait)
+
+    @property
+    def _timer(self) -> int:
+        """The next time-out or tail probe; something is in flight."""
+        oldest = self._flight[self.snd_una]
+        at = self._timeout_at(oldest, self._rto_of(oldest))
+        tail = self._tail_at(oldest)
+        return max(at if tail is None else min(at, tail), self._hold_until)
+
+    def _time_out(self) -> None:
+        """Mark what a time-out that has come resends: the oldest segments, not the window, as nobody knows
+        yet of any loss. Noticed late it waits again, as long as it was late: answers may lie unread.
+        """
+        now, at = self._clock, self._timer
+        if now < at:
+            return
+        if not self._overdue:
+            self._overdue = True
+            if now - at > LATE_MS:
+                self._hold_until = now + min(now - at, self.rtt.rto_ms)
+                return
+        sn = self.snd_una
+        oldest = self._flight[sn]
+        if self._timeout_at(oldest, self._rto_of(oldest)) > now:
+            oldest.mark = max(oldest.mark, Mark.TAIL)
+            sn = add32(sn, 1)
+        else:
+            sn = self._mark_late(sn)
+            if self._timeout_ts is None:
+                self._timeout_ts = now & MASK32
+                self.congestion.remember()
+        self.rack.extend(sn)
+        self.fast_due = True
+
+    def _mark_late(self, sn: int) -> int:
+        for j in range(TIMEOUT_SEGMENTS):
+            segment = self._flight.get(sn)
+            if segment is None or (j and self._age(segment) < self._rto_of(segment)):
+                break
+            segment.mark = Mark.LATE
+            sn = add32(sn, 1)
+        return sn
+
+    # --- flush ----------------------------------------------------------------------------------------------
+
     def flush(self, now: int, push: Push) -> None:
         """Resend what is due, then send what the window admits, until `push` refuses."""
-        if not self._resends_due(now) or self._flush_resends(now, push):
-            self._flush_new(now, push)
+        self._clock = now
+        if self.in_flight:
+            self._time_out()
+            late = self.rack.at is not None and now >= self.rack.at
+            if (self.fast_due or late) and not self._flush_resends(push):
+                return
+        self._flush_new(now, push)
 
-    def _resends_due(self, now: int) -> bool:
-        if not self.in_flight:
-            return False
-        return self.fast_due or (self.next_resend is not None and now >= self.next_resend)
-
-    def _flush_resends(self, now: int, push: Push) -> bool:
-        late, skipped = self.segments_resent_rto, self.segments_resent_fast
-        complete = self._resend_all(now, push)
-        late, skipped = self.segments_resent_rto - late, self.segments_resent_fast - skipped
-        if late or skipped:
-            self._shrink_window(late > 0, skipped > 0)
+    def _flush_resends(self, push: Push) -> bool:
+        self._late = self._overtaken = False
+        complete = self._resend_all(push)
+        window = self.window
+        if self._overtaken:
+            self.congestion.after_skips(self.in_flight, self.params.resend, self.mss)
+        if self._late:
+            self.congestion.after_timeout(window, self.mss)
         return complete
 
-    def _resend_all(self, now: int, push: Push) -> bool:
+    def _resend_all(self, push: Push) -> bool:
+        """Every segment that is marked or lost, in order of sn."""
         earliest: int | None = None
         for sn, segment in self._flight.items():
-            reason = self._resend_reason(segment, now)
-            if reason is not _Resend.NO:
+            if diff32(sn, self.rack.end) >= 0:
+                break
+            wait = self._wait_until_lost(sn, segment)
+            lost = wait == 0
+            if segment.copy:
+                wait = min(COPY_MS if wait is None else wait, COPY_MS - self._age(segment))
+            if segment.mark or (wait is not None and wait <= 0):
                 if not push(sn, segment.frg, segment.payload):
                     return False
-                self._resent(segment, reason, now)
-            earliest = segment.resend_at if earliest is None else min(earliest, segment.resend_at)
-        self.next_resend = earliest
+                wait = self._resent(segment, lost)
+            if wait is not None:
+                earliest = self._clock + wait if earliest is None else min(earliest, self._clock + wait)
+        self.rack.at = earliest
         self.fast_due = False
         return True
 
-    def _resent(self, segment: _Sent, reason: _Resend, now: int) -> None:
-        segment.ts = now & MASK32
+    def _wait_until_lost(self, sn: int, segment: Sent) -> int | None:
+        """Until an overtaken segment counts as lost, 0 if it does; None: it was not overtaken."""
+        rack = self.rack
+        if not rack.known or not is_later(rack.ts, rack.sn, segment.ts, sn):
+            return None
+        if self.params.resend <= 0:
+            return max(self._rto_of(segment) - self._age(segment), 0)
+        wait = self._overtaken_wait - self._age(segment)
+        if wait <= 0:
+            return 0
+        if segment.skips < self.params.resend:
+            return wait
+        if self._age(segment) < self.rtt.srtt_ms // 2:
+            segment.skips = 0  # two copies within one srtt already: these skips tell nothing about the second
+            return wait
+        return 0 if diff32(rack.ts, segment.ts) >= rack.reorder_ms else wait
+
+    def _resent(self, segment: Sent, lost: bool) -> int | None:
+        """Count a resend and why it was made; answers when it is to be followed by a copy."""
+        segment.ts = self._clock & MASK32
         segment.skips = 0
-        if reason is _Resend.LATE:
+        segment.copy = False
+        mark, segment.mark = segment.mark, Mark.NONE
+        if mark:
+            self._overdue = False
+            self._hold_until = 0
+        if mark is Mark.LATE or (lost and not mark and self.params.resend <= 0):
             self._back_off(segment)
             self.segments_resent_rto += 1
+            self._late = True
+        elif mark:
+            self._tail_probed = True
+            self.segments_resent_tail += 1
         else:
             self.segments_resent_fast += 1
-        segment.resend_at = now + segment.rto
+            self._overtaken |= lost
+            segment.copy = lost and not self._queue and self.in_flight <= THIN_SEGMENTS
+        return COPY_MS if segment.copy else None
 
-    def _resend_reason(self, segment: _Sent, now: int) -> _Resend:
-        if now >= segment.resend_at:
-            return _Resend.LATE
-        if self.params.resend <= 0 or segment.skips < self.params.resend:
-            return _Resend.NO
-        if ((now - segment.ts) & MASK32) < self.srtt_ms // 2:
-            segment.skips = 0  # two copies within one srtt already: these skips tell nothing about the second
-            return _Resend.NO
-        return _Resend.SKIPPED
-
-    def _back_off(self, segment: _Sent) -> None:
+    def _back_off(self, segment: Sent) -> None:
+        rto_ms = self.rtt.rto_ms
+        rto = max(segment.rto, rto_ms)
         if self.params.nodelay <= 0:
-            segment.rto += max(segment.rto, self.rto_ms)
+            rto += rto
         elif self.params.nodelay == 1:
-            segment.rto += segment.rto // 2
+            rto += rto // 2
         else:
-            segment.rto += self.rto_ms // 2
-        segment.rto = min(segment.rto, RTO_MAX_MS)
+            rto += rto_ms // 2
+        segment.rto = min(rto, RTO_MAX_MS)
 
     def _flush_new(self, now: int, push: Push) -> None:
         window = self.window
-        first_wait = self.rto_ms + (self.rto_ms >> 3 if self.params.nodelay <= 0 else 0)
-        resend_at = now + first_wait
         while self._queue and self.in_flight < window:
             segment = self._queue[0]
             if not push(self.snd_nxt, segment.frg, segment.payload):
                 return
             self._queue.popleft()
-            if not self.in_flight or self.next_resend is None:
-                self.next_resend = resend_at
-            self.next_resend = min(self.next_resend, resend_at)
+            self._sent_ms = now
             ts = now & MASK32
-            self._flight[self.snd_nxt] = _Sent(segment.frg, segment.payload, ts, ts, self.rto_ms, resend_at)
+            self._flight[self.snd_nxt] = Sent(segment.frg, segment.payload, ts, ts)
             self.snd_nxt = add32(self.snd_nxt, 1)
             self.segments_sent += 1
             self.bytes_sent += len(segment.payload)

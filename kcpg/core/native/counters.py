@@ -13,6 +13,8 @@ SEGMENTS = (
     "segments_sent",
     "segments_resent_fast",
     "segments_resent_rto",
+    "segments_resent_tail",
+    "resends_spurious",
     "segments_received",
     "duplicates_received",
 )
@@ -50,6 +52,8 @@ class LinkCounters:
     """This and the following: KCP segments of conversations that are over; live ones count themselves."""
     segments_resent_fast: int = 0
     segments_resent_rto: int = 0
+    segments_resent_tail: int = 0
+    resends_spurious: int = 0
     segments_received: int = 0
     duplicates_received: int = 0
 
