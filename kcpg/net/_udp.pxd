@@ -1,7 +1,8 @@
 # cython: language_level=3
 """What the compiled socket functions keep between calls."""
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
+from kcpg.core._kcp cimport Path
 from kcpg.core.native._wire cimport Conv, Wire
 
 
@@ -22,6 +23,8 @@ cdef class UdpIo:
     cdef dict faults
 
     cdef Port* port(self, uint32_t number)
+    cdef int offer(self, object take, const Path* path, uint8_t* data, uint32_t n, uint32_t size,
+                   uint64_t now_ms) except -1
     cdef void refused(self, int number, int error, uint32_t times)
     cdef int run(self, int first, uint32_t* size) except -1
     cdef int send_some(self) except -1

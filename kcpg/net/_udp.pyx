@@ -20,6 +20,7 @@ from kcpg.core._kcp cimport (
 )
 from kcpg.core.native._wire cimport Conv, Wire
 
+from kcpg.core.stun import COOKIE, COOKIE_AT
 from kcpg.net.udp import MAX_RUN_BYTES as _MAX_RUN_BYTES
 from kcpg.net.udp import MAX_RUN_DATAGRAMS as _MAX_RUN_DATAGRAMS
 from kcpg.net.udp import NAMES
@@ -75,6 +76,11 @@ cdef enum:
 
 cdef int MAX_RUN_DATAGRAMS = _MAX_RUN_DATAGRAMS
 cdef uint32_t MAX_RUN_BYTES = _MAX_RUN_BYTES
+
+# What a STUN message has at STUN_AT: a datagram of ours has it by chance once in 2^32.
+cdef uint8_t[4] STUN_COOKIE
+memcpy(STUN_COOKIE, <const uint8_t*><bytes>COOKIE, 4)
+cdef uint32_t STUN_AT = COOKIE_AT
 
 # One set for all sockets of the process: a batch is used up before the next one is received.
 cdef uint8_t* rx_buffers = <uint8_t*>malloc(BUFFERS * BUFFER_BYTES)
@@ -186,6 +192,12 @@ cdef class UdpIo:
             size = gro_size(&messages[i].msg_hdr)
             if size == 0:
                 size = messages[i].msg_len
+            if memcmp(<uint8_t*>iov[i].iov_base + STUN_AT, STUN_COOKIE, 4) == 0:
+                take = self.sockets[sock_id].stun
+                if take is not None:
+                    self.offer(take, &path, <uint8_t*>iov[i].iov_base, messages[i].msg_len, size, now_ms)
+                    total += (messages[i].msg_len + size - 1) // size
+                    continue
             self.wire.receive_run(&path, <uint8_t*>iov[i].iov_base, messages[i].msg_len, size, now_ms)
             total += (messages[i].msg_len + size - 1) // size
         self.datagrams_in += total
@@ -295,6 +307,19 @@ cdef class UdpIo:
         if number >= self.port_count or self.ports[number].fd < 0:
             return NULL
         return &self.ports[number]
+
+    cdef int offer(self, object take, const Path* path, uint8_t* data, uint32_t n, uint32_t size,
+                   uint64_t now_ms) except -1:
+        """Offer `take` each of the n bytes' datagrams of `size`; what it refuses is the wire's."""
+        cdef uint32_t at, piece
+        cdef bytes source = <bytes>(<const uint8_t*>path.addr)[:path.addrlen]
+        at = 0
+        while at < n:
+            piece = size if n - at >= size else n - at
+            if not take(source, <bytes>data[at : at + piece]):
+                self.wire.receive_run(path, data + at, piece, piece, now_ms)
+            at += piece
+        return 0
 
     cdef void refused(self, int number, int error, uint32_t times):
         name = NAMES.get(error)

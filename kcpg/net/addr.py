@@ -40,6 +40,13 @@ def pack(host: str, port: int) -> bytes:
     return _SIN6.pack(AF_INET6, _PORT.pack(port), bytes(4), address.packed, _scope(zone))
 
 
+def packed(ip: bytes, port: int) -> bytes:
+    """The packed address of an IPv4 or IPv6 address of 4 or 16 bytes."""
+    if len(ip) == 4:
+        return _SIN.pack(AF_INET, _PORT.pack(port), ip)
+    return _SIN6.pack(AF_INET6, _PORT.pack(port), bytes(4), ip, 0)
+
+
 def strip_brackets(host: str) -> str:
     """``[::1]`` as ``::1``; anything else unchanged."""
     return host[1:-1] if host.startswith("[") and host.endswith("]") else host

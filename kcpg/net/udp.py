@@ -12,9 +12,11 @@ import _socket
 import errno
 import struct
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from kcpg.core.stun import COOKIE, COOKIE_AT
 from kcpg.net import addr as addresses
 
 SOL_UDP = 17
@@ -74,6 +76,9 @@ class UdpSocket:
     fd: int
     gso: bool
     gro: bool
+    stun: Callable[[bytes, bytes], bool] | None = None
+    """While set, it is offered what begins like STUN, as (source, datagram), before the wire sees it; what it
+    does not take (False) goes to the wire. Set only while an answer is expected."""
 
     @property
     def port(self) -> int:
@@ -193,7 +198,8 @@ class UdpIo:
 
     def receive(self, sock_id: int, now_ms: int) -> int:
         """Feed one batch of waiting datagrams to the wire; how many there were (0: the socket is dry)."""
-        sock = self._sockets[sock_id].sock
+        port = self._sockets[sock_id]
+        sock = port.sock
         view = memoryview(self._buffer)
         total = 0
         self.more = True
@@ -206,9 +212,11 @@ class UdpIo:
             except OSError as error:  # an ICMP error of an earlier datagram; the socket is fine
                 self._count(sock_id, error.errno or 0)
                 continue
-            total += self._deliver(
-                sock_id, self._pack(where), view[:size], _gro_size(control) or size, now_ms
-            )
+            source, step = self._pack(where), _gro_size(control) or size
+            if port.stun is not None and view[COOKIE_AT : COOKIE_AT + len(COOKIE)] == COOKIE:
+                total += self._offer(port.stun, sock_id, source, view[:size], step, now_ms)
+            else:
+                total += self._deliver(sock_id, source, view[:size], step, now_ms)
         self.datagrams_in += total
         return total
 
@@ -216,6 +224,18 @@ class UdpIo:
         count = 0
         for at in range(0, len(data), max(step, 1)):
             self.wire.receive(sock_id, source, bytes(data[at : at + step]), now_ms)
+            count += 1
+        return count
+
+    def _offer(
+        self, take: Callable[[bytes, bytes], bool], sock_id: int, source: bytes, data: memoryview, step: int,
+        now_ms: int,
+    ) -> int:  # fmt: skip
+        count = 0
+        for at in range(0, len(data), max(step, 1)):
+            datagram = bytes(data[at : at + step])
+            if not take(source, datagram):
+                self.wire.receive(sock_id, source, datagram, now_ms)
             count += 1
         return count
 

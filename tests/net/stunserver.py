@@ -1,0 +1,63 @@
+"""A STUN server on loopback whose answers a test can bend."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+
+import gevent
+import gevent.socket
+
+from kcpg.core import stun
+from kcpg.net import addr
+from tests.unit.test_stun import attribute, message
+
+Answers = Callable[[bytes, bytes, int], list[bytes]]
+"""From transaction id, source ip and port to what is sent back."""
+
+
+def honest(transaction: bytes, ip: bytes, port: int) -> list[bytes]:
+    """What a server has to say."""
+    return [respond(transaction, ip, port)]
+
+
+def respond(transaction: bytes, ip: bytes, port: int) -> bytes:
+    """A success with this address."""
+    key = stun.COOKIE + transaction
+    hidden = bytes(a ^ b for a, b in zip(ip, key, strict=False))
+    head = bytes((0, 1 if len(ip) == 4 else 2)) + (port ^ 0x2112).to_bytes(2, "big")
+    return message(attribute(0x0020, head + hidden), transaction=transaction)
+
+
+class StunServer:
+    """Answers binding requests; `asked` has the transaction ids."""
+
+    def __init__(self, host: str = "127.0.0.1", answers: Answers = honest, port: int = 0) -> None:
+        self.sock = gevent.socket.socket(
+            socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM
+        )
+        self.sock.bind((host, port))
+        self.host, self.port = self.sock.getsockname()[:2]
+        self.answers = answers
+        self.asked: list[bytes] = []
+        self.sources: list[tuple[str, int]] = []
+
+    def __enter__(self) -> StunServer:
+        self._job = gevent.spawn(self._run)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._job.kill()
+        self.sock.close()
+
+    def _run(self) -> None:
+        while True:
+            request, where = self.sock.recvfrom(2000)
+            transaction = request[8:20]
+            assert request == stun.request(transaction)
+            self.asked.append(transaction)
+            self.sources.append(where[:2])
+            packed = addr.from_tuple(where)
+            ip = packed[4:8] if len(packed) == 16 else packed[8:24]
+            for answer in self.answers(transaction, ip, addr.port(packed)):
+                self.sock.sendto(answer, where)
