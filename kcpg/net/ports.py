@@ -112,11 +112,15 @@ class TunnelPorts:
         family = addresses.AF_INET if self._ipv4_only else addresses.AF_INET6 if self._ipv6_only else 0
 
         def mapped(found: Answer) -> None:
-            answer(self._fitting(host, found))
-            if self.on_answer is not None:
-                self.on_answer()
+            self.hand(host, ResolveFailed(found.text) if isinstance(found, Unresolved) else found, answer)
 
         self._resolver.resolve(host, port, mapped, family, NAME_MAX_AGE_MS)
+
+    def hand(self, host: str, found: list[bytes] | ResolveFailed, answer: Resolved) -> None:
+        """Give `answer` those addresses of `host` that this leg's sockets can send to, in their form."""
+        answer(found if isinstance(found, ResolveFailed) else self._fitting(host, found))
+        if self.on_answer is not None:
+            self.on_answer()
 
     @property
     def family(self) -> int:
@@ -132,11 +136,11 @@ class TunnelPorts:
         """A socket of this leg's kind, without a number. Raises OSError."""
         return open_udp(host, port, ipv4_only=self._ipv4_only, ipv6_only=self._ipv6_only)
 
-    def _fitting(self, host: str, found: Answer) -> list[bytes] | ResolveFailed:
-        if isinstance(found, Unresolved):
-            return ResolveFailed(found.text)
-        fitting = [a for a in (addresses.for_family(one, self.family) for one in found) if a is not None]
-        return fitting or ResolveFailed(f"{host}: no address that can be reached from here (no IPv6)")
+    def _fitting(self, host: str, found: list[bytes]) -> list[bytes] | ResolveFailed:
+        usable = [a for a in found if not self._ipv6_only or addresses.family(a) == addresses.AF_INET6]
+        fitting = [a for a in (addresses.for_family(one, self.family) for one in usable) if a is not None]
+        missing = "IPv4 is switched off" if self._ipv6_only else "no IPv6"
+        return fitting or ResolveFailed(f"{host}: no address that can be reached from here ({missing})")
 
     def _rebind(self, number: int, port: _Port) -> None:
         try:
