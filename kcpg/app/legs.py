@@ -13,9 +13,11 @@ from kcpg.core.native.dialer import DialSettings
 from kcpg.core.native.link import LinkLimits
 from kcpg.core.native.listener import ListenSettings
 from kcpg.core.native.params import MAX_PORT_RANGES, MAX_WINDOW, LinkParams
-from kcpg.net.addr import is_numeric
+from kcpg.core.stun import DEFAULT_PORT
+from kcpg.net.addr import is_numeric, strip_brackets
 from kcpg.net.allow import AllowList
 from kcpg.net.local import Bind, LocalDialSettings, LocalListenSettings
+from kcpg.net.txtpeer import title
 
 MAX_LINK_FLOWS = 65_535
 """Conversations of one link: the default of `LinkLimits`, more than the source ports of one peer."""
@@ -56,12 +58,27 @@ def tunnel_dial(config: LegConfig, max_flows: int) -> DialSettings:
     """How a client or a relay reaches the next node: every address is the same peer, any port will do."""
     return DialSettings(
         name=config.section or "tunnel",
-        targets=tuple(Destination(host, config.ports) for host in config.addresses),
+        targets=destinations(config),
         params=link_params(config),
         kcp=kcp_params(config),
         # The link stays up without flows, so that the next flow pays for no handshake.
         limits=LinkLimits(max_flows=min(max_flows, MAX_LINK_FLOWS), idle_ms=None),
     )
+
+
+def destinations(config: LegConfig) -> tuple[Destination, ...]:
+    """The next node's hosts and ports. One that stands in a TXT record brings its port with its address."""
+    if config.dnstxt:
+        return (Destination(title(config.dnstxt), (0,)),)
+    return tuple(Destination(host, config.ports) for host in config.addresses)
+
+
+def stun_place(config: LegConfig) -> tuple[str, int]:
+    """Host and port of `stun_server`."""
+    host, colon, port = config.stun_server.rpartition(":")
+    if is_numeric(config.stun_server) or not colon:
+        return config.stun_server, DEFAULT_PORT
+    return strip_brackets(host), int(port)
 
 
 def tunnel_listen(config: LegConfig, max_flows: int) -> ListenSettings:
@@ -116,7 +133,7 @@ def ranges(ports: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
 def where(config: LegConfig) -> str:
     """Addresses and ports of a leg for people: `123.45.67.89:3000-3010`, `*:59000`, `[::1]:59000`."""
     if config.dnstxt:
-        return f"TXT record of {config.dnstxt}"
+        return title(config.dnstxt)
     hosts = [f"[{host}]" if ":" in host else host for host in config.addresses] or ["*"]
     ports = ",".join(str(a) if a == b else f"{a}-{b}" for a, b in ranges(config.ports))
     places = [f"{host}:{ports}" for host in hosts] if ports else []

@@ -44,6 +44,7 @@ def snapshot(running: RunningNode) -> Snapshot:
     tcp = sum(splice.kind is Kind.TCP for splice in splices)
     found["flows"] = {"tcp": tcp, "udp": len(splices) - tcp, **dataclasses.asdict(node.counters)}
     found["socket_errors"] = driver.errors()
+    found["public_addresses"] = [address_text(address) for address in running.public_addresses]
     found["ingress"] = leg_snapshot(config.ingress, node.ingress)
     found["egress"] = leg_snapshot(config.egress, node.egress)
     found["flow_list"] = [splice_snapshot(splice) for splice in splices[:MAX_FLOWS]]

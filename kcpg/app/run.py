@@ -7,6 +7,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,20 @@ from kcpg.app.config.model import LegConfig, LegKind, NodeConfig
 from kcpg.app.logs import NodeLog
 from kcpg.app.messages import Reporter
 from kcpg.app.observed import ObservedDialer, ObservedListener
+from kcpg.app.public import Program, PublicAddress
 from kcpg.core.flow import Flow, Kind, Open, Reset, ResetCode
 from kcpg.core.native.env import Env, Event
 from kcpg.core.native.keys import RootKeys
 from kcpg.core.node import Node, NodeSettings
 from kcpg.errors import StartError
 from kcpg.net import clock
-from kcpg.net.addr import source_key
+from kcpg.net.addr import AF_INET, AF_INET6, source_key
 from kcpg.net.driver import Driver
 from kcpg.net.local import LocalDialer, LocalListener
 from kcpg.net.ports import TunnelPorts
 from kcpg.net.resolve import Resolver
+from kcpg.net.stun import StunClient
+from kcpg.net.txtpeer import TxtPeer
 
 Secret = tuple[bytes, bytes | None]
 """Password and key of a leg; one of them counts."""
@@ -62,6 +66,9 @@ class RunningNode:
         self._reporter = Reporter(self.log, time.monotonic)
         self._resolver = Resolver()
         self.ports: dict[Any, TunnelPorts] = {}
+        self._peer: TxtPeer | None = None
+        self._public: PublicAddress | None = None
+        self._stun: list[StunClient] = []
         self.node: Node | None = None
         self.driver: Driver | None = None
 
@@ -75,7 +82,11 @@ class RunningNode:
                 self._reporter.flow,
             )
             driver = Driver(node, self.ports, self._reporter.notice)
+            if self._peer is not None:
+                self._peer.start()
             driver.start()
+            for client in self._stun:
+                client.start()
         except OSError as error:
             self._give_up()
             raise StartError(
@@ -100,6 +111,11 @@ class RunningNode:
         node = self.node
         return sum(splice.kind is Kind.TCP for splice in node.splices) if node is not None else 0
 
+    @property
+    def public_addresses(self) -> list[bytes]:
+        """What STUN says of the listening tunnel socket, packed; empty while nothing is known."""
+        return [address for client in self._stun for address in client.public]
+
     def stop_accepting(self) -> None:
         """Refuse new flows; those there are go on."""
         if self.node is None:
@@ -122,6 +138,7 @@ class RunningNode:
         if self.closed:
             return
         self.closed = True
+        self._stop_asking()
         if self.driver is not None:
             self.driver.stop(reason)
         self.log.close()
@@ -143,16 +160,21 @@ class RunningNode:
         for host in legs.hosts(config, self._lookup):
             for port in config.ports:
                 ports.listen(host, port)
+        self._ask_for_address(config, ports)
         return leg
 
     def _egress(self, config: LegConfig) -> LocalDialer | ObservedDialer:
         if config.kind is LegKind.LOCAL:
             return LocalDialer(legs.local_dial(config), self._resolver, self._reporter.notice)
         ports = self._tunnel_ports(config)
+        env = make_env(ports, self._reporter.event)
+        if config.dnstxt:
+            self._peer = TxtPeer(config.dnstxt, ports, changed=self._say, report=self._reporter.notice)
+            env = replace(env, resolve=self._peer.resolve)
         leg = ObservedDialer(
             legs.tunnel_dial(config, self.config.max_flows),
             self._root(config),
-            make_env(ports, self._reporter.event),
+            env,
         )
         self.ports[leg] = ports
         return leg
@@ -168,6 +190,9 @@ class RunningNode:
     def _root(self, config: LegConfig) -> RootKeys:
         return self.keys[_secret(config)]
 
+    def _say(self, text: str) -> None:
+        self.log.say(logging.INFO, text)
+
     def _settings(self) -> NodeSettings:
         idle_s = max(self.config.ingress.udp_timeout_s, self.config.egress.udp_timeout_s)
         return NodeSettings(udp_timeout_ms=idle_s * 1000, max_flows=self.config.max_flows)
@@ -179,7 +204,29 @@ class RunningNode:
         except OSError as error:
             raise StartError(f"cannot listen on {name}: {error.strerror}", "check listen_on") from error
 
+    def _ask_for_address(self, config: LegConfig, ports: TunnelPorts) -> None:
+        """Find out the public address of a listening leg, if it is configured to."""
+        if not config.stun_server:
+            return
+        paths = {AF_INET: ("update_ipv4", config.update_ipv4), AF_INET6: ("update_ipv6", config.update_ipv6)}
+        programs = {family: Program(*words) for family, words in paths.items() if words[1]}
+        self._public = PublicAddress(self.log, self.config.log_path, programs)
+        host, port = legs.stun_place(config)
+        found, report = self._public.changed, self._reporter.notice
+        # A name to listen on may have several addresses; one socket of a family speaks for all of them.
+        for sock in {sock.family: sock for _, sock in ports.items()}.values():
+            self._stun.append(StunClient(host, port, sock, self._resolver, found=found, report=report))
+
+    def _stop_asking(self) -> None:
+        if self._peer is not None:
+            self._peer.stop()
+        for client in self._stun:
+            client.stop()
+        if self._public is not None:
+            self._public.close()
+
     def _give_up(self) -> None:
+        self._stop_asking()
         for ports in self.ports.values():
             ports.close_all()
         self.closed = True

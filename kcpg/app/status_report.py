@@ -26,6 +26,8 @@ def node_lines(node: Mapping[str, Any]) -> list[str]:
         f"  {node['role']} {node['name']} ({node['file']}): {flows['tcp']} TCP and {flows['udp']} UDP flows"
         f" now, {flows['opened']} since start, {flows['refused']} refused, {flows['reset']} reset"
     ]
+    if node.get("public_addresses"):
+        lines.append(f"    public address {', '.join(node['public_addresses'])} (STUN)")
     for side in ("ingress", "egress"):
         lines.extend(_leg_lines(side, node[side]))
     return lines

@@ -22,11 +22,13 @@ from kcpg.core.native.link import Link
 from kcpg.core.native.params import LinkParams
 from kcpg.core.node import Node
 from kcpg.errors import EXIT_FAILURE, EXIT_OK, UsageError
-from kcpg.net import Notice
+from kcpg.net import Notice, dnstxt
+from kcpg.net.addr import to_tuple
 from kcpg.net.clock import now_ms
 from kcpg.net.driver import Driver
 from kcpg.net.ports import TunnelPorts
 from kcpg.net.resolve import Resolver
+from kcpg.net.txtpeer import parse, title
 
 LIMIT_S = 5.0
 """For one destination: five handshake attempts with growing pauses fit, so one lost datagram does not
@@ -88,7 +90,11 @@ def try_all(configs: Sequence[NodeConfig], say: Callable[[str], None]) -> int:
     for config in wanted:
         leg = config.egress
         pool = Pool(AT_ONCE)
-        places = [(host, port) for host in leg.addresses for port in leg.ports]
+        places = _places(leg)
+        if isinstance(places, str):
+            say(f"{config.file}: {places}")
+            code = EXIT_FAILURE
+            continue
         answered = 0
         for outcome in pool.imap(partial(try_one, keys, leg), places):
             answered += outcome.ok
@@ -99,12 +105,25 @@ def try_all(configs: Sequence[NodeConfig], say: Callable[[str], None]) -> int:
     return code
 
 
+def _places(leg: LegConfig) -> list[tuple[str, int]] | str:
+    """Every address and port of the next node, or why there are none."""
+    if not leg.dnstxt:
+        return [(host, port) for host in leg.addresses for port in leg.ports]
+    found = dnstxt.look_up(leg.dnstxt)
+    if isinstance(found, dnstxt.NoRecords):
+        return f"{title(leg.dnstxt)}: {found.text}"
+    places = [place for place in map(parse, found.texts) if place is not None]
+    if not places:
+        return f"{title(leg.dnstxt)}: nothing in it is IPv4:port or [IPv6]:port"
+    return [to_tuple(place)[:2] for place in places]
+
+
 def try_one(keys: KeyRing, config: LegConfig, place: tuple[str, int]) -> Outcome:
     """Open the tunnel of this leg to one address and port, measure it, close it. Takes LIMIT_S at most; never
     raises."""
     host, port = place
     secret: Secret = (config.password, config.key)
-    attempt = _Attempt(replace(config, addresses=(host,), ports=(port,)))
+    attempt = _Attempt(replace(config, addresses=(host,), ports=(port,), dnstxt=""))
     try:
         ok, text = attempt.run(keys, secret)
     except OSError as error:

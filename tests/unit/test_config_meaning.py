@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 from pathlib import Path
 
 import pytest
@@ -153,6 +154,36 @@ def test_stun_needs_one_port_and_address() -> None:
     assert [(p.line, p.key) for p in loaded.errors] == [(7, "stun_server")] * 2
 
 
+KEY = base64.b64encode(bytes(range(32))).decode()
+ONE_PORT = (
+    "mode=server\nlisten_port=3000\ndestination_port=1\ndestination_address=::1\n"
+    f"encryption_key={KEY}\nencryption_algorithm=AES-GCM\n"
+)
+
+
+def test_stun_has_effect(tmp_path: Path) -> None:
+    program = tmp_path / "update"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    loaded = load_text(
+        "s.conf", ONE_PORT + f"stun_server=a.example\nupdate_ipv4={os.path.relpath(program)}\n"
+    )
+    assert loaded.problems == ()
+    assert loaded.nodes[0].ingress.stun_server == "a.example"
+    assert loaded.nodes[0].ingress.update_ipv4 == str(program), "from any directory, never from PATH"
+
+
+@pytest.mark.parametrize("value", ["/none", "/"])
+def test_what_cannot_be_run_is_said(value: str) -> None:
+    loaded = load_text("s.conf", ONE_PORT + f"stun_server=a.example\nupdate_ipv6={value}\n")
+    assert [(p.key, p.severity) for p in loaded.problems] == [("update_ipv6", Severity.WARNING)]
+
+
+def test_programs_without_stun_are_said() -> None:
+    (problem,) = load_text("s.conf", ONE_PORT + "update_ipv4=/bin/true\n").problems
+    assert problem.severity is Severity.WARNING and "stun_server" in problem.reason
+
+
 def test_log_path(tmp_path: Path) -> None:
     assert load_text("c.conf", CLIENT + f"log_path={tmp_path}\n").nodes[0].log_path == tmp_path
     assert errors(CLIENT + f"log_path={tmp_path}/none\n") == [(7, "log_path")]
@@ -256,9 +287,12 @@ def test_values_that_change_nothing_are_not_noted(line: str) -> None:
     assert load_text("c.conf", CLIENT + line).problems == ()
 
 
-def test_what_cannot_work_without_them_is_an_error() -> None:
-    text = "mode=client\nlisten_port=5\ndestination_dnstxt=a.example\nencryption_password=x\n"
-    assert errors(text) == [(3, "destination_dnstxt")]
+def test_a_txt_record_takes_the_place_of_address_and_port() -> None:
+    text = "mode=client\nlisten_port=5\ndestination_dnstxt={}\nencryption_password=x\n"
+    loaded = load_text("c.conf", text.format("A.example"))
+    assert loaded.ok and loaded.nodes[0].egress.dnstxt == "a.example"
+    assert loaded.nodes[0].egress.addresses == loaded.nodes[0].egress.ports == ()
+    assert errors(text.format("192.0.2.7")) == [(3, "destination_dnstxt")]
     assert errors(CLIENT + "destination_dnstxt=a.example\n") == [
         (3, "destination_port"),
         (4, "destination_address"),

@@ -103,8 +103,8 @@ def _tunnel_listen(raw: RawFile, options: Options, section: str, timeout_s: int)
         ports=options.ports("listen_port").numbers,
         fib=options.get("fib_ingress", int),
         stun_server=options.get("stun_server", str) or "",
-        update_ipv4=options.get("update_ipv4", str) or "",
-        update_ipv6=options.get("update_ipv6", str) or "",
+        update_ipv4=_program(options, "update_ipv4"),
+        update_ipv6=_program(options, "update_ipv6"),
         **_tunnel(raw, options),
         **(_common(options) | {"udp_timeout_s": timeout_s}),
     )
@@ -125,6 +125,12 @@ def _tunnel_dial(raw: RawFile, options: Options, section: str, timeout_s: int) -
         **_tunnel(raw, options),
         **(_common(options) | {"udp_timeout_s": timeout_s}),
     )
+
+
+def _program(options: Options, name: str) -> str:
+    """Absolute, so that it is no command to be searched for, and the same after a change of directory."""
+    path = options.get(name, str)
+    return os.path.abspath(path) if path else ""
 
 
 def _common(options: Options) -> Fields:

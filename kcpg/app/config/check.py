@@ -187,6 +187,7 @@ def _check_tunnel_listen(options: Options, where: str, report: Report) -> None:
         report.error(options.line("listen_port"), "listen_port", "{} is for clients", "give port numbers")
     if not options.given("listen_port"):
         report.error(0, "listen_port", f"{where}is not set", "for example listen_port=3000-3010")
+    _check_update(options, report)
     if options.get("stun_server", str) is None:
         return
     line = options.line("stun_server")
@@ -198,9 +199,16 @@ def _check_tunnel_listen(options: Options, where: str, report: Report) -> None:
         report.error(
             line, "stun_server", "works with one listen_on only", f"line {options.line('listen_on')}"
         )
+
+
+def _check_update(options: Options, report: Report) -> None:
     for name in ("update_ipv4", "update_ipv6"):
         program = options.get(name, str)
-        if program is not None and not os.access(program, os.X_OK):
+        if program is None:
+            continue
+        if not options.given("stun_server"):
+            report.warning(options.line(name), name, "has no effect without stun_server")
+        if os.path.isdir(program) or not os.access(program, os.X_OK):
             report.warning(options.line(name), name, "is not a program that this user may run")
 
 
@@ -253,9 +261,10 @@ def _check_dial(options: Options, report: Report) -> None:
                 f"stands beside destination_dnstxt in line {line}",
                 "keep one of them",
             )
-        if not given:
+        host = options.get("destination_dnstxt", str)
+        if host is not None and version(host) is not None:
             hint = "give destination_address and destination_port instead"
-            report.error(line, "destination_dnstxt", "DNS TXT records are not available yet", hint)
+            report.error(line, "destination_dnstxt", f"{host} is an address, not a name", hint)
         return
     for name, example in zip(pair, ("203.0.113.7", "3000-3010"), strict=True):
         if not options.given(name):

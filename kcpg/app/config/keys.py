@@ -112,8 +112,9 @@ _KEYS = (
     ),
     Key(
         "destination_dnstxt", "Addresses", addresses.single_host, "name", "none", frozenset({_C, _F}),
-        "Name whose DNS TXT record holds address and port, instead of the two keys above.",
-        pending="DNS TXT",
+        "Name whose DNS TXT record holds address and port, instead of the two keys above: "
+        "203.0.113.7:3000 or [2001:db8::7]:3000. Several are one node. Looked up when the link is silent, "
+        "and as often as the record's TTL says (30 s to 1 h); until it can be, it is tried again.",
     ),
     Key(
         "ipv4_only", "Addresses", values.boolean, "yes, true, 1, no, false, 0", "no", _ALL,
@@ -254,20 +255,23 @@ _KEYS = (
     ),
     Key(
         "stun_server", "NAT", addresses.host_port, "host or host:port", "none", frozenset({_S, _L}),
-        "STUN server that tells the public address. One listen_port and at most one listen_on only.",
-        pending="STUN",
+        "STUN server that is asked for the public address of the listening port, every 25 to 30 s, which "
+        "keeps a NAT open. The address is logged and written to ip_address.txt in log_path. One "
+        "listen_port and at most one listen_on only. The port is 3478 unless given.",
     ),
     Key(
         "update_ipv4", "NAT", values.free_text, "path of a program", "none", _LISTEN,
-        "Run with each new public IPv4 address and port.", pending="STUN",
+        "Run, without a shell, with each new public IPv4 address as its argument: "
+        "203.0.113.7:3000. It has 30 s. Needs stun_server.",
     ),
     Key(
         "update_ipv6", "NAT", values.free_text, "path of a program", "none", _LISTEN,
-        "Run with each new public IPv6 address and port.", pending="STUN",
+        "Run, without a shell, with each new public IPv6 address as its argument: "
+        "[2001:db8::7]:3000. It has 30 s. Needs stun_server.",
     ),
     Key(
         "log_path", "Process", values.free_text, "existing directory", "none", _NODE,
-        "Directory for log files.", whole_node=True,
+        "Directory for log files and ip_address.txt.", whole_node=True,
     ),
     Key(
         "log_level", "Process", values.choice("debug", "info", "warning", "error"),

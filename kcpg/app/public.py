@@ -1,0 +1,130 @@
+"""What is done with a public address: a log line, `ip_address.txt`, and the user's own program."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import gevent
+
+from kcpg.app.logs import NodeLog
+from kcpg.net.addr import AF_INET, family, port, text, to_tuple
+
+FILE = "ip_address.txt"
+"""Name of the file in `log_path` (as kcptube's documentation has it)."""
+
+PROGRAM_LIMIT_S = 30.0
+"""A program that tells others an address does so in seconds; what hangs is ended."""
+
+KILL_AFTER_S = 2.0
+"""Between the request to end and the end."""
+
+LOOK_S = 0.05
+"""Pause between two looks at whether the program has ended: nobody notices, and it costs nothing."""
+
+MAX_CHANGES = 16
+"""Changes that wait for the program. They come at most every 25 s, so there is rarely one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """An `update_ipv4` or `update_ipv6`."""
+
+    key: str
+    path: str
+
+
+class PublicAddress:
+    """The public addresses of one leg. `programs`: by family; `directory` None: no file."""
+
+    def __init__(self, log: NodeLog, directory: Path | None, programs: Mapping[int, Program]) -> None:
+        self._log = log
+        self._directory = directory
+        self._programs = programs
+        self._known: dict[int, bytes] = {}
+        self._changes: deque[bytes] = deque(maxlen=MAX_CHANGES)
+        self._job: gevent.Greenlet | None = None
+
+    def changed(self, public: bytes) -> None:
+        """There is a new one; called once for each change. Does not wait for the program."""
+        self._known[family(public)] = public
+        self._log.say(logging.INFO, f"public address {text(public)} (STUN)")
+        if self._directory is not None:
+            self._write(self._directory / FILE)
+        if family(public) in self._programs:
+            self._changes.append(public)
+            if self._job is None:
+                self._job = gevent.spawn(self._work)
+
+    def close(self) -> None:
+        """Run nothing more; a program that runs is still waited for in its greenlet. Idempotent."""
+        self._changes.clear()
+
+    def _write(self, file: Path) -> None:
+        """Both families, always complete: readers never see half a file."""
+        lines = [f"Update Time: {time.strftime('%Y-%m-%d %H:%M:%S %z')}"]
+        for public in sorted(self._known.values()):
+            name = "IPv4" if family(public) == AF_INET else "IPv6"
+            lines += [
+                f"External {name} Address: {to_tuple(public)[0]}",
+                f"External {name} Port: {port(public)}",
+            ]
+        draft = file.with_name(file.name + ".new")
+        try:
+            draft.write_text("\n".join(lines) + "\n", encoding="utf-8")
+            draft.replace(file)
+        except OSError as error:
+            self._log.say(logging.WARNING, f"cannot write {file}: {error.strerror}", "ip_address_file")
+
+    def _work(self) -> None:
+        """One program at a time, in the order of the changes, so that the last word is the newest address."""
+        while self._changes:
+            public = self._changes.popleft()
+            self._run(self._programs[family(public)], text(public))
+        self._job = None
+
+    def _run(self, program: Program, argument: str) -> None:
+        what = f"{program.key} {program.path} {argument}"
+        try:
+            # In a session of its own, so that what it started can be ended with it. There is no shell.
+            running = subprocess.Popen(
+                [program.path, argument], stdin=subprocess.DEVNULL, start_new_session=True
+            )
+        except (OSError, ValueError) as error:
+            self._log.say(logging.WARNING, f"{what}: cannot be run: {getattr(error, 'strerror', error)}")
+            return
+        if not _ended(running, PROGRAM_LIMIT_S):
+            _end(running)
+            self._log.say(logging.WARNING, f"{what}: ended after {PROGRAM_LIMIT_S:.0f} s without a result")
+            return
+        code = running.returncode
+        level = logging.INFO if code == 0 else logging.WARNING
+        how = f"exited with code {code}" if code >= 0 else f"was ended by signal {-code}"
+        self._log.say(level, f"{what}: {how}")
+
+
+def _ended(running: subprocess.Popen[bytes], limit_s: float) -> bool:
+    """Wait for the end, and take note of it, so that no zombie stays."""
+    until_s = time.monotonic() + limit_s
+    while running.poll() is None:
+        if time.monotonic() >= until_s:
+            return False
+        gevent.sleep(LOOK_S)
+    return True
+
+
+def _end(running: subprocess.Popen[bytes]) -> None:
+    """With everything it started: first asked, then made."""
+    for number, limit_s in ((signal.SIGTERM, KILL_AFTER_S), (signal.SIGKILL, KILL_AFTER_S)):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(running.pid, number)
+        if _ended(running, limit_s):
+            return
