@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import socket
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import gevent
 import gevent.socket
+import pytest
 
 from kcpg.core import stun
 from kcpg.net import addr
+from tests.net import processes
 from tests.unit.test_stun import attribute, message
 
 Answers = Callable[[bytes, bytes, int], list[bytes]]
@@ -61,3 +67,41 @@ class StunServer:
             ip = packed[4:8] if len(packed) == 16 else packed[8:24]
             for answer in self.answers(transaction, ip, addr.port(packed)):
                 self.sock.sendto(answer, where)
+
+
+@contextlib.contextmanager
+def run_coturn(
+    directory: Path, hosts: Sequence[str], port: int, probe: socket.socket, inside: Sequence[str] = ()
+) -> Iterator[None]:
+    """Debian's coturn as a STUN server on these addresses; skips the test where it is not installed.
+
+    `probe` can send to the first one; `inside` is a command that runs the one behind it somewhere else.
+    """
+    program = shutil.which("turnserver")
+    if program is None:
+        pytest.skip("coturn is not installed (apt-get install coturn)")
+    said = directory / "coturn.out"
+    words = [word for host in hosts for word in ("--listening-ip", host)]
+    with said.open("wb") as out:
+        process = subprocess.Popen(
+            [*inside, program, "-c", "/dev/null", "--stun-only", "--listening-port", str(port), *words,
+             "--no-tcp", "--no-tls", "--no-dtls", "--no-cli", "--simple-log",
+             "--log-file", str(directory / "coturn.log"), "--pidfile", str(directory / "coturn.pid"),
+             "--userdb", str(directory / "turndb")],
+            stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=directory,
+        )  # fmt: skip
+    probe.settimeout(0.1)
+
+    def answers() -> bool:
+        assert process.poll() is None, said.read_text()
+        with contextlib.suppress(OSError):
+            probe.sendto(stun.request(bytes(stun.TRANSACTION_BYTES)), (hosts[0], port))
+            return bool(probe.recv(2000))
+        return False
+
+    try:
+        processes.until(answers, "coturn answers")
+        yield
+    finally:
+        process.kill()
+        process.wait()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,7 @@ from kcpg.net.udp import UdpSocket, open_udp
 from tests.engines import twin
 from tests.net import processes
 from tests.net.sockets import until
-from tests.net.stunserver import StunServer, honest, respond
+from tests.net.stunserver import StunServer, honest, respond, run_coturn
 from tests.unit.test_stun import attribute, message
 
 # The same proportions as the real ones, a hundred times as fast.
@@ -278,46 +276,19 @@ def test_after_stop_nothing_is_asked_or_taken(rig: Rig) -> None:
 # -- a server that others wrote
 
 
-COTURN = shutil.which("turnserver")
+HOSTS = ("127.0.0.1", *(("::1",) if os.path.exists("/proc/net/if_inet6") else ()))
 
 
 @pytest.fixture
 def coturn(tmp_path: Path) -> Iterator[int]:
-    """The port of Debian's coturn on 127.0.0.1 and ::1, STUN only."""
-    if COTURN is None:
-        pytest.skip("coturn is not installed (apt-get install coturn)")
+    """The port of Debian's coturn on 127.0.0.1 and ::1."""
     (port,) = processes.free_ports(1)
-    hosts = ["127.0.0.1"] + (["::1"] if os.path.exists("/proc/net/if_inet6") else [])
-    listen = [word for host in hosts for word in ("--listening-ip", host)]
-    log = (tmp_path / "coturn.out").open("wb")
-    process = subprocess.Popen(
-        [COTURN, "-c", "/dev/null", "--stun-only", "--listening-port", str(port), *listen, "--no-tcp",
-         "--no-tls", "--no-dtls", "--no-cli", "--no-stdout-log", "--log-file", str(tmp_path / "coturn.log"),
-         "--pidfile", str(tmp_path / "coturn.pid"), "--simple-log", "--userdb", str(tmp_path / "turndb")],
-        stdout=log, stderr=log, cwd=tmp_path,
-    )  # fmt: skip
-    try:
-        with open_udp_plain() as probe:
-            probe.settimeout(0.1)
-
-            def answers() -> bool:
-                assert process.poll() is None, (tmp_path / "coturn.out").read_text()
-                probe.sendto(stun.request(bytes(12)), ("127.0.0.1", port))
-                try:
-                    return bool(probe.recv(2000))
-                except OSError:
-                    return False
-
-            processes.until(answers, "coturn answers")
+    with open_udp_plain() as probe, run_coturn(tmp_path, HOSTS, port, probe):
         yield port
-    finally:
-        process.kill()
-        process.wait()
-        log.close()
 
 
 def test_coturn_tells_the_address(engine: str, coturn: int) -> None:
-    for host in ("127.0.0.1", *(("::1",) if os.path.exists("/proc/net/if_inet6") else ())):
+    for host in HOSTS:
         rig = Rig(engine, host)
         rig.ask(host, coturn)
         until(lambda rig=rig: rig.found, "an answer of coturn")

@@ -113,8 +113,8 @@ _KEYS = (
     Key(
         "destination_dnstxt", "Addresses", addresses.single_host, "name", "none", frozenset({_C, _F}),
         "Name whose DNS TXT record holds address and port, instead of the two keys above: "
-        "203.0.113.7:3000 or [2001:db8::7]:3000. Several are one node. Looked up when the link is silent, "
-        "and as often as the record's TTL says (30 s to 1 h); until it can be, it is tried again.",
+        "203.0.113.7:3000 or [2001:db8::7]:3000. Several are one node. Looked up again when the link is "
+        "silent and by the record's TTL.",
     ),
     Key(
         "ipv4_only", "Addresses", values.boolean, "yes, true, 1, no, false, 0", "no", _ALL,

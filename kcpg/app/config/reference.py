@@ -66,6 +66,35 @@ They are switched on by `listen_port={}`, beside an ordinary `listen_port` or al
 `destination_port={}`, where `allow_targets` limits what clients may choose. A range maps to a range that is
 as long, or to one port; a relay passes targets on by itself.
 
+## A server behind a NAT
+
+Where the address of a server changes, or a router in front of it gives it another port, it can find out and
+tell by itself:
+
+```
+listen_port=3000
+stun_server=stun.example.org
+update_ipv4=/usr/local/bin/publish
+log_path=/var/log/kcpg
+```
+
+The program is called with the address, for example `publish 203.0.113.7:41000`, once after the start and
+once for every change, and may put it into a DNS TXT record. Clients and relays find it there:
+
+```
+destination_dnstxt=tunnel.example.org
+```
+
+```
+tunnel.example.org.  60  IN  TXT  "203.0.113.7:41000"
+```
+
+Every string of every TXT record that has this form, or `[2001:db8::7]:3000`, is an address of the same node;
+other strings do not count (warning). The record is looked up at start, when the link is silent, and as often
+as its TTL says, but not more than every 30 s nor less than every hour. A link that works stays where it is. A
+failed look-up keeps the address there was. The router must let peers in that the server did not call: a NAT
+that opens a port for the STUN server alone cannot be helped by this, a forwarded port can.
+
 ## A relay's udp_timeout
 
 A relay must not forget a UDP flow before the client and the server do. It waits for the largest
