@@ -82,9 +82,9 @@ def own(rig: Rig) -> str:
 def test_the_address_is_found_once_and_the_server_asked_again(rig: Rig) -> None:
     with StunServer() as server:
         rig.ask(server.host, server.port)
-        until(lambda: len(server.asked) >= 4, "the way is kept open")
+        # A busy machine may repeat a request; what counts is the transactions.
+        until(lambda: len(set(server.asked)) >= 4, "the way is kept open")
         assert rig.found == [own(rig)]
-        assert len(set(server.asked)) == len(server.asked), "a new transaction every time"
         assert set(server.sources) == {("127.0.0.1", rig.sock.port)}, "asked through the tunnel's own socket"
         assert rig.client is not None and [addr.text(a) for a in rig.client.public] == [own(rig)]
     assert not rig.wire.drops and not rig.wire.take_strangers(), "the wire never saw an answer"
@@ -92,19 +92,26 @@ def test_the_address_is_found_once_and_the_server_asked_again(rig: Rig) -> None:
 
 def test_each_change_is_told_once(rig: Rig) -> None:
     ports = iter((1, 1, 2, 2, 2, 1))
-    with StunServer(answers=lambda t, ip, port: [respond(t, V4, next(ports, 9))]) as server:
+    told: dict[bytes, int] = {}
+
+    def answers(transaction: bytes, _ip: bytes, _port: int) -> list[bytes]:
+        if transaction not in told:
+            told[transaction] = next(ports, 9)
+        return [respond(transaction, V4, told[transaction])]
+
+    with StunServer(answers=answers) as server:
         rig.ask(server.host, server.port)
-        until(lambda: len(server.asked) >= 8, "eight rounds")
+        until(lambda: len(told) >= 8, "eight rounds")
         until(lambda: len(rig.found) >= 4, "four addresses")
     assert rig.found == ["192.0.2.7:1", "192.0.2.7:2", "192.0.2.7:1", "192.0.2.7:9"]
 
 
 def test_lost_requests_are_repeated_as_they_are(rig: Rig) -> None:
     with StunServer() as server:
-        server.answers = lambda t, ip, port: honest(t, ip, port) if len(server.asked) == 4 else []
+        server.answers = lambda t, ip, port: honest(t, ip, port) if len(server.asked) >= 4 else []
         rig.ask(server.host, server.port)
         until(lambda: rig.found, "the fourth request is answered")
-        assert len(server.asked) == 4 and len(set(server.asked)) == 1
+        assert len(set(server.asked[:4])) == 1
 
 
 def test_only_the_server_is_believed_and_only_while_asked(rig: Rig) -> None:
@@ -267,10 +274,12 @@ def test_after_stop_nothing_is_asked_or_taken(rig: Rig) -> None:
         until(lambda: server.asked and rig.sock.stun is not None, "a request")
         client.stop()
         client.stop()
-        gevent.sleep(0)
-        before = len(server.asked)
-        gevent.sleep(0.05)
-        assert rig.sock.stun is None and len(server.asked) == before
+        with open_udp_plain() as other:
+            for mark in (b"before------", b"after-------"):
+                other.sendto(stun.request(mark), (server.host, server.port))
+                until(lambda mark=mark: mark in server.asked, "everything sent until now has arrived")
+                gevent.sleep(0.05)  # in which it would have asked again
+        assert rig.sock.stun is None and server.asked[-2:] == [b"before------", b"after-------"]
 
 
 # -- a server that others wrote
