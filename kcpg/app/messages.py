@@ -18,6 +18,7 @@ _LEVELS = {
     EventKind.LINK_DOWN: logging.INFO,
     EventKind.LINK_RESUMED: logging.INFO,
     EventKind.LINK_MOVED: logging.INFO,
+    EventKind.LINK_HOPPED: logging.INFO,
     EventKind.LINK_SILENT: logging.WARNING,
     EventKind.NO_ANSWER: logging.WARNING,
     EventKind.REFUSED: logging.WARNING,

@@ -50,7 +50,17 @@ class Chain:
     """`relays` relays between a client and a server whose target is `target`; every hop has its own key and
     cipher."""
 
-    def __init__(self, wire, target, relays=1, host="127.0.0.1", delivery="unordered", bits_per_s=0):
+    def __init__(
+        self,
+        wire,
+        target,
+        relays=1,
+        host="127.0.0.1",
+        delivery="unordered",
+        bits_per_s=0,
+        doors=1,
+        hop_every_ms=0,
+    ):
         self.wire, self.target, self.host, self.delivery, self.bits_per_s = (
             wire,
             target,
@@ -58,7 +68,8 @@ class Chain:
             delivery,
             bits_per_s,
         )
-        self.relays = relays
+        self.relays, self.doors, self.hop_every_ms = relays, doors, hop_every_ms
+        self.dialling = []
         self.reports = []
         self.resolver = Resolver()
         self.drivers = []
@@ -77,13 +88,14 @@ class Chain:
             listener = TunnelListener(
                 ListenSettings(f"listen{hop}", params), keys, self._env(here), self.wire
             )
-            number = here.listen(self.host, 0)
+            numbers = [here.listen(self.host, 0) for _ in range(self.doors)]
             self._run(Node(listener, egress, SETTINGS), {listener: here, **ports})
             there = TunnelPorts(self.resolver, report=self.reports.append)
-            destination = Destination(self.host, (here.get(number).port,))
-            settings = DialSettings(f"dial{hop}", (destination,), params)
+            destination = Destination(self.host, tuple(here.get(number).port for number in numbers))
+            settings = DialSettings(f"dial{hop}", (destination,), params, hop_every_ms=self.hop_every_ms)
             egress = TunnelDialer(settings, keys, self._env(there), self.wire)
             ports = {egress: there}
+            self.dialling.append((egress, there))
         self.listener = LocalListener(LocalListenSettings((Bind(self.host, 0),)), self.reports.append)
         self._run(Node(self.listener, egress, SETTINGS), ports)
         self.tcp = self.listener.tcp_ports[0].sock.getsockname()
@@ -135,6 +147,43 @@ def test_ipv6(wire):
     with Server(echo, "::1") as server, Chain(wire, server.target, host="::1") as chain, chain.dial() as sock:
         sock.sendall(b"six")
         assert sock.recv(3) == b"six"
+
+
+def test_source_and_destination_ports_change_under_a_flow(wire):
+    """Hops through a relay with real sockets: every byte arrives, and old sockets are closed."""
+    piece = os.urandom(100_000)
+    with Server(echo) as server, Chain(wire, server.target, 1, doors=3, hop_every_ms=150) as chain:
+        used = [set() for _ in chain.dialling]
+
+        def look():
+            if any(leg.link is None for leg, _ in chain.dialling):
+                return False
+            for paths, (leg, ports) in zip(used, chain.dialling, strict=True):
+                sock, addr = leg.link.bundle.path
+                paths.add((ports.get(sock).port, addr))
+            return all(
+                len(paths) >= 4 and len({addr for _, addr in paths}) >= 2 and leg.link.counters.hops >= 4
+                for paths, (leg, _) in zip(used, chain.dialling, strict=True)
+            )
+
+        with chain.dial() as sock:
+            done = gevent.event.Event()
+
+            def send():
+                while not done.is_set():
+                    sock.sendall(piece)
+                    gevent.sleep(0.005)
+                sock.shutdown(socket.SHUT_WR)
+
+            sender = gevent.spawn(send)
+            reader = gevent.spawn(read_all, sock)
+            until(look, "both legs have hopped")
+            done.set()
+            sender.get()
+            got = reader.get()
+            assert got == piece * (len(got) // len(piece))
+        until(lambda: not any(chain.flows), "all flows are over")
+        until(lambda: all(len(list(p.items())) == 1 for _, p in chain.dialling), "old sockets are closed", 8)
 
 
 def test_server_speaks_first(wire):

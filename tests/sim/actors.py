@@ -198,7 +198,8 @@ class Echo(App):
 class PacketStream(App):
     """Sends `count` numbered packets, one every `every_ms`, of `size(number)` bytes; checks what is echoed.
 
-    Counts what came back (`seen`), more than once (`twice`), and the order.
+    Counts what came back (`seen`), more than once (`twice`), and the order. `worst_ms`: the longest that an
+    echo took.
     """
 
     def __init__(
@@ -218,7 +219,9 @@ class PacketStream(App):
         self.seen: set[int] = set()
         self.twice = 0
         self.late = 0  # came after a higher number
+        self.worst_ms = 0
         self._highest = -1
+        self._sent_ms: list[int] = []
         self._pattern = Pattern(name)
         self.reset_reason: Reset | None = None
 
@@ -231,6 +234,7 @@ class PacketStream(App):
 
     def start(self, sock: AppSocket) -> None:
         if self.sent < self.count and self.reset_reason is None:
+            self._sent_ms.append(self.world.now_ms)
             sock.send_packet(self.packet(self.sent))
             self.sent += 1
             self.world.after(self.every_ms, lambda: self.start(sock))
@@ -243,6 +247,8 @@ class PacketStream(App):
             self.late += number < self._highest
             self._highest = max(self._highest, number)
             self.seen.add(number)
+            if number < len(self._sent_ms):  # else it is not an echo: two streams that face each other
+                self.worst_ms = max(self.worst_ms, self.world.now_ms - self._sent_ms[number])
 
     def was_reset(self, sock: AppSocket, reason: Reset) -> None:
         self.reset_reason = reason

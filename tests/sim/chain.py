@@ -22,7 +22,7 @@ from netem.profile import Impair, Profile, load
 from tests.engines import twin
 from tests.sim.actors import Echo, PacketStream, Talker
 from tests.sim.memory import BUFFER_BYTES, Answer, App, AppSocket, MemoryDialer, MemoryListener
-from tests.sim.world import LegSlot, SimNode, World, address
+from tests.sim.world import LegSlot, SimNode, World, address, host_of
 
 PORTS = (3000, 3001, 3002)
 WALL_S = 1_700_000_000  # any date
@@ -47,7 +47,8 @@ class Chain:
     """`relays` nodes between client and server; `profiles`: one for all hops, or one per hop.
 
     `serve(open)` answers what the server dials; the default goes by `open.source`, because flows that are
-    opened at once arrive in any order.
+    opened at once arrive in any order. `dial`: further DialSettings of every dialer. `addresses`: hosts that
+    are the server as well, each with a link of its own from whoever dials it.
     """
 
     def __init__(
@@ -61,12 +62,16 @@ class Chain:
         udp_delivery: str = "unordered",
         limits: LinkLimits | None = None,
         hops: list[Hop] | None = None,
+        dial: dict[str, Any] | None = None,
+        addresses: Sequence[str] = (),
     ) -> None:
         self.wire = twin(engine, "Wire")
         self.world = World(f"{engine} {seed}")
         self.udp_timeout_ms = udp_timeout_ms
         self.udp_delivery = udp_delivery
         self.limits = limits or LinkLimits()
+        self.dial = dial or {}
+        self.addresses = tuple(addresses)
         self.answers: dict[str, Answer] = {}
         self.serve: Callable[[Open], Answer] = lambda open: self.answers[open.source]
         self.events: list[tuple[str, Event]] = []
@@ -78,6 +83,11 @@ class Chain:
         every = [profiles] * (relays + 1) if isinstance(profiles, str | Impair) else list(profiles)
         for (near, far), profile in zip(self.links, every, strict=True):
             self.world.network.link(near, far, load(profile) if isinstance(profile, str) else profile)
+        for host in self.addresses:
+            profile = every[-1]
+            self.world.network.link(
+                self.names[-2], host, load(profile) if isinstance(profile, str) else profile
+            )
         # The server first: whoever dials finds somebody. (That others find their peers late is a scenario.)
         self.nodes = {name: SimNode(self.world, name, self._build) for name in reversed(self.names)}
 
@@ -116,6 +126,8 @@ class Chain:
         leg = TunnelListener(settings, RootKeys.from_key(hop.key), self._env(sim, slot), self.wire)
         for port in PORTS:
             sim.open_socket(slot, port)
+            for host in self.addresses if sim.name == "server" else ():
+                sim.open_socket(slot, port, host)
         slot.leg = leg
         return leg
 
@@ -124,14 +136,19 @@ class Chain:
         slot = LegSlot()
         settings = DialSettings(
             name=sim.name,
-            targets=(Destination(self.names[place + 1], PORTS),),
+            targets=tuple(Destination(host, PORTS) for host in self._hosts(place + 1)),
             params=replace(self._params(hop), **hop.params),
             kcp=hop.kcp,
+            **self.dial,
         )
         keys = RootKeys.from_key(hop.dialer_key or hop.key)
         leg = TunnelDialer(settings, keys, self._env(sim, slot), self.wire)
         slot.leg = leg
         return leg
+
+    def _hosts(self, place: int) -> list[str]:
+        name = self.names[place]
+        return [name, *self.addresses] if name == "server" else [name]
 
     def _params(self, hop: Hop) -> LinkParams:
         return LinkParams(
@@ -152,12 +169,13 @@ class Chain:
             close_socket=sim.close_socket,
             report=lambda event: self.events.append((sim.name, event)),
             resolve=self._resolve,
+            source_key=lambda addr: host_of(addr).encode(),
         )
 
     def _resolve(self, host: str, port: int, resolved: Resolved) -> None:
         resolved(
             [address(host, port)]
-            if host in self.nodes or host in self.names
+            if host in self.names or host in self.addresses
             else ResolveFailed("no such host")
         )
 

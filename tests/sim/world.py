@@ -127,6 +127,8 @@ class Network:
         self._nat_out: dict[bytes, bytes] = {}
         self._nat_in: dict[bytes, bytes] = {}
         self._behind_nat: set[str] = set()
+        # Whether what leaves `from` (before a NAT) for `to` is lost, whatever the link does
+        self.lose: Callable[[bytes, bytes], bool] = lambda source, target: False
         self.tap: Callable[[bytes, bytes, bytes], None] | None = (
             None  # sees (from, to, datagram) before the link
         )
@@ -166,8 +168,10 @@ class Network:
 
     # -- sockets ---------------------------------------------------------------------------------------------
 
-    def open(self, node: SimNode, owner: LegSlot, port: int | None = None) -> SimSocket:
-        addr = address(node.host, next(self._ports) if port is None else port)
+    def open(
+        self, node: SimNode, owner: LegSlot, port: int | None = None, host: str | None = None
+    ) -> SimSocket:
+        addr = address(host or node.host, next(self._ports) if port is None else port)
         assert addr not in self._sockets, f"{addr!r} is in use"
         sock = SimSocket(next(self._ids), addr, node, owner)
         self._sockets[addr] = sock
@@ -183,15 +187,16 @@ class Network:
         hosts = (host_of(source), host_of(target))
         if self.tap is not None:
             self.tap(source, target, datagram)
-        if hosts in self._cut:
+        if hosts in self._cut or self.lose(source, target):
             self.counts["cut"] += 1
             return
         direction = self._directions.get(hosts)
         if direction is None:
             self.counts["no_link"] += 1
             return
+        port = min(port_of(source), port_of(target))  # the listener's; those who dial have higher ones
         source = self._translate(source)
-        departures = direction.offer(world.now_ns, HEADERS_BYTES + len(datagram))
+        departures = direction.offer(world.now_ns, HEADERS_BYTES + len(datagram), port)
         self.counts["lost"] += not departures
         for due_ns, flipped in departures:
             hurt = datagram if flipped is None else _flip(datagram, flipped - HEADERS_BYTES * 8)
@@ -228,6 +233,10 @@ def address(host: str, port: int) -> bytes:
 
 def host_of(addr: bytes) -> str:
     return addr.decode().partition(":")[0]
+
+
+def port_of(addr: bytes) -> int:
+    return int(addr.decode().partition(":")[2])
 
 
 def _flip(datagram: bytes, bit: int) -> bytes | None:
@@ -317,8 +326,9 @@ class SimNode:
 
     # -- sockets ---------------------------------------------------------------------------------------------
 
-    def open_socket(self, owner: LegSlot, port: int | None = None) -> int:
-        sock = self.world.network.open(self, owner, port)
+    def open_socket(self, owner: LegSlot, port: int | None = None, host: str | None = None) -> int:
+        """`host`: another of this node's addresses."""
+        sock = self.world.network.open(self, owner, port, host)
         self.sockets[sock.number] = sock
         return sock.number
 

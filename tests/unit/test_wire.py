@@ -86,7 +86,6 @@ def test_posted_datagrams_leave_as_they_are(engine):
 @pytest.mark.parametrize(
     ("type", "reason"),
     [
-        (frames.PATH_RESPONSE, "frame_unsupported"),
         (frames.MTU_PROBE, "frame_unsupported"),
         (frames.FEC_DATA, "frame_unsupported"),
         (15, "frame_unknown"),

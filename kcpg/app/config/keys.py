@@ -250,8 +250,8 @@ _KEYS = (
     ),
     Key(
         "dport_refresh", "Paths", values.refresh, "0, 20-32767 s", "60", _DIAL,
-        "Time after which another source and destination port are taken; 0: never.",
-        limits="1-19: 20; above: 32767; negative: error", default=60, pending="port hopping",
+        "Time after which another source and destination port are taken; 0: only when a port goes bad.",
+        limits="1-19: 20; above: 32767; negative: error", default=60,
     ),
     Key(
         "stun_server", "NAT", addresses.host_port, "host or host:port", "none", frozenset({_S, _L}),

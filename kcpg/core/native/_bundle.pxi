@@ -127,6 +127,11 @@ cdef class Bundle:
             kcp_hurry(&conv.k, now_ms)
             self.settle(conv)
 
+    @property
+    def rx_pn(self):
+        """The highest packet number of the newest epoch, but for path probes; -1: none."""
+        return self.newest_pn if self.rx_cid is not None else -1
+
     def send(self, type, bytes payload, path=None):
         """Seal one control frame now and let it leave with the next transmit, unpaced."""
         cdef Path to
@@ -155,8 +160,17 @@ cdef class Bundle:
 
     # Receiving.
 
-    cdef bint note_received(self, RxEpoch epoch, uint64_t pn, const Path* path, size_t size, uint64_t now_ms):
-        """Record an authentic datagram. True if it is the newest so far and came by another path."""
+    cdef bint note_received(
+            self, RxEpoch epoch, uint64_t pn, const Path* path, size_t size, bint probes, uint64_t now_ms):
+        """Record an authentic datagram. True if it is the newest so far and came by another path.
+
+        One that only probes its path is never that.
+        """
+        if probes:
+            self.rx_last_ms = now_ms
+            self.rx_datagrams += 1
+            self.rx_bytes += size
+            return False
         self.rx_last_ms = now_ms
         self.rx_datagrams += 1
         self.rx_bytes += size
@@ -224,6 +238,7 @@ cdef class Bundle:
         cdef int start = tx.count, i, segments
         cdef Py_ssize_t rounds = len(self.dirty)
         cdef size_t sent = 0
+        cdef uint64_t fresh, again
         if not self.sendable():
             return 0
         segments = budget if rounds == 1 else TURN_SEGMENTS
@@ -246,7 +261,11 @@ cdef class Bundle:
                 continue
             if conv.packets_out is not None and conv.packets_out:
                 self.packets_turn(conv, tx)
+            fresh = conv.k.segments_sent
+            again = conv.k.segments_resent_fast + conv.k.segments_resent_rto
             kcp_flush(&conv.k, tx, now_ms, segments)
+            self.segments_sent += conv.k.segments_sent - fresh
+            self.segments_resent += conv.k.segments_resent_fast + conv.k.segments_resent_rto - again
             self.settle(conv)
         tx_close(tx)
         self.seal_range(tx, start)

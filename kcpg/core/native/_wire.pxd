@@ -54,6 +54,8 @@ cdef class Bundle:
     cdef readonly uint64_t tx_datagrams
     cdef readonly uint64_t tx_bytes
     cdef readonly uint64_t tx_pn
+    cdef readonly uint64_t segments_sent
+    cdef readonly uint64_t segments_resent
     cdef readonly object rx_cid
     cdef readonly int srtt_ms
     cdef uint32_t max_payload       # UDP payload bytes of our datagrams
@@ -80,7 +82,8 @@ cdef class Bundle:
     cdef int turn(self, Tx* tx, uint64_t now_ms, int budget) except -1
     cdef int packets_turn(self, Conv conv, Tx* tx) except -1
     cdef int seal_range(self, Tx* tx, int start) except -1
-    cdef bint note_received(self, RxEpoch epoch, uint64_t pn, const Path* path, size_t size, uint64_t now_ms)
+    cdef bint note_received(
+        self, RxEpoch epoch, uint64_t pn, const Path* path, size_t size, bint probes, uint64_t now_ms)
 
 
 cdef class Wire:

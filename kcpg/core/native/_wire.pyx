@@ -16,8 +16,8 @@ from libc.string cimport memcmp, memcpy, memset
 from kcpg.core._kcp cimport (
     KCP_HEADER, KCP_MAX_FRAGMENTS, Kcp, Path, Tx, get32, kcp_clear, kcp_deadline, kcp_flush, kcp_hurry,
     kcp_in_flight, kcp_input, kcp_move_message, kcp_move_stream, kcp_peek_size, kcp_readable,
-    kcp_recv_message, kcp_room, kcp_wants_flush, kcp_write_bytes, pool_free, pool_new, put32, tx_close,
-    tx_need,
+    kcp_recv_message, kcp_room, kcp_wants_flush, kcp_write_bytes, pool_free, pool_new, put32,
+    tx_close, tx_need,
 )
 from kcpg.core._seal cimport (
     HeaderMask, Sealer, mask_batch, replay_check, replay_commit, replay_expand, replay_init, sealer_open,
@@ -62,9 +62,11 @@ cdef int T_PAD = frame_types.PAD
 cdef int T_KCP = frame_types.KCP
 cdef int T_DATAGRAM = frame_types.DATAGRAM
 cdef frozenset CONTROL_TYPES = frozenset((
-    frame_types.PING, frame_types.PONG, frame_types.PATH_CHALLENGE, frame_types.RESET, frame_types.RESET_ACK,
-    frame_types.CLOSE, frame_types.REKEY,
+    frame_types.PING, frame_types.PONG, frame_types.PATH_CHALLENGE, frame_types.PATH_RESPONSE,
+    frame_types.RESET, frame_types.RESET_ACK, frame_types.CLOSE, frame_types.REKEY,
 ))
+cdef int T_PATH_CHALLENGE = frame_types.PATH_CHALLENGE
+cdef int T_PATH_RESPONSE = frame_types.PATH_RESPONSE
 cdef frozenset RESERVED_TYPES = frame_types.RESERVED
 
 
@@ -390,6 +392,7 @@ cdef class Wire:
         cdef Bundle bundle
         cdef uint64_t pn
         cdef int type
+        cdef bint probes
         if epoch is None or epoch.cid != cid:
             epoch = self.epochs.get(cid)
             if epoch is None:
@@ -408,9 +411,10 @@ cdef class Wire:
             return 0
         replay_commit(&epoch.replay, pn)
         bundle = epoch.bundle
-        if bundle.note_received(epoch, pn, &self.rx_path, n, now_ms):
-            self.moved[bundle] = None
         type = p[HEADER]
+        probes = type == T_PATH_CHALLENGE or type == T_PATH_RESPONSE
+        if bundle.note_received(epoch, pn, &self.rx_path, n, probes, now_ms):
+            self.moved[bundle] = None
         p += HEADER + TYPE
         n -= OVERHEAD_BYTES
         if type == T_KCP:

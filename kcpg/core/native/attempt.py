@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from kcpg.core.native.handshake import Initiator
+from kcpg.core.native.reputation import MOST_ENTRIES, Reputation
 
 FIRST_WAIT_MS = 250
 WAIT_GROWTH = 1.5
@@ -15,6 +16,18 @@ MOST_WAIT_MS = 5000
 
 LIFE_MS = 30_000
 """After so long a fresh key agreement is begun (handshake.Initiator asks for it)."""
+
+PICKS = 16
+"""Draws among all hosts and ports; enough to find the good one of two in all but one of 65,536 cases."""
+
+LAST_LEVEL = 0.1
+"""What was chosen last is avoided, but less than anything that failed."""
+
+HOST_HALF_LIFE_MS = 10_000
+"""A host that was away is tried again soon: a hop to it that fails costs nothing."""
+
+PORT_HALF_LIFE_MS = 60_000
+"""Boxes that throttle a flow go on for minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,28 +39,80 @@ class Destination:
 
 
 class Choice:
-    """Where to send the next INIT: a random host, port and address, other than those that just failed."""
+    """Where to send next: a random host, port and address, but for the last choice and what failed lately.
 
-    def __init__(self, destinations: Sequence[Destination], rng: random.Random) -> None:
+    `host_key`: the part of an address that stands for one host. All destinations are the same peer, so what
+    is said of an address counts for its host too, but for a port that is throttled.
+    """
+
+    def __init__(
+        self,
+        destinations: Sequence[Destination],
+        rng: random.Random,
+        host_key: Callable[[bytes], bytes] = bytes,
+    ) -> None:
         assert destinations and all(d.ports for d in destinations)
         self._destinations = destinations
         self._rng = rng
+        self._host_key = host_key
+        self._hosts = Reputation(HOST_HALF_LIFE_MS)
+        self._ports = Reputation(PORT_HALF_LIFE_MS)
         self._last: tuple[str, int] | None = None
         self._last_addr = b""
+        self._chosen: dict[bytes, tuple[str, int]] = {}
 
-    def target(self) -> tuple[str, int]:
+    def target(self, now_ms: int) -> tuple[str, int]:
         """A host and a port."""
-        chosen = self._pick()
-        if chosen == self._last and (len(self._destinations) > 1 or len(self._destinations[0].ports) > 1):
-            chosen = next(t for t in iter(self._pick, None) if t != self._last)
-        self._last = chosen
-        return chosen
+        best = self._pick()
+        least = self._target_level(best, now_ms)
+        for _ in range(PICKS):
+            if not least:
+                break
+            other = self._pick()
+            level = self._target_level(other, now_ms)
+            if level < least:
+                best, least = other, level
+        self._last = best
+        return best
 
-    def address(self, addresses: list[bytes]) -> bytes:
+    def address(self, host: str, port: int, addresses: list[bytes], now_ms: int) -> bytes:
         """One of a target's addresses."""
-        others = [a for a in addresses if a != self._last_addr] or addresses
-        self._last_addr = self._rng.choice(others)
-        return self._last_addr
+        levels = [self._address_level(addr, now_ms) for addr in addresses]
+        least = min(levels)
+        best = self._rng.choice([a for a, level in zip(addresses, levels, strict=True) if level == least])
+        self._last_addr = best
+        self._chosen.pop(best, None)
+        self._chosen[best] = (host, port)
+        if len(self._chosen) > MOST_ENTRIES:
+            del self._chosen[next(iter(self._chosen))]
+        return best
+
+    def blame(self, addr: bytes, now_ms: int) -> None:
+        """Nothing comes from there: the port may be blocked, or the host away."""
+        self.blame_port(addr, now_ms)
+        self._hosts.blame(self._host_key(addr), now_ms)
+        if addr in self._chosen:
+            self._hosts.blame(self._chosen[addr][0], now_ms)
+
+    def blame_port(self, addr: bytes, now_ms: int) -> None:
+        """Much is lost on the way there."""
+        self._ports.blame(addr, now_ms)
+        if addr in self._chosen:
+            self._ports.blame(self._chosen[addr], now_ms)
+
+    def praise(self, addr: bytes) -> None:
+        """It answers. How well, is for time to tell: what was said of the port fades by itself."""
+        self._hosts.clear(self._host_key(addr))
+        if addr in self._chosen:
+            self._hosts.clear(self._chosen[addr][0])
+
+    def _target_level(self, target: tuple[str, int], now_ms: int) -> float:
+        last = LAST_LEVEL if target == self._last else 0.0
+        return self._hosts.level(target[0], now_ms) + self._ports.level(target, now_ms) + last
+
+    def _address_level(self, addr: bytes, now_ms: int) -> float:
+        last = LAST_LEVEL if addr == self._last_addr else 0.0
+        return self._hosts.level(self._host_key(addr), now_ms) + self._ports.level(addr, now_ms) + last
 
     def _pick(self) -> tuple[str, int]:
         destination = self._rng.choice(self._destinations)

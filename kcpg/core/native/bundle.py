@@ -45,7 +45,8 @@ class Bundle:
 
     Facts: `rx_last_ms`, `tx_last_ms` (-1: never), `rx_datagrams`, `rx_bytes`, `tx_datagrams`, `tx_bytes`,
     `tx_pn` (datagrams sent in this epoch), `rx_cid` (the CID by which the newest authentic datagram came),
-    `srtt_ms` (-1: unknown), `source` and `path` (socket, address).
+    `rx_pn` (the highest packet number of that epoch, -1: none), `segments_sent` and `segments_resent` of all
+    conversations, `srtt_ms` (-1: unknown), `source` and `path` (socket, address).
     """
 
     OVERHEAD = HEADER_BYTES + 1 + TAG_BYTES
@@ -60,6 +61,7 @@ class Bundle:
         self.rx_last_ms = self.tx_last_ms = NEVER_MS
         self.rx_datagrams = self.rx_bytes = self.tx_datagrams = self.tx_bytes = 0
         self.tx_pn = 0
+        self.segments_sent = self.segments_resent = 0
         self.rx_cid: int | None = None
         self.srtt_ms = -1
         self._datagram_bytes = DEFAULT_DATAGRAM_BYTES
@@ -154,6 +156,11 @@ class Bundle:
             conv.hurry(now_ms)
             self.settle(conv)
 
+    @property
+    def rx_pn(self) -> int:
+        """The highest packet number of the newest epoch, but for path probes; -1: none."""
+        return self._newest[1]
+
     def send(self, type: int, payload: bytes, path: Path | None = None) -> None:
         """Seal one control frame now and let it leave with the next transmit, unpaced."""
         path = path or self.path
@@ -164,12 +171,17 @@ class Bundle:
 
     # Receiving, called by the wire.
 
-    def note_received(self, epoch: RxEpoch, pn: int, path: Path, size: int, now_ms: int) -> bool:
-        """Record an authentic datagram. True if it is the newest so far and came by another path."""
+    def note_received(
+        self, epoch: RxEpoch, pn: int, path: Path, size: int, probes: bool, now_ms: int
+    ) -> bool:
+        """Record an authentic datagram. True if it is the newest so far and came by another path.
+
+        One that only probes its path is never that.
+        """
         self.rx_last_ms = now_ms
         self.rx_datagrams += 1
         self.rx_bytes += size
-        if (epoch.order, pn) < self._newest:
+        if probes or (epoch.order, pn) < self._newest:
             return False
         self._newest = (epoch.order, pn)
         self.rx_cid = epoch.cid
@@ -260,7 +272,10 @@ class Bundle:
             self._pacer.spend(len(packet) + 4 + self.OVERHEAD)
             tokens = self._pacer.tokens(now_ms)
         allowed = conv.deficit if tokens is None else min(conv.deficit, tokens)
+        fresh, again = conv.segments_sent, conv.segments_resent_fast + conv.segments_resent_rto
         pieces = conv.flush(now_ms, max(0, allowed))
+        self.segments_sent += conv.segments_sent - fresh
+        self.segments_resent += conv.segments_resent_fast + conv.segments_resent_rto - again
         sent = sum(map(len, pieces))
         conv.deficit -= sent
         self._pacer.spend(sent + len(pieces) * self.OVERHEAD)

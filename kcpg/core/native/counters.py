@@ -48,6 +48,12 @@ class LinkCounters:
     rekeys: int = 0
     moves: int = 0
     """Changes of the peer's address that were followed."""
+    hops: int = 0
+    """Changes of the path that this side made (dialer)."""
+    hops_urgent: int = 0
+    """Of these: away from a path that was losing much."""
+    hops_failed: int = 0
+    """Candidate paths that did not answer, or were not taken."""
     segments_sent: int = 0
     """This and the following: KCP segments of conversations that are over; live ones count themselves."""
     segments_resent_fast: int = 0

@@ -12,14 +12,16 @@ from kcpg.core.kcp import KcpParams
 from kcpg.core.native.attempt import FIRST_WAIT_MS, Attempt, Choice, Destination
 from kcpg.core.native.convflow import ConvFlow
 from kcpg.core.native.env import Env, EventKind, ResolveFailed
-from kcpg.core.native.epochs import RETIRE_MS, NewEpoch
+from kcpg.core.native.epochs import NewEpoch
 from kcpg.core.native.handshake import CLOCK_TOLERANCE_S, Accepted, Initiator, Refused, Resume, Retry
+from kcpg.core.native.hopping import Hopper
 from kcpg.core.native.keys import RootKeys
 from kcpg.core.native.leg import LOOK_MS, REPEAT_EVENT_MS, NativeLeg
 from kcpg.core.native.link import Link, LinkLimits, LinkState
 from kcpg.core.native.opening import Delivery
 from kcpg.core.native.params import DELIVERIES, LinkParams
 from kcpg.core.native.rekeying import DialerRekeying
+from kcpg.core.native.sockets import Sockets
 from kcpg.core.native.wire import Path, Wire
 from kcpg.core.units import earliest
 
@@ -38,6 +40,9 @@ REFUSED_WAIT_MS = 5000
 RTT_GUESS_MS = 1000
 """The round-trip time is unknown when several INITs went out. A PING tells it soon; until then be patient."""
 
+HOPPED_EVENT_MS = 10_000
+"""Hops away from bad paths are reported at most this often; they are all counted."""
+
 STALE_MS = 60_000
 """A link that was not heard for so long proves itself before a flow is entrusted to it: the peer may have
 been
@@ -55,6 +60,8 @@ class DialSettings:
     kcp: KcpParams = field(default_factory=KcpParams)
     """Retransmission behaviour; the windows come from what is agreed."""
     limits: LinkLimits = field(default_factory=lambda: LinkLimits(idle_ms=None))
+    hop_every_ms: int = 0
+    """Time between hops to another path; 0: only away from a path that has become bad."""
 
 
 class DialState(Enum):
@@ -115,8 +122,9 @@ class TunnelDialer(NativeLeg):
         self._keys = keys
         self._link: Link | None = None
         self._attempt: Attempt | None = None
-        self._sockets = _Sockets(env)
-        self._choice = Choice(settings.targets, env.rng)
+        self._sockets = Sockets(env)
+        self._choice = Choice(settings.targets, env.rng, env.source_key)
+        self._hopper = Hopper(settings.hop_every_ms, self._choice, self._sockets, env, self._hopped)
         self._clock_offset_s = 0
         self._delivery = Delivery(DELIVERIES.index(settings.params.udp_delivery))
         self._waiting: deque[_Waiting] = deque()
@@ -162,6 +170,9 @@ class TunnelDialer(NativeLeg):
         if now_ms - self._looked_ms >= LOOK_MS:
             self._looked_ms = now_ms
             self._look_after_link(now_ms)
+            self._look_after_path(now_ms)
+        elif self._hopper.is_due(now_ms):
+            self._look_after_path(now_ms)
         self._sockets.advance(now_ms)
         self._advance_attempt(now_ms)
         self._serve_waiting(now_ms)
@@ -182,8 +193,10 @@ class TunnelDialer(NativeLeg):
 
     def link_heard(self, link: Link, former: LinkState) -> None:
         """See `LinkOwner`."""
-        if self._turn(DialInput.HEARD) and self._attempt is not None:
-            self._attempt.quiet = True
+        if self._turn(DialInput.HEARD):
+            self._hopper.begin(self.now_ms)
+            if self._attempt is not None:
+                self._attempt.quiet = True
 
     def link_silent(self, link: Link) -> None:
         """See `LinkOwner`."""
@@ -192,17 +205,26 @@ class TunnelDialer(NativeLeg):
                 EventKind.LINK_SILENT, link.peer, "no answer on the link; resuming it", REPEAT_EVENT_MS
             )
             self._unanswered_since_ms = self.now_ms
+            self._hopper.stop(self.now_ms)
+            if link.bundle.path is not None:
+                self._choice.blame(link.bundle.path[1], self.now_ms)
             self._call(self.now_ms, FIRST_WAIT_MS)
 
     def link_closed(self, link: Link, reason: Reset, by_peer: bool) -> None:
         """See `LinkOwner`."""
         super().link_closed(link, reason, by_peer)
         self._link = None
+        self._hopper.stop(self.now_ms)
         self._drop_attempt()
         who = "the peer closed the link" if by_peer else "the link is closed"
         self._report(EventKind.LINK_DOWN, link.peer, f"{who}: {reason}")
         if self._turn(DialInput.LOST):
             self._call(self.now_ms, FIRST_WAIT_MS)
+
+    def link_path_answered(self, link: Link, token: bytes, path: Path) -> None:
+        """See `LinkOwner`."""
+        if link is self._link and self.state is DialState.UP:
+            self._hopper.answered(link, token, path, self.now_ms)
 
     # NativeLeg.
 
@@ -228,6 +250,8 @@ class TunnelDialer(NativeLeg):
         due_ms = earliest(self._call_at_ms, self._sockets.deadline())
         if self._attempt is not None:
             due_ms = earliest(due_ms, self._attempt.deadline())
+        if self._link is not None and self.state is DialState.UP:
+            due_ms = earliest(due_ms, self._hopper.deadline(self._link))
         return earliest(due_ms, self._waiting[0].until_ms) if self._waiting else due_ms
 
     def _look_after_link(self, now_ms: int) -> None:
@@ -236,6 +260,13 @@ class TunnelDialer(NativeLeg):
             self._link.advance(now_ms)
         if self._link is not None:
             self.link_touched(self._link)
+
+    def _look_after_path(self, now_ms: int) -> None:
+        if self._link is not None and self.state is DialState.UP:
+            self._hopper.advance(self._link, now_ms)
+
+    def _hopped(self, link: Link, why: str) -> None:
+        self._report(EventKind.LINK_HOPPED, link.peer, why, HOPPED_EVENT_MS)
 
     # Attempts.
 
@@ -302,18 +333,20 @@ class TunnelDialer(NativeLeg):
         if attempt.resumes and self._link is not None and self._link.bundle.path is not None:
             self._send_init(attempt, self._link.bundle.path)
             sock = self._sockets.second(now_ms)
-        host, port = self._choice.target()
-        self.env.resolve(host, port, lambda answer: self._resolved(attempt, sock, host, answer))
+        host, port = self._choice.target(now_ms)
+        self.env.resolve(host, port, lambda answer: self._resolved(attempt, sock, (host, port), answer))
 
-    def _resolved(self, attempt: Attempt, sock: int, host: str, answer: list[bytes] | ResolveFailed) -> None:
+    def _resolved(
+        self, attempt: Attempt, sock: int, target: tuple[str, int], answer: list[bytes] | ResolveFailed
+    ) -> None:
         if attempt is not self._attempt:
             return
         if isinstance(answer, ResolveFailed) or not answer:
             self.counters.unresolved += 1
             why = answer.text if isinstance(answer, ResolveFailed) else "no address"
-            self._report(EventKind.UNRESOLVED, b"", f"{host} does not resolve: {why}", REPEAT_EVENT_MS)
+            self._report(EventKind.UNRESOLVED, b"", f"{target[0]} does not resolve: {why}", REPEAT_EVENT_MS)
             return
-        self._send_init(attempt, (sock, self._choice.address(answer)))
+        self._send_init(attempt, (sock, self._choice.address(*target, answer, self.now_ms)))
 
     def _send_init(self, attempt: Attempt, path: Path) -> None:
         self.counters.inits_sent += 1
@@ -349,16 +382,19 @@ class TunnelDialer(NativeLeg):
             return  # heard meanwhile: the old link serves, and this one expires at the peer unused
         self._attempt = None
         self._unanswered_since_ms = None
-        self._sockets.use(path[0], self.now_ms)
+        ours = self._sockets.use(path[0], self.now_ms)
         epoch = NewEpoch(answer.epoch, answer.client_cid, answer.server_cid, answer.session_secret)
         link = self._link
         if link is not None and answer.verdict.resumed:
-            link.bundle.set_path(*path)
+            if ours:  # and not the one that a hop has left meanwhile
+                link.bundle.set_path(*path)
             link.renew(epoch, answer.params, self.now_ms)
             self._report(EventKind.LINK_RESUMED, path[1], "the link is resumed, its flows go on")
         else:
             link = self._begin(epoch, answer, path, attempt)
         self._turn(DialInput.ACCEPTED)
+        self._choice.praise(path[1])
+        self._hopper.begin(self.now_ms)
         link.liveness.ping(self.now_ms)
 
     def _begin(self, epoch: NewEpoch, answer: Accepted, path: Path, attempt: Attempt) -> Link:
@@ -400,71 +436,6 @@ class TunnelDialer(NativeLeg):
             if not flow.closed:
                 self.counters.flows_unreachable += 1
                 _abort(flow, Reset(ResetCode.UNREACHABLE, "there is no link to the next node"))
-
-
-class _Sockets:
-    """The dialer's sockets: the one in use, a second while resuming, old ones until their late
-    datagrams came."""
-
-    def __init__(self, env: Env) -> None:
-        self._env = env
-        self._first: int | None = None
-        self._second: int | None = None
-        self._retired: deque[tuple[int, int]] = deque()
-
-    def start(self) -> None:
-        """Open the first one; OSError if there is none."""
-        self._first = self._env.open_socket()
-
-    @property
-    def first(self) -> int:
-        """The one in use."""
-        assert self._first is not None
-        return self._first
-
-    def second(self, now_ms: int) -> int:
-        """Another source port; the same one if the system has no more."""
-        if self._second is None:
-            try:
-                self._second = self._env.open_socket()
-            except OSError:
-                return self.first
-        return self._second
-
-    def use(self, sock: int, now_ms: int) -> None:
-        """The peer answered on this one: from now on it is the first."""
-        if sock == self._second:
-            self._retired.append((now_ms + RETIRE_MS, self.first))
-            self._first, self._second = sock, None
-        self.keep_first()
-
-    def keep_first(self) -> None:
-        """The second one is not needed any more."""
-        if self._second is not None:
-            self._env.close_socket(self._second)
-            self._second = None
-
-    def renew(self, now_ms: int, keep: bool) -> None:
-        """Nobody answered: take a new source port, in case this one is what the network swallows.
-
-        `keep`: a link still sends by the first one.
-        """
-        if keep:
-            return
-        sock = self.second(now_ms)
-        if sock != self.first:
-            self._second = None
-            self._retired.append((now_ms + RETIRE_MS, self.first))
-            self._first = sock
-
-    def advance(self, now_ms: int) -> None:
-        """Close what is old enough."""
-        while self._retired and self._retired[0][0] <= now_ms:
-            self._env.close_socket(self._retired.popleft()[1])
-
-    def deadline(self) -> int | None:
-        """When `advance` has something to do."""
-        return self._retired[0][0] if self._retired else None
 
 
 def _abort(flow: ConvFlow, reason: Reset) -> None:

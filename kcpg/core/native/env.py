@@ -15,6 +15,7 @@ class EventKind:
     LINK_RESUMED = "link_resumed"
     LINK_SILENT = "link_silent"
     LINK_MOVED = "link_moved"
+    LINK_HOPPED = "link_hopped"
     NO_ANSWER = "no_answer"
     REFUSED = "refused"
     UNRESOLVED = "unresolved"

@@ -26,9 +26,10 @@ FEC_DATA = 12
 FEC_PARITY = 13
 MTU_ACK = 14
 
-RESERVED = frozenset(
-    (PATH_RESPONSE, MTU_PROBE, FEC_DATA, FEC_PARITY, MTU_ACK)
-)  # numbers given out, not in use
+RESERVED = frozenset((MTU_PROBE, FEC_DATA, FEC_PARITY, MTU_ACK))  # numbers given out, not in use
+
+PATH_PROBES = frozenset((PATH_CHALLENGE, PATH_RESPONSE))
+"""They ask about a path without taking it: where they come from is not where the peer wants its data."""
 
 MIN_DATAGRAM_BYTES = 32
 """Keeps the 16 sampled bytes, the tag, clear of the type byte, and gives tiny frames no telling size."""

@@ -6,6 +6,7 @@ the listener answers, follows the dialer's address, and forgets links that nobod
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 CLOSE_COPIES = 3
 """CLOSE is not acknowledged, as its sender is about to be gone; at 10 % loss all copies get lost once in
 1,000."""
+
+CHALLENGED_PATHS = 8
+"""Paths that the peer asked about lately: more than a dialer tries one after another."""
 
 
 class LinkState(Enum):
@@ -82,6 +86,9 @@ class LinkOwner(Protocol):
     def link_silent(self, link: Link) -> None:
         """The link is SILENT now."""
 
+    def link_path_answered(self, link: Link, token: bytes, path: Path) -> None:
+        """A PATH_RESPONSE with these 8 bytes came by this path."""
+
     def link_closed(self, link: Link, reason: Reset, by_peer: bool) -> None:
         """The link is gone, its flows are reset."""
 
@@ -132,6 +139,7 @@ class Link:
         self.counters = LinkCounters()
         self._owner = owner
         self._state_rx = 0
+        self._challenged: deque[Path] = deque(maxlen=CHALLENGED_PATHS)
         bundle.user = self
         bundle.datagram_bytes = params.datagram_bytes
         bundle.rate_bps = params.outbound_bps
@@ -148,6 +156,7 @@ class Link:
             frames.PING: self._on_ping,
             frames.PONG: self._on_pong,
             frames.PATH_CHALLENGE: self._on_path_challenge,
+            frames.PATH_RESPONSE: self._on_path_response,
             frames.RESET: lambda payload, path, now_ms: self.flows.on_reset(payload),
             frames.RESET_ACK: lambda payload, path, now_ms: self.flows.on_reset_ack(payload),
             frames.CLOSE: self._on_close,
@@ -194,12 +203,16 @@ class Link:
         if not self.closed:
             self._handlers[type](payload, path, now_ms)
 
-    def follow(self) -> None:
-        """Send where the newest authentic datagram came from."""
-        assert self.bundle.source is not None
-        self.bundle.set_path(*self.bundle.source)
+    def follow(self) -> bool:
+        """Send where the newest authentic datagram came from. True: the peer had asked about that path, so
+        this is a hop."""
+        path = self.bundle.source
+        assert path is not None
+        self.bundle.set_path(*path)
+        hop = path in self._challenged
         self.bundle.hurry(self.bundle.rx_last_ms)
         self.counters.moves += 1
+        return hop
 
     def renew(self, epoch: NewEpoch, params: LinkParams, now_ms: int) -> None:
         """A handshake resumed this link: new keys, perhaps new parameters; its flows live on."""
@@ -319,7 +332,16 @@ class Link:
         self._echo(frames.PONG, payload, None)
 
     def _on_path_challenge(self, payload: bytes, path: Path, now_ms: int) -> None:
+        if path not in self._challenged:
+            self._challenged.append(path)
         self._echo(frames.PATH_RESPONSE, payload, path)
+
+    def _on_path_response(self, payload: bytes, path: Path, now_ms: int) -> None:
+        opaque = frames.read_opaque(payload)
+        if opaque is None:
+            self.counters.frames_malformed += 1
+        else:
+            self._owner.link_path_answered(self, opaque, path)
 
     def _echo(self, type: int, payload: bytes, path: Path | None) -> None:
         opaque = frames.read_opaque(payload)

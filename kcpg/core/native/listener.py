@@ -105,8 +105,9 @@ class TunnelListener(NativeLeg):
     # NativeLeg.
 
     def _moved(self, link: Link) -> None:
-        link.follow()
-        self._report(EventKind.LINK_MOVED, link.peer, "the peer sends from here now", MOVED_EVENT_MS)
+        if not link.follow():
+            text = "the peer sends from here now"
+            self._report(EventKind.LINK_MOVED, link.peer, text, MOVED_EVENT_MS)
 
     def _stranger(self, path: Path, cid: int, header: bytes, body: bytes) -> None:
         if self._closed:

@@ -45,6 +45,7 @@ _CONTROL_TYPES = frozenset(
         frames.PING,
         frames.PONG,
         frames.PATH_CHALLENGE,
+        frames.PATH_RESPONSE,
         frames.RESET,
         frames.RESET_ACK,
         frames.CLOSE,
@@ -211,7 +212,9 @@ class Wire:
             self.drop("auth")
             return None
         epoch.replay.commit(pn)
-        if epoch.bundle.note_received(epoch, pn, path, HEADER_BYTES + len(body), now_ms):
+        size = HEADER_BYTES + len(body)
+        probes = plaintext[0] in frames.PATH_PROBES
+        if epoch.bundle.note_received(epoch, pn, path, size, probes, now_ms):
             self._moved[epoch.bundle] = None
         return plaintext
 
