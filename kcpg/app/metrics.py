@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kcpg.app.run import RunningNode
     from kcpg.core.native.link import Link
     from kcpg.core.splice import Splice
+    from kcpg.net.ports import TunnelPorts
 
 MAX_LINKS = 1000
 MAX_FLOWS = 1000
@@ -45,13 +46,13 @@ def snapshot(running: RunningNode) -> Snapshot:
     found["flows"] = {"tcp": tcp, "udp": len(splices) - tcp, **dataclasses.asdict(node.counters)}
     found["socket_errors"] = driver.errors()
     found["public_addresses"] = [address_text(address) for address in running.public_addresses]
-    found["ingress"] = leg_snapshot(config.ingress, node.ingress)
-    found["egress"] = leg_snapshot(config.egress, node.egress)
+    found["ingress"] = leg_snapshot(config.ingress, node.ingress, running.ports.get(node.ingress))
+    found["egress"] = leg_snapshot(config.egress, node.egress, running.ports.get(node.egress))
     found["flow_list"] = [splice_snapshot(splice) for splice in splices[:MAX_FLOWS]]
     return found
 
 
-def leg_snapshot(config: LegConfig, leg: Any) -> Snapshot:
+def leg_snapshot(config: LegConfig, leg: Any, ports: TunnelPorts | None) -> Snapshot:
     """One leg: where it is and, for a tunnel, its links and what it dropped."""
     found: Snapshot = {
         "kind": config.kind.value,
@@ -63,18 +64,21 @@ def leg_snapshot(config: LegConfig, leg: Any) -> Snapshot:
         links = list(leg.links)
         found["algorithm"] = config.algorithm
         found["link_count"] = len(links)
-        found["links"] = [link_snapshot(link) for link in links[:MAX_LINKS]]
+        found["links"] = [link_snapshot(link, ports) for link in links[:MAX_LINKS]]
         found["counters"] = dataclasses.asdict(leg.counters)
         found["drops"] = {**leg.wire.drops, **getattr(leg, "handshake_drops", {})}
     return found
 
 
-def link_snapshot(link: Link) -> Snapshot:
+def link_snapshot(link: Link, ports: TunnelPorts | None) -> Snapshot:
     """One link: its peer, how far away that is, and its traffic since it came up."""
     bundle = link.bundle
     srtt_ms = bundle.srtt_ms if bundle.srtt_ms >= 0 else link.liveness.rtt_ms
+    sock = ports.get(bundle.path[0]) if ports is not None and bundle.path is not None else None
     found: Snapshot = {
         "peer": address_text(link.peer) if link.peer else "",
+        "local_port": sock.port if sock is not None else 0,
+        "dials": link.dials,
         "state": link.state.value,
         "srtt_ms": srtt_ms,
         "flows": len(link.flows.flows),

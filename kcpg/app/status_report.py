@@ -49,11 +49,13 @@ def _leg_lines(side: str, leg: Mapping[str, Any]) -> list[str]:
 
 
 def link_line(link: Mapping[str, Any]) -> str:
-    """One link: peer, state, round-trip time, traffic, share of segments sent again."""
+    """One link: peer, state, round-trip time, flows, traffic, and where it dials the hops."""
     rtt = f"rtt {link['srtt_ms']} ms" if link["srtt_ms"] >= 0 else "rtt not measured"
+    counters = link["counters"]
+    hops = f", {counters['hops']} hops, from port {link['local_port']}" if link["dials"] else ""
     return (
         f"{link['peer']} {link['state']}, {rtt}, {link['flows']} flows,"
-        f" in {size(link['rx_bytes'])}, out {size(link['tx_bytes'])}"
+        f" in {size(link['rx_bytes'])}, out {size(link['tx_bytes'])}{hops}"
     )
 
 

@@ -46,6 +46,9 @@ def test_page_for_people():
         "flows": 2,
         "rx_bytes": 1_234_567,
         "tx_bytes": 999,
+        "dials": True,
+        "local_port": 40123,
+        "counters": {"hops": 12},
     }
     flows = {"tcp": 2, "udp": 1, "opened": 9, "refused": 0, "reset": 1}
     tunnel = {
@@ -68,7 +71,7 @@ def test_page_for_people():
     assert "office-1: running, pid 77, up 2 h 1 min, kcpg 1" in page
     assert "2 TCP and 1 UDP flows now, 9 since start, 0 refused, 1 reset" in page
     assert "egress 192.0.2.1:3000 AES-GCM: 1 link, dropped: auth 3" in page
-    assert "192.0.2.1:3000 up, rtt 34 ms, 2 flows, in 1.2 MB, out 999 B" in page
+    assert "192.0.2.1:3000 up, rtt 34 ms, 2 flows, in 1.2 MB, out 999 B, 12 hops, from port 40123" in page
     assert status_report.text("x", 1, None) == "x: running, pid 1, does not answer"
 
 
