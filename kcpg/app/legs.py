@@ -117,6 +117,7 @@ def kcp_params(config: LegConfig) -> KcpParams:
         nc=config.kcp_nc,
         snd_wnd=min(config.kcp_snd_wnd_segments, MAX_WINDOW),
         rcv_wnd=min(config.kcp_rcv_wnd_segments, MAX_WINDOW),
+        auto=config.kcp_auto,
     )
 
 

@@ -284,6 +284,7 @@ cdef struct kcp_t:
     uint64_t duplicates_received
     uint64_t segments_refused   # pushes outside the window or without memory for them
     uint64_t bytes_sent         # payload of first transmissions
+    uint64_t acked_bytes        # segments that carry payload and are known to have arrived, headers included
     uint64_t bytes_received     # payload accepted
 
 cdef int kcp_init(

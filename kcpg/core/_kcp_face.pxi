@@ -332,5 +332,9 @@ cdef class Kcp:
         return self.k.bytes_sent
 
     @property
+    def acked_bytes(self):
+        return self.k.acked_bytes
+
+    @property
     def bytes_received(self):
         return self.k.bytes_received

@@ -154,6 +154,7 @@ cdef bint rcv_reserve(kcp_t* k, uint32_t need) noexcept nogil:
 
 cdef inline void snd_drop_slot(kcp_t* k, uint32_t i) noexcept nogil:
     if k.snd.slot[i] != NULL:
+        k.acked_bytes += KCP_HEADER + k.snd.len[i]
         slot_put(k.pool, k.snd.slot[i])
         k.snd.slot[i] = NULL
 
@@ -167,10 +168,12 @@ cdef inline void rcv_drop_slot(kcp_t* k, uint32_t i) noexcept nogil:
 cdef void snd_drop_fresh(kcp_t* k) noexcept nogil:
     """Give back the slots of a write_begin() that no commit used."""
     cdef uint32_t sn = k.snd_end
+    cdef uint64_t acked_bytes = k.acked_bytes
     while k.fresh > 0:
         snd_drop_slot(k, sn & (k.snd.cap - 1))
         sn += 1
         k.fresh -= 1
+    k.acked_bytes = acked_bytes
 
 
 cdef inline void snd_shrink(kcp_t* k) noexcept nogil:

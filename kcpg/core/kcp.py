@@ -419,5 +419,9 @@ class Kcp:
         return self._tx.bytes_sent
 
     @property
+    def acked_bytes(self) -> int:
+        return self._tx.acked_bytes
+
+    @property
     def bytes_received(self) -> int:
         return self._rx.bytes_received

@@ -34,3 +34,4 @@ class KcpParams:
     snd_wnd: int = 1024  # segments in flight at most
     rcv_wnd: int = 1024  # segments kept for the reader at most
     min_rto_ms: int = 10  # kcptube's floor; ikcp has 100, or 30 with nodelay
+    auto: bool = False  # the link finds its rate; windows are limits up to which they grow

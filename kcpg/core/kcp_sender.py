@@ -9,6 +9,7 @@ from typing import Protocol
 from kcpg.core.kcp_congestion import Congestion
 from kcpg.core.kcp_params import (
     FRG_FIRST,
+    HEADER_BYTES,
     MAX_FRAGMENTS,
     QUEUE_SEGMENTS,
     REMOTE_WINDOW_START,
@@ -46,8 +47,7 @@ class Sender:
         self.params = params
         self.mss = mss
         self.snd_wnd = params.snd_wnd
-        self.snd_una = initial_sn
-        self.snd_nxt = initial_sn
+        self.snd_una = self.snd_nxt = initial_sn
         self.rmt_wnd = REMOTE_WINDOW_START
         self.mark_first = False
         self.ask = False  # a window-ask is due
@@ -58,11 +58,10 @@ class Sender:
         self.rack = Rack(initial_sn)
         self.congestion = Congestion(mss)
         self.segments_sent = 0
-        self.segments_resent_fast = 0
-        self.segments_resent_rto = 0
-        self.segments_resent_tail = 0
+        self.segments_resent_fast = self.segments_resent_rto = self.segments_resent_tail = 0
         self.resends_spurious = 0  # known to have been needless
         self.bytes_sent = 0
+        self.acked_bytes = 0  # segments that carry payload and are known to have arrived, headers included
         self._queue: deque[_Queued] = deque()
         self._flight: dict[int, Sent] = {}  # in order of sn
         self._clock = 0  # the last time that input or flush was told
@@ -143,7 +142,7 @@ class Sender:
             self._heed_echo(sn, ts, echo)
         self._sample([ts for sn, ts in newly.items() if ts == self._flight[sn].first_ts])
         for sn in newly:
-            del self._flight[sn]
+            self._arrived(sn)
         if una != una_before:
             self._heed_una(una, echo)
         self._answer_timeout(echo)
@@ -154,6 +153,10 @@ class Sender:
         self._find_overtaken()
         if self.snd_una != una_before and not self.params.nc:
             self.congestion.grow(self.rmt_wnd, self.mss)
+
+    def _arrived(self, sn: int) -> None:
+        if (segment := self._flight.pop(sn, None)) and segment.payload:
+            self.acked_bytes += HEADER_BYTES + len(segment.payload)
 
     def _sample(self, echoes: list[int]) -> None:
         """Measure the RTT by the newest echo of a first transmission: those of later ones tell less."""
@@ -207,7 +210,7 @@ class Sender:
         if echo.found:
             self.rack.update(echo, self.snd_nxt, self._clock)
         while self.snd_una != una:
-            self._flight.pop(self.snd_una, None)
+            self._arrived(self.snd_una)
             self.snd_una = add32(self.snd_una, 1)
         while self.snd_una != self.snd_nxt and self.snd_una not in self._flight:
             self.snd_una = add32(self.snd_una, 1)

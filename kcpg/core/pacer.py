@@ -27,6 +27,12 @@ class Pacer:
         self._credit = self._burst
         self._last_ms: int | None = None
 
+    def change(self, rate_bps: int, datagram_bytes: int) -> None:
+        """Another rate from now on; what was saved up stays, as far as the new bucket holds it."""
+        limited, self.rate_bps = self.rate_bps > 0, rate_bps
+        self._burst = max(rate_bps * BURST_MS, BURST_DATAGRAMS * datagram_bytes * _SCALE)
+        self._credit = min(self._credit, self._burst) if limited else self._burst
+
     def tokens(self, now_ms: int) -> int | None:
         """Bytes that may leave at `now_ms`; negative while in debt, None when nothing is limited."""
         if self.rate_bps == 0:

@@ -147,8 +147,6 @@ def _check_kcp(options: Options, report: Report) -> None:
         if options.given(name):
             reason = f"only counts with kcp=manual; {preset or presets.DEFAULT} has its own"
             report.warning(options.line(name), name, reason)
-    if preset == presets.AUTO:
-        report.note(line, "kcp", "auto does not adapt yet: regular3 with windows of 2048 segments is used")
 
 
 def _check_families(options: Options, report: Report) -> None:

@@ -157,7 +157,7 @@ _KEYS = (
     ),
     Key(
         "kcp", "Retransmission", values.preset, "fast1-6, regular1-5, manual, auto", "regular5", _ALL,
-        "Set of the values below; the smaller the number the more eager. auto is to adapt by itself.",
+        "Set of the values below; the smaller the number the more eager. auto adapts by itself: recommended.",
     ),
     Key(
         "kcp_nodelay", "Retransmission", values.within(0, 2), "0, 1, 2", "required with kcp=manual", _ALL,

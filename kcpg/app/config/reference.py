@@ -111,7 +111,11 @@ _TAIL = """\
 """
 
 _DIFFERENCES = """
-`auto` is to find windows and rate by measurement; in this version it is the row above.
+`auto`, which the examples use, finds rate and windows by measurement: nothing has to be configured. This end
+then sends as fast as the path delivers, keeps its queues short, and is not slowed down by loss;
+`outbound_bandwidth` and `inbound_bandwidth` stay upper limits, and the windows above, or `kcp_sndwnd` and
+`kcp_rcvwnd`, are what they may grow to. It concerns what this end sends: set it at both.
+The other rows send as much as their window holds at whatever rate, or at the rate of `outbound_bandwidth`.
 
 ## Where this differs from kcptube
 

@@ -12,11 +12,13 @@ cdef class Bundle:
         self.convs = {}
         self.epochs = {}
         self.dirty = deque()
+        self.sparse = deque()
         self.rx_last_ms = self.tx_last_ms = -1
         self.srtt_ms = -1
         self.max_payload = DEFAULT_DATAGRAM if DEFAULT_DATAGRAM < wire.max_datagram else wire.max_datagram
         self.refilled_ms = -1
         self.newest_order = 0
+        self.capped = deque()
         self.rate_bps = 0
 
     # Keys and path.
@@ -70,20 +72,35 @@ cdef class Bundle:
     def datagram_bytes(self, uint32_t value):
         assert value <= self.wire.max_datagram
         self.max_payload = value
-        self.rate_bps = self.rate
+        self.rate_bps = self.configured
 
     @property
     def rate_bps(self):
-        """Sending rate in bit/s of UDP payload, 0 for no limit."""
-        return self.rate
+        """The user's limit in bit/s of UDP payload, 0 for none."""
+        return self.configured
 
     @rate_bps.setter
     def rate_bps(self, int64_t value):
-        cdef int64_t floor = <int64_t>BURST_DATAGRAMS * self.max_payload * SCALE
-        self.rate = value
-        self.burst = value * BURST_MS if value * BURST_MS > floor else floor
-        self.credit = self.burst
+        self.configured = value
         self.refilled_ms = -1
+        self.rate = 0
+        self.set_pace()
+
+    @property
+    def pace_bps(self):
+        """The rate that is kept now, 0 for none."""
+        return self.rate
+
+    def adapt(self, control):
+        """Let this controller find rate and flight from now on; before any conversation."""
+        assert not self.convs
+        self.control = control
+        self.flight_max = control.flight_bytes
+
+    @property
+    def flight(self):
+        """Bytes of segments sent and not acknowledged."""
+        return self.sent_bytes - self.acked_bytes
 
     @property
     def outstanding(self):
@@ -105,6 +122,9 @@ cdef class Bundle:
         if gone is None:
             return
         gone.closed = True
+        self.tally(gone)
+        self.sent_bytes -= <int64_t>(gone.seen_sent - gone.seen_acked)      # nobody will acknowledge it
+        self.release()
         if gone.is_busy:
             gone.is_busy = False
             self.busy -= 1
@@ -119,6 +139,8 @@ cdef class Bundle:
             self.remove_rx(cid)
         self.tx_sealer = None
         self.dirty.clear()
+        self.sparse.clear()
+        self.capped.clear()
 
     def hurry(self, now_ms):
         """The peer is there again, or somewhere else: send at once what waits for a later retransmission."""
@@ -191,7 +213,10 @@ cdef class Bundle:
     cdef void mark_dirty(self, Conv conv):
         if not conv.is_dirty and not conv.closed:
             conv.is_dirty = True
-            self.dirty.append(conv)
+            if self.in_turn or kcp_queued(&conv.k) > SPARSE_SEGMENTS:
+                self.dirty.append(conv)
+            else:
+                self.sparse.append(conv)
             self.wire.wake(self)
 
     cdef void settle(self, Conv conv):
@@ -199,6 +224,13 @@ cdef class Bundle:
         if conv.closed:
             return
         cdef bint busy = kcp_in_flight(&conv.k) > 0
+        if self.control is not None:
+            if self.tally(conv):
+                self.release()
+            if kcp_queued(&conv.k) > 0:
+                self.admit(conv)
+            if conv.k.rcv_wnd < conv.rcv_limit and conv.k.segments_received > WINDOW_START // 2:
+                self.open_window(conv)
         if busy != conv.is_busy:
             conv.is_busy = busy
             self.busy += 1 if busy else -1
@@ -209,11 +241,98 @@ cdef class Bundle:
             conv.raise_events(EV_WRITABLE)
         if kcp_wants_flush(&conv.k) or (conv.packets_out is not None and conv.packets_out):
             self.mark_dirty(conv)
-        else:
+        elif not conv.is_dirty:
             self.wire.arm(conv)
 
+    cdef bint tally(self, Conv conv):
+        """Bring the totals up to date with this conversation. True: something was acknowledged."""
+        cdef kcp_t* k = &conv.k
+        cdef uint64_t sent = k.bytes_sent + KCP_HEADER * k.segments_sent
+        cdef uint64_t resent = k.segments_resent_fast + k.segments_resent_rto - k.resends_spurious
+        cdef uint64_t acked
+        if kcp_in_flight(k) == 0:
+            conv.acked_empty = sent - k.acked_bytes
+        acked = k.acked_bytes + conv.acked_empty - conv.seen_acked
+        self.sent_bytes += <int64_t>(sent - conv.seen_sent)
+        self.acked_bytes += <int64_t>acked
+        self.first_segments += <int64_t>(k.segments_sent - conv.seen_first)
+        self.resent_segments += <int64_t>(resent - conv.seen_resent)
+        conv.seen_sent = sent
+        conv.seen_acked += acked
+        conv.seen_first = k.segments_sent
+        conv.seen_resent = resent
+        return acked > 0
+
+    cdef void admit(self, Conv conv):
+        """Set the window to what the flight has room for; without room the conversation waits its turn."""
+        cdef kcp_t* k = &conv.k
+        cdef int64_t piece = k.mss + KCP_HEADER
+        cdef int64_t room = self.flight_max - (self.sent_bytes - self.acked_bytes)
+        cdef int64_t own = <int64_t>(conv.seen_sent - conv.seen_acked) // piece
+        cdef int64_t allowed = 0
+        if room > 0 and not conv.is_capped:
+            allowed = room // piece + 1
+        if allowed + own < SPARSE_SEGMENTS:
+            allowed = SPARSE_SEGMENTS - own
+        if allowed == 0 and not conv.is_capped:
+            conv.is_capped = True
+            self.capped.append(conv)
+        allowed += kcp_in_flight(k)
+        k.snd_wnd = <uint32_t>allowed if allowed < conv.snd_limit else conv.snd_limit
+
+    cdef void release(self):
+        """Let those go on that waited longest, as many as the flight has room for."""
+        cdef int64_t room = self.flight_max - (self.sent_bytes - self.acked_bytes)
+        cdef Conv conv
+        cdef uint32_t wanted
+        while room > 0 and self.capped:
+            conv = self.capped.popleft()
+            conv.is_capped = False
+            if conv.closed:
+                continue
+            self.admit(conv)
+            wanted = kcp_queued(&conv.k)
+            room -= <int64_t>(wanted if wanted < TURN_SEGMENTS else TURN_SEGMENTS) * (conv.k.mss + KCP_HEADER)
+            if kcp_wants_flush(&conv.k):
+                self.mark_dirty(conv)
+
+    cdef void open_window(self, Conv conv):
+        """What the reader has shown to take, it may be sent ahead: see bundle.py."""
+        cdef uint64_t unread = conv.k.rcv_held if conv.k.unordered else conv.k.rcv_nxt - conv.k.rcv_read
+        cdef uint64_t wanted = WINDOW_START // 2 + conv.k.segments_received - unread
+        if wanted > conv.rcv_limit:
+            wanted = conv.rcv_limit
+        if wanted > conv.k.rcv_wnd:
+            kcp_set_windows(&conv.k, conv.k.snd_wnd, <uint32_t>wanted)
+
+    cdef int measure(self, int64_t now_ms) except -1:
+        """One round of the controller."""
+        self.control.round(
+            now_ms, Totals(self.sent_bytes, self.acked_bytes, self.first_segments, self.resent_segments),
+            self.srtt_ms, self.starved_at)
+        self.round_due = self.control.due_ms
+        self.flight_max = self.control.flight_bytes
+        self.set_pace()
+        self.release()
+        return 0
+
+    cdef void set_pace(self):
+        """The lower of the user's and the controller's rate, as bits of UDP payload if it is the user's."""
+        cdef int64_t floor = <int64_t>BURST_DATAGRAMS * self.max_payload * SCALE
+        cdef int64_t rate = self.configured
+        cdef int64_t found = 0 if self.control is None else self.control.rate_bps
+        cdef bint fresh = self.rate == 0
+        if found > 0 and rate > 0:
+            found = found * self.max_payload // (self.max_payload - OVERHEAD_BYTES)
+        if found > 0 and (rate == 0 or found < rate):
+            rate = found
+        self.rate = rate
+        self.burst = rate * BURST_MS if rate * BURST_MS > floor else floor
+        if fresh or self.credit > self.burst:
+            self.credit = self.burst
+
     cdef bint sendable(self):
-        return self.has_path and self.tx_sealer is not None and len(self.dirty) > 0
+        return self.has_path and self.tx_sealer is not None and len(self.dirty) + len(self.sparse) > 0
 
     cdef void refill(self, int64_t now_ms):
         if self.refilled_ms >= 0 and now_ms > self.refilled_ms:
@@ -226,7 +345,7 @@ cdef class Bundle:
     cdef int64_t held_until(self):
         """-1: may send at once (or has nothing to send). Otherwise when the pacer lets data leave again."""
         cdef int64_t missing
-        if self.rate == 0 or self.refilled_ms < 0 or not self.dirty:
+        if self.rate == 0 or self.refilled_ms < 0 or len(self.dirty) + len(self.sparse) == 0:
             return -1
         missing = <int64_t>self.max_payload * SCALE
         missing = (missing if missing < self.burst else self.burst) - self.credit
@@ -235,12 +354,19 @@ cdef class Bundle:
     cdef int turn(self, Tx* tx, uint64_t now_ms, int budget) except -1:
         """One round over the conversations that have something: about `budget` datagrams; how many."""
         cdef Conv conv
-        cdef int start = tx.count, i, segments
-        cdef Py_ssize_t rounds = len(self.dirty)
+        cdef int start = tx.count, i, segments, answer
+        cdef Py_ssize_t rounds, served = -1
+        cdef int64_t tokens, before
         cdef size_t sent = 0
         cdef uint64_t fresh, again
         if not self.sendable():
             return 0
+        if self.control is not None and <int64_t>now_ms >= self.round_due:
+            self.measure(now_ms)
+        if self.sparse:
+            self.dirty.extendleft(reversed(self.sparse))
+            self.sparse.clear()
+        rounds = len(self.dirty)
         segments = budget if rounds == 1 else TURN_SEGMENTS
         tx.cur_path = self.tx_path
         tx.head_room = HEADER + TYPE
@@ -252,27 +378,42 @@ cdef class Bundle:
             tx.tokens = self.credit // SCALE if self.credit > 0 else 0
         else:
             tx.tokens = INT64_MAX
-        for _ in range(rounds):
-            if tx.count - start >= budget or tx.count >= tx.max_count:
-                break
+        tokens = tx.tokens
+        self.in_turn = True
+        while rounds > 0 and tx.count - start < budget and tx.count < tx.max_count:
+            rounds -= 1
             conv = self.dirty.popleft()
             conv.is_dirty = False
             if conv.closed:
                 continue
             if conv.packets_out is not None and conv.packets_out:
                 self.packets_turn(conv, tx)
+            if self.control is not None and kcp_queued(&conv.k) > 0:
+                self.admit(conv)
             fresh = conv.k.segments_sent
             again = conv.k.segments_resent_fast + conv.k.segments_resent_rto
-            kcp_flush(&conv.k, tx, now_ms, segments)
+            before = tx.tokens
+            answer = kcp_flush(&conv.k, tx, now_ms, segments)
             self.segments_sent += conv.k.segments_sent - fresh
             self.segments_resent += conv.k.segments_resent_fast + conv.k.segments_resent_rto - again
+            if answer == KCP_PACED and served < 0 and tx.tokens == before:
+                served = len(self.dirty) - rounds
+            if answer != KCP_DONE:
+                self.mark_dirty(conv)   # the pacer, or its share, held something back, perhaps a resend
             self.settle(conv)
+        self.in_turn = False
+        if served > 0 and rounds == 0:
+            self.dirty.rotate(-served)      # whoever the pacer left nothing for is the first next time
+        if not self.dirty and not self.capped:
+            self.starved_at = self.sent_bytes
         tx_close(tx)
         self.seal_range(tx, start)
-        for i in range(start, tx.count):
-            sent += tx.len[i]
-        if self.rate:
+        if self.rate and self.configured:
+            for i in range(start, tx.count):
+                sent += tx.len[i]
             self.credit -= <int64_t>sent * SCALE
+        elif self.rate:
+            self.credit -= (tokens - tx.tokens) * SCALE     # the controller's rate is one of data alone
         if tx.count > start:
             self.tx_last_ms = now_ms
         return tx.count - start
@@ -283,7 +424,7 @@ cdef class Bundle:
         cdef bytes packet
         cdef int left = TURN_SEGMENTS
         tx_close(tx)
-        while conv.packets_out and left > 0 and tx.tokens > 0:
+        while conv.packets_out and left > 0 and (tx.tokens > 0 or not self.configured):
             packet = conv.packets_out[0]
             tx.frame_type = <uint8_t>T_DATAGRAM
             p = tx_need(tx, <uint32_t>(len(packet) + 4))
@@ -294,7 +435,8 @@ cdef class Bundle:
             put32(p, conv.k.conv)
             memcpy(p + 4, <const uint8_t*>packet, len(packet))
             tx_close(tx)
-            tx.tokens -= len(packet) + 4
+            if self.configured:
+                tx.tokens -= len(packet) + 4
             left -= 1
         return 0
 

@@ -11,6 +11,10 @@ cdef class Conv(Kcp):
         self.setup(self.segment_pool.slots, conv, bundle.max_payload - OVERHEAD_BYTES, params)
         self.bundle = bundle
         self.armed_ms = -1
+        self.snd_limit = self.k.snd_wnd
+        self.rcv_limit = self.k.rcv_wnd
+        if bundle.control is not None and self.k.rcv_wnd > WINDOW_START:
+            kcp_set_windows(&self.k, self.k.snd_wnd, WINDOW_START)
 
     def __dealloc__(self):
         kcp_clear(&self.k)

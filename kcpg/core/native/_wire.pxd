@@ -32,6 +32,14 @@ cdef class Conv(Kcp):
     cdef int64_t armed_ms           # -1: no timer entry counts
     cdef object packets_out         # deques, made at the first unreliable packet
     cdef object packets_in
+    cdef uint32_t snd_limit         # windows the user gave; with a controller those of `k` stay below them
+    cdef uint32_t rcv_limit
+    cdef bint is_capped
+    cdef uint64_t seen_sent         # what the bundle's totals hold of this conversation
+    cdef uint64_t seen_acked
+    cdef uint64_t acked_empty       # acknowledged segments without payload, known when all is acknowledged
+    cdef uint64_t seen_first
+    cdef uint64_t seen_resent
 
     cdef void changed(self)         # after anything that the user did to `k`
     cdef void raise_events(self, int events)
@@ -71,10 +79,28 @@ cdef class Bundle:
     cdef Sealer tx_sealer
     cdef Conv last_conv
     cdef object dirty               # deque of Conv
+    cdef object sparse              # deque of those that go before them
     cdef bint is_active
+    cdef bint in_turn
     cdef int busy
+    cdef readonly object control    # RateController, None: none
+    cdef int64_t configured         # bits of UDP payload per second, 0: no limit
+    cdef int64_t flight_max         # bytes that may be unacknowledged, 0: no limit
+    cdef int64_t sent_bytes         # running totals, as kcpg.core.rate.Totals
+    cdef int64_t acked_bytes
+    cdef int64_t first_segments
+    cdef int64_t resent_segments
+    cdef int64_t starved_at
+    cdef int64_t round_due
+    cdef object capped              # deque of Conv that wait for flight_max
 
     cdef void settle(self, Conv conv)
+    cdef bint tally(self, Conv conv)
+    cdef void admit(self, Conv conv)
+    cdef void release(self)
+    cdef void open_window(self, Conv conv)
+    cdef int measure(self, int64_t now_ms) except -1
+    cdef void set_pace(self)
     cdef void mark_dirty(self, Conv conv)
     cdef bint sendable(self)
     cdef int64_t held_until(self)

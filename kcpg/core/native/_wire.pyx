@@ -14,10 +14,10 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
 from kcpg.core._kcp cimport (
-    KCP_HEADER, KCP_MAX_FRAGMENTS, Kcp, Path, Tx, get32, kcp_clear, kcp_deadline, kcp_flush, kcp_hurry,
-    kcp_in_flight, kcp_input, kcp_move_message, kcp_move_stream, kcp_peek_size, kcp_readable,
-    kcp_recv_message, kcp_room, kcp_wants_flush, kcp_write_bytes, pool_free, pool_new, put32,
-    tx_close, tx_need,
+    KCP_DONE, KCP_HEADER, KCP_MAX_FRAGMENTS, KCP_PACED, Kcp, Path, Tx, get32, kcp_clear, kcp_deadline,
+    kcp_flush, kcp_hurry, kcp_in_flight, kcp_input, kcp_move_message, kcp_move_stream, kcp_peek_size,
+    kcp_queued, kcp_readable, kcp_recv_message, kcp_room, kcp_set_windows, kcp_t, kcp_wants_flush,
+    kcp_write_bytes, pool_free, pool_new, put32, tx_close, tx_need,
 )
 from kcpg.core._seal cimport (
     HeaderMask, Sealer, mask_batch, replay_check, replay_commit, replay_expand, replay_init, sealer_open,
@@ -25,6 +25,7 @@ from kcpg.core._seal cimport (
 )
 
 from kcpg.core.native import frames as frame_types
+from kcpg.core.rate import Totals
 
 __all__ = ["READABLE", "UNKNOWN_CONV", "WRITABLE", "Bundle", "Conv", "Wire"]
 
@@ -51,6 +52,8 @@ cdef enum:
     DATAGRAM_MIN = 3            # shorter packets would be padded on the wire
     PACKET_MAX = 65535          # a user's largest UDP packet
     WAKE_SEGMENTS = 64          # a starved writer is woken at this much room
+    SPARSE_SEGMENTS = 4         # that go before others, as bundle.py
+    WINDOW_START = 1024         # of the receive window where it grows, as conv.py
     BURST_MS = 2                # pacing, as kcpg.core.pacer
     BURST_DATAGRAMS = 10
     SCALE = 8000                # bit-milliseconds per byte

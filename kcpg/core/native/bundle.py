@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kcpg.core.kcp import KcpParams
+from kcpg.core.kcp_params import CMD_PUSH
 from kcpg.core.native import frames
-from kcpg.core.native.conv import Conv
+from kcpg.core.native.conv import SEGMENT_HEADER_BYTES, WINDOW_START_SEGMENTS, Conv
 from kcpg.core.pacer import Pacer
+from kcpg.core.rate import RateController, Totals
 from kcpg.core.replay import ReplayWindow
 from kcpg.core.seal import Sealer
 
@@ -23,6 +26,10 @@ DEFAULT_DATAGRAM_BYTES = 1400
 
 TURN_SEGMENTS = 16
 """Deficit round robin: what one conversation may send before the next has its turn."""
+
+SPARSE_SEGMENTS = 4
+"""A conversation with no more than this waiting goes before the others, and with no more than this under way
+it need not wait for theirs: keystrokes beside a download."""
 
 NEVER_MS = -1
 
@@ -65,7 +72,14 @@ class Bundle:
         self.rx_cid: int | None = None
         self.srtt_ms = -1
         self._datagram_bytes = DEFAULT_DATAGRAM_BYTES
+        self.control: RateController | None = None
         self._rate_bps = 0
+        self._flight_max = 0
+        self._totals = Totals()
+        self._starved_at = 0
+        self._round_due = 0
+        self._capped: deque[Conv] = deque()  # wait for _flight_max
+        self._in_turn = False
         self._pacer = Pacer(0, DEFAULT_DATAGRAM_BYTES)
         self._epochs: dict[int, RxEpoch] = {}
         self._order = 0
@@ -73,6 +87,7 @@ class Bundle:
         self._tx_cid = 0
         self._tx: Sealer | None = None
         self._dirty: deque[Conv] = deque()
+        self._sparse: deque[Conv] = deque()  # go before them
         self._busy: set[Conv] = set()
 
     # Keys and path.
@@ -108,17 +123,34 @@ class Bundle:
     def datagram_bytes(self, value: int) -> None:
         assert value <= self.wire.max_datagram
         self._datagram_bytes = value
-        self._pacer = Pacer(self._rate_bps, value)
+        self.rate_bps = self._rate_bps
 
     @property
     def rate_bps(self) -> int:
-        """Sending rate in bit/s of UDP payload, 0 for no limit."""
+        """The user's limit in bit/s of UDP payload, 0 for none."""
         return self._rate_bps
 
     @rate_bps.setter
     def rate_bps(self, value: int) -> None:
         self._rate_bps = value
-        self._pacer = Pacer(value, self._datagram_bytes)
+        self._pacer = Pacer(0, self._datagram_bytes)
+        self._set_pace()
+
+    @property
+    def pace_bps(self) -> int:
+        """The rate that is kept now, 0 for none."""
+        return self._pacer.rate_bps
+
+    def adapt(self, control: RateController) -> None:
+        """Let this controller find rate and flight from now on; before any conversation."""
+        assert not self.convs
+        self.control = control
+        self._flight_max = control.flight_bytes
+
+    @property
+    def flight(self) -> int:
+        """Bytes of segments sent and not acknowledged."""
+        return self._totals.sent - self._totals.acked
 
     @property
     def outstanding(self) -> bool:
@@ -138,6 +170,10 @@ class Bundle:
         gone = self.convs.pop(conv, None)
         if gone is not None:
             gone.closed = True
+            self._tally(gone)
+            unacked = gone.seen.sent - gone.seen.acked  # nobody will acknowledge it
+            self._totals = replace(self._totals, sent=self._totals.sent - unacked)
+            self._release()
             gone.clear()
             self._busy.discard(gone)
 
@@ -149,6 +185,8 @@ class Bundle:
             self.remove_rx(cid)
         self._tx = None
         self._dirty.clear()
+        self._sparse.clear()
+        self._capped.clear()
 
     def hurry(self, now_ms: int) -> None:
         """The peer is there again, or somewhere else: send at once what waits for a later retransmission."""
@@ -196,13 +234,22 @@ class Bundle:
         """This conversation has something to send: give it a turn."""
         if not conv.is_dirty and not conv.closed:
             conv.is_dirty = True
-            self._dirty.append(conv)
+            if self._in_turn or conv.queued > SPARSE_SEGMENTS:
+                self._dirty.append(conv)
+            else:
+                self._sparse.append(conv)
             self._wake()
 
     def settle(self, conv: Conv) -> None:
         """After any change of a conversation: queue it, or arm its deadline."""
         if conv.closed:
             return
+        if self.control is not None:
+            if self._tally(conv):
+                self._release()
+            if conv.queued:
+                self._admit(conv)
+            self._open_window(conv)
         if conv.in_flight:
             self._busy.add(conv)
         else:
@@ -212,36 +259,51 @@ class Bundle:
         conv.notice_room()
         if conv.wants_flush or conv.packets_out:
             self.mark_dirty(conv)
-        else:
+        elif not conv.is_dirty:
             self.wire.arm(conv)
 
     def held_until(self) -> int | None:
         """None: may send at once (or has nothing to send). Otherwise when the pacer lets data leave again."""
-        return self._pacer.ready_at(self._datagram_bytes) if self._dirty else None
+        return self._pacer.ready_at(self._datagram_bytes) if self._dirty or self._sparse else None
 
     def can_send(self) -> bool:
         """There is something to send, and a key and a path to send it with."""
-        return bool(self._dirty) and self._tx is not None and self.path is not None
+        return bool(self._dirty or self._sparse) and self._tx is not None and self.path is not None
 
     def turn(self, now_ms: int, budget: int) -> list[tuple[int, bytes, bytes]]:
         """At most about `budget` datagrams: one round over the conversations that have something."""
         path = self.path
         if path is None or self._tx is None:
             return []
+        if self.control is not None and now_ms >= self._round_due:
+            self._measure(now_ms)
+        self._dirty.extendleft(reversed(self._sparse))
+        self._sparse.clear()
         plain: list[bytes] = []
         open_piece = b""
-        for _ in range(len(self._dirty)):
-            if len(plain) >= budget:
-                break
+        rounds, served = len(self._dirty), -1
+        self._in_turn = True
+        while rounds and len(plain) < budget:
+            rounds -= 1
             conv = self._dirty.popleft()
             conv.is_dirty = False
             if conv.closed:
                 continue
-            for piece in self._flush(conv, now_ms, plain):
+            waiting = len(self._dirty) - rounds
+            pieces = self._flush(conv, now_ms, plain)
+            tokens = self._pacer.tokens(now_ms)
+            if not pieces and conv.is_dirty and tokens is not None and tokens < conv.kcp_mtu and served < 0:
+                served = waiting
+            for piece in pieces:
                 if open_piece and len(open_piece) + len(piece) > self._datagram_bytes - self.OVERHEAD:
                     plain.append(_KCP_TYPE + open_piece)
                     open_piece = b""
                 open_piece += piece
+        self._in_turn = False
+        if served > 0 and not rounds:
+            self._dirty.rotate(-served)  # whoever the pacer left nothing for is the first next time
+        if not self._dirty and not self._capped:
+            self._starved_at = self._totals.sent
         if open_piece:
             plain.append(_KCP_TYPE + open_piece)
         return [(*path, self.seal(p)) for p in plain]
@@ -265,12 +327,16 @@ class Bundle:
         tokens = self._pacer.tokens(now_ms)
         quantum = TURN_SEGMENTS * conv.kcp_mtu
         conv.deficit = min(conv.deficit + quantum, 2 * quantum)
-        while conv.packets_out and conv.deficit > 0 and (tokens is None or tokens > 0):
+        free = tokens is None or not self._rate_bps  # the controller's rate is one of acknowledged data alone
+        while conv.packets_out and conv.deficit > 0 and (free or (tokens is not None and tokens > 0)):
             packet = conv.packets_out.popleft()
             plain.append(_DATAGRAM_TYPE + conv.conv.to_bytes(4, "little") + packet)
             conv.deficit -= len(packet)
-            self._pacer.spend(len(packet) + 4 + self.OVERHEAD)
-            tokens = self._pacer.tokens(now_ms)
+            if not free:
+                self._pacer.spend(len(packet) + 4 + self.OVERHEAD)
+                tokens = self._pacer.tokens(now_ms)
+        if self.control is not None and conv.queued:
+            self._admit(conv)
         allowed = conv.deficit if tokens is None else min(conv.deficit, tokens)
         fresh, again = conv.segments_sent, conv.segments_resent_fast + conv.segments_resent_rto
         pieces = conv.flush(now_ms, max(0, allowed))
@@ -278,17 +344,96 @@ class Bundle:
         self.segments_resent += conv.segments_resent_fast + conv.segments_resent_rto - again
         sent = sum(map(len, pieces))
         conv.deficit -= sent
-        self._pacer.spend(sent + len(pieces) * self.OVERHEAD)
-        self.settle(conv)
+        if self._rate_bps:
+            self._pacer.spend(sent + len(pieces) * self.OVERHEAD)
+        else:
+            self._pacer.spend(sum(map(_push_bytes, pieces)))
         if conv.deadline is not None and conv.deadline <= now_ms:
             self.mark_dirty(conv)  # the pacer, or its share, held a retransmission back
+        self.settle(conv)
         if not conv.is_dirty:
             conv.deficit = 0
         return pieces
 
+    # The controller: see kcpg.core.rate.
+
+    def _tally(self, conv: Conv) -> bool:
+        """Bring the totals up to date with this conversation. True: something was acknowledged."""
+        seen, all = conv.seen, self._totals
+        resent = conv.segments_resent_fast + conv.segments_resent_rto - conv.resends_spurious
+        sent = conv.bytes_sent + SEGMENT_HEADER_BYTES * conv.segments_sent
+        if not conv.in_flight:
+            conv.acked_empty = sent - conv.acked_bytes
+        conv.seen = now = Totals(sent, conv.acked_bytes + conv.acked_empty, conv.segments_sent, resent)
+        self._totals = Totals(
+            all.sent + now.sent - seen.sent,
+            all.acked + now.acked - seen.acked,
+            all.first + now.first - seen.first,
+            all.resent + now.resent - seen.resent,
+        )
+        return now.acked > seen.acked
+
+    def _admit(self, conv: Conv) -> None:
+        """Set the window to what the flight has room for; without room the conversation waits its turn."""
+        room, own = self._flight_max - self.flight, (conv.seen.sent - conv.seen.acked) // conv.kcp_mtu
+        allowed = room // conv.kcp_mtu + 1 if room > 0 and not conv.is_capped else 0
+        if allowed + own < SPARSE_SEGMENTS:
+            allowed = SPARSE_SEGMENTS - own
+        if allowed == 0 and not conv.is_capped:
+            conv.is_capped = True
+            self._capped.append(conv)
+        conv.set_windows(min(conv.in_flight + allowed, conv.windows[0]), conv.rcv_wnd)
+
+    def _release(self) -> None:
+        """Let those go on that waited longest, as many as the flight has room for."""
+        room = self._flight_max - self.flight
+        while room > 0 and self._capped:
+            conv = self._capped.popleft()
+            conv.is_capped = False
+            if conv.closed:
+                continue
+            self._admit(conv)
+            room -= min(conv.queued, TURN_SEGMENTS) * conv.kcp_mtu
+            if conv.wants_flush:
+                self.mark_dirty(conv)
+
+    def _open_window(self, conv: Conv) -> None:
+        """What the reader has shown to take, it may be sent ahead; one that never reads holds little."""
+        if conv.rcv_wnd < conv.windows[1] and conv.segments_received > WINDOW_START_SEGMENTS // 2:
+            taken = conv.segments_received - conv.unread
+            wanted = min(WINDOW_START_SEGMENTS // 2 + taken, conv.windows[1])
+            if wanted > conv.rcv_wnd:
+                conv.set_windows(conv.snd_wnd, wanted)
+
+    def _measure(self, now_ms: int) -> None:
+        """One round of the controller."""
+        assert self.control is not None
+        self.control.round(now_ms, self._totals, self.srtt_ms, self._starved_at)
+        self._round_due = self.control.due_ms
+        self._flight_max = self.control.flight_bytes
+        self._set_pace()
+        self._release()
+
+    def _set_pace(self) -> None:
+        """The lower of the user's and the controller's rate, as bits of UDP payload if it is the user's."""
+        rate, found = self._rate_bps, self.control.rate_bps if self.control is not None else 0
+        if rate and found:
+            found = found * self._datagram_bytes // (self._datagram_bytes - self.OVERHEAD)
+        self._pacer.change(min(rate, found) if rate and found else rate or found, self._datagram_bytes)
+
     def _wake(self) -> None:
         if self.can_send():
             self.wire.wake(self)
+
+
+def _push_bytes(piece: bytes) -> int:
+    """Of the segments that carry data."""
+    at = count = 0
+    while at < len(piece):
+        size = SEGMENT_HEADER_BYTES + int.from_bytes(piece[at + 20 : at + 24], "little")
+        count += size if piece[at + 4] == CMD_PUSH else 0
+        at += size
+    return count
 
 
 _KCP_TYPE = bytes((frames.KCP,))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from kcpg.core.kcp import Kcp, KcpParams
 from kcpg.core.native import frames
+from kcpg.core.rate import Totals
 
 if TYPE_CHECKING:
     from kcpg.core.native.bundle import Bundle
@@ -28,6 +29,10 @@ DATAGRAM_QUEUE = 256
 """Most unreliable packets held per conversation and direction; the rest is dropped and counted."""
 
 
+WINDOW_START_SEGMENTS = 1024
+"""Of the receive window where it adapts: it grows with what the reader has shown to take."""
+
+
 class Conv(Kcp):
     """A conversation registered with its bundle: what changes is sent by the next `Wire.transmit`.
 
@@ -45,6 +50,12 @@ class Conv(Kcp):
         self.is_dirty = False
         self.armed_ms: int | None = None
         self.deficit = 0
+        self.is_capped = False
+        self.seen = Totals()  # what the bundle's totals hold of this conversation
+        self.acked_empty = 0  # bytes of acknowledged segments without payload, known when all is
+        self.windows = (params.snd_wnd, params.rcv_wnd)  # the user's: limits where a controller sets them
+        if bundle.control is not None:
+            self.set_windows(params.snd_wnd, min(params.rcv_wnd, WINDOW_START_SEGMENTS))
         self.packets_out: deque[bytes] = deque()
         self.packets_in: deque[bytes] = deque()
 

@@ -22,6 +22,7 @@ from kcpg.core.native.liveness import Liveness
 from kcpg.core.native.params import LinkParams
 from kcpg.core.native.rekeying import DialerRekeying, ListenerRekeying
 from kcpg.core.native.wire import UNKNOWN_CONV
+from kcpg.core.rate import RateController
 
 if TYPE_CHECKING:
     from kcpg.core.native.cids import Cids
@@ -143,6 +144,8 @@ class Link:
         bundle.user = self
         bundle.datagram_bytes = params.datagram_bytes
         bundle.rate_bps = params.outbound_bps
+        if kcp.auto:
+            bundle.adapt(RateController(params.datagram_bytes))
         self.epochs = Epochs(self, bundle, owner.cids, self.dials)
         self.epochs.begin(epoch, now_ms)
         rekeying = DialerRekeying if self.dials else ListenerRekeying

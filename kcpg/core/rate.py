@@ -1,0 +1,230 @@
+"""How fast one link may send, found from what its peer acknowledges: BBR's idea over KCP's acknowledgements.
+
+A model of the path, its rate and its shortest round trip, decides how fast data leaves and how much of it may
+be unacknowledged. Loss alone says nothing about a path's rate, so it does not slow a link down, unless most
+of a round is lost. Sans-IO: the bundle calls `round` when `due_ms` has come, with running totals, and obeys
+`rate_bps` and `flight_bytes`. Sources: draft-cardwell-iccrg-bbr-congestion-control-02 where nothing else is
+said.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from enum import Enum
+
+STARTUP_GAIN = 2.77  # doubles what is delivered every round
+STARTUP_FLIGHT_GAIN = 2.0
+STARTUP_GROWTH = 1.25  # a round that delivers so much more: the path is not full yet
+STARTUP_ROUNDS = 3  # so many rounds without it: the path is full
+DRAIN_GAIN = 1 / STARTUP_GAIN
+DRAIN_ROUNDS = 3  # what was lost looks like flight, so that flight alone would not end it
+PROBE_GAIN = 1.25
+PROBE_SUCCESS = 1.15  # the path took most of what the probe sent more: probe on at once
+REST_GAIN = 0.75
+CRUISE_GAIN = 0.98
+"""A little less than the path takes: only so is loss seen here the path's own, and an error in it shrinks."""
+
+CYCLE = (PROBE_GAIN, REST_GAIN, *(CRUISE_GAIN,) * 6)
+CRUISE_SETTLED = 3  # from this place of the cycle on, the losses of the probe were resent already
+
+FLIGHT_GAIN = 1.5
+"""Beyond a full path: half a round trip of queue at the most, for the probes and late acknowledgements."""
+FLIGHT_LOSS_GAIN = 3.0  # what is lost stays unacknowledged until its resend is, one to two round trips later
+FLIGHT_SLACK_MS = 3  # clocks of milliseconds, at both ends, and the turns of two event loops
+
+RATE_ROUNDS = 10  # rounds that a best delivery rate is believed
+ROUND_MIN_MS = 8  # shorter ones measure the event loop's turns rather than the path
+RTT_MS = 10_000  # how long a shortest round trip is believed
+RTT_PROBE_MS = 100  # so long half a path's worth of flight, to see its round trip without a queue
+START_DATAGRAMS = 32  # of flight before anything was measured; what large sites let TCP begin with
+
+LOSS_COMPENSATED = 0.2  # most of the path's own loss that is made up for by sending more
+LOSS_REDUCES = 0.25  # more lost than usual in a round: the path (or a policer) does not take this rate
+LOSS_SEGMENTS = 32  # transmissions of a round that make its loss worth a thought
+
+UNPACED_RTT_MS = 1  # a path so short has no queue that pacing could save; the flight is limited all the same
+UNPACED_BPS = 4_000_000_000  # pacing in milliseconds would cost such rates more than it gives
+
+
+class Phase(Enum):
+    """What the controller does."""
+
+    STARTUP = "startup"
+    DRAIN = "drain"
+    CYCLE = "cycle"
+    RTT_PROBE = "rtt_probe"
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Since the link began. Bytes are of segments, headers included, each counted once however often it was
+    sent."""
+
+    sent: int = 0
+    acked: int = 0
+    first: int = 0  # segments sent the first time
+    resent: int = 0  # segments sent again, less those known to have been needless
+
+
+class RateController:
+    """See the module. `rate_bps`: bits of segments per second, 0 not paced; `flight_bytes`: the most that may
+    be unacknowledged; `due_ms`: when `round` is to be called, or at the first opportunity after it."""
+
+    def __init__(self, datagram_bytes: int) -> None:
+        self.phase = Phase.STARTUP
+        self.rate_bps = 0
+        self.flight_bytes = self._least = START_DATAGRAMS * datagram_bytes
+        self.due_ms = 0
+        self.delivery_bps = 0  # the path's rate; 0: unknown
+        self.min_rtt_ms = -1
+        self.loss = 0.0  # the path's own
+        self._rates: deque[tuple[int, int]] = deque()  # (round, bit/s), falling: candidates for the largest
+        self._rounds = 0  # those that measured the path
+        self._start_ms = -1
+        self._start = Totals()
+        self._rtt_ms = -1
+        self._min_rtt_at = 0
+        self._rtt_probe_until = 0
+        self._full_bps = 0
+        self._place = 0  # rounds of DRAIN or of the cycle that are over
+        self._before_probe_bps = 0
+        self._cruise = (0, 0)  # segments (sent, resent) of the settled part of this cycle
+        self._cycles = 0
+        self._stalled = True
+
+    def round(self, now_ms: int, totals: Totals, rtt_ms: int, starved_at: int) -> None:
+        """Measure what came since the last call, and decide anew.
+
+        `rtt_ms`: the smoothed round trip, -1 unknown. `starved_at`: `acked` beyond which nothing had been
+        held back by this controller; up to it the application's rate was measured, not the path's.
+        """
+        before, started_ms = self._start, self._start_ms
+        self._start, self._start_ms = totals, now_ms
+        self.due_ms = now_ms + max(rtt_ms, ROUND_MIN_MS)
+        if started_ms < 0 or rtt_ms < 0 or totals.acked <= before.acked:
+            self._stalled = True  # nothing was heard: nothing is known
+            return
+        self._rtt_ms = rtt_ms
+        self._note_rtt(now_ms)
+        elapsed_ms = max(now_ms - started_ms, self.min_rtt_ms)
+        delivered_bps = (totals.acked - before.acked) * 8000 // elapsed_ms
+        starved = before.acked < starved_at
+        self._note_rate(delivered_bps, starved)
+        sent, resent = totals.first - before.first, totals.resent - before.resent
+        if not starved and self._flooded(sent, resent):
+            self._rates = deque([(self._rounds, delivered_bps)])
+            self.delivery_bps = delivered_bps
+            self._enter(Phase.DRAIN)
+        self._stalled = False
+        self._advance(now_ms, totals, sent, resent, starved)
+        self._decide()
+
+    # Measurements.
+
+    def _note_rtt(self, now_ms: int) -> None:
+        rtt_ms, best_ms = self._rtt_ms, self.min_rtt_ms
+        if best_ms < 0 or rtt_ms < best_ms:
+            self.min_rtt_ms = rtt_ms
+        if best_ms < 0 or rtt_ms <= best_ms + max(best_ms // 8, 1):
+            self._min_rtt_at = now_ms
+
+    def _note_rate(self, delivered_bps: int, starved: bool) -> None:
+        """The best of the last rounds; the application's own pauses neither lower nor age it."""
+        if starved and delivered_bps < self.delivery_bps:
+            return
+        self._rounds += not starved
+        while self._rates and self._rates[-1][1] <= delivered_bps:
+            self._rates.pop()
+        self._rates.append((self._rounds, delivered_bps))
+        while self._rates[0][0] <= self._rounds - RATE_ROUNDS:
+            self._rates.popleft()
+        self.delivery_bps = self._rates[0][1]
+
+    def _flooded(self, sent: int, resent: int) -> bool:
+        total = sent + resent
+        if self._stalled or total < LOSS_SEGMENTS or self.phase is Phase.DRAIN:
+            return False
+        return resent / total > self.loss + LOSS_REDUCES
+
+    def _note_loss(self) -> None:
+        """What is lost while less is sent than the path takes is the path's own doing."""
+        sent, resent = self._cruise
+        self._cruise = (0, 0)
+        if sent + resent < LOSS_SEGMENTS:
+            return
+        loss = min(resent / (sent + resent), LOSS_COMPENSATED)
+        self.loss = loss if self._cycles == 0 else (self.loss + loss) / 2
+        self._cycles += 1
+
+    # Phases.
+
+    def _enter(self, phase: Phase) -> None:
+        self.phase = phase
+        self._place = 0
+        self._cruise = (0, 0)
+
+    def _advance(self, now_ms: int, totals: Totals, sent: int, resent: int, starved: bool) -> None:
+        """One round of the present phase is over."""
+        if self.phase is Phase.STARTUP:
+            if not starved:
+                self._start_up()
+        elif self.phase is Phase.DRAIN:
+            self._place += 1
+            if totals.sent - totals.acked <= self._path_bytes() or self._place >= DRAIN_ROUNDS:
+                self._enter(Phase.CYCLE)
+                self._place = 2 + totals.acked % 6  # links that began together do not probe together
+        elif self.phase is Phase.CYCLE:
+            self._turn_cycle(sent, resent)
+        elif now_ms >= self._rtt_probe_until:
+            self.min_rtt_ms = self._rtt_ms
+            self._min_rtt_at = now_ms
+            self._enter(Phase.CYCLE)
+            self._place = 2
+        if self.phase is Phase.CYCLE and now_ms - self._min_rtt_at > RTT_MS:
+            self._enter(Phase.RTT_PROBE)
+            self._rtt_probe_until = now_ms + max(2 * self.min_rtt_ms, RTT_PROBE_MS)
+
+    def _start_up(self) -> None:
+        if self.delivery_bps >= self._full_bps * STARTUP_GROWTH:
+            self._full_bps = self.delivery_bps
+            self._place = 0
+            return
+        self._place += 1
+        if self._place >= STARTUP_ROUNDS:
+            self._enter(Phase.DRAIN)
+
+    def _turn_cycle(self, sent: int, resent: int) -> None:
+        if self._place >= CRUISE_SETTLED:
+            self._cruise = (self._cruise[0] + sent, self._cruise[1] + resent)
+        if self._place == 0:
+            self._before_probe_bps = self.delivery_bps
+        probed_well = self._place == 1 and self.delivery_bps >= self._before_probe_bps * PROBE_SUCCESS
+        self._place = 0 if probed_well else (self._place + 1) % len(CYCLE)
+        if self._place == 0:
+            self._note_loss()
+
+    # Decisions.
+
+    def _path_bytes(self) -> int:
+        """What fills the path."""
+        return self.delivery_bps * self.min_rtt_ms // 8000
+
+    def _decide(self) -> None:
+        gain, flight_gain = 1.0, FLIGHT_GAIN
+        if self.phase is Phase.STARTUP:
+            gain, flight_gain = STARTUP_GAIN, STARTUP_FLIGHT_GAIN
+        elif self.phase is Phase.DRAIN:
+            gain = DRAIN_GAIN
+        elif self.phase is Phase.CYCLE:
+            gain = CYCLE[self._place]
+        else:
+            flight_gain = 0.5
+        rate_bps = int(gain * self.delivery_bps / (1 - self.loss))
+        free = self.min_rtt_ms <= UNPACED_RTT_MS or rate_bps > UNPACED_BPS
+        self.rate_bps = 0 if free else max(rate_bps, self._least * 2)
+        flight_gain += FLIGHT_LOSS_GAIN * self.loss
+        slack = self.delivery_bps * FLIGHT_SLACK_MS // 8000
+        self.flight_bytes = max(int(flight_gain * (self._path_bytes() + slack)), self._least // 4)
+        if self.phase is Phase.STARTUP:
+            self.flight_bytes = max(self.flight_bytes, self._least)
