@@ -17,6 +17,7 @@ STAMPS      := $(VENV)/stamps
 VENV_STAMP  := $(STAMPS)/venv
 BUILD_STAMP := $(STAMPS)/build-$(ENGINE)
 TEST_STAMP  := $(STAMPS)/test
+E2E_STAMP   := $(STAMPS)/e2e
 LINT_STAMP  := $(STAMPS)/lint
 
 # Prints one of pyproject.toml's lists of optional requirements.
@@ -30,15 +31,16 @@ TESTS  ?= tests
 GUEST_PROFILES ?= lossy5 bursty mobile throttled reorder duplicate port-throttle
 ARGS   ?=
 
-.PHONY: help setup run test netem-guest bench lint check clean
+.PHONY: help setup run test e2e e2e-ci netem-guest bench lint check clean
 
 help: ## show this list
 	@echo "usage: make TARGET [VARIABLE=value …]"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  make run                                  the whole chain on this machine, with a check of every byte"
 	@echo "  make run MODE=client [CONFIG=my.conf]     one node in the foreground (client, relay or server)"
 	@echo "  make test TESTS=tests/unit ARGS='-x -v'   a part of the tests"
+	@echo "  make e2e PROFILE=mobile ONLY=bulk         one scenario over one kind of line; ARGS=--help, ARGS=--list"
 	@echo "  make bench ARGS='--seconds 5'             measure; ARGS=--help lists the options"
 	@echo "  PYTHON=python3.12                         another interpreter for the virtual environment"
 	@echo "  KCPG_ENGINE=python                        without compiled modules (no compiler needed, slower)"
@@ -57,6 +59,17 @@ endif
 
 test: $(BUILD_STAMP) $(TEST_STAMP) ## all tests: unit, property, simulation, interoperability, loopback, tidy
 	@$(PY) -m pytest -q $(TESTS) $(ARGS)
+
+# What is set of these is handed on as it stands; python -m harness e2e --help explains them.
+E2E_WORDS := MODE PROFILE ONLY FULL SEED SECONDS SHARE BACKEND FAMILY BASELINES LINKCHECK COMMANDS WITH
+
+e2e: $(BUILD_STAMP) $(E2E_STAMP) ## real nodes in namespaces over emulated lines, with a report [PROFILE= ONLY= MODE= FULL=1 …]
+	@sh harness/prepare
+	@exec $(PY) -m harness e2e $(foreach word,$(E2E_WORDS),$(if $($(word)),'$(word)=$($(word))')) $(ARGS)
+
+e2e-ci: $(BUILD_STAMP) $(E2E_STAMP)
+	@sh harness/prepare
+	@exec $(PY) -m harness e2e --ci $(ARGS)
 
 netem-guest: $(BUILD_STAMP) ## real tc netem in a guest kernel: every profile read back, some measured
 	@$(PY) -m netem.guest "$(PY) -m netem.guest.verify" \
@@ -104,6 +117,11 @@ $(BUILD_STAMP): setup.py $(SOURCES) $(STAMPS)/installed-$(ENGINE)
 $(TEST_STAMP): pyproject.toml $(BUILD_STAMP)
 	@echo "installing what the tests need …"
 	@$(PIP) install $$($(REQUIREMENTS) test)
+	@touch $@
+
+$(E2E_STAMP): pyproject.toml $(BUILD_STAMP)
+	@echo "installing what the end-to-end runs need …"
+	@$(PIP) install $$($(REQUIREMENTS) e2e)
 	@touch $@
 
 $(LINT_STAMP): pyproject.toml $(BUILD_STAMP)

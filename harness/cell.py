@@ -1,0 +1,262 @@
+"""One cell of the matrix while it runs: its network, its nodes, what was measured and what was checked."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from harness.deployment import LOOPBACK, TARGET_PORT, Deployment, deployed
+from harness.netns import Lab
+from harness.process import Failed, Program
+from harness.topology import Topology
+from netem.profile import Profile
+
+CONTROLS = ("cubic", "bbr")
+"""What is compared with: TCP's usual congestion control, and the one that is made for lines that lose."""
+
+WORK_S = 90.0
+"""Most that one run of a workload may take."""
+
+
+NO_EFFECT = re.compile(r"^.*: note: (\w+): accepted, has no effect yet", re.MULTILINE)
+UNAVAILABLE = re.compile(r"\w+: [^\n]* is not available yet")
+"""How kcpg says that it does not do what a configuration asks for. A cell about that would prove nothing."""
+
+
+class Verdict(Enum):
+    """What became of a cell. Only PASSED is a pass."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    """This machine cannot run it, or it makes no sense."""
+    UNSUPPORTED = "unsupported"
+    """kcpg does not do it."""
+
+
+class Skipped(Exception):
+    """Why a cell is not run; no fault of kcpg's."""
+
+
+class Unsupported(Exception):
+    """kcpg lacks something; the message says what."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What makes a cell, and repeats it."""
+
+    scenario: str
+    mode: str
+    """server (no relay), relay, relays (two)."""
+    profile: str
+    seed: str = "1"
+    backend: str | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+    """Further configuration of every node."""
+    seconds: float = 4.0
+    """Of one measurement."""
+    count: int = 1000
+    """Thousandths of the work of scenarios that count: 1000 is all of it."""
+    baselines: bool = True
+    family: int = 4
+
+    @property
+    def command(self) -> str:
+        """The words that run exactly this cell."""
+        words = ["python", "-m", "harness", "run", f"MODE={self.mode}", f"PROFILE={self.profile}"]
+        words += [f"ONLY={self.scenario}", f"SEED={self.seed}", f"SECONDS={self.seconds:g}"]
+        words += [f"SHARE={self.count}"] if self.count != 1000 else []
+        words += [f"BACKEND={self.backend}"] if self.backend else []
+        words += [] if self.baselines else ["BASELINES=0"]
+        words += [] if self.family == 4 else [f"FAMILY={self.family}"]
+        words += [f"{key}={value}" for key, value in self.options.items()]
+        return shlex.join(words)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at."""
+
+    what: str
+    right: bool
+    found: str
+
+
+@dataclass
+class Outcome:
+    """What became of one cell."""
+
+    plan: Plan
+    verdict: Verdict
+    reason: str = ""
+    seconds: float = 0.0
+    drawing: str = ""
+    backends: list[str] = field(default_factory=list)
+    checks: list[Check] = field(default_factory=list)
+    measured: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Reports of workloads by a name for the picture: `kcpg up`, `direct cubic up`."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    logs: dict[str, str] = field(default_factory=dict)
+    """The last lines of each node, when it failed."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        plan = {key: getattr(self.plan, key) for key in ("scenario", "mode", "profile", "seed", "family")}
+        return {
+            **plan,
+            "options": dict(self.plan.options),
+            "command": self.plan.command,
+            "verdict": self.verdict.value,
+            "reason": self.reason,
+            "seconds": round(self.seconds, 2),
+            "drawing": self.drawing,
+            "backends": self.backends,
+            "checks": [vars(check) for check in self.checks],
+            "measured": self.measured,
+            "facts": self.facts,
+            "logs": self.logs,
+        }
+
+
+@dataclass
+class Cell:
+    """What a scenario works with."""
+
+    plan: Plan
+    profile: Profile
+    lab: Lab
+    topology: Topology
+    outcome: Outcome
+    chain: Deployment
+    stack: ExitStack
+    works: int = 0
+
+    @property
+    def directory(self) -> Path:
+        """For files of this cell; it goes with it."""
+        return self.lab.directory
+
+    def expect(self, what: str, right: bool, found: object = "") -> None:
+        """Note a check; one that is not right fails the cell, the others still run."""
+        self.outcome.checks.append(Check(what, bool(right), str(found)))
+
+    @contextmanager
+    def target(self, workload: str, **task: Any) -> Iterator[None]:
+        """Meanwhile the target's half of a workload runs beside the server."""
+        self.works += 1
+        words = self._words(workload, "serve", {**task, "port": TARGET_PORT})
+        log = self.directory / f"target{self.works}.log"
+        with Program(f"target of {workload}", self.topology.server.command(words), log) as program:
+            program.wait_for("(?i)listening")
+            yield
+
+    @contextmanager
+    def user(self, workload: str, **task: Any) -> Iterator[Program]:
+        """The user's half, running beside the client; see `report`."""
+        self.works += 1
+        host, port = self.chain.entry
+        words = self._words(workload, "use", {"host": host, "port": port, **task})
+        log = self.directory / f"user{self.works}.log"
+        with Program(f"user of {workload}", self.topology.client.command(words), log) as program:
+            yield program
+
+    def report(self, name: str, program: Program) -> dict[str, Any]:
+        """Wait for a user's half; keep what it measured under this name, and expect no fault of it."""
+        program.wait(WORK_S)
+        try:
+            report: dict[str, Any] = json.loads(program.output().strip().splitlines()[-1])
+        except (ValueError, IndexError):
+            raise Failed(f"{program.name} gave no report:\n{program.output()[-600:]}") from None
+        self.outcome.measured[name] = report
+        self.expect(f"{name}: every byte right", not report["errors"], "; ".join(report["errors"][:3]))
+        return report
+
+    def work(self, name: str, workload: str, **task: Any) -> dict[str, Any]:
+        """A workload through the tunnel, both halves; returns its report."""
+        with self.target(workload, **task), self.user(workload, **task) as program:
+            return self.report(name, program)
+
+    def direct(self, name: str, workload: str, address: str, **task: Any) -> dict[str, Any]:
+        """The same without the tunnel, to an address of the server as `routed` gives it."""
+        task = {**task, "direct": True}
+        with self.target(workload, **task):
+            task = {**task, "host": address, "port": TARGET_PORT}
+            with self.user(workload, **task) as program:
+                return self.report(name, program)
+
+    def wire(self) -> dict[str, int]:
+        """Bytes that entered the first cable of the first stage so far, by direction, headers included."""
+        facts = self.topology.stages[0].links[0].facts()
+        return {way: facts[way].get("bytes", facts[way]["sent_bytes"]) for way in ("up", "down")}
+
+    def _words(self, workload: str, half: str, task: Mapping[str, Any]) -> list[str]:
+        text = json.dumps({"seed": _number(self.plan.seed), **task})
+        return [sys.executable, "-m", "harness.workloads", workload, half, text]
+
+
+@contextmanager
+def opened(plan: Plan, profile: Profile, lab: Lab, topology: Topology, outcome: Outcome) -> Iterator[Cell]:
+    """The cell with its chain running; at the end the logs of a cell that failed are kept."""
+    with ExitStack() as stack:
+        try:
+            chain = stack.enter_context(
+                deployed(topology, lab.directory, plan.seed, plan.options, plan.family)
+            )
+        except Failed as error:
+            missing = UNAVAILABLE.search(str(error))
+            if missing is not None:
+                raise Unsupported(missing.group()) from None
+            raise
+        for key in NO_EFFECT.findall("".join(node.program.output() for node in chain.nodes)):
+            if key in plan.options:
+                raise Unsupported(f"kcpg says that {key} has no effect yet")
+        try:
+            yield Cell(plan, profile, lab, topology, outcome, chain, stack)
+            for ended in chain.ended():
+                outcome.checks.append(Check("all nodes run", False, ended))
+        finally:
+            outcome.logs = {node.label: node.program.output()[-2000:] for node in chain.nodes}
+
+
+@contextmanager
+def limited(seconds: float) -> Iterator[None]:
+    """Raises Failed inside when it takes longer. Only in the main thread."""
+
+    def ring(number: int, frame: object) -> None:
+        raise Failed(f"it took longer than {seconds:.0f} s")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def wait_until(condition: Any, seconds: float, what: str) -> None:
+    """Look until it is so. Raises Failed."""
+    until_s = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > until_s:
+            raise Failed(f"{what}: not within {seconds:.0f} s")
+        time.sleep(0.05)
+
+
+def _number(seed: str) -> int:
+    """A workload's seed: any text, the same number each time."""
+    return int(seed) if seed.isdigit() else sum(seed.encode())
+
+
+__all__ = ["LOOPBACK", "Cell", "Check", "Outcome", "Plan", "Skipped", "Unsupported", "Verdict"]

@@ -1,0 +1,147 @@
+"""A chain of kcpg nodes inside a topology: each stage gets its key, its ports and its rates."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.chain import kcpg_command, port_list
+from harness.netns import Namespace
+from harness.process import ROOT, Program
+from harness.topology import Stage, Topology
+
+ENTRY_PORT, TARGET_PORT = 59000, 8000
+LOOPBACK = "127.0.0.1"
+
+TUNNEL_PORTS = (3000, 3001, 3002, 3003)
+"""Of every listening node."""
+
+RATE_SHARE = 0.9
+"""Of a line's rate that is told to a node. It counts contents of datagrams; headers of Ethernet, IP and UDP
+take 3 % of a full one, and acknowledgements want room beside the data."""
+
+PRESET = {"kcp": "auto", "encryption_algorithm": "AES-GCM"}
+"""What a cell is configured with unless it says otherwise."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A running node."""
+
+    label: str
+    namespace: Namespace
+    config: Path
+    program: Program
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A running chain, from the client to the server. Applications beside the client talk to `entry`."""
+
+    nodes: tuple[Node, ...]
+    entry: tuple[str, int]
+    environ: Mapping[str, str]
+
+    def status(self, label: str) -> dict[str, Any]:
+        """What `kcpg status --json` says about a node; empty when it says nothing usable."""
+        node = next(node for node in self.nodes if node.label == label)
+        words = [*kcpg_command(), "status", "--json", str(node.config)]
+        done = subprocess.run(
+            node.namespace.command(words),
+            cwd=ROOT,
+            env={**os.environ, **self.environ},
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+        try:
+            answer = json.loads(done.stdout)
+        except ValueError:
+            return {}
+        answer = answer[0] if isinstance(answer, list) and answer else answer
+        return answer if isinstance(answer, dict) else {}
+
+    def ended(self) -> list[str]:
+        """Nodes that do not run any more, each with its last lines."""
+        return [
+            f"{node.label} has ended:\n{node.program.output()[-600:]}"
+            for node in self.nodes
+            if not node.program.running
+        ]
+
+
+@contextmanager
+def deployed(
+    topology: Topology, directory: Path, seed: str, options: Mapping[str, str], family: int = 4
+) -> Iterator[Deployment]:
+    """Write the configurations, start the nodes, wait until all are ready; end them on the way out.
+
+    `family` is the preferred one for dialling, 4 or 6. Raises Failed when a node does not start.
+    """
+    environ = {"KCPG_STATE_DIR": str(directory / "state")}
+    texts = configurations(topology.stages, seed, options, family)
+    with ExitStack() as stack:
+        nodes: list[Node] = []
+        try:
+            for label, text in reversed(texts.items()):
+                config = directory / f"{label}.conf"
+                config.write_text(text, encoding="utf-8")
+                config.chmod(0o600)  # it holds a key
+                namespace = topology.nodes[label]
+                words = namespace.command([*kcpg_command(), str(config)])
+                topology.lab.note(" ".join(words))
+                program = Program(label, words, directory / f"{label}.log", environ)
+                stack.enter_context(program)
+                nodes.insert(0, Node(label, namespace, config, program))
+            for node in nodes:
+                node.program.wait_for(r"^kcpg: ready")
+            yield Deployment(tuple(nodes), (LOOPBACK, ENTRY_PORT), environ)
+        finally:
+            for node in nodes:
+                node.program.ask_to_end()  # all at once: nobody waits in turn
+
+
+def configurations(
+    stages: Sequence[Stage], seed: str, options: Mapping[str, str], family: int
+) -> dict[str, str]:
+    """A configuration for every node, by its label, from the client to the server."""
+    shared = {**PRESET, **options}
+    dialling, listening = [], []
+    for number, stage in enumerate(stages, 1):
+        key = base64.b64encode(hashlib.sha256(f"{seed}:{number}".encode()).digest()).decode()
+        both = shared if shared["encryption_algorithm"] == "none" else {**shared, "encryption_key": key}
+        wanted = [each for each in stage.addresses if (":" in each) == (family == 6)] or stage.addresses
+        where = {
+            "destination_address": ",".join(wanted),
+            "destination_port": port_list(TUNNEL_PORTS),
+        }
+        dialling.append(_lines({**_rates(stage, "up"), **both, **where}))
+        listening.append(_lines({**_rates(stage, "down"), **both, "listen_port": port_list(TUNNEL_PORTS)}))
+    texts = {"client": f"mode=client\nlisten_on={LOOPBACK}\nlisten_port={ENTRY_PORT}\n{dialling[0]}"}
+    for number, stage in enumerate(stages[:-1]):
+        texts[stage.listener] = (
+            f"mode=relay\n[listener]\n{listening[number]}[forwarder]\n{dialling[number + 1]}"
+        )
+    target = f"destination_address={LOOPBACK}\ndestination_port={TARGET_PORT}\n"
+    texts["server"] = f"mode=server\n{listening[-1]}{target}"
+    return texts
+
+
+def _rates(stage: Stage, way: str) -> dict[str, str]:
+    """What a person would write who knows the lines: the slowest one counts."""
+    impairs = [getattr(link.profile, way) for link in stage.links if link.profile is not None]
+    rates = [impair.rate_bps for impair in impairs if impair.rate_bps]
+    return {"outbound_bandwidth": str(int(min(rates) * RATE_SHARE))} if rates else {}
+
+
+def _lines(values: Mapping[str, str]) -> str:
+    return "".join(f"{key}={value}\n" for key, value in values.items())

@@ -1,0 +1,288 @@
+"""`make e2e`: real nodes in namespaces, real traffic over emulated lines, checks, and a report.
+
+    make e2e                                    the default set, under 10 minutes on two cores
+    make e2e FULL=1                             every scenario with every chain and many profiles
+    make e2e PROFILE=mobile ONLY=bulk           one question: how does this line behave?
+    make e2e PROFILE=mobile ONLY=bulk WITH="kcp=fast1 mtu=1280"     with other settings of kcpg's
+    python -m harness run MODE=relay PROFILE=transcontinental
+
+Words are NAME=VALUE. MODE: server (no relay), relay, relays (two). PROFILE: of netem/profiles. ONLY:
+scenarios. All three take several, with commas. WITH: keys of every node's configuration. SEED, SECONDS (of a
+measurement), SHARE (of the work of scenarios that count, 1000 is all), BACKEND (netem, box), FAMILY (4, 6),
+BASELINES=0, LINKCHECK=0, COMMANDS=1 (print every command).
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from harness import linkcheck, netns
+from harness.cell import Outcome, Plan, Skipped, Unsupported, Verdict, limited, opened
+from harness.link import Link
+from harness.netns import Lab
+from harness.process import ROOT, Failed
+from harness.scenarios import SCENARIOS
+from harness.scenarios.base import RELAYS, Scenario
+from harness.sets import CI, DEFAULT, full
+from netem import profile as profiles
+from netem.profile import ProfileError
+
+RESULTS = ROOT / "build" / "e2e"
+
+CHOICE = ("MODE", "PROFILE", "ONLY", "FULL")
+CHANGE = ("SEED", "SECONDS", "SHARE", "BACKEND", "FAMILY", "BASELINES", "LINKCHECK", "COMMANDS", "WITH")
+WORDS = (*CHOICE, *CHANGE)
+
+LINKCHECK_S = 60.0
+"""Most that measuring the line may take, all attempts; a slow line is measured for longer."""
+
+
+class Usage(Exception):
+    """The words make no sense; the message says which."""
+
+
+def main(words: Sequence[str]) -> int:
+    """Run a set of cells; returns 0: nothing failed and something passed, 1: something failed, 2: usage."""
+    parser = argparse.ArgumentParser(
+        prog="python -m harness e2e",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("words", nargs="*", metavar="NAME=VALUE")
+    parser.add_argument(
+        "--ci", action="store_true", help="the small set of continuous integration, under 3 minutes"
+    )
+    parser.add_argument("--list", action="store_true", help="say what would be run, and what there is")
+    parser.add_argument("--out", type=Path, help="directory of the report; build/e2e/<time> without it")
+    options = parser.parse_args(words)
+    try:
+        given = _given(options.words)
+        plans = _plans(given, options.ci)
+    except (Usage, ProfileError) as error:
+        print(f"e2e: {error}", file=sys.stderr)
+        return 2
+    if options.list:
+        for scenario in SCENARIOS.values():
+            print(f"{scenario.name:<16} {scenario.description}")
+        print()
+        for plan in plans:
+            print(plan.command)
+        return 0
+    out = options.out or RESULTS / time.strftime("%Y%m%d-%H%M%S")
+    return _run(plans, out, given)
+
+
+def _run(plans: Sequence[Plan], out: Path, given: dict[str, str]) -> int:
+    from harness.pictures import write_report  # matplotlib takes a second to import
+
+    try:
+        netns.require_root()
+    except Failed as error:
+        print(f"e2e: {error}", file=sys.stderr)
+        return 1
+    netns.sweep()
+    outcomes: list[Outcome] = []
+    began_s = time.monotonic()
+    interrupted = False
+    runner = Runner(given.get("LINKCHECK", "1") != "0", given.get("COMMANDS", "0") != "0")
+    try:
+        for number, plan in enumerate(plans, 1):
+            progress(f"[{number}/{len(plans)}] {_title(plan)} …", end="")
+            outcome = runner.run(plan)
+            outcomes.append(outcome)
+            progress(f"[{number}/{len(plans)}] {line(outcome)}")
+            for each in outcome.checks:
+                if not each.right:
+                    print(f"      ! {each.what}: {each.found}", flush=True)
+            if outcome.verdict is Verdict.FAILED:
+                print(f"      repeat: {plan.command}", flush=True)
+    except KeyboardInterrupt:
+        interrupted = True
+        print("\ninterrupted; everything is cleaned up", flush=True)
+    seconds = time.monotonic() - began_s
+    if outcomes:
+        out.mkdir(parents=True, exist_ok=True)
+        document = {"seconds": round(seconds, 1), "interrupted": interrupted, "links": runner.links}
+        document["cells"] = [outcome.as_json() for outcome in outcomes]
+        (out / "report.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
+        write_report(out, document)
+        print(f"report: {os.path.relpath(out / 'report.html')}   {os.path.relpath(out / 'report.json')}")
+    counts = {verdict: sum(each.verdict is verdict for each in outcomes) for verdict in Verdict}
+    backends = sorted({name for each in outcomes for name in each.backends})
+    print(
+        "e2e: "
+        + ", ".join(
+            f"{count} {verdict.value}"
+            for verdict, count in counts.items()
+            if count or verdict.value == "passed"
+        )
+        + (f", {len(plans) - len(outcomes)} not run" if len(plans) > len(outcomes) else "")
+        + f" in {seconds:.0f} s; lines by {' and '.join(backends) or 'nothing'}"
+        + (" (the link box in user space, not the kernel's netem)" if backends == ["box"] else ""),
+        flush=True,
+    )
+    if interrupted:
+        return 130
+    return 1 if counts[Verdict.FAILED] or not counts[Verdict.PASSED] else 0
+
+
+class Runner:
+    """Runs cells one after the other; measures a line before it is used for the first time."""
+
+    def __init__(self, check_links: bool, show: bool) -> None:
+        self._check_links = check_links
+        self._show = show
+        self.links: dict[str, str] = {}
+        """What measuring the lines found, by profile and backend."""
+
+    def run(self, plan: Plan) -> Outcome:
+        """One cell; never raises but for Ctrl-C."""
+        scenario = SCENARIOS[plan.scenario]
+        plan = dataclasses.replace(plan, options={**scenario.options, **plan.options})
+        outcome = Outcome(plan, Verdict.PASSED)
+        began_s = time.monotonic()
+        try:
+            self._cell(scenario, plan, outcome)
+        except Skipped as reason:
+            outcome.verdict, outcome.reason = Verdict.SKIPPED, str(reason)
+        except Unsupported as reason:
+            outcome.verdict, outcome.reason = Verdict.UNSUPPORTED, str(reason)
+        except Failed as error:
+            outcome.verdict, outcome.reason = Verdict.FAILED, str(error)
+        except Exception as error:  # whatever it is, the other cells still run
+            outcome.verdict, outcome.reason = Verdict.FAILED, repr(error)
+        else:
+            wrong = [check for check in outcome.checks if not check.right]
+            if wrong or not outcome.checks:
+                outcome.verdict = Verdict.FAILED
+                outcome.reason = "; ".join(check.what for check in wrong) or "nothing was checked"
+        if outcome.verdict is not Verdict.FAILED:
+            outcome.logs = {}
+        outcome.seconds = time.monotonic() - began_s
+        return outcome
+
+    def _cell(self, scenario: Scenario, plan: Plan, outcome: Outcome) -> None:
+        if plan.mode not in scenario.modes:
+            raise Skipped(f"{scenario.name} is not made for the chain {plan.mode}")
+        profile = profiles.load(plan.profile)
+        with Lab(print if self._show else None) as lab, scenario.topology(lab, profile, plan) as topology:
+            outcome.drawing = topology.drawing
+            outcome.backends = sorted(topology.backends)
+            topology.assert_no_bypass()
+            if self._check_links:
+                self._measure(topology.links, plan)
+            with (
+                limited(scenario.limit_s + 8 * plan.seconds),
+                opened(plan, profile, lab, topology, outcome) as cell,
+            ):
+                scenario.drive(cell)
+
+    def _measure(self, links: Sequence[Link], plan: Plan) -> None:
+        for link in links:
+            if link.profile is None or f"{link.profile.name} {link.backend}" in self.links:
+                continue
+            progress(f"      measuring the line {link.profile.name} …", end="")
+            with limited(LINKCHECK_S):
+                report = linkcheck.ensure(link)
+            self.links[f"{link.profile.name} {link.backend}"] = report.text()
+
+
+def line(outcome: Outcome) -> str:
+    """A cell in one line, with what it says about speed."""
+    text = f"{outcome.verdict.value:<11} {_title(outcome.plan)}  {outcome.seconds:.1f} s"
+    figures = []
+    for name, report in outcome.measured.items():
+        if "mbit_s" in report:
+            figures.append(f"{name} {report['mbit_s']:.3g} Mbit/s")
+        elif report.get("times_ms", {}).get("count"):
+            times = report["times_ms"]
+            figures.append(f"{name} {times['p50']:.0f}/{times['p99']:.0f} ms".strip())
+    text += f"  ({'; '.join(figures)})" if figures else ""
+    return text + (f"  {outcome.reason.splitlines()[0]}" if outcome.reason else "")
+
+
+def progress(text: str, end: str = "\n") -> None:
+    """A line that the next one replaces when `end` is empty; only on a terminal."""
+    if sys.stdout.isatty():
+        print(f"\r\x1b[K{text}", end=end, flush=True)
+    elif end:
+        print(text, flush=True)
+
+
+def _title(plan: Plan) -> str:
+    return f"{plan.scenario} · {plan.mode} · {plan.profile}"
+
+
+def _given(words: Sequence[str]) -> dict[str, str]:
+    given = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or (name.isupper() and name not in WORDS):
+            raise Usage(f"{word!r} is not one of {', '.join(WORDS)} with =VALUE, nor a key of kcpg's")
+        if name == "WITH":
+            given.update(_given(value.split()))
+        else:
+            given[name] = value
+    return {name: value for name, value in given.items() if value}
+
+
+def _plans(given: dict[str, str], ci: bool) -> list[Plan]:
+    """The set that the words ask for, in a fixed order."""
+    if ci:
+        plans = list(CI)
+    elif given.get("FULL", "0") != "0":
+        plans = list(full())
+    elif {"MODE", "PROFILE", "ONLY"} & set(given):
+        plans = list(_chosen(given))
+    else:
+        plans = list(DEFAULT)
+    return [_changed(plan, given) for plan in plans]
+
+
+def _chosen(given: dict[str, str]) -> Iterator[Plan]:
+    """Every combination of what is named; else the scenarios that measure, each with its own profile."""
+    names = _list(given, "ONLY", SCENARIOS) or ["bulk", "latency", "game"]
+    wanted = _list(given, "PROFILE", profiles.known_profiles())
+    modes = _list(given, "MODE", RELAYS)
+    for name, each in itertools.product(names, wanted or [""]):
+        for mode in modes or [SCENARIOS[name].modes[0]]:
+            yield Plan(name, mode, each or SCENARIOS[name].profile)
+
+
+def _list(
+    given: dict[str, str], word: str, known: Sequence[str] | dict[str, Scenario] | dict[str, int]
+) -> list[str]:
+    values = [value for value in given.get(word, "").split(",") if value]
+    unknown = [value for value in values if value not in known]
+    if unknown:
+        raise Usage(f"{word}: {', '.join(unknown)}: not one of {', '.join(known)}")
+    return values
+
+
+def _changed(plan: Plan, given: dict[str, str]) -> Plan:
+    options = {name: value for name, value in given.items() if not name.isupper()}
+    try:
+        return dataclasses.replace(
+            plan,
+            seed=given.get("SEED", plan.seed),
+            backend=given.get("BACKEND", plan.backend),
+            options={**plan.options, **options},
+            seconds=float(given.get("SECONDS", plan.seconds)),
+            count=int(given.get("SHARE", plan.count)),
+            baselines=given.get("BASELINES", "1" if plan.baselines else "0") != "0",
+            family=int(given.get("FAMILY", plan.family)),
+        )
+    except ValueError as error:
+        raise Usage(str(error)) from None
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

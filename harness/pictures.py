@@ -1,0 +1,316 @@
+"""A run as a page for people: a table of all cells, and pictures of what they measured."""
+
+from __future__ import annotations
+
+import base64
+import html
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import matplotlib.ticker
+
+matplotlib.use("Agg")
+
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+
+from harness.workloads.base import BIN_S
+
+COLOURS = {"kcpg": "#0b6e4f", "cubic": "#c1440e", "bbr": "#2f5dc4", "udp": "#8a5a9e"}
+"""The tunnel, and what it is compared with."""
+
+VERDICT_COLOURS = {"passed": "#0b6e4f", "failed": "#b00020", "skipped": "#8a6d00", "unsupported": "#666666"}
+
+SMOOTH_BINS = 3
+"""Goodput is drawn as a mean over so many tenths of a second; single ones show scheduling, not the line."""
+
+LINEAR = 20
+"""Times that differ by more than this are drawn on a logarithmic scale."""
+
+STYLE = """body{font:15px/1.45 system-ui,sans-serif;margin:2em auto;max-width:72em;padding:0 1em}
+table{border-collapse:collapse;width:100%}td,th{padding:.3em .6em;text-align:left;vertical-align:top;
+border-bottom:1px solid #ddd}td.n,th.n{text-align:right}code,pre{font-size:13px}
+pre{background:#f4f4f4;padding:.6em;overflow-x:auto}img{max-width:100%}h2{margin-top:2em}
+section{border-top:2px solid #ddd;margin-top:2em}.wrong{color:#b00020}summary{cursor:pointer}"""
+
+
+def write_report(out: Path, document: Mapping[str, Any]) -> Path:
+    """Write report.html with its pictures inside, and each picture as a PNG beside it."""
+    cells = document["cells"]
+    parts = [_head(document), _summary(cells)]
+    overview = _picture(out, "overview", _overview(cells))
+    parts += [f"<h2>All measurements</h2>{overview}"] if overview else []
+    for number, cell in enumerate(cells, 1):
+        parts.append(_section(out, number, cell))
+    parts.append(_links(document["links"]))
+    page = out / "report.html"
+    page.write_text("\n".join([*parts, "</body></html>"]), encoding="utf-8")
+    return page
+
+
+# -- the page ------------------------------------------------------------------------------------------------
+
+
+def _head(document: Mapping[str, Any]) -> str:
+    cells = document["cells"]
+    counts = [
+        f"<b style='color:{colour}'>{sum(cell['verdict'] == verdict for cell in cells)} {verdict}</b>"
+        for verdict, colour in VERDICT_COLOURS.items()
+    ]
+    backends = sorted({name for cell in cells for name in cell["backends"]})
+    names = {"box": "the link box in user space (not the kernel's netem)", "netem": "the kernel's netem"}
+    lines = " and ".join(names.get(name, name) for name in backends) or "nothing"
+    interrupted = " It was interrupted." if document["interrupted"] else ""
+    return (
+        "<!doctype html><html lang='en'><head><meta charset='utf-8'><title>kcpg end to end</title>"
+        f"<style>{STYLE}</style></head><body><h1>kcpg end to end</h1>"
+        f"<p>{', '.join(counts)} in {document['seconds']:.0f} s.{interrupted} "
+        f"The lines were made by <b>{lines}</b>.</p>"
+    )
+
+
+def _summary(cells: Sequence[Mapping[str, Any]]) -> str:
+    rows = []
+    for number, cell in enumerate(cells, 1):
+        verdict = cell["verdict"]
+        colour = VERDICT_COLOURS[verdict]
+        rows.append(
+            f"<tr><td><a href='#cell{number}'>{html.escape(cell['scenario'])}</a></td><td>{cell['mode']}</td>"
+            f"<td>{html.escape(cell['profile'])}</td><td style='color:{colour}'>{verdict}</td>"
+            f"<td>{html.escape('; '.join(_figures(cell)))}{_reason(cell)}</td>"
+            f"<td class='n'>{cell['seconds']:.1f} s</td></tr>"
+        )
+    return (
+        "<table><tr><th>scenario</th><th>chain</th><th>profile</th><th>verdict</th><th>measured</th>"
+        f"<th class='n'>time</th></tr>{''.join(rows)}</table>"
+    )
+
+
+def _section(out: Path, number: int, cell: Mapping[str, Any]) -> str:
+    title = f"{cell['scenario']} · {cell['mode']} · {cell['profile']}"
+    stem = re.sub(r"[^a-z0-9]+", "-", f"{number:02}-{title.lower()}").strip("-")
+    checks = "".join(
+        f"<li class='{'right' if check['right'] else 'wrong'}'>{'✓' if check['right'] else '✗'} "
+        f"{html.escape(': '.join(filter(None, (check['what'], check['found'][:300]))))}</li>"
+        for check in cell["checks"]
+    )
+    logs = "".join(
+        f"<details><summary>log of {label}</summary><pre>{html.escape(text)}</pre></details>"
+        for label, text in cell["logs"].items()
+    )
+    facts = "".join(
+        f"<li>{html.escape(name.replace('_', ' '))}: {html.escape(_fact(name, value))}</li>"
+        for name, value in cell["facts"].items()
+    )
+    return (
+        f"<section id='cell{number}'><h2>{html.escape(title)} "
+        f"<span style='color:{VERDICT_COLOURS[cell['verdict']]}'>{cell['verdict']}</span></h2>"
+        f"<pre>{html.escape(cell['drawing'])}</pre>{_reason(cell)}"
+        f"<p>Again: <code>{html.escape(cell['command'])}</code></p>"
+        f"{_picture(out, stem, _pictures_of(cell))}<ul>{facts}</ul><ul>{checks}</ul>{logs}</section>"
+    )
+
+
+def _links(links: Mapping[str, str]) -> str:
+    if not links:
+        return ""
+    texts = "".join(f"<pre>{html.escape(text)}</pre>" for text in links.values())
+    return f"<section><h2>The lines, measured before they were used</h2>{texts}</section>"
+
+
+def _reason(cell: Mapping[str, Any]) -> str:
+    return f"<br><span class='wrong'>{html.escape(cell['reason'])}</span>" if cell["reason"] else ""
+
+
+def _figures(cell: Mapping[str, Any]) -> Iterator[str]:
+    for name, report in cell["measured"].items():
+        if "mbit_s" in report:
+            yield f"{name} {report['mbit_s']:.3g} Mbit/s"
+        for way, times in _times(report):
+            if times.get("count"):
+                yield f"{name}{way} {times['p50']:.0f} ms median, {times['p99']:.0f} ms p99".replace(
+                    "  ", " "
+                )
+    if "wire_overhead" in cell["facts"]:
+        yield f"overhead {cell['facts']['wire_overhead']:.1%}"
+
+
+def _times(report: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The distributions that a report has, each with what to put behind its name."""
+    if "times_ms" in report:
+        yield "", report["times_ms"]
+    for way in ("up", "down"):
+        if way in report:
+            yield f" {way}", report[way]["delay_ms"]
+
+
+def _fact(name: str, value: Any) -> str:
+    return f"{value:.1%}" if name == "wire_overhead" else str(value)
+
+
+# -- the pictures --------------------------------------------------------------------------------------------
+
+
+def _picture(out: Path, stem: str, figure: Any) -> str:
+    if figure is None:
+        return ""
+    path = out / f"{stem}.png"
+    figure.savefig(path, dpi=110, bbox_inches="tight")
+    pyplot.close(figure)
+    data = base64.b64encode(path.read_bytes()).decode()
+    return f"<img alt='{html.escape(stem)}' src='data:image/png;base64,{data}'>"
+
+
+def _pictures_of(cell: Mapping[str, Any]) -> Any:
+    """Goodput over time for each way, distributions of times, and overhead: what the cell has of them."""
+    measured = cell["measured"]
+    ways = [
+        way for way in ("up", "down") if any(_goes(name, way, report) for name, report in measured.items())
+    ]
+    delays = any(times.get("count") for report in measured.values() for _, times in _times(report))
+    overhead = "wire_overhead" in cell["facts"]
+    count = len(ways) + delays + overhead
+    if not count:
+        return None
+    ratios = [3] * (len(ways) + delays) + [1] * overhead
+    figure, grid = pyplot.subplots(
+        1, count, figsize=(sum(ratios) * 1.55, 3.2), squeeze=False, width_ratios=ratios, layout="constrained"
+    )
+    axes = list(grid[0])
+    for way in ways:
+        _goodput(axes.pop(0), way, measured)
+    if delays:
+        _distributions(axes.pop(0), measured)
+    if overhead:
+        _overhead(axes.pop(0), cell["facts"]["wire_overhead"])
+    return figure
+
+
+def _goes(name: str, way: str, report: Mapping[str, Any]) -> bool:
+    return bool(report.get("bins")) and name.split()[-1] == way
+
+
+def _goodput(axes: Axes, way: str, measured: Mapping[str, Any]) -> None:
+    for name, report in measured.items():
+        if not _goes(name, way, report):
+            continue
+        rates = [count * 8 / 1e6 / BIN_S for count in report["bins"]]
+        smooth = [
+            sum(rates[max(at - SMOOTH_BINS + 1, 0) : at + 1]) / min(at + 1, SMOOTH_BINS)
+            for at in range(len(rates))
+        ]
+        times = [at * BIN_S for at in range(len(rates))]
+        label = f"{name.removesuffix(way).strip()}: {report['mbit_s']:.3g}"
+        axes.plot(times, smooth, label=label, color=_colour(name), linewidth=1.8)
+    axes.set_title(f"goodput {way}")
+    axes.set_xlabel("seconds")
+    axes.set_ylabel("Mbit/s")
+    axes.set_ylim(bottom=0)
+    _finish(axes)
+
+
+def _distributions(axes: Axes, measured: Mapping[str, Any]) -> None:
+    for name, report in measured.items():
+        for way, times in _times(report):
+            if not times.get("count"):
+                continue
+            points = times["points"]
+            shares = [at / (len(points) - 1) for at in range(len(points))]
+            style = "--" if way == " down" else "-"
+            axes.plot(points, shares, style, label=f"{name}{way}".strip(), color=_colour(name), linewidth=1.8)
+    axes.set_title("how long it took")
+    axes.set_xlabel("ms")
+    axes.set_ylabel("share not slower")
+    if _spread(measured) > LINEAR:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+        axes.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
+    else:
+        axes.set_xlim(left=0)
+    _finish(axes)
+
+
+def _spread(measured: Mapping[str, Any]) -> float:
+    """The longest time by the shortest."""
+    points = [
+        point
+        for report in measured.values()
+        for _, times in _times(report)
+        for point in times.get("points", ())
+    ]
+    return float(max(points) / max(min(points), 1e-3))
+
+
+def _overhead(axes: Axes, share: float) -> None:
+    axes.bar(["payload"], [100], color="#d0d0d0")
+    axes.bar(["on wire"], [100 + share * 100], color=COLOURS["kcpg"])
+    axes.set_title(f"overhead {share:.1%}")
+    axes.set_ylabel("%")
+    axes.grid(axis="y", alpha=0.3)
+
+
+def _overview(cells: Sequence[Mapping[str, Any]]) -> Any:
+    """Goodput of all bulk cells and latency of all latency cells beside direct TCP."""
+    groups = [
+        ("goodput, Mbit/s", [cell for cell in cells if cell["scenario"] == "bulk"], _mean_rate),
+        ("latency, 99 % below, ms", [cell for cell in cells if cell["scenario"] == "latency"], _p99),
+    ]
+    groups = [group for group in groups if len(group[1]) > 1]
+    if not groups:
+        return None
+    rows = max(len(chosen) for _, chosen, _ in groups)
+    figure, grid = pyplot.subplots(
+        1, len(groups), figsize=(6.2 * len(groups), 0.9 + 0.62 * rows), squeeze=False, layout="constrained"
+    )
+    for axes, (title, chosen, value) in zip(grid[0], groups, strict=True):
+        for at, cell in enumerate(chosen):
+            for offset, who in enumerate(("kcpg", "cubic", "bbr")):
+                amount = value(cell, who)
+                if amount is None:
+                    continue
+                label = (
+                    {"kcpg": "kcpg", "cubic": "direct CUBIC", "bbr": "direct BBR"}[who] if not at else None
+                )
+                axes.barh(at + offset * 0.27, amount, 0.25, color=COLOURS[who], label=label)
+                axes.text(amount, at + offset * 0.27, f" {_short(amount)}", va="center", fontsize=8)
+        axes.set_yticks(
+            [at + 0.27 for at in range(len(chosen))],
+            [f"{cell['profile']}\n{cell['mode']}" for cell in chosen],
+        )
+        axes.invert_yaxis()
+        axes.set_xscale("log")
+        axes.set_title(title)
+        axes.margins(x=0.15)
+        axes.legend(fontsize=8)
+    return figure
+
+
+def _short(amount: float) -> str:
+    """Three digits, or whole numbers."""
+    return f"{amount:,.0f}" if amount >= 100 else f"{amount:.3g}"
+
+
+def _mean_rate(cell: Mapping[str, Any], who: str) -> float | None:
+    rates = [
+        report["mbit_s"] for name, report in cell["measured"].items() if who in name and "mbit_s" in report
+    ]
+    return sum(rates) / len(rates) if rates else None
+
+
+def _p99(cell: Mapping[str, Any], who: str) -> float | None:
+    for name, report in cell["measured"].items():
+        if who in name and report.get("times_ms", {}).get("count"):
+            return float(report["times_ms"]["p99"])
+    return None
+
+
+def _colour(name: str) -> str:
+    return next((colour for part, colour in COLOURS.items() if part in name), "#444444")
+
+
+def _finish(axes: Axes) -> None:
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)

@@ -1,0 +1,53 @@
+"""What a scenario is: a network, a workload through it, and checks on what came out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar
+
+from harness.cell import CONTROLS, Cell, Plan
+from harness.netns import Lab
+from harness.topologies.chains import chain
+from harness.topology import Topology
+from netem.profile import Profile
+
+RELAYS = {"server": 0, "relay": 1, "relays": 2}
+"""How many relays a chain of each mode has."""
+
+
+class Scenario(ABC):
+    """One end-to-end test. A cell is a scenario with a mode, a profile and a seed."""
+
+    name: ClassVar[str]
+    description: ClassVar[str]
+    workload: ClassVar[str]
+    """As harness/workloads calls it."""
+    profile: ClassVar[str] = "lossy1"
+    modes: ClassVar[tuple[str, ...]] = ("server", "relay", "relays")
+    """The chains it can run with, the usual one first."""
+    limit_s: ClassVar[float] = 60.0
+    """Time it gets, set-up included; measurements (Plan.seconds) come on top."""
+    options: ClassVar[Mapping[str, str]] = {}
+    """Configuration of every node that the scenario needs; what the plan says counts more."""
+
+    def topology(self, lab: Lab, profile: Profile, plan: Plan) -> Topology:
+        """The network; a row of nodes unless the scenario is about another one."""
+        return chain(lab, profile, RELAYS[plan.mode], seed=plan.seed, backend=plan.backend)
+
+    @abstractmethod
+    def drive(self, cell: Cell) -> None:
+        """Run the workload and note checks. Raises Failed when it cannot go on."""
+
+    def baselines(self, cell: Cell, name: str, workload: str, **task: object) -> None:
+        """The same over the same cables without a tunnel, by TCP with each of the controls.
+
+        Their faults are theirs: nothing is expected of them.
+        """
+        if not cell.plan.baselines:
+            return
+        with cell.topology.routed() as addresses:
+            for control in CONTROLS:
+                before = len(cell.outcome.checks)
+                cell.direct(f"direct {control} {name}", workload, addresses[0], congestion=control, **task)
+                del cell.outcome.checks[before:]

@@ -1,0 +1,124 @@
+"""What applications may do with TCP, and must find as they know it behind any number of relays.
+
+client ==== server        client ==== relay ==== server        and with two relays
+"""
+
+from __future__ import annotations
+
+import shutil
+
+from harness.cell import Cell, Skipped
+from harness.scenarios.base import Scenario
+
+MEGABYTE = 1_000_000
+
+HELD_PER_NODE_BYTES = 8 * MEGABYTE
+"""What may be on its way at most for each node when nobody reads: two windows of 2048 segments (2 x 2.9 MB),
+and the kernel's buffers of the local sockets."""
+
+
+class HalfClose(Scenario):
+    """One direction ends before the other."""
+
+    name = "half-close"
+    description = "the user's end first, then the target's end first; the other direction goes on"
+    workload = "half-close"
+    modes = ("relay", "server", "relays")
+
+    def drive(self, cell: Cell) -> None:
+        """The workload looks at it all."""
+        cell.work("kcpg", self.workload, size_bytes=300_000)
+
+
+class ServerFirst(Scenario):
+    """Mail, SSH: the target greets."""
+
+    name = "server-first"
+    description = "the target speaks first, the user says nothing before it has heard"
+    workload = "server-first"
+    modes = ("relay", "server", "relays")
+
+    def drive(self, cell: Cell) -> None:
+        """The workload looks at it all."""
+        cell.work("kcpg", self.workload, count=10)
+
+
+class SlowReader(Scenario):
+    """Memory is bounded: who does not read stops who sends."""
+
+    name = "slow-reader"
+    description = (
+        "64 MB for a user who does not read for a while: the target stops, no node grows, nothing is lost"
+    )
+    workload = "slow-reader"
+    modes = ("relay", "server", "relays")
+    profile = "lan"
+    limit_s = 60.0
+
+    def drive(self, cell: Cell) -> None:
+        """Ask for much more than may be held."""
+        report = cell.work("kcpg", self.workload, size_bytes=64 * MEGABYTE, pause_s=4.0)
+        held, most = report.get("held_bytes", 0), HELD_PER_NODE_BYTES * len(cell.chain.nodes)
+        cell.expect("the sender stopped", bool(report.get("settled")), report.get("marks"))
+        cell.expect(
+            "what was on its way is bounded", 0 < held <= most, f"{held / 1e6:.1f} of {most / 1e6:.0f} MB"
+        )
+        for node in cell.chain.nodes:
+            peak = node.program.peak_rss_bytes()
+            cell.outcome.facts[f"memory of the {node.label}, MB"] = round(peak / 1e6)
+
+
+class ShortConnections(Scenario):
+    """A browser's day."""
+
+    name = "short"
+    description = "2,000 short connections, 50 at a time, half closed by each side"
+    workload = "short"
+    modes = ("relay", "server", "relays")
+    limit_s = 120.0
+
+    def drive(self, cell: Cell) -> None:
+        """All of them, or the share that the plan asks for."""
+        count = 2000 * cell.plan.count // 1000
+        report = cell.work("kcpg", self.workload, count=count, flows=50, size_bytes=2000)
+        cell.expect("all of them worked", report.get("done") == count, f"{report.get('done')} of {count}")
+        if cell.plan.baselines:
+            self.baselines(cell, "", self.workload, count=count, flows=50, size_bytes=2000)
+
+
+class Curl(Scenario):
+    """A real program that fetches a file."""
+
+    name = "curl"
+    description = "a file over HTTP, fetched by curl, compared by its hash"
+    workload = "http"
+    modes = ("relay", "server", "relays")
+    limit_s = 90.0
+
+    def drive(self, cell: Cell) -> None:
+        """5 MB; more, and CUBIC would take minutes over a line that loses."""
+        if shutil.which("curl") is None:
+            raise Skipped("curl is not installed")
+        report = cell.work("kcpg", self.workload, size_bytes=5 * MEGABYTE)
+        cell.expect("the file is whole", report.get("bytes") == 5 * MEGABYTE, report.get("bytes"))
+
+
+class Iperf(Scenario):
+    """A real program that measures."""
+
+    name = "iperf3"
+    description = "iperf3 both ways: its control connection and its data at once"
+    workload = "iperf"
+    modes = ("server", "relay", "relays")
+
+    def drive(self, cell: Cell) -> None:
+        """One run each way with four flows."""
+        if shutil.which("iperf3") is None:
+            raise Skipped("iperf3 is not installed")
+        for way in ("up", "down"):
+            task = {"way": way, "seconds": max(round(cell.plan.seconds), 1), "flows": 4}
+            report = cell.work(f"kcpg {way}", self.workload, **task)
+            cell.expect(f"{way}: iperf3 received something", report.get("bytes", 0) > 0, report.get("bytes"))
+
+
+SCENARIOS = (HalfClose(), ServerFirst(), SlowReader(), ShortConnections(), Curl(), Iperf())

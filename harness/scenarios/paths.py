@@ -1,0 +1,167 @@
+"""Networks that change under a flow, and networks that are not a plain row.
+
+client ---- nat ==== server                        the translation forgets all mappings
+client ==(1)== router, ==(2)== router ---- server  the client changes its uplink
+client ==(1)== server, ==(2)== server              one of two addresses stops answering
+client ---- router1 ==(small)== router2 ---- server
+client ==== relay1 ==(IPv6 only)== relay2 ==== server
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import ClassVar
+
+from harness.capture import Capture
+from harness.cell import Cell, Plan
+from harness.netns import Lab
+from harness.process import Program
+from harness.scenarios.base import RELAYS, Scenario
+from harness.scenarios.secrecy import look
+from harness.topologies import chains, narrow, nat, ways
+from harness.topology import Topology
+from netem.profile import Profile
+
+
+class Changing(Scenario):
+    """A steady flow of requests runs; something happens to the network; every request is still answered."""
+
+    workload = "latency"
+    profile = "lossy1"
+    modes: ClassVar[tuple[str, ...]] = ("server",)
+    limit_s = 90.0
+    count: ClassVar[int] = 300
+
+    def drive(self, cell: Cell) -> None:
+        """The change comes after a third of the requests."""
+        task = {"count": self.count, "rate": 50.0, "size_bytes": 100}
+        with cell.target(self.workload, **task), cell.user(self.workload, **task) as program:
+            time.sleep(self.count / 50.0 / 3)
+            cell.expect("the flow ran before the change", program.running)
+            self.change(cell, program)
+            report = cell.report("kcpg", program)
+        answered = report.get("times_ms", {}).get("count", 0)
+        cell.expect("every request was answered", answered == self.count, f"{answered} of {self.count}")
+        # The longest wait holds the time until the other way was found, and what piled up meanwhile.
+        cell.outcome.facts["longest wait, ms"] = report.get("times_ms", {}).get("max")
+        cell.work("kcpg afterwards", "server-first", count=3)
+
+    def change(self, cell: Cell, program: Program) -> None:
+        """What happens to the network."""
+
+
+class Rebinding(Changing):
+    """A home router is restarted."""
+
+    name = "nat-rebinding"
+    description = "a translation forgets its mappings and gives new ports: the flow goes on"
+
+    def topology(self, lab: Lab, profile: Profile, plan: Plan) -> Topology:
+        """With the translation in front of the client."""
+        return nat.nat(lab, profile, seed=plan.seed, backend=plan.backend)
+
+    def change(self, cell: Cell, program: Program) -> None:
+        """Forget everything."""
+        assert isinstance(cell.topology, nat.Nat)
+        cell.outcome.facts["ports after the change"] = "{}-{}".format(*cell.topology.rebind())
+
+
+class Roaming(Changing):
+    """A telephone goes from one network into another."""
+
+    name = "roaming"
+    description = (
+        "the client changes to another uplink and address, the first one goes dead: the flow goes on"
+    )
+
+    def topology(self, lab: Lab, profile: Profile, plan: Plan) -> Topology:
+        """With two ways to the router."""
+        return ways.two_uplinks(lab, [profile, profile], seed=plan.seed, backend=plan.backend)
+
+    def change(self, cell: Cell, program: Program) -> None:
+        """The other uplink from now on."""
+        assert isinstance(cell.topology, ways.Uplinks)
+        cell.topology.use(2)
+        cell.topology.links[0].cut()
+
+
+class Failover(Changing):
+    """A server has two addresses, and one of them goes dead."""
+
+    name = "failover"
+    description = "one of the server's two addresses stops answering: the flow goes on by the other one"
+
+    def topology(self, lab: Lab, profile: Profile, plan: Plan) -> Topology:
+        """With two cables to the server."""
+        return ways.two_servers(lab, [profile, profile], seed=plan.seed, backend=plan.backend)
+
+    def change(self, cell: Cell, program: Program) -> None:
+        """Cut the cable that has carried more."""
+        carried = [link.facts()["up"]["sent_bytes"] for link in cell.topology.links]
+        used = carried.index(max(carried))
+        cell.topology.links[used].cut()
+        cell.outcome.facts["cut"] = f"cable {used + 1}, which had carried {carried} bytes"
+
+
+class Outage(Changing):
+    """The line is dead for seconds and comes back."""
+
+    name = "outage"
+    description = "nothing passes for 3 s: the flow goes on afterwards"
+    modes = ("relay", "server", "relays")
+
+    def topology(self, lab: Lab, profile: Profile, plan: Plan) -> Topology:
+        """A row."""
+        return chains.chain(lab, profile, RELAYS[plan.mode], seed=plan.seed, backend=plan.backend)
+
+    def change(self, cell: Cell, program: Program) -> None:
+        """Three seconds, as quic-network-simulator's blackhole has them."""
+        link = cell.topology.stages[-1].links[0]
+        link.cut()
+        time.sleep(3)
+        link.mend()
+
+
+class SmallMtu(Scenario):
+    """Somewhere in the middle only small packets fit, and nobody says so."""
+
+    name = "small-mtu"
+    description = "1280 bytes in the middle, no ICMP: with mtu=1280 everything passes, nothing is fragmented"
+    workload = "half-close"
+    modes = ("server",)
+    options: ClassVar[Mapping[str, str]] = {"mtu": str(narrow.IPV6_LEAST_MTU)}
+
+    def topology(self, lab: Lab, profile: Profile, plan: Plan) -> Topology:
+        """With routers that say nothing."""
+        return narrow.narrow_middle(lab, profile, silent=True, seed=plan.seed, backend=plan.backend)
+
+    def drive(self, cell: Cell) -> None:
+        """The user has to know the size: kcpg does not find it out."""
+        link = cell.topology.stages[0].links[0]
+        with Capture(link, cell.directory) as capture:
+            cell.work("kcpg", self.workload, size_bytes=400_000)
+        for side, path in zip(("near", "far"), capture.files, strict=True):
+            look(cell, link, side, path)
+
+
+class Ipv6Middle(Scenario):
+    """Relays translate between the families, as a side effect of being relays."""
+
+    name = "ipv6-middle"
+    description = "IPv4 at both ends, nothing but IPv6 between two relays"
+    workload = "half-close"
+    modes = ("relays",)
+
+    def topology(self, lab: Lab, profile: Profile, plan: Plan) -> Topology:
+        """With two relays."""
+        return chains.ipv6_only_middle(lab, profile, seed=plan.seed, backend=plan.backend)
+
+    def drive(self, cell: Cell) -> None:
+        """TCP in both directions, and UDP."""
+        cell.work("kcpg tcp", self.workload, size_bytes=400_000)
+        report = cell.work("kcpg udp", "dns", count=30, rate=30.0, size_bytes=300)
+        cell.expect("every question was answered", report.get("answered") == 30, report.get("answered"))
+
+
+SCENARIOS = (Rebinding(), Roaming(), Failover(), Outage(), SmallMtu(), Ipv6Middle())

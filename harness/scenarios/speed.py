@@ -1,0 +1,107 @@
+"""How much, how fast, how soon: beside direct TCP over the same line.
+
+client ==== server        client ==== relay ==== server        and with two relays
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+from harness.cell import Cell
+from harness.deployment import Deployment
+from harness.scenarios.base import Scenario
+
+ASK_AT = 0.75
+"""Of a measurement's time has gone when the nodes are asked what they sent again."""
+
+
+class Bulk(Scenario):
+    """As much as fits, up and then down."""
+
+    name = "bulk"
+    description = "one TCP flow for some seconds each way, every byte compared, beside direct CUBIC and BBR"
+    workload = "bulk"
+    limit_s = 120.0
+    flows: ClassVar[int] = 1
+
+    def drive(self, cell: Cell) -> None:
+        """Measure both ways, count what the line carried for it, and compare."""
+        wire = {"sent": 0, "payload": 0}
+        for way in ("up", "down"):
+            before = cell.wire()[way]
+            task = {"way": way, "seconds": cell.plan.seconds, "flows": self.flows}
+            with cell.target(self.workload, **task), cell.user(self.workload, **task) as program:
+                # Nodes count segments per flow and forget a flow with its end: so they are asked meanwhile.
+                time.sleep(cell.plan.seconds * ASK_AT)
+                cell.outcome.facts[f"sent again {way}"] = sent_again(cell.chain, way)
+                report = cell.report(f"kcpg {way}", program)
+            cell.expect(f"{way}: something arrived", report.get("bytes", 0) > 0, report.get("bytes", 0))
+            wire["sent"] += cell.wire()[way] - before
+            wire["payload"] += report.get("bytes", 0)
+        if wire["payload"]:
+            cell.outcome.facts["wire_overhead"] = wire["sent"] / wire["payload"] - 1
+            # Each payload byte crossed the cable once at least: else it went around it.
+            cell.expect("all of it crossed the cable", wire["sent"] >= wire["payload"], wire)
+        for way in ("up", "down"):
+            task = {"way": way, "seconds": cell.plan.seconds, "flows": self.flows}
+            self.baselines(cell, way, self.workload, **task)
+
+
+class Parallel(Bulk):
+    """Many flows share a link."""
+
+    name = "parallel"
+    description = "20 TCP flows at once each way, every byte compared"
+    flows = 20
+
+    def drive(self, cell: Cell) -> None:
+        """Nobody may starve."""
+        super().drive(cell)
+        for way in ("up", "down"):
+            report = cell.outcome.measured[f"kcpg {way}"]
+            done, fairness = report.get("flows", 0), report.get("fairness", 0.0)
+            cell.expect(f"{way}: all flows came to their end", done == self.flows, done)
+            # Half of the flows with nothing would be 0.5.
+            cell.expect(f"{way}: no flow starves", fairness > 0.5, f"Jain's index {fairness:.2f}")
+
+
+class Latency(Scenario):
+    """A person who types, or a program that asks small questions."""
+
+    name = "latency"
+    description = "50 requests a second over one TCP flow, each answered, beside direct CUBIC and BBR"
+    workload = "latency"
+    limit_s = 90.0
+    rate: ClassVar[float] = 50.0
+
+    def drive(self, cell: Cell) -> None:
+        """Measure through the tunnel, then without."""
+        task = {"count": max(int(cell.plan.seconds * self.rate), 1), "rate": self.rate, "size_bytes": 100}
+        report = cell.work("kcpg", self.workload, **task)
+        answered = report.get("times_ms", {}).get("count", 0)
+        cell.expect("every request was answered", answered == task["count"], f"{answered} of {task['count']}")
+        self.baselines(cell, "", self.workload, **task)
+
+
+def sent_again(chain: Deployment, way: str) -> str:
+    """What the sender of the first stage says about retransmission, for people."""
+    first, second = chain.nodes[:2]
+    node, leg = (first, "egress") if way == "up" else (second, "ingress")
+    links = list(_links(chain.status(node.label), leg))
+    sent, fast, late = (
+        sum(link.get(f"segments_{name}") or 0 for link in links)
+        for name in ("sent", "resent_fast", "resent_rto")
+    )
+    if not sent:
+        return "not known"
+    return f"{fast / sent:.2%} of {sent:,} segments early, {late / sent:.2%} at their time-out"
+
+
+def _links(status: Mapping[str, Any], leg: str) -> Iterator[Mapping[str, Any]]:
+    for node in status.get("nodes", ()):
+        yield from node.get(leg, {}).get("links", ())
+
+
+SCENARIOS = (Bulk(), Parallel(), Latency())

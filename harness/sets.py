@@ -1,0 +1,70 @@
+"""Which cells are run: by continuous integration, by default, and when there is time for all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from harness.cell import Plan
+from harness.scenarios import SCENARIOS
+
+CI = (
+    Plan("bulk", "server", "lossy1", seconds=2),
+    Plan("latency", "relay", "lossy5", seconds=3, baselines=False),
+    Plan("game", "server", "lossy5", seconds=3, baselines=False),
+    Plan("dns", "relay", "lossy5", count=200, baselines=False),
+    Plan("half-close", "relays", "lossy1"),
+    Plan("server-first", "relay", "lossy1"),
+    Plan("slow-reader", "relay", "lan"),
+    Plan("short", "relay", "lossy1", count=150, baselines=False),
+    Plan("curl", "relay", "lossy1"),
+    Plan("witness", "server", "lossy1"),
+    Plan("opponent", "server", "lossy1"),
+    Plan("nat-rebinding", "server", "lossy1"),
+    Plan("failover", "server", "lossy1"),
+    Plan("small-mtu", "server", "lossy1"),
+    Plan("ipv6-middle", "relays", "lossy1"),
+)
+"""Each kind of scenario once; speed is looked at, but not judged: the machine is shared."""
+
+SPEED_PROFILES = ("wifi", "mobile", "transcontinental", "satellite", "lossy1", "lossy5", "bursty")
+"""A house, a telephone, a long fibre, a satellite; and loss alone, in three kinds."""
+
+MANY_PROFILES = (
+    *(
+        "lan",
+        "dsl",
+        "wifi",
+        "wifi-bad",
+        "mobile",
+        "3g",
+        "leo",
+        "satellite",
+        "transcontinental",
+        "transpacific",
+    ),
+    *("lossy1", "lossy5", "lossy10", "bursty", "throttled", "reorder", "duplicate", "corrupt", "bufferbloat"),
+    *("blackhole", "port-throttle"),
+)
+
+DEFAULT = (
+    *(Plan("bulk", "server", profile, seconds=3) for profile in SPEED_PROFILES),
+    Plan("bulk", "relay", "transcontinental", seconds=3),
+    *(Plan("latency", "server", profile, seconds=3) for profile in ("wifi", "mobile", "satellite", "lossy5")),
+    Plan("parallel", "server", "lossy1", seconds=3, baselines=False),
+    Plan("game", "server", "lossy5", seconds=4),
+    Plan("dns", "relay", "lossy5", baselines=False),
+    *(
+        Plan(scenario.name, scenario.modes[0], scenario.profile, seconds=3, baselines=False)
+        for scenario in SCENARIOS.values()
+        if scenario.name not in {"bulk", "latency", "parallel", "game", "dns"}
+    ),
+)
+
+
+def full() -> Iterator[Plan]:
+    """Everything: each scenario with each of its chains, and what measures with many profiles."""
+    for scenario in SCENARIOS.values():
+        measures = scenario.name in {"bulk", "latency", "game"}
+        for mode in scenario.modes:
+            for profile in MANY_PROFILES if measures else (scenario.profile,):
+                yield Plan(scenario.name, mode, profile, baselines=measures or scenario.name == "short")

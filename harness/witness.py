@@ -1,0 +1,108 @@
+"""Reads captures back with scapy: what would somebody learn who listens to the line?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scapy.layers.inet import IP, UDP
+from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment
+from scapy.layers.l2 import Ether
+from scapy.utils import RawPcapReader
+
+MOST_FRAMES = 20_000
+"""Of one capture that are looked into: scapy takes apart some 6,000 a second."""
+
+HEAD_BYTES = 9
+"""Where a datagram could have something constant: CID, packet number and type (docs/protocol.md)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Datagram:
+    """One UDP datagram that passed, or what else came in an IP packet (ports 0)."""
+
+    source: str
+    source_port: int
+    target: str
+    target_port: int
+    payload: bytes
+    ip_bytes: int
+    """Length of the IP packet."""
+    fragment: bool
+
+
+def read(path: Path, most: int = MOST_FRAMES) -> list[Datagram]:
+    """The IP packets of a capture, in order; other frames are left out."""
+    found = []
+    with RawPcapReader(str(path)) as reader:
+        for number, (data, _) in enumerate(reader):
+            if number == most:
+                break
+            datagram = _dissect(Ether(data))
+            if datagram is not None:
+                found.append(datagram)
+    return found
+
+
+def holds(path: Path, marker: bytes) -> bool:
+    """Whether these bytes are anywhere in the capture."""
+    return marker in path.read_bytes()
+
+
+def fragments(datagrams: Sequence[Datagram]) -> int:
+    """How many are pieces of a larger IP packet."""
+    return sum(each.fragment for each in datagrams)
+
+
+def largest(datagrams: Sequence[Datagram]) -> int:
+    """The longest IP packet in bytes."""
+    return max((each.ip_bytes for each in datagrams), default=0)
+
+
+def foreign(datagrams: Sequence[Datagram], ports: Collection[int]) -> list[str]:
+    """What is not UDP from or to these ports."""
+    odd = {
+        f"{each.source}:{each.source_port} > {each.target}:{each.target_port}"
+        for each in datagrams
+        if not {each.source_port, each.target_port} & set(ports)
+    }
+    return sorted(odd)
+
+
+def to(datagrams: Sequence[Datagram], addresses: Collection[str]) -> int:
+    """How many went to one of these addresses."""
+    return sum(each.target in addresses for each in datagrams)
+
+
+def most_constant(datagrams: Sequence[Datagram]) -> tuple[int, float]:
+    """(position, share): the byte near the beginning whose most frequent value is the most frequent of all.
+
+    In random bytes the share is near 1/256.
+    """
+    payloads = [each.payload for each in datagrams if len(each.payload) >= HEAD_BYTES]
+    shares = [
+        Counter(payload[at] for payload in payloads).most_common(1)[0][1] / len(payloads)
+        for at in range(HEAD_BYTES)
+        if payloads
+    ]
+    worst = max(shares, default=1.0)
+    return (shares.index(worst) if shares else -1), worst
+
+
+def _dissect(frame: Ether) -> Datagram | None:
+    if IP in frame:
+        ip = frame[IP]
+        fragment, length = bool(ip.flags.MF or ip.frag), int(ip.len)
+    elif IPv6 in frame:
+        ip = frame[IPv6]
+        fragment, length = IPv6ExtHdrFragment in frame, int(ip.plen) + 40
+    else:
+        return None
+    source_port, target_port, payload = 0, 0, b""
+    if UDP in frame and not fragment:
+        udp = frame[UDP]
+        source_port, target_port = int(udp.sport), int(udp.dport)
+        payload = bytes(udp.payload)[: max(int(udp.len) - 8, 0)]
+    return Datagram(str(ip.src), source_port, str(ip.dst), target_port, payload, length, fragment)

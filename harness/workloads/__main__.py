@@ -1,0 +1,57 @@
+"""`python -m harness.workloads NAME serve|use TASK`: one half of a workload, the task as JSON.
+
+`serve` says `listening` and runs until it is ended; `use` writes its report as the last line. Exit code 1:
+what arrived was wrong, or nothing arrived.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+
+from harness.workloads import (
+    bulk,
+    dns,
+    game,
+    half_close,
+    http,
+    iperf,
+    latency,
+    server_first,
+    short,
+    slow_reader,
+)
+from harness.workloads.base import Damaged, Task
+
+WORKLOADS = {
+    "bulk": bulk,
+    "dns": dns,
+    "game": game,
+    "half-close": half_close,
+    "http": http,
+    "iperf": iperf,
+    "latency": latency,
+    "server-first": server_first,
+    "short": short,
+    "slow-reader": slow_reader,
+}
+
+
+def main(words: Sequence[str]) -> int:
+    """Run one half."""
+    name, half, text = words
+    workload, task = WORKLOADS[name], Task(**json.loads(text))
+    if half == "serve":
+        workload.serve(task)
+        return 0
+    try:
+        report = workload.use(task)
+    except (OSError, Damaged) as error:
+        report = {"errors": [f"{type(error).__name__}: {error}"]}
+    print(json.dumps(report), flush=True)
+    return 1 if report["errors"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

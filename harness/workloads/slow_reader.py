@@ -1,0 +1,58 @@
+"""A user who asks for much and then does not read: the sender must stop, and nothing may be lost.
+
+Task: size_bytes in all, pause_s without reading, seed.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from typing import Any
+
+from harness.workloads import base
+from harness.workloads.base import CHUNK_BYTES, Pattern, Task, Timeline
+
+
+def serve(task: Task) -> None:
+    """The target's half; it tells how far it came when asked over a second flow."""
+    sent = [0]
+
+    def answer(sock: socket.socket, task: Task) -> None:
+        if base.receive_json(sock) == "how far":
+            base.send_json(sock, sent[0])
+            return
+        pattern = Pattern(task.seed)
+        for number in range(task.size_bytes // CHUNK_BYTES):
+            sock.sendall(pattern.chunk(number))
+            sent[0] += CHUNK_BYTES
+        sock.sendall(pattern.END + (task.size_bytes // CHUNK_BYTES).to_bytes(8, "big"))
+        sock.shutdown(socket.SHUT_WR)
+        base.receive_all(sock)
+
+    base.serve(task, answer)
+
+
+def use(task: Task) -> dict[str, Any]:
+    """The user's half: how much was on its way, held by kernels and nodes, while nobody read."""
+    with base.connect(task) as sock:
+        base.send_json(sock, "send")
+        marks = []
+        until_s = time.monotonic() + task.pause_s
+        while time.monotonic() < until_s:
+            threading.Event().wait(0.2)
+            marks.append(_how_far(task))
+        received = Pattern(task.seed).receive(sock, Timeline(time.monotonic()))
+    return {
+        "errors": [] if received == task.size_bytes // CHUNK_BYTES * CHUNK_BYTES else [f"{received} bytes"],
+        "bytes": received,
+        "held_bytes": marks[-1],
+        "settled": marks[-1] == marks[len(marks) // 2],
+        "marks": marks,
+    }
+
+
+def _how_far(task: Task) -> int:
+    with base.connect(task) as sock:
+        base.send_json(sock, "how far")
+        return int(base.receive_json(sock))

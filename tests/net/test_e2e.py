@@ -1,0 +1,60 @@
+"""An end-to-end run that is interrupted leaves nothing behind, and says so by its exit code."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from harness.netns import Lab, leftovers
+from harness.process import ROOT
+from tests.net.emulation import lab
+
+__all__ = ["lab"]
+
+pytest.importorskip("scapy")
+pytest.importorskip("matplotlib", reason="make e2e installs it")
+
+WORDS = ["ONLY=server-first,half-close", "PROFILE=lossy1", "MODE=server", "LINKCHECK=0", "BACKEND=box"]
+
+
+def test_an_interrupted_run_cleans_up_and_reports(lab: Lab, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    running = subprocess.Popen(
+        [sys.executable, "-m", "harness", "run", "--out", str(out), *WORDS],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert running.stdout is not None
+    try:
+        first = running.stdout.readline()
+        assert first.startswith("[1/2] passed"), first + running.stdout.read()
+        until_s = time.monotonic() + 20
+        while not _own(running.pid) and time.monotonic() < until_s:
+            time.sleep(0.01)
+        assert _own(running.pid), "the second cell has its namespaces"
+        running.send_signal(signal.SIGINT)
+        said = running.stdout.read()
+        assert running.wait(20) == 130, said
+    finally:
+        running.stdout.close()
+        if running.poll() is None:
+            running.terminate()
+            running.wait(20)
+    assert not _own(running.pid)
+    assert "1 passed, 1 not run" in said
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    assert report["interrupted"] and [cell["verdict"] for cell in report["cells"]] == ["passed"]
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "link box in user space" in page and "data:image/png;base64," in page
+
+
+def _own(pid: int) -> list[str]:
+    return [name for name in leftovers() if name.split("-")[1] == str(pid)]

@@ -1,0 +1,82 @@
+"""The witness and the opponent of end-to-end runs see and make what they say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("scapy")
+
+from scapy.layers.inet import IP, UDP, fragment
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import ARP, Ether
+from scapy.packet import Packet, Raw
+from scapy.utils import wrpcap
+
+from harness import opponent, witness
+
+CLIENT, SERVER = "10.77.1.1", "10.77.1.2"
+
+
+def datagram(payload: bytes, source: str = CLIENT, target: str = SERVER, port: int = 40000) -> Packet:
+    return Ether() / IP(src=source, dst=target) / UDP(sport=port, dport=3000) / Raw(payload)
+
+
+def captured(tmp_path: Path, *frames: Packet) -> tuple[Path, list[witness.Datagram]]:
+    path = tmp_path / "near.pcap"
+    wrpcap(str(path), list(frames))
+    return path, witness.read(path)
+
+
+def test_a_capture_is_read_back(tmp_path: Path) -> None:
+    six = Ether() / IPv6(src="fd77:1::1", dst="fd77:1::2") / UDP(sport=1, dport=3000) / Raw(b"six")
+    path, seen = captured(tmp_path, datagram(b"four"), six, Ether() / ARP())
+    assert [each.payload for each in seen] == [b"four", b"six"]
+    assert [each.ip_bytes for each in seen] == [20 + 8 + 4, 40 + 8 + 3]
+    assert witness.largest(seen) == 51 and witness.fragments(seen) == 0
+    assert witness.foreign(seen, {3000}) == []
+    assert witness.foreign(seen, {3001}) == [
+        "10.77.1.1:40000 > 10.77.1.2:3000",
+        "fd77:1::1:1 > fd77:1::2:3000",
+    ]
+    assert witness.holds(path, b"four") and not witness.holds(path, b"five")
+
+
+def test_fragments_are_seen(tmp_path: Path) -> None:
+    whole = IP(src=CLIENT, dst=SERVER) / UDP(sport=1, dport=3000) / Raw(bytes(3000))
+    _, seen = captured(tmp_path, *(Ether() / piece for piece in fragment(whole, 1400)))
+    assert witness.fragments(seen) == len(seen) == 3
+
+
+def test_a_constant_byte_is_found(tmp_path: Path) -> None:
+    frames = [datagram(bytes([number % 251, number // 251, 7]) + bytes(range(6))) for number in range(200)]
+    _, seen = captured(tmp_path, *frames)
+    at, share = witness.most_constant(seen)
+    assert (at, share) in [(2, 1.0), (1, 1.0)]
+
+
+def test_the_opponent_learns_the_flow_and_attacks_both_nodes(tmp_path: Path) -> None:
+    up = [datagram(b"up" + bytes([number]) * 60) for number in range(5)]
+    down = Ether() / IP(src=SERVER, dst=CLIENT) / UDP(sport=3000, dport=40000) / Raw(b"down" * 20)
+    _, seen = captured(tmp_path, *up, down)
+    line = opponent.watched(seen, CLIENT, SERVER)
+    assert line.client == (CLIENT, 40000) and line.server == (SERVER, 3000)
+    assert len(line.up) == 5 and line.down == (b"down" * 20,)
+    made = list(opponent.attacks(line, "7"))
+    assert {attack.toward for attack in made} == {"server", "client"}
+    assert [(each.name, each.payloads) for each in opponent.attacks(line, "7")] == [
+        (each.name, each.payloads) for each in made
+    ], "a seed repeats it"
+    by_name = {(attack.name, attack.toward): attack.payloads for attack in made}
+    assert by_name["replay", "server"] == line.up[-opponent.COPIES :]
+    assert by_name["reflection", "client"] == line.up
+    for own, flipped in zip(line.up, by_name["flipped bits", "server"], strict=True):
+        different = [a ^ b for a, b in zip(own, flipped, strict=True) if a != b]
+        assert len(different) == 1 and different[0].bit_count() == 1
+    assert all(len(cut) < 63 for cut in by_name["truncation", "server"])
+
+
+def test_nothing_to_attack() -> None:
+    with pytest.raises(ValueError, match="nothing to attack"):
+        opponent.watched([], CLIENT, SERVER)
