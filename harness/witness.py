@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 
 from scapy.layers.inet import IP, UDP
@@ -62,13 +63,21 @@ def largest(datagrams: Sequence[Datagram]) -> int:
 
 
 def foreign(datagrams: Sequence[Datagram], ports: Collection[int]) -> list[str]:
-    """What is not UDP from or to these ports."""
+    """What is not UDP from or to these ports.
+
+    A kernel's own words to the neighbourhood do not count: it reports the multicast groups of an interface
+    when it likes to (RFC 3810), and nothing but UDP of kcpg can hold what it carries.
+    """
     odd = {
         f"{each.source}:{each.source_port} > {each.target}:{each.target_port}"
         for each in datagrams
-        if not {each.source_port, each.target_port} & set(ports)
+        if not {each.source_port, each.target_port} & set(ports) and not _neighbourly(each)
     }
     return sorted(odd)
+
+
+def _neighbourly(each: Datagram) -> bool:
+    return not each.source_port and not each.target_port and ip_address(each.target).is_multicast
 
 
 def to(datagrams: Sequence[Datagram], addresses: Collection[str]) -> int:

@@ -80,3 +80,11 @@ def test_the_opponent_learns_the_flow_and_attacks_both_nodes(tmp_path: Path) -> 
 def test_nothing_to_attack() -> None:
     with pytest.raises(ValueError, match="nothing to attack"):
         opponent.watched([], CLIENT, SERVER)
+
+
+def test_what_a_kernel_says_to_its_neighbours_is_not_foreign(tmp_path: Path) -> None:
+    listener = Ether() / IPv6(src="::", dst="ff02::16", nh=58) / Raw(bytes(8))
+    other = Ether() / IPv6(src="fd77:1::1", dst="fd77:1::2", nh=58) / Raw(bytes(8))
+    udp = Ether() / IPv6(src="fd77:1::1", dst="ff02::16") / UDP(sport=1, dport=2) / Raw(b"x")
+    _, seen = captured(tmp_path, listener, other, udp)
+    assert witness.foreign(seen, {3000}) == ["fd77:1::1:0 > fd77:1::2:0", "fd77:1::1:1 > ff02::16:2"]
