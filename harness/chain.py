@@ -68,22 +68,27 @@ class Chain:
 
     def status(self, node: Node) -> dict[str, Any]:
         """What `kcpg status --json` says about a node; empty when it says nothing usable."""
-        done = subprocess.run(
-            [*kcpg_command(), "status", "--json", str(node.config)],
-            cwd=ROOT,
-            env={**os.environ, **self.environ},
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=False,
-        )
-        try:
-            answer = json.loads(done.stdout)
-        except ValueError:
-            return {}
-        if isinstance(answer, list):
-            answer = answer[0] if answer else {}
-        return answer if isinstance(answer, dict) else {}
+        return ask_status([*kcpg_command(), "status", "--json", str(node.config)], self.environ)
+
+
+def ask_status(command: Sequence[str], environ: Mapping[str, str]) -> dict[str, Any]:
+    """Run `kcpg status --json CONFIG` and read its answer; empty when it says nothing usable."""
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, **environ},
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    try:
+        answer = json.loads(done.stdout)
+    except ValueError:
+        return {}
+    if isinstance(answer, list):
+        answer = answer[0] if answer else {}
+    return answer if isinstance(answer, dict) else {}
 
 
 @contextmanager

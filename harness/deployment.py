@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
-import os
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.chain import kcpg_command, port_list
+from harness.chain import ask_status, kcpg_command, port_list
 from harness.netns import Namespace
-from harness.process import ROOT, Program
+from harness.process import Program
 from harness.topology import Stage, Topology
 
 ENTRY_PORT, TARGET_PORT = 59000, 8000
@@ -54,21 +51,7 @@ class Deployment:
         """What `kcpg status --json` says about a node; empty when it says nothing usable."""
         node = next(node for node in self.nodes if node.label == label)
         words = [*kcpg_command(), "status", "--json", str(node.config)]
-        done = subprocess.run(
-            node.namespace.command(words),
-            cwd=ROOT,
-            env={**os.environ, **self.environ},
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=False,
-        )
-        try:
-            answer = json.loads(done.stdout)
-        except ValueError:
-            return {}
-        answer = answer[0] if isinstance(answer, list) and answer else answer
-        return answer if isinstance(answer, dict) else {}
+        return ask_status(node.namespace.command(words), self.environ)
 
     def ended(self) -> list[str]:
         """Nodes that do not run any more, each with its last lines."""
