@@ -64,10 +64,7 @@ cdef enum:
 cdef int T_PAD = frame_types.PAD
 cdef int T_KCP = frame_types.KCP
 cdef int T_DATAGRAM = frame_types.DATAGRAM
-cdef frozenset CONTROL_TYPES = frozenset((
-    frame_types.PING, frame_types.PONG, frame_types.PATH_CHALLENGE, frame_types.PATH_RESPONSE,
-    frame_types.RESET, frame_types.RESET_ACK, frame_types.CLOSE, frame_types.REKEY,
-))
+cdef frozenset CONTROL_TYPES = frame_types.CONTROL
 cdef int T_PATH_CHALLENGE = frame_types.PATH_CHALLENGE
 cdef int T_PATH_RESPONSE = frame_types.PATH_RESPONSE
 cdef frozenset RESERVED_TYPES = frame_types.RESERVED

@@ -26,6 +26,9 @@ FEC_DATA = 12
 FEC_PARITY = 13
 MTU_ACK = 14
 
+CONTROL = frozenset((PING, PONG, PATH_CHALLENGE, PATH_RESPONSE, RESET, RESET_ACK, CLOSE, REKEY))
+"""What concerns the link and not a conversation's data."""
+
 RESERVED = frozenset((MTU_PROBE, FEC_DATA, FEC_PARITY, MTU_ACK))  # numbers given out, not in use
 
 PATH_PROBES = frozenset((PATH_CHALLENGE, PATH_RESPONSE))

@@ -40,18 +40,6 @@ STRANGERS_LIMIT = 256
 _SEGMENT = Struct("<IBBHIIII")
 _PUSH = 81
 _ASK_WINDOW = 83
-_CONTROL_TYPES = frozenset(
-    (
-        frames.PING,
-        frames.PONG,
-        frames.PATH_CHALLENGE,
-        frames.PATH_RESPONSE,
-        frames.RESET,
-        frames.RESET_ACK,
-        frames.CLOSE,
-        frames.REKEY,
-    )
-)
 
 
 class Wire:
@@ -225,7 +213,7 @@ class Wire:
             self._segments(bundle, payload, sock, addr, now_ms)
         elif type == frames.DATAGRAM:
             self._packet(bundle, payload)
-        elif type in _CONTROL_TYPES:
+        elif type in frames.CONTROL:
             self._frame((bundle, type, payload, sock, addr))
         elif type in frames.RESERVED:
             self.drop("frame_unsupported")
