@@ -226,7 +226,6 @@ class Link:
         self.rekeying.restart(epoch.secret)
         self.epochs.renew(epoch, now_ms)
         if self.dials:
-            self.bundle.hurry(now_ms)
             self.liveness.forgive(now_ms)
             self.bundle.hurry(now_ms)
             former = self.state
