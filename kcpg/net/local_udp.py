@@ -25,6 +25,7 @@ from kcpg.core.flow import (
     Target,
 )
 from kcpg.net import addr as addresses
+from kcpg.net import pktinfo
 from kcpg.net.clock import now_ms
 from kcpg.net.task import READ, Task
 
@@ -43,16 +44,19 @@ PACKETS_PER_TURN = 256
 # Room for bursts while Python is busy elsewhere; capped by net.core.rmem_max.
 BUFFER_BYTES = 1 << 20
 
+Place = tuple[tuple[Any, ...], bytes]
+"""An application's address, and the one of ours that it asked (b"": there is only one)."""
+
 
 class UdpAssociation(Flow):
-    """What one application address sends to one listening socket, and gets back from it."""
+    """What one application address sends to one listening address, and gets back from it."""
 
-    __slots__ = ("_packets", "_port", "_where")
+    __slots__ = ("_packets", "_place", "_port")
 
-    def __init__(self, port: UdpPort, where: tuple[Any, ...]) -> None:
+    def __init__(self, port: UdpPort, place: Place) -> None:
         super().__init__(Kind.UDP)
         self._port = port
-        self._where = where
+        self._place = place
         self._packets: deque[bytes] = deque()
 
     def offer(self, packet: bytes) -> None:
@@ -68,7 +72,7 @@ class UdpAssociation(Flow):
 
     def send_packet(self, packet: bytes) -> bool:
         """See Flow.send_packet: to the application."""
-        return self._port.send(packet, self._where)
+        return self._port.send(packet, self._place)
 
     def wake(self, events: int) -> None:
         """See Flow.wake: pumps at once, nothing here blocks."""
@@ -96,7 +100,7 @@ class UdpAssociation(Flow):
         if not self.closed:
             self.closed = True
             self._packets.clear()
-            self._port.forget(self._where)
+            self._port.forget(self._place)
 
 
 class UdpPort:
@@ -106,11 +110,12 @@ class UdpPort:
     def __init__(self, sock: _socket.socket, target: Target | None, host: FlowHost, max_flows: int) -> None:
         self.sock = sock
         self.target = target
-        self.flows: dict[tuple[Any, ...], UdpAssociation] = {}
+        self.flows: dict[Place, UdpAssociation] = {}
         self.on_flow: Callable[[Flow, Open, int], None] | None = None
         self._host = host
         self._max_flows = max_flows
         self._closed = False
+        self._tells = pktinfo.enable(sock)
         sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVBUF, BUFFER_BYTES)
         self._task = Task(self._loop, sock.fileno(), READ)
 
@@ -126,21 +131,27 @@ class UdpPort:
             self._task.wake()
             self.sock.close()
 
-    def forget(self, where: tuple[Any, ...]) -> None:
-        """The association with `where` is over."""
-        flow = self.flows.pop(where, None)
+    def forget(self, place: Place) -> None:
+        """The association with `place` is over."""
+        flow = self.flows.pop(place, None)
         if flow is not None:
             self._host.forget(flow)
 
-    def send(self, packet: bytes, where: tuple[Any, ...]) -> bool:
+    def send(self, packet: bytes, place: Place) -> bool:
         """One packet to an application; False: not now. What the network refuses is lost, as UDP is."""
         if self._closed:
             return False
+        where, local = place
         try:
-            self.sock.sendto(packet, where)
+            if local:
+                self.sock.sendmsg([packet], [pktinfo.item(local)], 0, where)
+            else:
+                self.sock.sendto(packet, where)
         except (BlockingIOError, InterruptedError):
             return False
         except OSError as error:
+            if local and error.errno in pktinfo.GONE_ERRNOS:
+                return self.send(packet, (where, b""))
             self._refused(error, where)
         return True
 
@@ -158,13 +169,13 @@ class UdpPort:
         fresh: dict[UdpAssociation, None] = {}
         for _ in range(PACKETS_PER_TURN):
             try:
-                packet, where = self.sock.recvfrom(MAX_PACKET_BYTES)
+                packet, place = self._receive()
             except (BlockingIOError, InterruptedError):
                 break
             except OSError as error:
                 self._refused(error, None)
                 continue
-            flow = self.flows.get(where) or self._open(where)
+            flow = self.flows.get(place) or self._open(place)
             if flow is not None:
                 flow.offer(packet)
                 fresh[flow] = None
@@ -172,14 +183,21 @@ class UdpPort:
             if flow.splice is not None:
                 flow.splice.run(flow)
 
-    def _open(self, where: tuple[Any, ...]) -> UdpAssociation | None:
+    def _receive(self) -> tuple[bytes, Place]:
+        if not self._tells:
+            packet, where = self.sock.recvfrom(MAX_PACKET_BYTES)
+            return packet, (where, b"")
+        packet, control, _flags, where = self.sock.recvmsg(MAX_PACKET_BYTES, pktinfo.CONTROL_BYTES)
+        return packet, (where, pktinfo.asked(control))
+
+    def _open(self, place: Place) -> UdpAssociation | None:
         if len(self.flows) >= self._max_flows:
             text = f"more than {self._max_flows} UDP associations: packets of new ones are dropped"
             self._host.notice("udp_flows_full", text)
             return None
         assert self.on_flow is not None
-        flow = self.flows[where] = UdpAssociation(self, where)
-        self.on_flow(flow, Open(Kind.UDP, self.target, addresses.tuple_text(where)), now_ms())
+        flow = self.flows[place] = UdpAssociation(self, place)
+        self.on_flow(flow, Open(Kind.UDP, self.target, addresses.tuple_text(place[0])), now_ms())
         return None if flow.closed else flow
 
     def _refused(self, error: OSError, where: tuple[Any, ...] | None) -> None:
