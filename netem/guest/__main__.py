@@ -7,6 +7,7 @@ commands it checks netem/tc.py against the kernel. The exit code is that of the 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
@@ -42,13 +43,14 @@ def main(words: Sequence[str]) -> int:
         print(f"netem in a guest kernel: NOT VERIFIED, {reason}", file=sys.stderr)
         # Continuous integration is there to verify: where it could install the guest, it must have.
         return 1 if os.environ.get("CI") and installable() else NOT_VERIFIED
+    signal.signal(signal.SIGTERM, _leave)  # so that the guest ends then, too
     with tempfile.TemporaryDirectory(prefix="kcpg-guest-") as directory:
         return run(commands, Path(directory))
 
 
 def why_not() -> str:
     """Why there is no guest kernel, after trying to install it where that is possible; "": there is."""
-    if shutil.which(KERNEL) and shutil.which("modprobe"):
+    if there_is():
         return ""
     if not installable():
         return f"{KERNEL} is not installed (Debian: apt-get install {' '.join(PACKAGES)})"
@@ -59,6 +61,11 @@ def why_not() -> str:
     return (
         "" if shutil.which(KERNEL) else f"{' '.join(PACKAGES)} did not install: {done.stderr.strip()[-300:]}"
     )
+
+
+def there_is() -> bool:
+    """Whether a guest kernel and what loads its modules are installed."""
+    return shutil.which(KERNEL) is not None and shutil.which("modprobe") is not None
 
 
 def installable() -> bool:
@@ -103,12 +110,14 @@ def run(commands: Sequence[str], directory: Path) -> int:
     return 1 if code is None else code
 
 
+def _leave(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)
+
+
 def _end(guest: subprocess.Popen[str]) -> None:
     """A guest kernel is several processes: only the whole group ends without leaving some behind."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(guest.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     guest.wait()
 
 
