@@ -17,6 +17,7 @@ CI = (
     Plan("slow-reader", "relay", "lan"),
     Plan("short", "relay", "lossy1", count=150, baselines=False),
     Plan("curl", "relay", "lossy1"),
+    Plan("ssh", "relay", "lossy1"),
     Plan("witness", "server", "lossy1"),
     Plan("opponent", "server", "lossy1"),
     Plan("nat-rebinding", "server", "lossy1"),

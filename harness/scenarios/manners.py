@@ -9,6 +9,7 @@ import shutil
 
 from harness.cell import Cell, Skipped
 from harness.scenarios.base import Scenario
+from harness.workloads import ssh
 
 MEGABYTE = 1_000_000
 
@@ -121,4 +122,25 @@ class Iperf(Scenario):
             cell.expect(f"{way}: iperf3 received something", report.get("bytes", 0) > 0, report.get("bytes"))
 
 
-SCENARIOS = (HalfClose(), ServerFirst(), SlowReader(), ShortConnections(), Curl(), Iperf())
+class Ssh(Scenario):
+    """The real program that many people use a tunnel for."""
+
+    name = "ssh"
+    description = "an SSH session that types and pipes, and scp both ways: OpenSSH's own sshd, ssh and scp"
+    workload = "ssh"
+    modes = ("relay", "server", "relays")
+    limit_s = 90.0
+
+    def drive(self, cell: Cell) -> None:
+        """The workload looks at every line and byte."""
+        absent = ssh.missing()
+        if absent:
+            raise Skipped(f"not installed: {', '.join(absent)}")
+        directory = cell.directory / "ssh"
+        ssh.prepare(directory)
+        report = cell.work("kcpg", self.workload, directory=str(directory), count=20, size_bytes=MEGABYTE)
+        answered = report.get("times_ms", {}).get("count", 0)
+        cell.expect("every line was answered", answered == 20, f"{answered} of 20")
+
+
+SCENARIOS = (HalfClose(), ServerFirst(), SlowReader(), ShortConnections(), Curl(), Iperf(), Ssh())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from subprocess import SubprocessError
 
 from harness.workloads import (
     bulk,
@@ -21,6 +22,7 @@ from harness.workloads import (
     server_first,
     short,
     slow_reader,
+    ssh,
 )
 from harness.workloads.base import Damaged, Task
 
@@ -35,6 +37,7 @@ WORKLOADS = {
     "server-first": server_first,
     "short": short,
     "slow-reader": slow_reader,
+    "ssh": ssh,
 }
 
 
@@ -47,7 +50,7 @@ def main(words: Sequence[str]) -> int:
         return 0
     try:
         report = workload.use(task)
-    except (OSError, Damaged) as error:
+    except (OSError, Damaged, SubprocessError) as error:
         report = {"errors": [f"{type(error).__name__}: {error}"]}
     print(json.dumps(report), flush=True)
     return 1 if report["errors"] else 0

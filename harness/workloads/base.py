@@ -54,6 +54,8 @@ class Task:
     pause_s: float = 0.0
     direct: bool = False
     """No tunnel in between."""
+    directory: str = ""
+    """For files of both halves."""
 
 
 @dataclass
