@@ -81,10 +81,13 @@ cdef inline void slot_put(Pool* pool, uint8_t* slot) noexcept nogil:
 
 # --- Tx: datagrams built back to back in one buffer -----------------------------------------------
 
+cdef enum:
+    PATH_ADDRESS_BYTES = 44     # sockaddr_in6 and the local IPv6 address (kcpg.net.addr)
+
 cdef struct Path:
     uint16_t sock
     uint8_t addrlen
-    uint8_t addr[28]
+    uint8_t addr[PATH_ADDRESS_BYTES]
 
 cdef struct Tx:
     uint8_t* buf

@@ -4,12 +4,15 @@
 The plain-Python twins are `udp.py` and, for TCP, the byte interface of flows. Receiving: one recvmmsg takes
 up to 16 buffers, each with up to 64 kB of equal datagrams (UDP_GRO), which are opened where they lie.
 Sending: the wire's vector is cut into runs of one path and one size, each run is one message with
-UDP_SEGMENT, and as many messages as possible are one sendmmsg. TCP is read into and written out of segment
+UDP_SEGMENT, and as many messages as possible are one sendmmsg. A local address behind the remote one travels
+as IP_PKTINFO or IPV6_PKTINFO, both ways. TCP is read into and written out of segment
 slots.
 """
 from collections import Counter
 
-from libc.errno cimport EAGAIN, EINTR, EINVAL, EIO, EMSGSIZE, ENOBUFS, errno
+from libc.errno cimport (
+    EADDRNOTAVAIL, EAGAIN, EINTR, EINVAL, EIO, EMSGSIZE, ENETUNREACH, ENOBUFS, errno,
+)
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
@@ -67,7 +70,15 @@ cdef enum:
     UDP_GRO = 104
     BUFFERS = 16                # of one recvmmsg: as udp.py
     BUFFER_BYTES = 65536        # the most that GRO joins
-    CONTROL_BYTES = 64          # one UDP_GRO item needs 24; others that were asked for by nobody do not come
+    SOL_IP = 0                  # include/uapi/linux/in.h and in6.h
+    IP_PKTINFO = 8
+    SOL_IPV6 = 41
+    IPV6_PKTINFO = 50
+    INFO4_BYTES = 12            # struct in_pktinfo: interface, local address, destination
+    INFO6_BYTES = 20            # struct in6_pktinfo: local address, interface
+    CONTROL_BYTES = 96          # as pktinfo.py
+    AF_INET = 2
+    NAME4_BYTES = 16            # sockaddr_in
     ADDRESS_BYTES = 28          # sockaddr_in6
     MESSAGES = 64               # of one sendmmsg; a wire's vector has at most 128 datagrams
     VECTORS = 4                 # vectors of one transmit(): the node advances in between
@@ -88,16 +99,49 @@ if rx_buffers == NULL:
     raise MemoryError()
 
 
-cdef uint32_t gro_size(msghdr* message) noexcept nogil:
-    """The size of the datagrams that GRO joined; 0: it is a single one."""
+cdef uint32_t read_control(msghdr* message, Path* path) noexcept nogil:
+    """Put the local address behind the remote one. Gives the size of the datagrams that GRO joined; 0: it is
+    a single one."""
     cdef cmsghdr* item = CMSG_FIRSTHDR(message)
+    cdef uint32_t gro = 0
     cdef int size
     while item != NULL:
         if item.cmsg_level == SOL_UDP and item.cmsg_type == UDP_GRO:
             memcpy(&size, CMSG_DATA(item), sizeof(size))
-            return <uint32_t>size if size > 0 else 0
+            gro = <uint32_t>size if size > 0 else 0
+        elif item.cmsg_level == SOL_IPV6 and item.cmsg_type == IPV6_PKTINFO:
+            memcpy(path.addr + path.addrlen, CMSG_DATA(item), 16)
+            path.addrlen += 16
+        elif item.cmsg_level == SOL_IP and item.cmsg_type == IP_PKTINFO:
+            memcpy(path.addr + path.addrlen, CMSG_DATA(item) + 4, 4)
+            path.addrlen += 4
         item = CMSG_NXTHDR(message, item)
-    return 0
+    return gro
+
+
+cdef inline uint8_t name_bytes(const Path* path) noexcept nogil:
+    """The length of the remote address alone."""
+    cdef uint16_t family
+    cdef uint8_t longest = ADDRESS_BYTES
+    memcpy(&family, path.addr, sizeof(family))
+    if family == AF_INET:
+        longest = NAME4_BYTES
+    return longest if path.addrlen > longest else path.addrlen
+
+
+cdef inline size_t write_local(const Path* path, uint8_t name, cmsghdr* item) noexcept nogil:
+    """Say from which address to send; the bytes of control data that takes."""
+    if name == NAME4_BYTES:
+        item.cmsg_level = SOL_IP
+        item.cmsg_type = IP_PKTINFO
+        item.cmsg_len = CMSG_LEN(INFO4_BYTES)
+        memcpy(CMSG_DATA(item) + 4, path.addr + name, 4)
+        return CMSG_SPACE(INFO4_BYTES)
+    item.cmsg_level = SOL_IPV6
+    item.cmsg_type = IPV6_PKTINFO
+    item.cmsg_len = CMSG_LEN(INFO6_BYTES)
+    memcpy(CMSG_DATA(item), path.addr + name, 16)
+    return CMSG_SPACE(INFO6_BYTES)
 
 
 cdef inline bint same_path(const Path* a, const Path* b) noexcept nogil:
@@ -189,7 +233,7 @@ cdef class UdpIo:
                 continue
             path.addrlen = <uint8_t>messages[i].msg_hdr.msg_namelen
             memcpy(path.addr, names[i], path.addrlen)
-            size = gro_size(&messages[i].msg_hdr)
+            size = read_control(&messages[i].msg_hdr, &path)
             if size == 0:
                 size = messages[i].msg_len
             if memcmp(<uint8_t*>iov[i].iov_base + STUN_AT, STUN_COOKIE, 4) == 0:
@@ -234,6 +278,8 @@ cdef class UdpIo:
         cdef Port* port = self.port(sock_id)
         cdef cmsghdr* item
         cdef uint16_t segment
+        cdef uint8_t name
+        cdef size_t used
         while at < tx.count and count < MESSAGES and tx.path[at].sock == sock_id:
             runs[count] = self.run(at, &size)
             memset(&messages[count], 0, sizeof(mmsghdr))
@@ -242,17 +288,23 @@ cdef class UdpIo:
             messages[count].msg_hdr.msg_iov = &iov[count]
             messages[count].msg_hdr.msg_iovlen = 1
             messages[count].msg_hdr.msg_name = tx.path[at].addr
-            messages[count].msg_hdr.msg_namelen = tx.path[at].addrlen
-            if runs[count] > 1:
+            name = name_bytes(&tx.path[at])
+            messages[count].msg_hdr.msg_namelen = name
+            used = 0
+            if tx.path[at].addrlen > name or runs[count] > 1:
                 messages[count].msg_hdr.msg_control = control[count]
-                messages[count].msg_hdr.msg_controllen = CMSG_SPACE(sizeof(segment))
                 memset(control[count], 0, CONTROL_BYTES)
-                item = CMSG_FIRSTHDR(&messages[count].msg_hdr)
+            if tx.path[at].addrlen > name:
+                used = write_local(&tx.path[at], name, <cmsghdr*>control[count])
+            if runs[count] > 1:
+                item = <cmsghdr*>(control[count] + used)
+                used += CMSG_SPACE(sizeof(segment))
                 item.cmsg_level = SOL_UDP
                 item.cmsg_type = UDP_SEGMENT
                 item.cmsg_len = CMSG_LEN(sizeof(segment))
                 segment = <uint16_t>tx.len[at]
                 memcpy(CMSG_DATA(item), &segment, sizeof(segment))
+            messages[count].msg_hdr.msg_controllen = used
             at += runs[count]
             count += 1
         if port == NULL:
@@ -269,6 +321,8 @@ cdef class UdpIo:
             return -2
         if errno == EAGAIN:
             return sock_id
+        if self.forget_local(runs[0], errno):
+            return -2
         if runs[0] > 1 and (errno == EIO or errno == EINVAL or errno == EMSGSIZE):
             port.gso = False  # this route or device cannot segment: singly from now on
             self.sockets[sock_id].gso = False
@@ -277,6 +331,19 @@ cdef class UdpIo:
         self.refused(sock_id, errno, runs[0])
         wire.tx_cursor += runs[0]
         return -2
+
+    cdef bint forget_local(self, int count, int error) except -1:
+        """Whether the machine may have lost the address that the next datagrams were to leave from; then they
+        leave from whatever the kernel chooses."""
+        cdef Tx* tx = &self.wire.tx
+        cdef int at = self.wire.tx_cursor, i
+        cdef uint8_t name = name_bytes(&tx.path[at])
+        if tx.path[at].addrlen == name or error not in (EINVAL, EADDRNOTAVAIL, ENETUNREACH):
+            return False
+        for i in range(at, at + count):
+            tx.path[i].addrlen = name
+        self.errors["source_gone"] += count
+        return True
 
     cdef int run(self, int first, uint32_t* size) except -1:
         """How many datagrams from `first` on may be one message, and their bytes.
@@ -312,7 +379,7 @@ cdef class UdpIo:
                    uint64_t now_ms) except -1:
         """Offer `take` each of the n bytes' datagrams of `size`; what it refuses is the wire's."""
         cdef uint32_t at, piece
-        cdef bytes source = <bytes>(<const uint8_t*>path.addr)[:path.addrlen]
+        cdef bytes source = <bytes>(<const uint8_t*>path.addr)[:name_bytes(path)]
         at = 0
         while at < n:
             piece = size if n - at >= size else n - at

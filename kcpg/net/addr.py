@@ -2,7 +2,9 @@
 
 Inside the node an address is the packed ``sockaddr_in`` (16 bytes) or ``sockaddr_in6`` (28 bytes) of the
 C library, so that the batched system calls take it as it is and a dictionary can use it as a key.
-Layouts: ip(7) and ipv6(7); the family is in host byte order, the port in network order.
+Layouts: ip(7) and ipv6(7); the family is in host byte order, the port in network order. Where a socket
+listens on every address of the machine, the one that was asked (4 or 16 bytes) stands behind it: to another
+local address is another path, and the answer leaves from the right one (`kcpg.net.pktinfo`).
 """
 
 from __future__ import annotations
@@ -73,9 +75,9 @@ def from_tuple(where: tuple[Any, ...]) -> bytes:
 def to_tuple(addr: bytes) -> tuple[Any, ...]:
     """The address tuple Python's socket functions take for a packed address."""
     if family(addr) == AF_INET:
-        _, port, ip = _SIN.unpack(addr)
+        _, port, ip = _SIN.unpack_from(addr)
         return socket.inet_ntop(socket.AF_INET, ip), _PORT.unpack(port)[0]
-    _, port, flow, ip, scope = _SIN6.unpack(addr)
+    _, port, flow, ip, scope = _SIN6.unpack_from(addr)
     host = socket.inet_ntop(socket.AF_INET6, ip)
     return host, _PORT.unpack(port)[0], struct.unpack(">I", flow)[0], scope
 
@@ -83,6 +85,16 @@ def to_tuple(addr: bytes) -> tuple[Any, ...]:
 def family(addr: bytes) -> int:
     """AF_INET or AF_INET6."""
     return int.from_bytes(addr[:2], sys.byteorder)
+
+
+def remote(addr: bytes) -> bytes:
+    """The packed address without the local one behind it."""
+    return addr[: _SIN.size if family(addr) == AF_INET else _SIN6.size]
+
+
+def local(addr: bytes) -> bytes:
+    """The local address behind a packed address, 4 or 16 bytes; b"" if there is none."""
+    return addr[_SIN.size if family(addr) == AF_INET else _SIN6.size :]
 
 
 def port(addr: bytes) -> int:
@@ -104,7 +116,7 @@ def for_family(addr: bytes, wanted: int) -> bytes | None:
     if have == wanted:
         return addr
     if wanted == AF_INET6:
-        _, port, ip = _SIN.unpack(addr)
+        _, port, ip = _SIN.unpack_from(addr)
         return _SIN6.pack(AF_INET6, port, bytes(4), _MAPPED + ip, 0)
     bare = unmapped(addr)
     return bare if family(bare) == wanted else None

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from kcpg.core.stun import COOKIE, COOKIE_AT
 from kcpg.net import addr as addresses
+from kcpg.net import pktinfo
 
 SOL_UDP = 17
 UDP_SEGMENT = 103
@@ -76,6 +77,8 @@ class UdpSocket:
     fd: int
     gso: bool
     gro: bool
+    tells: bool = False
+    """It listens on every address, and the kernel tells which of them a datagram was sent to."""
     stun: Callable[[bytes, bytes], bool] | None = None
     """While set, it is offered what begins like STUN, as (source, datagram), before the wire sees it; what it
     does not take (False) goes to the wire. Set only while an answer is expected."""
@@ -111,7 +114,9 @@ def open_udp(host: str = "", port: int = 0, *, ipv4_only: bool = False, ipv6_onl
             sock.setsockopt(_socket.IPPROTO_IPV6, _socket.IPV6_V6ONLY, int(ipv6_only))
         sock.bind(local)
         _raise_buffers(sock)
-        return UdpSocket(sock, family, sock.fileno(), _has_gso(sock), _enable_gro(sock))
+        # One that dials leaves its source to the routes, which may change at any time.
+        tells = port != 0 and pktinfo.enable(sock)
+        return UdpSocket(sock, family, sock.fileno(), _has_gso(sock), _enable_gro(sock), tells)
     except OSError as error:
         sock.close()
         if error.errno == errno.EADDRNOTAVAIL and family == addresses.AF_INET6 and not host and not ipv6_only:
@@ -160,8 +165,10 @@ def _enable_gro(sock: _socket.socket) -> bool:
 class UdpIo:
     """Datagrams between the sockets of one leg and its wire.
 
-    `errors` counts what the kernel refused, by name; `take_faults` tells which sockets it hit. Nothing here
-    raises for what the network does.
+    Behind the source address of what comes to a socket that `tells` stands the local address; what is sent to
+    such a path leaves from there, or from another one if the machine has lost it. `errors` counts what the
+    kernel refused, by name; `take_faults` tells which sockets it hit. Nothing here raises for what the
+    network does.
     """
 
     def __init__(self, wire: DatagramWire) -> None:
@@ -175,7 +182,7 @@ class UdpIo:
         self._kept: deque[tuple[int, bytes, bytes]] = deque()
         self._buffer = bytearray(_MAX_GRO_BYTES)
         self._packed: dict[tuple[Any, ...], bytes] = {}
-        self._tuples: dict[bytes, tuple[Any, ...]] = {}
+        self._places: dict[bytes, tuple[tuple[Any, ...], list[pktinfo.Item]]] = {}
 
     def add(self, sock_id: int, sock: UdpSocket) -> None:
         """Use `sock` under the number `sock_id` (replaces what had it)."""
@@ -205,14 +212,14 @@ class UdpIo:
         self.more = True
         for _ in range(RECEIVE_BUFFERS):
             try:
-                size, control, _flags, where = sock.recvmsg_into([view], 64)
+                size, control, _flags, where = sock.recvmsg_into([view], pktinfo.CONTROL_BYTES)
             except BlockingIOError:
                 self.more = False
                 break
             except OSError as error:  # an ICMP error of an earlier datagram; the socket is fine
                 self._count(sock_id, error.errno or 0)
                 continue
-            source, step = self._pack(where), _gro_size(control) or size
+            source, step = self._pack(where) + pktinfo.asked(control), _gro_size(control) or size
             if port.stun is not None and view[COOKIE_AT : COOKIE_AT + len(COOKIE)] == COOKIE:
                 total += self._offer(port.stun, sock_id, source, view[:size], step, now_ms)
             else:
@@ -234,7 +241,7 @@ class UdpIo:
         count = 0
         for at in range(0, len(data), max(step, 1)):
             datagram = bytes(data[at : at + step])
-            if not take(source, datagram):
+            if not take(addresses.remote(source), datagram):
                 self.wire.receive(sock_id, source, datagram, now_ms)
             count += 1
         return count
@@ -259,6 +266,10 @@ class UdpIo:
             error = self._send(sock, dest, run)
             if error in (errno.EAGAIN, errno.EWOULDBLOCK):
                 return sock_id
+            if error in pktinfo.GONE_ERRNOS and addresses.local(dest):
+                self.errors["source_gone"] += len(run)
+                self._forget_local(len(run))
+                continue
             if error in GSO_ERRNOS and len(run) > 1:
                 sock.gso = False  # this route or device cannot segment: singly from now on
                 self.errors["gso_off"] += 1
@@ -295,20 +306,31 @@ class UdpIo:
         return run
 
     def _send(self, sock: UdpSocket, dest: bytes, run: list[bytes]) -> int:
-        where = self._tuples.get(dest)
-        if where is None:
-            if len(self._tuples) >= _MAX_CACHED_ADDRESSES:
-                self._tuples.clear()
-            where = self._tuples[dest] = addresses.to_tuple(dest)
+        place = self._places.get(dest)
+        if place is None:
+            if len(self._places) >= _MAX_CACHED_ADDRESSES:
+                self._places.clear()
+            local = addresses.local(dest)
+            place = addresses.to_tuple(dest), [pktinfo.item(local)] if local else []
+            self._places[dest] = place
+        where, control = place
         try:
-            if len(run) == 1:
-                sock.sock.sendto(run[0], where)
-            else:
+            if len(run) > 1:
                 segment = (SOL_UDP, UDP_SEGMENT, _SEGMENT.pack(len(run[0])))
-                sock.sock.sendmsg(run, [segment], 0, where)
+                sock.sock.sendmsg(run, [*control, segment], 0, where)
+            elif control:
+                sock.sock.sendmsg(run, control, 0, where)
+            else:
+                sock.sock.sendto(run[0], where)
         except OSError as error:
             return error.errno or errno.EIO
         return 0
+
+    def _forget_local(self, count: int) -> None:
+        """Let the first datagrams leave from whatever address the kernel chooses."""
+        for at in range(count):
+            sock_id, dest, datagram = self._kept[at]
+            self._kept[at] = sock_id, addresses.remote(dest), datagram
 
     def _pack(self, where: tuple[Any, ...]) -> bytes:
         packed = self._packed.get(where)

@@ -14,10 +14,10 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
 from kcpg.core._kcp cimport (
-    KCP_DONE, KCP_HEADER, KCP_MAX_FRAGMENTS, KCP_PACED, Kcp, Path, Tx, get32, kcp_clear, kcp_deadline,
-    kcp_flush, kcp_hurry, kcp_in_flight, kcp_input, kcp_move_message, kcp_move_stream, kcp_peek_size,
-    kcp_queued, kcp_readable, kcp_recv_message, kcp_room, kcp_set_windows, kcp_t, kcp_wants_flush,
-    kcp_write_bytes, pool_free, pool_new, put32, tx_close, tx_need,
+    KCP_DONE, KCP_HEADER, KCP_MAX_FRAGMENTS, KCP_PACED, PATH_ADDRESS_BYTES, Kcp, Path, Tx, get32, kcp_clear,
+    kcp_deadline, kcp_flush, kcp_hurry, kcp_in_flight, kcp_input, kcp_move_message, kcp_move_stream,
+    kcp_peek_size, kcp_queued, kcp_readable, kcp_recv_message, kcp_room, kcp_set_windows, kcp_t,
+    kcp_wants_flush, kcp_write_bytes, pool_free, pool_new, put32, tx_close, tx_need,
 )
 from kcpg.core._seal cimport (
     HeaderMask, Sealer, mask_batch, replay_check, replay_commit, replay_expand, replay_init, sealer_open,
@@ -94,8 +94,8 @@ cdef inline bint same_path(const Path* a, const Path* b) noexcept nogil:
 
 
 cdef int to_path(Path* path, int sock, bytes addr) except -1:
-    if len(addr) > 28:
-        raise ValueError(f"an address has at most 28 bytes, this one {len(addr)}")
+    if len(addr) > PATH_ADDRESS_BYTES:
+        raise ValueError(f"an address has at most {PATH_ADDRESS_BYTES} bytes, this one {len(addr)}")
     path.sock = <uint16_t>sock
     path.addrlen = <uint8_t>len(addr)
     memcpy(path.addr, <const uint8_t*>addr, len(addr))
