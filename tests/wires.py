@@ -28,17 +28,24 @@ def make_wire(engine: str, side: str = "a", **options: Any) -> Any:
 class Ends:
     """Wires `a` and `b`, a bundle in each that reaches the other, and what is between them.
 
-    `b` accepts every conversation. `lose(sender, datagram)` decides about each datagram.
+    `engine_b`: of b, None: the same. `b` accepts every conversation. `lose(sender, datagram)`
+    decides about each datagram.
     """
 
-    def __init__(self, engine: str, params: KcpParams | None = None, algorithm: str = "AES-GCM") -> None:
+    def __init__(
+        self,
+        engine: str,
+        params: KcpParams | None = None,
+        algorithm: str = "AES-GCM",
+        engine_b: str | None = None,
+    ) -> None:
         self.params = params or KcpParams()
         self.algorithm = algorithm
         self.now_ms = 1000
         self.sent: list[tuple[str, bytes]] = []
         self.lose = lambda sender, datagram: False
         self.ready: dict[str, list[Any]] = {"a": [], "b": []}
-        self.wires = {side: make_wire(engine, side) for side in "ab"}
+        self.wires = {"a": make_wire(engine, "a"), "b": make_wire(engine_b or engine, "b")}
         self.a, self.b = (self.wires[side].bundle(side) for side in "ab")
         self.install(CID_A, CID_B, 0)
         self.a.set_path(*PATH_B)

@@ -139,7 +139,7 @@ cdef struct fec_losses_t:       # of one epoch
     uint64_t bursts
 
 # Judge the packet numbers that became old enough since the last call; see kcpg.core.fecauto.LossCounter.
-cdef void fec_losses_scan(fec_losses_t* losses, const Replay* replay) noexcept nogil
+cdef void fec_losses_scan(fec_losses_t* losses, const Replay* replay, uint64_t settled) noexcept nogil
 
 
 cdef class GroupSender:

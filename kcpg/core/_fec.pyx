@@ -152,9 +152,10 @@ include "_fec_receive.pxi"
 
 # --- loss -----------------------------------------------------------------------------------------
 
-cdef void fec_losses_scan(fec_losses_t* losses, const Replay* replay) noexcept nogil:
+cdef void fec_losses_scan(fec_losses_t* losses, const Replay* replay, uint64_t settled) noexcept nogil:
     cdef uint64_t stop = replay.next - reorder_span if replay.next > reorder_span else 0
     cdef uint64_t pn = losses.next
+    stop = settled if settled > stop else stop
     if replay.next > REPLAY_BITS and pn < replay.next - REPLAY_BITS:
         pn = replay.next - REPLAY_BITS      # what left the window unseen is not judged
         losses.in_burst = False
@@ -176,9 +177,14 @@ cdef class LossCounter:
     def __cinit__(self):
         memset(&self.losses, 0, sizeof(fec_losses_t))
 
-    def scan(self, ReplayWindow window not None):
-        """Judge the packet numbers that became old enough since the last call."""
-        fec_losses_scan(&self.losses, &window.r)
+    def scan(self, ReplayWindow window not None, uint64_t settled=0):
+        """Judge the packet numbers that became old enough since the last call, and all below `settled`."""
+        fec_losses_scan(&self.losses, &window.r, settled)
+
+    @property
+    def next(self):
+        """The first number not yet judged."""
+        return self.losses.next
 
     @property
     def expected(self):

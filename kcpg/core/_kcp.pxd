@@ -306,7 +306,8 @@ cdef void kcp_hurry(kcp_t* k, uint64_t now_ms) noexcept nogil
 # The peer is there again after a silence: undoes the back-off of retransmissions and window probes.
 
 # wire side
-cdef int kcp_input(kcp_t* k, const uint8_t* p, size_t n, uint64_t now_ms) noexcept nogil
+# `rebuilt`: FEC gave the segments back, so their times and windows say nothing: see Kcp.input
+cdef int kcp_input(kcp_t* k, const uint8_t* p, size_t n, uint64_t now_ms, bint rebuilt) noexcept nogil
 cdef int kcp_flush(kcp_t* k, Tx* tx, uint64_t now_ms, int max_segments) noexcept nogil
 # max_segments: pushes in this call at most; ACKs and probes always pass.
 # Leaves the last datagram open for the next conversation.

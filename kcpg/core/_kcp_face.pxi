@@ -139,12 +139,12 @@ cdef class Kcp:
 
     # wire side
 
-    def input(self, data, now_ms):
+    def input(self, data, now_ms, rebuilt=False):
         cdef Py_buffer view
         cdef uint64_t now = now_ms
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         try:
-            return kcp_input(&self.k, <const uint8_t*>view.buf, view.len, now)
+            return kcp_input(&self.k, <const uint8_t*>view.buf, view.len, now, rebuilt)
         finally:
             PyBuffer_Release(&view)
 

@@ -5,6 +5,7 @@ cdef enum:
     CMD_ACK = 82
     CMD_ASK = 83
     CMD_TELL = 84
+    REBUILT_AGE_MS = 1 << 30    # as kcp_params.py
 
 
 # --- input ----------------------------------------------------------------------------------------
@@ -32,13 +33,14 @@ cdef void snd_grow_window(kcp_t* k) noexcept nogil:
         k.incr = k.rmt_wnd * k.mss
 
 
-cdef int kcp_input(kcp_t* k, const uint8_t* p, size_t n, uint64_t now_ms) noexcept nogil:
+cdef int kcp_input(kcp_t* k, const uint8_t* p, size_t n, uint64_t now_ms, bint rebuilt) noexcept nogil:
     cdef uint32_t una = k.snd_una
     cdef uint32_t una_before = k.snd_una
     cdef uint32_t sn, ts, seg_una, size, i
     cdef uint32_t max_sn = 0
     cdef uint32_t max_ts = 0
     cdef uint32_t sample_ts = 0
+    cdef uint32_t age = REBUILT_AGE_MS if rebuilt else 0
     cdef bint acked = False
     cdef bint sampled = False
     cdef int answer = KCP_OK
@@ -68,12 +70,13 @@ cdef int kcp_input(kcp_t* k, const uint8_t* p, size_t n, uint64_t now_ms) noexce
         if cmd == CMD_PUSH and size > k.pool.slot_bytes:
             answer = KCP_SHORT
             break
-        ts = get32(p + 8)
+        ts = get32(p + 8) - age
         sn = get32(p + 12)
         seg_una = get32(p + 16)
         if diff32(seg_una, una) >= 0 and diff32(k.snd_nxt, seg_una) >= 0:
             una = seg_una
-            k.rmt_wnd = get16(p + 6)
+            if not rebuilt:
+                k.rmt_wnd = get16(p + 6)
         if cmd == CMD_PUSH:
             rcv_push(k, sn, ts, p[5], p + KCP_HEADER, size)
         elif cmd == CMD_ACK:

@@ -55,28 +55,33 @@ class Choice(NamedTuple):
 class LossCounter:
     """Counts, for one epoch, packet numbers that came and that did not, and runs of the latter.
 
-    `scan` must be called at least every WINDOW - REORDER_SPAN packets; what it misses is not judged.
+    `scan` must be called at least every WINDOW - REORDER_SPAN packets; what it misses is not judged. `next`
+    is the first number not yet judged.
     """
 
     def __init__(self) -> None:
         self.expected = 0  # packets judged
         self.lost = 0  # those of them that never came
         self.bursts = 0  # runs of lost packets
-        self._next = 0
+        self.next = 0
         self._in_burst = False
 
-    def scan(self, window: ReplayWindow) -> None:
-        """Judge the packet numbers that became old enough since the last call."""
-        if self._next < window.next - WINDOW:
-            self._next = window.next - WINDOW
+    def scan(self, window: ReplayWindow, settled: int = 0) -> None:
+        """Judge the packet numbers that became old enough since the last call, and all below `settled`.
+
+        Sparse traffic takes long to fill REORDER_SPAN, so whoever asks at intervals gives the `window.next`
+        of the last time: what is missing by now was not merely overtaken.
+        """
+        if self.next < window.next - WINDOW:
+            self.next = window.next - WINDOW
             self._in_burst = False
-        while self._next < window.next - REORDER_SPAN:
-            lost = window.check(self._next)
+        while self.next < max(window.next - REORDER_SPAN, settled):
+            lost = window.check(self.next)
             self.expected += 1
             self.lost += lost
             self.bursts += lost and not self._in_burst
             self._in_burst = lost
-            self._next += 1
+            self.next += 1
 
 
 class _Memory:

@@ -24,6 +24,7 @@ from kcpg.core.kcp_params import (
     HEADER,
     HEADER_BYTES,
     MAX_PAYLOAD,
+    REBUILT_AGE_MS,
     WINDOW_MAX,
     KcpParams,
 )
@@ -159,8 +160,13 @@ class Kcp:
 
     # --- wire side ------------------------------------------------------------------------------------------
 
-    def input(self, data: Bytes, now_ms: int) -> int:
-        """Take the segments of one datagram: 0, or the reason (negative) why the rest of it was discarded."""
+    def input(self, data: Bytes, now_ms: int, rebuilt: bool = False) -> int:
+        """Take the segments of one datagram: 0, or the reason (negative) why the rest of it was discarded.
+
+        `rebuilt`: FEC gave them back, late by nobody's fault. No time is taken from them, here or, through
+        the acknowledgements of them, by the peer: their ts counts as REBUILT_AGE_MS older, before anything
+        in flight. Nor is their window, which is an old one.
+        """
         view = memoryview(data).cast("B")
         if not view:
             return SHORT
@@ -177,6 +183,8 @@ class Kcp:
             answer = self._malformed(conv, cmd, size, len(view))
             if answer:
                 break
+            if rebuilt:
+                ts, wnd = (ts - REBUILT_AGE_MS) & MASK32, self._tx.rmt_wnd
             if diff32(seg_una, una) >= 0 and diff32(self._tx.snd_nxt, seg_una) >= 0:
                 una = seg_una
                 self._tx.rmt_wnd = wnd

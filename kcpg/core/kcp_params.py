@@ -21,6 +21,7 @@ WINDOW_MAX: Final = 0xFFFF  # the window field has 16 bits
 REMOTE_WINDOW_START: Final = 128  # IKCP_WND_RCV, assumed until the peer says
 FRG_FIRST: Final = 0x80  # our own mark on the first fragment of a message (unordered conversations)
 FRG_REST: Final = 0x7F  # fragments that follow
+REBUILT_AGE_MS: Final = 1 << 30  # older than anything in flight, and far from wrapping
 
 
 @dataclass(frozen=True, slots=True)

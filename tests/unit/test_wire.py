@@ -87,8 +87,9 @@ def test_posted_datagrams_leave_as_they_are(engine):
     ("type", "reason"),
     [
         (frames.MTU_PROBE, "frame_unsupported"),
-        (frames.FEC_DATA, "frame_unsupported"),
-        (15, "frame_unknown"),
+        (frames.FEC_DATA, "frame_malformed"),
+        (frames.FEC_PARITY, "fec_malformed"),
+        (16, "frame_unknown"),
         (255, "frame_unknown"),
     ],
 )

@@ -19,6 +19,7 @@ cdef class Bundle:
         self.refilled_ms = -1
         self.newest_order = 0
         self.capped = deque()
+        self.losses_before = NO_LOSSES
         self.rate_bps = 0
 
     # Keys and path.
@@ -38,7 +39,9 @@ cdef class Bundle:
 
     def remove_rx(self, cid):
         """Forget an epoch; its late datagrams become strangers."""
-        if self.epochs.pop(cid, None) is not None:
+        cdef RxEpoch epoch = self.epochs.pop(cid, None)
+        if epoch is not None:
+            self.losses_before = add_losses(self.losses_before, epoch)
             del self.wire.epochs[cid]
             self.wire.last_epoch = None
 
@@ -75,6 +78,11 @@ cdef class Bundle:
         self.rate_bps = self.configured
 
     @property
+    def frame_room(self):
+        """Bytes for the payload of a frame of data."""
+        return self.max_payload - OVERHEAD_BYTES - self.fec_room
+
+    @property
     def rate_bps(self):
         """The user's limit in bit/s of UDP payload, 0 for none."""
         return self.configured
@@ -96,6 +104,29 @@ cdef class Bundle:
         assert not self.convs
         self.control = control
         self.flight_max = control.flight_bytes
+
+    # FEC: see linkfec.py.
+
+    def fec_use(self, plan, wait_ms, bulk):
+        """Protect what leaves from now on by this plan; first before any conversation, as it takes room."""
+        self.fec_room = FEC_ROOM
+        self.link_fec().use(plan, wait_ms, bulk)
+        self.wire.wake(self)
+
+    def losses(self):
+        """What the peer sent and did not arrive, since `counts_losses` was set; ask at even intervals."""
+        cdef RxEpoch epoch
+        total = self.losses_before
+        for epoch in self.epochs.values():
+            fec_losses_scan(&epoch.losses, &epoch.replay, epoch.settled)
+            epoch.settled = epoch.replay.next
+            total = add_losses(total, epoch)
+        return total
+
+    cdef LinkFec link_fec(self):
+        if self.fec is None:
+            self.fec = LinkFec(self.wire.fec_pool)
+        return self.fec
 
     @property
     def flight(self):
@@ -138,6 +169,7 @@ cdef class Bundle:
         for cid in list(self.epochs):
             self.remove_rx(cid)
         self.tx_sealer = None
+        self.fec = None
         self.dirty.clear()
         self.sparse.clear()
         self.capped.clear()
@@ -176,7 +208,7 @@ cdef class Bundle:
         one.off = &off
         one.len = &size
         one.count = 1
-        self.seal_range(&one, 0)
+        seal_range(self, &one, 0)
         if one.count:
             self.wire.outbox.append((*from_path(&to), bytes(datagram)))
 
@@ -188,14 +220,13 @@ cdef class Bundle:
 
         One that only probes its path is never that.
         """
-        if probes:
-            self.rx_last_ms = now_ms
-            self.rx_datagrams += 1
-            self.rx_bytes += size
-            return False
         self.rx_last_ms = now_ms
         self.rx_datagrams += 1
         self.rx_bytes += size
+        if self.counts_losses and pn >= epoch.losses.next + LOSS_SCAN:
+            fec_losses_scan(&epoch.losses, &epoch.replay, 0)
+        if probes:
+            return False
         if epoch.order < self.newest_order or (epoch.order == self.newest_order and pn < self.newest_pn):
             return False
         if epoch.order != self.newest_order or self.rx_cid is None:
@@ -332,7 +363,9 @@ cdef class Bundle:
             self.credit = self.burst
 
     cdef bint sendable(self):
-        return self.has_path and self.tx_sealer is not None and len(self.dirty) + len(self.sparse) > 0
+        if not self.has_path or self.tx_sealer is None:
+            return False
+        return len(self.dirty) + len(self.sparse) > 0 or (self.fec is not None and self.fec.deadline() >= 0)
 
     cdef void refill(self, int64_t now_ms):
         if self.refilled_ms >= 0 and now_ms > self.refilled_ms:
@@ -344,16 +377,23 @@ cdef class Bundle:
 
     cdef int64_t held_until(self):
         """-1: may send at once (or has nothing to send). Otherwise when the pacer lets data leave again."""
-        cdef int64_t missing
-        if self.rate == 0 or self.refilled_ms < 0 or len(self.dirty) + len(self.sparse) == 0:
+        cdef int64_t missing, until
+        cdef int64_t parity = -1 if self.fec is None else self.fec.deadline()
+        if len(self.dirty) + len(self.sparse) == 0:
+            return parity
+        if self.rate == 0 or self.refilled_ms < 0:
             return -1
         missing = <int64_t>self.max_payload * SCALE
         missing = (missing if missing < self.burst else self.burst) - self.credit
-        return self.refilled_ms if missing <= 0 else self.refilled_ms + (missing + self.rate - 1) // self.rate
+        until = self.refilled_ms
+        if missing > 0:
+            until += (missing + self.rate - 1) // self.rate
+        return parity if 0 <= parity < until else until
 
     cdef int turn(self, Tx* tx, uint64_t now_ms, int budget) except -1:
         """One round over the conversations that have something: about `budget` datagrams; how many."""
         cdef Conv conv
+        cdef LinkFec fec = self.fec
         cdef int start = tx.count, i, segments, answer
         cdef Py_ssize_t rounds, served = -1
         cdef int64_t tokens, before
@@ -371,7 +411,7 @@ cdef class Bundle:
         tx.cur_path = self.tx_path
         tx.head_room = HEADER + TYPE
         tx.tail_room = TAG
-        tx.limit = self.max_payload - OVERHEAD_BYTES
+        tx.limit = self.max_payload - OVERHEAD_BYTES - self.fec_room
         tx.frame_type = <uint8_t>T_KCP
         if self.rate:
             self.refill(now_ms)
@@ -379,6 +419,8 @@ cdef class Bundle:
         else:
             tx.tokens = INT64_MAX
         tokens = tx.tokens
+        if fec is not None:
+            fec.begin(tx, self.max_payload - HEADER - TAG, <int64_t>now_ms)
         self.in_turn = True
         while rounds > 0 and tx.count - start < budget and tx.count < tx.max_count:
             rounds -= 1
@@ -386,8 +428,10 @@ cdef class Bundle:
             conv.is_dirty = False
             if conv.closed:
                 continue
+            if fec is not None:
+                fec.shield(tx, kcp_queued(&conv.k))
             if conv.packets_out is not None and conv.packets_out:
-                self.packets_turn(conv, tx)
+                conv.packets_turn(tx)
             if self.control is not None and kcp_queued(&conv.k) > 0:
                 self.admit(conv)
             fresh = conv.k.segments_sent
@@ -407,7 +451,9 @@ cdef class Bundle:
         if not self.dirty and not self.capped:
             self.starved_at = self.sent_bytes
         tx_close(tx)
-        self.seal_range(tx, start)
+        if fec is not None:
+            fec.finish(tx)
+        seal_range(self, tx, start)
         if self.rate and self.configured:
             for i in range(start, tx.count):
                 sent += tx.len[i]
@@ -417,60 +463,3 @@ cdef class Bundle:
         if tx.count > start:
             self.tx_last_ms = now_ms
         return tx.count - start
-
-    cdef int packets_turn(self, Conv conv, Tx* tx) except -1:
-        """The unreliable packets of one conversation, each in a datagram of its own."""
-        cdef uint8_t* p
-        cdef bytes packet
-        cdef int left = TURN_SEGMENTS
-        tx_close(tx)
-        while conv.packets_out and left > 0 and (tx.tokens > 0 or not self.configured):
-            packet = conv.packets_out[0]
-            tx.frame_type = <uint8_t>T_DATAGRAM
-            p = tx_need(tx, <uint32_t>(len(packet) + 4))
-            tx.frame_type = <uint8_t>T_KCP
-            if p == NULL:
-                break
-            conv.packets_out.popleft()
-            put32(p, conv.k.conv)
-            memcpy(p + 4, <const uint8_t*>packet, len(packet))
-            tx_close(tx)
-            if self.configured:
-                tx.tokens -= len(packet) + 4
-            left -= 1
-        return 0
-
-    cdef int seal_range(self, Tx* tx, int start) except -1:
-        """Number, seal and mask the datagrams from `start` on; those a library refuses are counted drops."""
-        cdef uint8_t samples[16 * BATCH]
-        cdef uint8_t* p
-        cdef int i, first, n
-        cdef uint32_t size, n_plain
-        first = start
-        while first < tx.count:
-            n = tx.count - first
-            if n > BATCH:
-                n = BATCH
-            for i in range(n):
-                p = tx.buf + tx.off[first + i]
-                size = tx.len[first + i]
-                put32be(p, self.tx_cid)
-                put32be(p + 4, <uint32_t>self.tx_pn)
-                n_plain = size - HEADER - TAG
-                if sealer_seal(&self.tx_sealer.c, self.tx_pn, p, HEADER, p + HEADER, n_plain) != 0:
-                    tx.count = first
-                    self.wire.count_drop("seal_refused")
-                    return 0
-                self.tx_pn += 1
-                memcpy(samples + 16 * i, p + size - 16, 16)
-                self.tx_bytes += size
-            self.tx_datagrams += n
-            if mask_batch(&self.wire.mask_tx.c, samples, samples, n) != 0:
-                tx.count = first
-                self.wire.count_drop("seal_refused")
-                return 0
-            for i in range(n):
-                xor8(tx.buf + tx.off[first + i], samples + 16 * i)
-            first += n
-        self.tx_last_ms = self.wire.now_ms
-        return 0

@@ -8,7 +8,7 @@ cdef class Conv(Kcp):
 
     def __init__(self, Bundle bundle not None, uint32_t conv, params):
         self.segment_pool = bundle.wire.segment_pool
-        self.setup(self.segment_pool.slots, conv, bundle.max_payload - OVERHEAD_BYTES, params)
+        self.setup(self.segment_pool.slots, conv, bundle.frame_room, params)
         self.bundle = bundle
         self.armed_ms = -1
         self.snd_limit = self.k.snd_wnd
@@ -48,7 +48,7 @@ cdef class Conv(Kcp):
     def send_datagram(self, packet):
         """Queue `packet` to be sent once, unreliably. False: it fits no datagram, use `send`."""
         cdef Py_ssize_t n = len(packet)
-        if n < DATAGRAM_MIN or n > <Py_ssize_t>self.bundle.max_payload - OVERHEAD_BYTES - 4:
+        if n < DATAGRAM_MIN or n > <Py_ssize_t>self.bundle.frame_room - 4:
             return False
         if self.packets_out is None:
             self.packets_out = deque()
@@ -113,3 +113,25 @@ cdef class Conv(Kcp):
         if self.events == 0:
             self.bundle.wire.ready.append(self)
         self.events |= events
+
+    cdef int packets_turn(self, Tx* tx) except -1:
+        """The unreliable packets of this conversation, each in a datagram of its own."""
+        cdef uint8_t* p
+        cdef bytes packet
+        cdef int left = TURN_SEGMENTS
+        tx_close(tx)
+        while self.packets_out and left > 0 and (tx.tokens > 0 or not self.bundle.configured):
+            packet = self.packets_out[0]
+            tx.frame_type = <uint8_t>T_DATAGRAM
+            p = tx_need(tx, <uint32_t>(len(packet) + 4))
+            tx.frame_type = <uint8_t>T_KCP
+            if p == NULL:
+                break
+            self.packets_out.popleft()
+            put32(p, self.k.conv)
+            memcpy(p + 4, <const uint8_t*>packet, len(packet))
+            tx_close(tx)
+            if self.bundle.configured:
+                tx.tokens -= len(packet) + 4
+            left -= 1
+        return 0

@@ -2,6 +2,7 @@
 """C interface of the compiled native data plane: `kcpg.net` feeds and drains it, a batch per call."""
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from kcpg.core._fec cimport fec_losses_t, fec_rx_t, fec_tx_t
 from kcpg.core._kcp cimport Kcp, Path, Pool, Tx
 from kcpg.core._seal cimport HeaderMask, Replay, Sealer
 
@@ -18,6 +19,30 @@ cdef class RxEpoch:
     cdef uint32_t order
     cdef Sealer sealer
     cdef Replay replay
+    cdef fec_losses_t losses
+    cdef uint64_t settled           # packet numbers below it are late by now if they did not come
+
+
+cdef class LinkFec:
+    """Both directions of one link's FEC."""
+    cdef SegmentPool pool
+    cdef fec_tx_t tx
+    cdef fec_rx_t rx
+    cdef bint bulk                  # protect also conversations with much to send
+    cdef readonly uint64_t parity_bytes
+    cdef uint32_t longest           # of the turn in hand: bytes of a frame, type included ...
+    cdef int64_t now_ms
+    cdef int first                  # ... its first datagram not yet looked at
+    cdef bint shielded              # ... and whether they have room for the header of a shard
+
+    cdef int use(self, object plan, uint32_t wait_ms, bint bulk) except -1
+    cdef void begin(self, Tx* tx, uint32_t longest, int64_t now_ms)
+    cdef void shield(self, Tx* tx, uint32_t queued)
+    cdef void finish(self, Tx* tx)
+    cdef void parity(self, Tx* tx)
+    cdef int64_t deadline(self)
+    cdef int receive(
+        self, Bundle bundle, int type, const uint8_t* p, uint32_t n, uint64_t now_ms) except -1
 
 
 cdef class Conv(Kcp):
@@ -41,6 +66,7 @@ cdef class Conv(Kcp):
     cdef uint64_t seen_first
     cdef uint64_t seen_resent
 
+    cdef int packets_turn(self, Tx* tx) except -1
     cdef void changed(self)         # after anything that the user did to `k`
     cdef void raise_events(self, int events)
     cdef int wake_segments(self)
@@ -93,12 +119,17 @@ cdef class Bundle:
     cdef int64_t starved_at
     cdef int64_t round_due
     cdef object capped              # deque of Conv that wait for flight_max
+    cdef readonly LinkFec fec       # None: none yet
+    cdef uint32_t fec_room          # bytes of each datagram that are kept free for it
+    cdef public bint counts_losses
+    cdef object losses_before       # of epochs that are over
 
     cdef void settle(self, Conv conv)
     cdef bint tally(self, Conv conv)
     cdef void admit(self, Conv conv)
     cdef void release(self)
     cdef void open_window(self, Conv conv)
+    cdef LinkFec link_fec(self)
     cdef int measure(self, int64_t now_ms) except -1
     cdef void set_pace(self)
     cdef void mark_dirty(self, Conv conv)
@@ -106,14 +137,13 @@ cdef class Bundle:
     cdef int64_t held_until(self)
     cdef void refill(self, int64_t now_ms)
     cdef int turn(self, Tx* tx, uint64_t now_ms, int budget) except -1
-    cdef int packets_turn(self, Conv conv, Tx* tx) except -1
-    cdef int seal_range(self, Tx* tx, int start) except -1
     cdef bint note_received(
         self, RxEpoch epoch, uint64_t pn, const Path* path, size_t size, bint probes, uint64_t now_ms)
 
 
 cdef class Wire:
     cdef SegmentPool segment_pool
+    cdef SegmentPool fec_pool
     cdef readonly uint32_t max_datagram
     cdef readonly dict drops
     cdef Tx tx                      # datagrams that are ready to leave: 0 .. tx.count
@@ -144,7 +174,10 @@ cdef class Wire:
 
     cdef int build_outbox(self) except -1
     cdef int datagram(self, uint8_t* p, uint32_t n, uint64_t now_ms) except -1
-    cdef int segments(self, Bundle bundle, const uint8_t* p, uint32_t n, uint64_t now_ms) except -1
+    cdef int unwrap(
+        self, Bundle bundle, const uint8_t* p, uint32_t n, bint rebuilt, uint64_t now_ms) except -1
+    cdef int segments(
+        self, Bundle bundle, const uint8_t* p, uint32_t n, bint rebuilt, uint64_t now_ms) except -1
     cdef int unreliable(self, Bundle bundle, const uint8_t* p, uint32_t n) except -1
     cdef int frame(self, Bundle bundle, int type, bytes payload) except -1
     cdef void count_drop(self, str reason)

@@ -13,6 +13,11 @@ from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
+from kcpg.core._fec cimport (
+    FEC_GROUPS, FEC_HEADER, FEC_PREFIX, fec_body, fec_losses_scan, fec_losses_t, fec_rx_data, fec_rx_forget,
+    fec_rx_init, fec_rx_parity, fec_shard_t, fec_tx_clear, fec_tx_data, fec_tx_deadline, fec_tx_expire,
+    fec_tx_init, fec_tx_parity, fec_tx_parity_bytes, fec_tx_use,
+)
 from kcpg.core._kcp cimport (
     KCP_DONE, KCP_HEADER, KCP_MAX_FRAGMENTS, KCP_PACED, PATH_ADDRESS_BYTES, Kcp, Path, Tx, get32, kcp_clear,
     kcp_deadline, kcp_flush, kcp_hurry, kcp_in_flight, kcp_input, kcp_move_message, kcp_move_stream,
@@ -25,6 +30,8 @@ from kcpg.core._seal cimport (
 )
 
 from kcpg.core.native import frames as frame_types
+from kcpg.core.native.frames import Losses
+from kcpg.core.native.rxepoch import NO_LOSSES
 from kcpg.core.rate import Totals
 
 __all__ = ["READABLE", "UNKNOWN_CONV", "WRITABLE", "Bundle", "Conv", "Wire"]
@@ -60,50 +67,24 @@ cdef enum:
     PUSH = 81
     ASK_WINDOW = 83
     DEFAULT_DATAGRAM = 1400     # as bundle.py
+    FEC_TYPE = 8                # type and header of a data shard: TYPE + FEC_HEADER
+    FEC_ROOM = 11               # as linkfec.py
+    BULK_SEGMENTS = 64
+    FEC_POOL_SHARE = 2          # shards kept by all links have a quarter of the memory of segments
+    LOSS_SCAN = 4096            # as rxepoch.py
 
 cdef int T_PAD = frame_types.PAD
 cdef int T_KCP = frame_types.KCP
 cdef int T_DATAGRAM = frame_types.DATAGRAM
+cdef int T_FEC_DATA = frame_types.FEC_DATA
+cdef int T_FEC_PARITY = frame_types.FEC_PARITY
 cdef frozenset CONTROL_TYPES = frame_types.CONTROL
 cdef int T_PATH_CHALLENGE = frame_types.PATH_CHALLENGE
 cdef int T_PATH_RESPONSE = frame_types.PATH_RESPONSE
 cdef frozenset RESERVED_TYPES = frame_types.RESERVED
 
 
-cdef inline uint32_t get32be(const uint8_t* p) noexcept nogil:
-    return (<uint32_t>p[0] << 24) | (<uint32_t>p[1] << 16) | (<uint32_t>p[2] << 8) | p[3]
-
-
-cdef inline void put32be(uint8_t* p, uint32_t v) noexcept nogil:
-    p[0] = <uint8_t>(v >> 24)
-    p[1] = <uint8_t>(v >> 16)
-    p[2] = <uint8_t>(v >> 8)
-    p[3] = <uint8_t>v
-
-
-cdef inline void xor8(uint8_t* p, const uint8_t* mask) noexcept nogil:
-    cdef uint64_t a, b
-    memcpy(&a, p, 8)
-    memcpy(&b, mask, 8)
-    a ^= b
-    memcpy(p, &a, 8)
-
-
-cdef inline bint same_path(const Path* a, const Path* b) noexcept nogil:
-    return a.sock == b.sock and a.addrlen == b.addrlen and memcmp(a.addr, b.addr, a.addrlen) == 0
-
-
-cdef int to_path(Path* path, int sock, bytes addr) except -1:
-    if len(addr) > PATH_ADDRESS_BYTES:
-        raise ValueError(f"an address has at most {PATH_ADDRESS_BYTES} bytes, this one {len(addr)}")
-    path.sock = <uint16_t>sock
-    path.addrlen = <uint8_t>len(addr)
-    memcpy(path.addr, <const uint8_t*>addr, len(addr))
-    return 0
-
-
-cdef tuple from_path(const Path* path):
-    return path.sock, path.addr[:path.addrlen]
+include "_headers.pxi"
 
 
 cdef class SegmentPool:
@@ -121,6 +102,8 @@ cdef class RxEpoch:
     pass
 
 
+include "_linkfec.pxi"
+include "_sealing.pxi"
 include "_conv.pxi"
 include "_bundle.pxi"
 
@@ -140,6 +123,7 @@ cdef class Wire:
         if self.tx.buf == NULL or self.tx.off == NULL or self.tx.len == NULL or self.tx.path == NULL:
             raise MemoryError()
         self.segment_pool = SegmentPool(slot_bytes, pool_bytes // slot_bytes)
+        self.fec_pool = SegmentPool(slot_bytes, pool_bytes // slot_bytes >> FEC_POOL_SHARE)
 
     def __dealloc__(self):
         free(self.tx.buf)
@@ -418,16 +402,29 @@ cdef class Wire:
         p += HEADER + TYPE
         n -= OVERHEAD_BYTES
         if type == T_KCP:
-            return self.segments(bundle, p, n, now_ms)
+            return self.segments(bundle, p, n, False, now_ms)
         if type == T_DATAGRAM:
             return self.unreliable(bundle, p, n)
+        if type == T_FEC_DATA or type == T_FEC_PARITY:
+            return bundle.link_fec().receive(bundle, type, p, n, now_ms)
         if type in CONTROL_TYPES:
             return self.frame(bundle, type, p[:n])
         if type != T_PAD:
             self.count_drop("frame_unsupported" if type in RESERVED_TYPES else "frame_unknown")
         return 0
 
-    cdef int segments(self, Bundle bundle, const uint8_t* p, uint32_t n, uint64_t now_ms) except -1:
+    cdef int unwrap(
+            self, Bundle bundle, const uint8_t* p, uint32_t n, bint rebuilt, uint64_t now_ms) except -1:
+        """A frame that came as a shard."""
+        if n > 0 and p[0] == T_KCP:
+            return self.segments(bundle, p + TYPE, n - TYPE, rebuilt, now_ms)
+        if n > 0 and p[0] == T_DATAGRAM:
+            return self.unreliable(bundle, p + TYPE, n - TYPE)
+        self.count_drop("frame_malformed")
+        return 0
+
+    cdef int segments(
+            self, Bundle bundle, const uint8_t* p, uint32_t n, bint rebuilt, uint64_t now_ms) except -1:
         """Cut a KCP frame into runs of one conversation each and feed them; nothing after a broken one."""
         cdef uint32_t at = 0, start, number, length
         cdef bint pushes, asks
@@ -458,7 +455,7 @@ cdef class Wire:
                         self.frame(bundle, UNKNOWN_CONV, p[start:start + 4])
                     continue
                 bundle.last_conv = conv
-            if kcp_input(&conv.k, p + start, at - start, now_ms) < 0:
+            if kcp_input(&conv.k, p + start, at - start, now_ms, rebuilt) < 0:
                 self.count_drop("kcp_malformed")
             if kcp_readable(&conv.k):
                 conv.raise_events(EV_READABLE)

@@ -11,12 +11,14 @@ from kcpg.core.kcp import KcpParams
 from kcpg.core.kcp_params import CMD_PUSH
 from kcpg.core.native import frames
 from kcpg.core.native.conv import SEGMENT_HEADER_BYTES, WINDOW_START_SEGMENTS, Conv
+from kcpg.core.native.linkfec import FEC_ROOM_BYTES, LinkFec, Turn, due
+from kcpg.core.native.rxepoch import NO_LOSSES, RxEpoch, settle, total
 from kcpg.core.pacer import Pacer
 from kcpg.core.rate import RateController, Totals
-from kcpg.core.replay import ReplayWindow
 from kcpg.core.seal import Sealer
 
 if TYPE_CHECKING:
+    from kcpg.core.fecplan import Plan
     from kcpg.core.native.wire import Path, Wire
 
 HEADER_BYTES = 8
@@ -34,26 +36,15 @@ it need not wait for theirs: keystrokes beside a download."""
 NEVER_MS = -1
 
 
-class RxEpoch:
-    """What opens datagrams of one CID, and how new they are."""
-
-    __slots__ = ("bundle", "cid", "order", "replay", "sealer")
-
-    def __init__(self, bundle: Bundle, cid: int, order: int, sealer: Sealer) -> None:
-        self.bundle = bundle
-        self.cid = cid
-        self.order = order
-        self.sealer = sealer
-        self.replay = ReplayWindow()
-
-
 class Bundle:
     """The conversations of one link, sealed under its keys and sent on its path.
 
     Facts: `rx_last_ms`, `tx_last_ms` (-1: never), `rx_datagrams`, `rx_bytes`, `tx_datagrams`, `tx_bytes`,
     `tx_pn` (datagrams sent in this epoch), `rx_cid` (the CID by which the newest authentic datagram came),
     `rx_pn` (the highest packet number of that epoch, -1: none), `segments_sent` and `segments_resent` of all
-    conversations, `srtt_ms` (-1: unknown), `source` and `path` (socket, address).
+    conversations, `srtt_ms` (-1: unknown), `source` and `path` (socket, address), `fec` (None: none yet).
+
+    `counts_losses`: somebody asks for `losses()`.
     """
 
     OVERHEAD = HEADER_BYTES + 1 + TAG_BYTES
@@ -71,6 +62,10 @@ class Bundle:
         self.segments_sent = self.segments_resent = 0
         self.rx_cid: int | None = None
         self.srtt_ms = -1
+        self.fec: LinkFec | None = None
+        self.counts_losses = False
+        self._fec_room = 0
+        self._losses_before = NO_LOSSES  # of epochs that are over
         self._datagram_bytes = DEFAULT_DATAGRAM_BYTES
         self.control: RateController | None = None
         self._rate_bps = 0
@@ -101,7 +96,9 @@ class Bundle:
 
     def remove_rx(self, cid: int) -> None:
         """Forget an epoch; its late datagrams become strangers."""
-        if self._epochs.pop(cid, None) is not None:
+        epoch = self._epochs.pop(cid, None)
+        if epoch is not None:
+            self._losses_before = total(self._losses_before, [epoch])
             del self.wire.epochs[cid]
 
     def install_tx(self, cid: int, algorithm: str, key: bytes, iv: bytes) -> None:
@@ -126,6 +123,11 @@ class Bundle:
         self.rate_bps = self._rate_bps
 
     @property
+    def frame_room(self) -> int:
+        """Bytes for the payload of a frame of data."""
+        return self._datagram_bytes - self.OVERHEAD - self._fec_room
+
+    @property
     def rate_bps(self) -> int:
         """The user's limit in bit/s of UDP payload, 0 for none."""
         return self._rate_bps
@@ -146,6 +148,28 @@ class Bundle:
         assert not self.convs
         self.control = control
         self._flight_max = control.flight_bytes
+
+    # FEC: see kcpg.core.native.linkfec.
+
+    def fec_use(self, plan: Plan, wait_ms: int, bulk: bool) -> None:
+        """Protect what leaves from now on by this plan; first before any conversation, as it takes room."""
+        self._fec_room = FEC_ROOM_BYTES
+        self._link_fec().use(plan, wait_ms, bulk)
+        self._wake()
+
+    def losses(self) -> frames.Losses:
+        """What the peer sent and did not arrive, since `counts_losses` was set; ask at even intervals."""
+        settle(self._epochs.values())
+        return total(self._losses_before, self._epochs.values())
+
+    def receive_shard(self, type: int, payload: bytes, sock: int, addr: bytes, now_ms: int) -> None:
+        """A FEC_DATA or FEC_PARITY frame (called by the wire)."""
+        self._link_fec().receive(self, type, payload, sock, addr, now_ms)
+
+    def _link_fec(self) -> LinkFec:
+        if self.fec is None:
+            self.fec = LinkFec(self.wire.max_datagram)
+        return self.fec
 
     @property
     def flight(self) -> int:
@@ -184,6 +208,7 @@ class Bundle:
         for cid in list(self._epochs):
             self.remove_rx(cid)
         self._tx = None
+        self.fec = None
         self._dirty.clear()
         self._sparse.clear()
         self._capped.clear()
@@ -219,6 +244,8 @@ class Bundle:
         self.rx_last_ms = now_ms
         self.rx_datagrams += 1
         self.rx_bytes += size
+        if self.counts_losses:
+            epoch.note_losses(pn)
         if probes or (epoch.order, pn) < self._newest:
             return False
         self._newest = (epoch.order, pn)
@@ -264,11 +291,15 @@ class Bundle:
 
     def held_until(self) -> int | None:
         """None: may send at once (or has nothing to send). Otherwise when the pacer lets data leave again."""
-        return self._pacer.ready_at(self._datagram_bytes) if self._dirty or self._sparse else None
+        if self._dirty or self._sparse:
+            until = self._pacer.ready_at(self._datagram_bytes)
+            return until if until is None else due(self.fec, until)
+        return due(self.fec, None)
 
     def can_send(self) -> bool:
-        """There is something to send, and a key and a path to send it with."""
-        return bool(self._dirty or self._sparse) and self._tx is not None and self.path is not None
+        """There is something to send, or will be (parity), and a key and a path to send it with."""
+        waits = self._dirty or self._sparse or (self.fec is not None and self.fec.deadline() is not None)
+        return bool(waits) and self._tx is not None and self.path is not None
 
     def turn(self, now_ms: int, budget: int) -> list[tuple[int, bytes, bytes]]:
         """At most about `budget` datagrams: one round over the conversations that have something."""
@@ -279,34 +310,29 @@ class Bundle:
             self._measure(now_ms)
         self._dirty.extendleft(reversed(self._sparse))
         self._sparse.clear()
-        plain: list[bytes] = []
-        open_piece = b""
+        plain = Turn(self.fec, self.frame_room, self._datagram_bytes - HEADER_BYTES - TAG_BYTES, now_ms)
         rounds, served = len(self._dirty), -1
         self._in_turn = True
-        while rounds and len(plain) < budget:
+        while rounds and len(plain.frames) < budget:
             rounds -= 1
             conv = self._dirty.popleft()
             conv.is_dirty = False
             if conv.closed:
                 continue
             waiting = len(self._dirty) - rounds
+            plain.shield(self.fec is not None and self.fec.wants(conv.queued))
             pieces = self._flush(conv, now_ms, plain)
             tokens = self._pacer.tokens(now_ms)
             if not pieces and conv.is_dirty and tokens is not None and tokens < conv.kcp_mtu and served < 0:
                 served = waiting
             for piece in pieces:
-                if open_piece and len(open_piece) + len(piece) > self._datagram_bytes - self.OVERHEAD:
-                    plain.append(_KCP_TYPE + open_piece)
-                    open_piece = b""
-                open_piece += piece
+                plain.segments(piece)
         self._in_turn = False
         if served > 0 and not rounds:
             self._dirty.rotate(-served)  # whoever the pacer left nothing for is the first next time
         if not self._dirty and not self._capped:
             self._starved_at = self._totals.sent
-        if open_piece:
-            plain.append(_KCP_TYPE + open_piece)
-        return [(*path, self.seal(p)) for p in plain]
+        return [(*path, self.seal(p)) for p in plain.close()]
 
     def seal(self, plaintext: bytes) -> bytes:
         """One masked datagram of type byte and payload, under the next packet number."""
@@ -322,7 +348,7 @@ class Bundle:
         self.tx_last_ms = self.wire.now_ms
         return datagram
 
-    def _flush(self, conv: Conv, now_ms: int, plain: list[bytes]) -> list[bytes]:
+    def _flush(self, conv: Conv, now_ms: int, plain: Turn) -> list[bytes]:
         """One conversation's turn: its packets go to `plain`, its segments are returned."""
         tokens = self._pacer.tokens(now_ms)
         quantum = TURN_SEGMENTS * conv.kcp_mtu
@@ -330,7 +356,7 @@ class Bundle:
         free = tokens is None or not self._rate_bps  # the controller's rate is one of acknowledged data alone
         while conv.packets_out and conv.deficit > 0 and (free or (tokens is not None and tokens > 0)):
             packet = conv.packets_out.popleft()
-            plain.append(_DATAGRAM_TYPE + conv.conv.to_bytes(4, "little") + packet)
+            plain.packet(conv.conv.to_bytes(4, "little") + packet)
             conv.deficit -= len(packet)
             if not free:
                 self._pacer.spend(len(packet) + 4 + self.OVERHEAD)
@@ -434,7 +460,3 @@ def _push_bytes(piece: bytes) -> int:
         count += size if piece[at + 4] == CMD_PUSH else 0
         at += size
     return count
-
-
-_KCP_TYPE = bytes((frames.KCP,))
-_DATAGRAM_TYPE = bytes((frames.DATAGRAM,))

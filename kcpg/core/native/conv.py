@@ -41,7 +41,7 @@ class Conv(Kcp):
     """
 
     def __init__(self, bundle: Bundle, conv: int, params: KcpParams) -> None:
-        super().__init__(conv, bundle.datagram_bytes - bundle.OVERHEAD, params)
+        super().__init__(conv, bundle.frame_room, params)
         self.bundle = bundle
         self.user: object = None
         self.events = 0
@@ -86,7 +86,7 @@ class Conv(Kcp):
 
     def send_datagram(self, packet: bytes | bytearray | memoryview) -> bool:
         """Queue `packet` to be sent once, unreliably. False: it fits no datagram, use `send`."""
-        most = self.bundle.datagram_bytes - self.bundle.OVERHEAD - 4
+        most = self.bundle.frame_room - 4
         if not frames.MIN_PACKET_BYTES <= len(packet) <= most:
             return False
         if len(self.packets_out) >= DATAGRAM_QUEUE:

@@ -38,7 +38,7 @@ class ConvFlow(Flow):
     def attach(self, table: FlowTable, conv: Conv) -> None:
         """The link is there: bytes may go into `conv`, which has sent or taken its OPEN message already."""
         self._table, self.conv = table, conv
-        self._mss = conv.bundle.datagram_bytes - conv.bundle.OVERHEAD - SEGMENT_HEADER_BYTES
+        self._mss = conv.bundle.frame_room - SEGMENT_HEADER_BYTES
         conv.user = self
         if self.delivery is not Delivery.ORDERED:
             conv.mark_first = conv.unordered = True

@@ -10,6 +10,8 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
+from kcpg.core.units import MASK32
+
 PAD = 0  # nothing; the datagram itself was the message
 KCP = 1  # KCP segments of any conversations, back to back
 DATAGRAM = 2  # conv | one user packet, never retransmitted; at least MIN_PACKET_BYTES of it
@@ -22,14 +24,15 @@ RESET = 8  # conv | code | text: this flow is aborted
 RESET_ACK = 9  # conv
 CLOSE = 10  # code | text: the link ends
 REKEY = 11  # a handshake message for the next epoch
-FEC_DATA = 12
-FEC_PARITY = 13
+FEC_DATA = 12  # a KCP or DATAGRAM frame as a data shard: see kcpg.core.fecgroup
+FEC_PARITY = 13  # a parity shard
 MTU_ACK = 14
+LOSS_REPORT = 15  # expected u32 | lost u32 | bursts u32: counted since the link began
 
-CONTROL = frozenset((PING, PONG, PATH_CHALLENGE, PATH_RESPONSE, RESET, RESET_ACK, CLOSE, REKEY))
+CONTROL = frozenset((PING, PONG, PATH_CHALLENGE, PATH_RESPONSE, RESET, RESET_ACK, CLOSE, REKEY, LOSS_REPORT))
 """What concerns the link and not a conversation's data."""
 
-RESERVED = frozenset((MTU_PROBE, FEC_DATA, FEC_PARITY, MTU_ACK))  # numbers given out, not in use
+RESERVED = frozenset((MTU_PROBE, MTU_ACK))  # numbers given out, not in use
 
 PATH_PROBES = frozenset((PATH_CHALLENGE, PATH_RESPONSE))
 """They ask about a path without taking it: where they come from is not where the peer wants its data."""
@@ -43,8 +46,18 @@ MIN_PAYLOAD_BYTES = MIN_DATAGRAM_BYTES - 25
 MIN_PACKET_BYTES = MIN_PAYLOAD_BYTES - 4
 """A shorter user packet cannot travel as DATAGRAM, as the padding would lengthen it; it goes as a message."""
 
+_LOSSES = struct.Struct(">III")
+
 OPAQUE_BYTES = 8
 MAX_TEXT_BYTES = 255
+
+
+class Losses(NamedTuple):
+    """Of what the peer sent: datagrams judged, those of them that never came, and runs of the latter."""
+
+    expected: int
+    lost: int
+    bursts: int
 
 
 class ResetFrame(NamedTuple):
@@ -108,6 +121,16 @@ def read_rekey(payload: bytes) -> bytes | None:
     """The handshake message inside REKEY."""
     length = int.from_bytes(payload[:2], "big")
     return payload[2 : 2 + length] if len(payload) >= 2 + length and length else None
+
+
+def pack_losses(losses: Losses) -> bytes:
+    """Payload of LOSS_REPORT."""
+    return _LOSSES.pack(*(count & MASK32 for count in losses))
+
+
+def read_losses(payload: bytes) -> Losses | None:
+    """The contents of LOSS_REPORT; the counters are modulo 2^32."""
+    return Losses(*_LOSSES.unpack_from(payload)) if len(payload) >= _LOSSES.size else None
 
 
 def pack_text(text: str, limit: int = MAX_TEXT_BYTES) -> bytes:

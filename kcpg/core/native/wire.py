@@ -13,8 +13,9 @@ from collections import deque
 from struct import Struct
 
 from kcpg.core.native import frames
-from kcpg.core.native.bundle import HEADER_BYTES, Bundle, RxEpoch
+from kcpg.core.native.bundle import HEADER_BYTES, Bundle
 from kcpg.core.native.conv import READABLE, SEGMENT_HEADER_BYTES, WRITABLE, Conv
+from kcpg.core.native.rxepoch import RxEpoch
 from kcpg.core.seal import HeaderMask
 
 __all__ = ["READABLE", "UNKNOWN_CONV", "WRITABLE", "Bundle", "Conv", "Path", "Wire"]
@@ -209,10 +210,10 @@ class Wire:
     def _dispatch(
         self, bundle: Bundle, type: int, payload: bytes, sock: int, addr: bytes, now_ms: int
     ) -> None:
-        if type == frames.KCP:
-            self._segments(bundle, payload, sock, addr, now_ms)
-        elif type == frames.DATAGRAM:
-            self._packet(bundle, payload)
+        if type in (frames.KCP, frames.DATAGRAM):
+            self._data(bundle, type, payload, False, sock, addr, now_ms)
+        elif type in (frames.FEC_DATA, frames.FEC_PARITY):
+            bundle.receive_shard(type, payload, sock, addr, now_ms)
         elif type in frames.CONTROL:
             self._frame((bundle, type, payload, sock, addr))
         elif type in frames.RESERVED:
@@ -220,7 +221,26 @@ class Wire:
         elif type != frames.PAD:
             self.drop("frame_unknown")
 
-    def _segments(self, bundle: Bundle, payload: bytes, sock: int, addr: bytes, now_ms: int) -> None:
+    def unwrap(
+        self, bundle: Bundle, frame: bytes, rebuilt: bool, sock: int, addr: bytes, now_ms: int
+    ) -> None:
+        """A frame that came as a shard (called by its link's FEC)."""
+        if frame and frame[0] in (frames.KCP, frames.DATAGRAM):
+            self._data(bundle, frame[0], frame[1:], rebuilt, sock, addr, now_ms)
+        else:
+            self.drop("frame_malformed")
+
+    def _data(
+        self, bundle: Bundle, type: int, payload: bytes, rebuilt: bool, sock: int, addr: bytes, now_ms: int
+    ) -> None:
+        if type == frames.KCP:
+            self._segments(bundle, payload, rebuilt, sock, addr, now_ms)
+        else:
+            self._packet(bundle, payload)
+
+    def _segments(
+        self, bundle: Bundle, payload: bytes, rebuilt: bool, sock: int, addr: bytes, now_ms: int
+    ) -> None:
         """Cut a KCP frame into runs of one conversation each and feed them; nothing after a broken one."""
         at = 0
         while at < len(payload):
@@ -239,14 +259,14 @@ class Wire:
             if conv is None and pushes and bundle.accept is not None:
                 conv = bundle.accept(int.from_bytes(first, "little"))
             if conv is not None:
-                self._input(conv, payload[start:at], now_ms)
+                self._input(conv, payload[start:at], rebuilt, now_ms)
                 continue
             self.drop("conv_unknown")
             if pushes or asks:
                 self._frame((bundle, UNKNOWN_CONV, first, sock, addr))
 
-    def _input(self, conv: Conv, run: bytes, now_ms: int) -> None:
-        if conv.input(run, now_ms) < 0:
+    def _input(self, conv: Conv, run: bytes, rebuilt: bool, now_ms: int) -> None:
+        if conv.input(run, now_ms, rebuilt) < 0:
             self.drop("kcp_malformed")
         if conv.readable:
             conv.raise_events(READABLE)

@@ -1,0 +1,37 @@
+"""Numbers, masks and paths as they stand in and beside datagrams. Included by _wire.pyx."""
+
+
+cdef inline uint32_t get32be(const uint8_t* p) noexcept nogil:
+    return (<uint32_t>p[0] << 24) | (<uint32_t>p[1] << 16) | (<uint32_t>p[2] << 8) | p[3]
+
+
+cdef inline void put32be(uint8_t* p, uint32_t v) noexcept nogil:
+    p[0] = <uint8_t>(v >> 24)
+    p[1] = <uint8_t>(v >> 16)
+    p[2] = <uint8_t>(v >> 8)
+    p[3] = <uint8_t>v
+
+
+cdef inline void xor8(uint8_t* p, const uint8_t* mask) noexcept nogil:
+    cdef uint64_t a, b
+    memcpy(&a, p, 8)
+    memcpy(&b, mask, 8)
+    a ^= b
+    memcpy(p, &a, 8)
+
+
+cdef inline bint same_path(const Path* a, const Path* b) noexcept nogil:
+    return a.sock == b.sock and a.addrlen == b.addrlen and memcmp(a.addr, b.addr, a.addrlen) == 0
+
+
+cdef int to_path(Path* path, int sock, bytes addr) except -1:
+    if len(addr) > PATH_ADDRESS_BYTES:
+        raise ValueError(f"an address has at most {PATH_ADDRESS_BYTES} bytes, this one {len(addr)}")
+    path.sock = <uint16_t>sock
+    path.addrlen = <uint8_t>len(addr)
+    memcpy(path.addr, <const uint8_t*>addr, len(addr))
+    return 0
+
+
+cdef tuple from_path(const Path* path):
+    return path.sock, path.addr[:path.addrlen]
