@@ -27,7 +27,7 @@ _CODES = {
     errno.EPERM: ResetCode.FORBIDDEN,
 }
 _OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-_IN_PROGRESS = frozenset({errno.EINPROGRESS, errno.EAGAIN, errno.EWOULDBLOCK})
+_IN_PROGRESS = frozenset({errno.EINPROGRESS, errno.EALREADY, errno.EAGAIN, errno.EWOULDBLOCK})
 
 
 class Dial:
@@ -46,6 +46,7 @@ class Dial:
         "_sock",
         "_target",
         "_task",
+        "_until_ms",
         "reason",
     )
 
@@ -61,6 +62,7 @@ class Dial:
         self._family = family
         self._permits = permits
         self._addr = b""  # being waited for
+        self._until_ms = 0  # it has its share of the time
         self._addrs: list[bytes] = []  # still to be tried
         self._sock: _socket.socket | None = None
         self._task: Task | None = None
@@ -101,8 +103,9 @@ class Dial:
             if error in _IN_PROGRESS:
                 assert self._sock is not None
                 self._addr = addr
-                self._task = Task(self._wait, self._sock.fileno(), WRITE)
-                self._task.wake()
+                self._until_ms = now_ms() + max(self._deadline_ms - now_ms(), 0) // (len(self._addrs) + 1)
+                self._task = Task(self._turn, self._sock.fileno(), WRITE)
+                self._task.wait_io(self._until_ms - now_ms())
                 return
             self._drop_socket()
             reason = _reason(error, addr)
@@ -123,46 +126,44 @@ class Dial:
                 self._sock.setblocking(False)
         except OSError as error:
             return error.errno or errno.EIO
-        return self._sock.connect_ex(addresses.to_tuple(addr))
+        where = addresses.to_tuple(addr)
+        answer = self._sock.connect_ex(where)
+        # connect(2) tells the outcome when it is called again; on this machine and for a refusal nearby that
+        # is known by now, and there is nothing to wait for.
+        return self._sock.connect_ex(where) if answer == errno.EINPROGRESS else answer
 
-    def _wait(self) -> None:
-        """In a greenlet of its own: until the connection stands, fails, or its share of the time is over."""
+    def _turn(self) -> None:
+        """The connection stands, has failed, or its share of the time is over."""
         try:
             error = self._outcome()
         except Exception:
             self._host.crashed("a connection attempt")
             error = errno.EIO
-        if self._flow.closed:
-            self._drop_socket()
-        elif error == 0:
+        task = self._task
+        assert task is not None
+        if error in _IN_PROGRESS:
+            task.wait_io(self._until_ms - now_ms())
+            return
+        task.close()
+        self._task = None
+        if error == 0:
             self._connected()
         else:
             self._drop_socket()
             self._next(_reason(error, self._addr))
 
     def _outcome(self) -> int:
-        task, sock = self._task, self._sock
-        assert task is not None and sock is not None
-        until_ms = now_ms() + max(self._deadline_ms - now_ms(), 0) // (len(self._addrs) + 1)
-        timer = task.alarm(until_ms - now_ms())
-        try:
-            while not self._flow.closed:
-                task.wait_io()
-                error = sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_ERROR)
-                if error or _is_connected(sock):
-                    return error
-                if now_ms() >= until_ms:
-                    return errno.ETIMEDOUT
-            return errno.ECANCELED
-        finally:
-            timer.close()
-            task.close()
-            self._task = None
+        """0: connected; one of _IN_PROGRESS: not decided; another errno: failed."""
+        assert self._sock is not None
+        error = self._sock.connect_ex(addresses.to_tuple(self._addr))
+        return errno.ETIMEDOUT if error in _IN_PROGRESS and now_ms() >= self._until_ms else error
 
     def cancel(self) -> None:
         """The flow is gone: give the attempt up."""
-        if self._task is not None:
-            self._task.wake()
+        task, self._task = self._task, None
+        if task is not None:
+            task.close()
+        self._drop_socket()
 
     def _connected(self) -> None:
         sock, self._sock = self._sock, None
@@ -188,14 +189,6 @@ class Dial:
         sock, self._sock = self._sock, None
         if sock is not None:
             abort(sock)
-
-
-def _is_connected(sock: _socket.socket) -> bool:
-    try:
-        sock.getpeername()
-    except OSError:
-        return False
-    return True
 
 
 def _reason(number: int, addr: bytes) -> Reset:

@@ -1,8 +1,8 @@
 """Runs a node: feeds it what its tunnel sockets receive, sends what it wants to send, and keeps its time.
 
 The order is always the same: datagrams in (or local bytes) -> `advance` -> everything out, completely, before
-anything waits again. One greenlet per tunnel socket receives; local flows run in their own greenlets and call
-`touch`; one timer serves every deadline of the node.
+anything waits again. Tunnel sockets are drained when they are readable; local flows have turns of their own
+and call `touch`; one timer serves every deadline of the node.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ class Driver:
 
 
 class _Tunnel:
-    """One tunnel leg's sockets while the node runs: a receiving greenlet for each."""
+    """One tunnel leg's sockets while the node runs: a receiver for each."""
 
     def __init__(self, leg: Any, ports: TunnelPorts, driver: Driver) -> None:
         self.io = make_io(leg.wire)
@@ -249,32 +249,30 @@ class _Tunnel:
 
 
 class _Receiver:
-    """The greenlet that drains one tunnel socket."""
+    """Drains one tunnel socket whenever it is readable."""
 
     def __init__(self, number: int, sock: UdpSocket, io: Any, driver: Driver) -> None:
         self._number = number
         self._io = io
         self._driver = driver
         self._open = True
-        self._task = Task(self._loop, sock.fd, READ)
+        self._task = Task(self._ready, sock.fd, READ)
 
     def start(self) -> None:
         """Begin to receive."""
-        self._task.wake()
+        self._task.wait_io()
 
     def stop(self) -> None:
         """Let go of the socket; called before it is closed."""
         self._open = False
         self._task.close()
-        self._task.wake()
 
-    def _loop(self) -> None:
-        while self._open:
-            self._task.wait_io()
-            try:
-                self._turn()
-            except Exception:
-                self._driver.crashed("a turn of a tunnel socket")
+    def _ready(self) -> None:
+        try:
+            self._turn()
+        except Exception:
+            self._driver.crashed("a turn of a tunnel socket")
+        self._task.wait_io()
 
     def _turn(self) -> None:
         for _ in range(BATCHES_PER_TURN):

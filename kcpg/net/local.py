@@ -16,10 +16,10 @@ from kcpg.net import addr as addresses
 from kcpg.net.allow import AllowList
 from kcpg.net.clock import now_ms
 from kcpg.net.dial import Dial
+from kcpg.net.listening import ListeningPort
 from kcpg.net.local_tcp import TcpFlow, abort, tune
 from kcpg.net.local_udp import UdpPort, UdpTarget
 from kcpg.net.resolve import Resolver
-from kcpg.net.task import READ, Task
 
 # Connections the kernel holds for us while others are served; capped by net.core.somaxconn.
 BACKLOG = 1024
@@ -176,68 +176,32 @@ class LocalListener(LocalLeg):
         self.udp_ports.clear()
 
 
-class TcpPort:
-    """A listening TCP socket: a greenlet that accepts a bounded number per turn."""
+class TcpPort(ListeningPort):
+    """A listening TCP socket: accepts a bounded number per turn."""
 
     def __init__(self, sock: _socket.socket, target: Target | None, leg: LocalListener) -> None:
-        self.sock = sock
-        self.target = target
+        super().__init__(sock, target, leg)
         self._leg = leg
-        self._closed = False
-        self._task = Task(self._loop, sock.fileno(), READ)
 
-    def start(self) -> None:
-        """Begin to accept."""
-        self._task.wake()
-
-    def close(self) -> None:
-        """Stop; connections that were not accepted yet are reset by the kernel."""
-        if not self._closed:
-            self._closed = True
-            self._task.close()
-            self._task.wake()
-            self.sock.close()
-
-    def _loop(self) -> None:
-        while self._is_open():
-            try:
-                out_of_descriptors = not self._turn()
-            except Exception:
-                self._leg.crashed("a turn of a TCP port")
-                out_of_descriptors = False
-            self._leg.touch()
-            if out_of_descriptors:
-                self._pause()
-            elif self._is_open():
-                self._task.wait_io()
-
-    def _is_open(self) -> bool:
-        return not self._closed
-
-    def _turn(self) -> bool:
+    def _turn(self) -> int | None:
         for _ in range(ACCEPTS_PER_TURN):
             try:
                 fd, where = self.sock._accept()  # type: ignore[attr-defined]
             except (BlockingIOError, InterruptedError):
-                return True
+                break
             except OSError as error:
                 if error.errno in _NO_DESCRIPTORS:
                     self._leg.notice(
                         "out_of_descriptors", f"cannot accept connections for now: {error.strerror}"
                     )
-                    return False
+                    return PAUSE_MS
                 continue  # accept(2): the error of a connection that is gone already
             # Family and type are given, or the constructor asks the kernel for each.
             sock = _socket.socket(self.sock.family, _socket.SOCK_STREAM, 0, fd)
             self._leg.accepted(sock, where, self.target)
-        return True
-
-    def _pause(self) -> None:
-        until_ms = now_ms() + PAUSE_MS
-        while now_ms() < until_ms and self._is_open():
-            timer = self._task.alarm(until_ms - now_ms())
-            self._task.wait()
-            timer.close()
+            if self._closed:
+                break
+        return None
 
 
 class LocalDialer(LocalLeg):

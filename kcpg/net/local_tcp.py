@@ -1,6 +1,6 @@
-"""TCP connections of applications and targets as flows: one greenlet reads the socket while its partner has
-room, one writes what arrives. Bytes go straight between the socket and a conversation's segments where the
-engine can (`kcpg.net.fdio`), else through the flow's byte interface."""
+"""TCP connections of applications and targets as flows: one task reads the socket while its partner has room,
+one writes what the socket did not take at once. Bytes go straight between the socket and a conversation's
+segments where the engine can (`kcpg.net.fdio`), else through the flow's byte interface."""
 
 from __future__ import annotations
 
@@ -83,10 +83,9 @@ class TcpFlow(Flow):
         assert not self.closed
         self._sock = sock
         self._fd = sock.fileno()
-        self._reader = Task(self._read_loop, self._fd, READ)
-        self._writer = Task(self._write_loop, self._fd, WRITE)
+        self._reader = Task(self._read_turn, self._fd, READ)
         self.opening = False
-        self._reader.wake()
+        self._reader.wait_io()
 
     # -- moving ------------------------------------------------------------------------------------
 
@@ -123,9 +122,8 @@ class TcpFlow(Flow):
             moved = super().pull(source)
         else:
             moved = self._pull_fast(source, write_from)
-        writer = self._writer
-        if moved.blocked is Blocked.SINK_FULL and writer is not None and not writer.is_current:
-            writer.wake()  # whoever called: it is the writer that waits for the socket
+        if moved.blocked is Blocked.SINK_FULL and self._sock is not None:
+            self._writing().wait_io()  # whoever called: it is the writer that waits for the socket
         return moved
 
     def _pull_fast(self, source: Flow, write_from: Callable[[int], int]) -> Moved:
@@ -180,18 +178,19 @@ class TcpFlow(Flow):
         """The partner has bytes for the writer, or room for the reader.
 
         One that waits for the socket itself is left alone: what the partner has does not change that. A few
-        bytes are written at once, as waking a greenlet for them costs more than writing them.
+        bytes are written at once, more when the others of this turn had theirs.
         """
         reader, writer = self._reader, self._writer
-        if events & READABLE and writer is not None and not writer.waits_io and not self._write_little():
-            writer.wake()
+        waits = writer is not None and writer.waits_io
+        if events & READABLE and not waits and not self._write_little() and self._sock is not None:
+            self._writing().wake()
         if events & WRITABLE and reader is not None and not reader.waits_io:
             reader.wake()
 
     def _write_little(self) -> bool:
         """Move what the partner has if it is little; False: the writer has to."""
         splice = self.splice
-        if splice is None:
+        if splice is None or self._sock is None:
             return False
         partner = splice.partner(self)
         return fdio.has_little(partner) and splice.pump(partner).blocked in _WAITS_FOR_PARTNER
@@ -244,7 +243,6 @@ class TcpFlow(Flow):
         for task in (self._reader, self._writer):
             if task is not None:
                 task.close()
-                task.wake()  # so that its greenlet ends
         if self.dial is not None:
             self.dial.cancel()
             self.dial = None
@@ -256,53 +254,55 @@ class TcpFlow(Flow):
                 sock.close()
         self._host.forget(self)
 
-    # -- greenlets ---------------------------------------------------------------------------------
+    # -- turns -------------------------------------------------------------------------------------
 
-    def _read_loop(self) -> None:
+    def _read_turn(self) -> None:
         """Application to partner, until the application's end."""
-        reader = self._reader
-        assert reader is not None
         try:
-            while not self.closed and not self._released:
-                splice = self.splice
-                if splice is None:
-                    reader.wait()
-                    continue
-                blocked = splice.pump(self).blocked
-                self._host.touch()
-                if self.closed or splice.ended(self):
-                    break
-                if self._starved:
-                    self._wait_for_memory(reader)
-                elif blocked is Blocked.SINK_FULL:
-                    reader.wait()
-                else:  # dry; or had its share and is still readable: others first, and polling between
-                    reader.wait_io()
-            reader.close()
+            self._read()
         except Exception:
             self._crashed()
 
-    def _wait_for_memory(self, reader: Task) -> None:
-        """The leg's segments are in use, and nobody tells when they are given back."""
-        self._starved = False
-        timer = reader.alarm(STARVED_MS)
-        reader.wait()
-        timer.close()
+    def _read(self) -> None:
+        reader, splice = self._reader, self.splice
+        assert reader is not None
+        if splice is None:
+            reader.wait()
+            return
+        blocked = splice.pump(self).blocked
+        self._host.touch()
+        if self.closed or splice.ended(self):
+            reader.close()
+        elif self._starved:
+            self._starved = False
+            reader.wait(STARVED_MS)
+        elif blocked is Blocked.SINK_FULL:
+            reader.wait()
+        else:  # dry; or had its share and is still readable: others first, and polling between
+            reader.wait_io()
 
-    def _write_loop(self) -> None:
-        """Partner to application, until the flow is over."""
+    def _writing(self) -> Task:
+        """The writer, made when it is needed first: a socket mostly takes what there is."""
+        if self._writer is None:
+            self._writer = Task(self._write_turn, self._fd, WRITE)
+        return self._writer
+
+    def _write_turn(self) -> None:
+        """Partner to application, as far as the socket takes it."""
+        try:
+            self._write()
+        except Exception:
+            self._crashed()
+
+    def _write(self) -> None:
         writer = self._writer
         assert writer is not None
-        try:
-            while not self.closed:
-                if (self._pending and not self._send_pending()) or self._write_turn():
-                    writer.wait_io()
-                elif not self.closed:
-                    writer.wait()
-        except Exception:
-            self._crashed()
+        if (self._pending and not self._send_pending()) or self._write_more():
+            writer.wait_io()
+        else:
+            writer.wait()
 
-    def _write_turn(self) -> bool:
+    def _write_more(self) -> bool:
         """Move what the partner has; True: go on when the socket is writable."""
         splice = self.splice
         if splice is None or self.closed:

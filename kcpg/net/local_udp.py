@@ -1,6 +1,6 @@
 """UDP associations of applications and targets as flows.
 
-Listening side: one socket and one greenlet for all associations, told apart by the application's address.
+Listening side: one socket for all associations, told apart by the application's address.
 Dialling side: one connected socket per association. When an idle association ends is the node's decision.
 """
 
@@ -27,6 +27,7 @@ from kcpg.core.flow import (
 from kcpg.net import addr as addresses
 from kcpg.net import pktinfo
 from kcpg.net.clock import now_ms
+from kcpg.net.listening import ListeningPort
 from kcpg.net.task import READ, Task
 
 if TYPE_CHECKING:
@@ -103,33 +104,17 @@ class UdpAssociation(Flow):
             self._port.forget(self._place)
 
 
-class UdpPort:
+class UdpPort(ListeningPort):
     """A listening socket and its associations. `on_flow` is called for every new one, which must splice or
     reset it."""
 
     def __init__(self, sock: _socket.socket, target: Target | None, host: FlowHost, max_flows: int) -> None:
-        self.sock = sock
-        self.target = target
+        super().__init__(sock, target, host)
         self.flows: dict[Place, UdpAssociation] = {}
         self.on_flow: Callable[[Flow, Open, int], None] | None = None
-        self._host = host
         self._max_flows = max_flows
-        self._closed = False
         self._tells = pktinfo.enable(sock)
         sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVBUF, BUFFER_BYTES)
-        self._task = Task(self._loop, sock.fileno(), READ)
-
-    def start(self) -> None:
-        """Begin to receive."""
-        self._task.wake()
-
-    def close(self) -> None:
-        """Stop; associations were reset before."""
-        if not self._closed:
-            self._closed = True
-            self._task.close()
-            self._task.wake()
-            self.sock.close()
 
     def forget(self, place: Place) -> None:
         """The association with `place` is over."""
@@ -155,17 +140,7 @@ class UdpPort:
             self._refused(error, where)
         return True
 
-    def _loop(self) -> None:
-        while not self._closed:
-            try:
-                self._turn()
-            except Exception:
-                self._host.crashed("a turn of a UDP port")
-            self._host.touch()
-            if not self._closed:
-                self._task.wait_io()
-
-    def _turn(self) -> None:
+    def _turn(self) -> int | None:
         fresh: dict[UdpAssociation, None] = {}
         for _ in range(PACKETS_PER_TURN):
             try:
@@ -182,6 +157,7 @@ class UdpPort:
         for flow in fresh:
             if flow.splice is not None:
                 flow.splice.run(flow)
+        return None
 
     def _receive(self) -> tuple[bytes, Place]:
         if not self._tells:
@@ -223,9 +199,9 @@ class UdpTarget(Flow):
         """Take over a connected, non-blocking socket and start to receive."""
         assert not self.closed
         self._sock = sock
-        self._task = Task(self._loop, sock.fileno(), READ)
+        self._task = Task(self._turn, sock.fileno(), READ)
         self.opening = False
-        self._task.wake()
+        self._task.wait_io()
 
     def recv_packet(self) -> bytes | None:
         """See Flow.recv_packet."""
@@ -270,7 +246,7 @@ class UdpTarget(Flow):
         return Moved(total, Blocked.BUDGET)
 
     def wake(self, events: int) -> None:
-        """See Flow.wake: packets for the target are sent at once; its own are taken by the greenlet."""
+        """See Flow.wake: packets for the target are sent at once; its own are taken in its turn."""
         splice = self.splice
         if splice is not None and events & READABLE:
             splice.run(splice.partner(self))
@@ -289,19 +265,16 @@ class UdpTarget(Flow):
         """See Flow.release."""
         self._close()
 
-    def _loop(self) -> None:
-        task = self._task
+    def _turn(self) -> None:
+        task, splice = self._task, self.splice
         assert task is not None
         try:
-            while not self.closed:
-                if self.splice is not None:
-                    self.splice.pump(self)
-                    self._host.touch()
-                if not self.closed:
-                    task.wait_io()
+            if splice is not None:
+                splice.pump(self)
+                self._host.touch()
+            task.wait_io()
         except Exception:
             self._host.crashed("a UDP flow")
-            splice = self.splice
             self._close()
             if splice is not None:
                 splice.on_reset(self, Reset(ResetCode.INTERNAL, "internal error"))
@@ -312,7 +285,6 @@ class UdpTarget(Flow):
         self.closed = True
         if self._task is not None:
             self._task.close()
-            self._task.wake()
         if self._sock is not None:
             self._sock.close()
             self._sock = None

@@ -1,9 +1,9 @@
-"""A greenlet that waits for one file descriptor or to be woken; what a socket's reader and writer are made
-of.
+"""What waits for one file descriptor, or to be woken: what a socket's reader and writer are made of.
 
-It is a raw greenlet (6 kB a parked pair; gevent's own class takes 15 kB), its watcher is kept from one wait
-to the next, so that waiting costs no system call. `run` must not let an exception out: there is nobody to
-take it but the hub, which prints it.
+A turn is called by the event loop, in the hub. It has no greenlet of its own, because from Python 3.11 on a
+greenlet has a stack that is mapped, touched and unmapped: 8 kB and some 10 us that a short flow cannot afford
+(docs/adr/0004). So a turn does what is possible now and returns; nothing in it may block, and no exception
+may leave it: there is nobody to take it but the hub, which prints it.
 """
 
 from __future__ import annotations
@@ -12,75 +12,85 @@ from collections.abc import Callable
 from typing import Any
 
 import gevent
-from gevent.hub import RawGreenlet
 
 READ = 1  # libev's event bits
 WRITE = 2
 
 
 class Task:
-    """Runs `run` in a greenlet of its own, at the earliest when `wake` is called.
+    """Calls `turn` when it is woken, and when the file descriptor is ready while it waits for that.
 
-    `wait` and `wait_io` may only be called from inside `run`. Either may return without a reason, so callers
-    look again.
+    A turn says before it returns what it waits for: `wait` or `wait_io`. It may be called without a reason,
+    so it looks at everything again. The watcher is kept from one wait to the next: waiting costs no system
+    call.
     """
 
-    __slots__ = ("_armed", "_due", "_events", "_fd", "_greenlet", "_watcher", "waits_io")
+    __slots__ = ("_armed", "_due", "_events", "_fd", "_loop", "_timer", "_turn", "_watcher", "waits_io")
 
-    def __init__(self, run: Callable[[], None], fd: int, events: int) -> None:
-        self._greenlet = RawGreenlet(run, gevent.get_hub())
+    def __init__(self, turn: Callable[[], None], fd: int, events: int) -> None:
+        self._turn: Callable[[], None] | None = turn
         self._fd = fd
         self._events = events
+        self._loop = gevent.get_hub().loop
         self._watcher: Any = None
+        self._timer: Any = None
         self._armed = False
         self._due = False
         self.waits_io = False
-        """Parked in `wait_io`: it will look at everything when the file descriptor is ready."""
-
-    @property
-    def is_current(self) -> bool:
-        """Whether this is asked from inside `run`."""
-        return gevent.getcurrent() is self._greenlet
+        """It will look at everything when the file descriptor is ready."""
 
     def wake(self) -> None:
-        """Let it run soon, once however often this is called. Callable from anywhere."""
-        if not self._due:
+        """Call the turn soon, once however often this is called. Callable from anywhere."""
+        if not self._due and self._turn is not None:
             self._due = True
-            gevent.get_hub().loop.run_callback(self._resume)
+            self._loop.run_callback(self._resume)
 
-    def wait(self) -> None:
-        """Park until `wake`."""
+    def wait(self, at_most_ms: int | None = None) -> None:
+        """The next turn is for `wake`, or after this time."""
         if self._armed:
             self._watcher.stop()
             self._armed = False
-        gevent.get_hub().switch()
+        self.waits_io = False
+        self._set_timer(at_most_ms)
 
-    def wait_io(self) -> None:
-        """Park until the file descriptor is ready, or `wake`."""
-        hub = gevent.get_hub()
+    def wait_io(self, at_most_ms: int | None = None) -> None:
+        """The next turn is when the file descriptor is ready, for `wake`, or after this time."""
+        if self._turn is None:
+            return
         if not self._armed:
             if self._watcher is None:
-                self._watcher = hub.loop.io(self._fd, self._events)
-            self._watcher.start(self._greenlet.switch)
+                self._watcher = self._loop.io(self._fd, self._events)
+            self._watcher.start(self._ready)
             self._armed = True
         self.waits_io = True
-        hub.switch()
-        self.waits_io = False
-
-    def alarm(self, after_ms: int) -> Any:
-        """`wake` once, that much later; `close()` the result in any case."""
-        timer = gevent.get_hub().loop.timer(max(after_ms, 0) / 1000)
-        timer.start(self.wake)
-        return timer
+        self._set_timer(at_most_ms)
 
     def close(self) -> None:
-        """Let go of the file descriptor: call before closing it. A parked greenlet must be woken to end."""
+        """No further turn; lets go of the file descriptor, so call it before closing that."""
         watcher, self._watcher = self._watcher, None
-        self._armed = False
+        self._armed = self.waits_io = False
+        self._turn = None
         if watcher is not None:
             watcher.stop()
             watcher.close()
+        self._set_timer(None)
+
+    def _set_timer(self, after_ms: int | None) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.stop()
+            timer.close()
+        if after_ms is not None and self._turn is not None:
+            self._loop.update_now()
+            self._timer = self._loop.timer(max(after_ms, 0) / 1000)
+            self._timer.start(self.wake)
 
     def _resume(self) -> None:
         self._due = False
-        self._greenlet.switch()  # a finished greenlet takes this as nothing
+        self._ready()
+
+    def _ready(self) -> None:
+        turn = self._turn
+        if turn is not None:
+            self.waits_io = False
+            turn()
