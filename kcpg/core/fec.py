@@ -12,6 +12,7 @@ The field is the one of x^8+x^4+x^3+x^2+1 (0x11D), in which 2 generates every no
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from kcpg.core.units import Bytes
 
@@ -37,8 +38,12 @@ def _powers() -> tuple[list[int], list[int]]:
 _EXP, _LOG = _powers()
 _POINT = [0, *_EXP[:_ORDER]]
 
-# Row c: c times every byte, for bytes.translate(): 64 KB.
-_TIMES = [bytes(256)] + [bytes([0, *(_EXP[_LOG[c] + _LOG[x]] for x in range(1, 256))]) for c in range(1, 256)]
+
+@lru_cache(maxsize=256)
+def _products(coefficient: int) -> bytes:
+    """A coefficient that is not 0 times every byte, for bytes.translate(). Made when needed: all of them take
+    longer than the rest of a start of the program."""
+    return bytes([0, *(_EXP[_LOG[coefficient] + _LOG[x]] for x in range(1, 256))])
 
 
 def log_difference(i: int, j: int) -> int:
@@ -75,7 +80,7 @@ def times(coefficient: int, block: Bytes) -> int:
     """`coefficient` times every byte of `block`, as one little-endian number: sums are exclusive ors."""
     if coefficient == 0:
         return 0
-    product = block if coefficient == 1 else bytes(block).translate(_TIMES[coefficient])
+    product = block if coefficient == 1 else bytes(block).translate(_products(coefficient))
     return int.from_bytes(product, "little")
 
 
