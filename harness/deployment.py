@@ -100,8 +100,8 @@ def configurations(
     shared = {**PRESET, **options}
     dialling, listening = [], []
     for number, stage in enumerate(stages, 1):
-        key = base64.b64encode(hashlib.sha256(f"{seed}:{number}".encode()).digest()).decode()
-        both = shared if shared["encryption_algorithm"] == "none" else {**shared, "encryption_key": key}
+        key = {"encryption_key": stage_key(seed, number)}
+        both = shared if shared["encryption_algorithm"] == "none" else {**shared, **key}
         wanted = [each for each in stage.addresses if (":" in each) == (family == 6)] or stage.addresses
         where = {
             "destination_address": ",".join(wanted),
@@ -117,6 +117,11 @@ def configurations(
     target = f"destination_address={LOOPBACK}\ndestination_port={TARGET_PORT}\n"
     texts["server"] = f"mode=server\n{listening[-1]}{target}"
     return texts
+
+
+def stage_key(seed: str, number: int) -> str:
+    """The `encryption_key` of a stage, from 1 on; a seed makes the same one each time."""
+    return base64.b64encode(hashlib.sha256(f"{seed}:{number}".encode()).digest()).decode()
 
 
 def _rates(stage: Stage, way: str) -> dict[str, str]:

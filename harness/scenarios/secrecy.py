@@ -5,7 +5,9 @@ client ==(tcpdump)====(tcpdump)== server        the opponent sends from both end
 
 from __future__ import annotations
 
+import json
 import random
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,8 +16,9 @@ from typing import ClassVar
 from harness import opponent, witness
 from harness.capture import Capture
 from harness.cell import Cell, wait_until
-from harness.deployment import TUNNEL_PORTS
+from harness.deployment import PRESET, TUNNEL_PORTS, stage_key
 from harness.link import ETHERNET_MTU, Link
+from harness.process import Program
 from harness.scenarios.base import Scenario
 
 MOST_REQUESTS = 4000
@@ -23,6 +26,15 @@ MOST_REQUESTS = 4000
 
 COUNTED = 0.35
 """Of all attacks each node counts about half, as they are on both nodes alike; the line loses some."""
+
+MOST_OVERHEAD = 1.5
+"""Wire bytes for each payload byte: 1.1 is usual on the lines of this scenario."""
+
+REACHED = 0.7
+"""Of an attack by the insider at least so much comes through the line."""
+
+GROWN_BYTES = 64_000_000
+"""Of a node, while somebody opens thousands of conversations."""
 
 UNCOMMON = 0.05
 """No value of any byte near the beginning of a datagram is more frequent; 1/256 is what chance gives."""
@@ -51,9 +63,10 @@ class Witness(Scenario):
             cell.expect(f"{side}: no greeting in clear", not witness.holds(path, b"speak after me"))
         near = witness.read(capture.files[0])
         wire = sum(each.ip_bytes for each in near)
-        payload = cell.outcome.measured["kcpg bytes"].get("bytes", 0)
-        if payload:
-            cell.outcome.facts["wire_overhead"] = wire / payload - 1
+        payload = cell.outcome.measured["kcpg bytes"].get("bytes", 1)
+        # What the capture has not seen it cannot speak about; and nothing is sent again and again.
+        cell.expect("near: all of the payload was seen", payload <= wire <= MOST_OVERHEAD * payload, wire)
+        cell.outcome.facts["wire_overhead"] = wire / payload - 1
 
 
 def look(cell: Cell, link: Link, side: str, path: Path) -> None:
@@ -132,6 +145,56 @@ def drops(cell: Cell, node: int, leg: str) -> dict[str, int]:
     return found
 
 
+class Insider(Scenario):
+    """Somebody with the key who is not a friend."""
+
+    name = "insider"
+    description = (
+        "authentic datagrams of a party with the key: far out of the window, wrong conv, sn, una, lengths"
+    )
+    workload = "latency"
+    modes = ("server", "relay")
+    limit_s = 150.0
+
+    def drive(self, cell: Cell) -> None:
+        """A flow of somebody else runs meanwhile. The insider asks honestly now and then, and is answered."""
+        node, stage = cell.chain.nodes[1], cell.topology.stages[0]
+        address = next(each for each in stage.addresses if (":" in each) == (cell.plan.family == 6))
+        options = {**PRESET, **cell.plan.options}
+        order = {
+            "host": address,
+            "port": TUNNEL_PORTS[0],
+            "key": stage_key(cell.plan.seed, 1),
+            "algorithm": options["encryption_algorithm"],
+            "seed": cell.plan.seed,
+            "count": opponent.COPIES,
+        }
+        words = cell.topology.client.command([sys.executable, "-m", "harness.insider", json.dumps(order)])
+        task = {"count": MOST_REQUESTS, "rate": 50.0, "size_bytes": 300}
+        with cell.target(self.workload, **task), cell.user(self.workload, **task) as program:
+            before = node.program.peak_rss_bytes()
+            with Program("insider", words, cell.directory / "insider.log") as insider:
+                insider.wait(self.limit_s)
+                found = json.loads(insider.output().strip().splitlines()[-1])
+            grown = node.program.peak_rss_bytes() - before
+            still_running = program.running
+            dropped = drops(cell, 1, "ingress")
+            program.ask_to_end()
+            report = cell.report("kcpg beside the insider", program)
+        sent = found["sent"]
+        cell.outcome.facts["attacks"] = ", ".join(f"{name} {count}" for name, count in sent.items())
+        cell.expect("the link and its honest flow lived through it", not found["errors"], found["errors"])
+        cell.expect("the other flow ran during all attacks", still_running)
+        for reason in ("kcp_malformed", "conv_unknown", "frame_unknown"):
+            # Each has one attack at least that is of nothing else; the line loses some of it.
+            many = dropped.get(reason, 0) > opponent.COPIES * REACHED
+            cell.expect(f"the {node.label} counted {reason}", many, dropped)
+        cell.expect("its memory is bounded", grown <= GROWN_BYTES, f"{grown / 1e6:.1f} MB more")
+        answered, asked = report.get("times_ms", {}).get("count", 0), report.get("asked")
+        cell.expect("every request was answered", answered == asked, f"{answered} of {asked}")
+        cell.work("kcpg afterwards", "server-first", count=3)
+
+
 class Hopping(Scenario):
     """Lines that slow a port down after a while."""
 
@@ -159,4 +222,4 @@ class Hopping(Scenario):
             cell.expect(f"the port of the {end} really changed", len(ports) > 1, sorted(ports))
 
 
-SCENARIOS = (Witness(), Opponent(), Hopping())
+SCENARIOS = (Witness(), Opponent(), Insider(), Hopping())
