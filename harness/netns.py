@@ -11,6 +11,7 @@ import argparse
 import itertools
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -28,6 +29,7 @@ from harness.process import Failed
 from netem.namespace import DIRECTORY, entered
 
 NAME = re.compile(r"kcpg-(\d+)-\d+")
+FILES = re.compile(r"kcpg-lab-(\d+)-\w+")
 
 GRACE_S = 2.0
 """Time what still runs in a namespace gets between SIGTERM and SIGKILL."""
@@ -123,7 +125,7 @@ class Lab:
     def __enter__(self) -> Lab:
         require_root()
         if self.directory == Path():
-            self._temporary = tempfile.TemporaryDirectory(prefix="kcpg-lab-")
+            self._temporary = tempfile.TemporaryDirectory(prefix=f"kcpg-lab-{os.getpid()}-")
             self.directory = Path(self._temporary.name)
         if threading.current_thread() is threading.main_thread():
             self._before = signal.getsignal(signal.SIGTERM)
@@ -208,10 +210,26 @@ def remove(names: Sequence[str], note: Callable[[str], None] | None = None) -> N
 
 
 def sweep() -> list[str]:
-    """Remove the namespaces of runs that are no more (killed, say); returns their names."""
-    left = [name for name in leftovers() if not Path(f"/proc/{name.split('-')[1]}").exists()]
+    """Remove the namespaces and files of runs that are no more (killed, say); returns their names."""
+    left = [name for name in leftovers() if _is_over(name.split("-")[1])]
     remove(left)
-    return left
+    files = [path for path in Path(tempfile.gettempdir()).glob("kcpg-lab-*-*") if _is_ours(path)]
+    for path in files:
+        shutil.rmtree(path, ignore_errors=True)
+    return [*left, *map(str, files)]
+
+
+def _is_ours(path: Path) -> bool:
+    """A directory of a run that is over, and of this user."""
+    match = FILES.fullmatch(path.name)
+    try:
+        return match is not None and _is_over(match[1]) and path.lstat().st_uid == os.geteuid()
+    except FileNotFoundError:  # another one sweeps as well
+        return False
+
+
+def _is_over(pid: str) -> bool:
+    return not Path("/proc", pid).exists()
 
 
 def leftovers() -> list[str]:

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -158,6 +159,7 @@ def test_nothing_is_left_behind(lab: Lab, number: int) -> None:
     assert len(names) == 5, "three nodes and the rooms of two link boxes"
     assert set(names) <= set(leftovers())
     assert not set(names) & set(netns.sweep()), "those of a run that is alive stay"
+    assert list(Path(tempfile.gettempdir()).glob(f"kcpg-lab-{running.pid}-*"))
     boxes = {pid for name in names for pid in _pids(name)}
     running.send_signal(number)
     running.wait(20)
@@ -165,6 +167,7 @@ def test_nothing_is_left_behind(lab: Lab, number: int) -> None:
     if number == signal.SIGKILL:
         assert set(names) <= set(netns.sweep())
     assert not set(names) & set(leftovers())
+    assert not list(Path(tempfile.gettempdir()).glob(f"kcpg-lab-{running.pid}-*"))
     until_s = time.monotonic() + 10
     while any(Path(f"/proc/{pid}").exists() for pid in boxes) and time.monotonic() < until_s:
         time.sleep(0.01)
