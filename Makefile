@@ -61,7 +61,7 @@ test: $(BUILD_STAMP) $(TEST_STAMP) ## all tests: unit, property, simulation, int
 	@$(PY) -m pytest -q $(TESTS) $(ARGS)
 
 # What is set of these is handed on as it stands; python -m harness e2e --help explains them.
-E2E_WORDS := MODE PROFILE ONLY FULL SEED SECONDS SHARE BACKEND FAMILY BASELINES LINKCHECK COMMANDS WITH
+E2E_WORDS := MODE PROFILE ONLY DIALECT FULL SEED SECONDS SHARE BACKEND FAMILY BASELINES LINKCHECK COMMANDS WITH
 
 e2e: $(BUILD_STAMP) $(E2E_STAMP) ## real nodes in namespaces over emulated lines, with a report [PROFILE= ONLY= MODE= FULL=1 …]
 	@sh harness/prepare

@@ -24,6 +24,10 @@ from netem.profile import Profile
 CONTROLS = ("cubic", "bbr")
 """What is compared with: TCP's usual congestion control, and the one that is made for lines that lose."""
 
+DIRECT_PATIENCE_S = 20.0
+"""With a comparison that has come to a stand. TCP waits twice as long after each loss: where losses come in
+bursts of packets and only its own packets pass, it may never meet the end of one."""
+
 WORK_S = 90.0
 """Most that one run of a workload may take."""
 
@@ -70,6 +74,8 @@ class Plan:
     """Thousandths of the work of scenarios that count: 1000 is all of it."""
     baselines: bool = True
     family: int = 4
+    dialect: str = "native"
+    """The protocol on every link: native, or kcptube's."""
 
     @property
     def command(self) -> str:
@@ -80,6 +86,7 @@ class Plan:
         words += [f"BACKEND={self.backend}"] if self.backend else []
         words += [] if self.baselines else ["BASELINES=0"]
         words += [] if self.family == 4 else [f"FAMILY={self.family}"]
+        words += [] if self.dialect == "native" else [f"DIALECT={self.dialect}"]
         words += [f"{key}={value}" for key, value in self.options.items()]
         return shlex.join(words)
 
@@ -112,7 +119,8 @@ class Outcome:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
-        plan = {key: getattr(self.plan, key) for key in ("scenario", "mode", "profile", "seed", "family")}
+        named = ("scenario", "mode", "dialect", "profile", "seed", "family")
+        plan = {key: getattr(self.plan, key) for key in named}
         return {
             **plan,
             "options": dict(self.plan.options),
@@ -189,11 +197,14 @@ class Cell:
 
     def direct(self, name: str, workload: str, address: str, **task: Any) -> dict[str, Any]:
         """The same without the tunnel, to an address of the server as `routed` gives it."""
-        task = {**task, "direct": True}
+        task = {**task, "direct": True, "patience_s": DIRECT_PATIENCE_S}
         with self.target(workload, **task):
             task = {**task, "host": address, "port": TARGET_PORT}
             with self.user(workload, **task) as program:
-                return self.report(name, program)
+                report = self.report(name, program)
+        if report["errors"]:
+            self.outcome.facts[f"{name} did not come to its end"] = "; ".join(report["errors"][:3])
+        return report
 
     def wire(self) -> dict[str, int]:
         """Bytes that entered the first cable of the first stage so far, by direction, headers included."""
@@ -208,11 +219,10 @@ class Cell:
 @contextmanager
 def opened(plan: Plan, profile: Profile, lab: Lab, topology: Topology, outcome: Outcome) -> Iterator[Cell]:
     """The cell with its chain running; at the end the logs of a cell that failed are kept."""
+    options = plan.options if plan.dialect == "native" else {**plan.options, "dialect": plan.dialect}
     with ExitStack() as stack:
         try:
-            chain = stack.enter_context(
-                deployed(topology, lab.directory, plan.seed, plan.options, plan.family)
-            )
+            chain = stack.enter_context(deployed(topology, lab.directory, plan.seed, options, plan.family))
         except Failed as error:
             missing = UNAVAILABLE.search(str(error))
             if missing is not None:

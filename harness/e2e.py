@@ -2,14 +2,15 @@
 
     make e2e                                    the default set, under 10 minutes on two cores
     make e2e FULL=1                             every scenario with every chain and many profiles
+    make e2e FULL=1 ONLY=bulk MODE=relay        what of that is about one thing
     make e2e PROFILE=mobile ONLY=bulk           one question: how does this line behave?
     make e2e PROFILE=mobile ONLY=bulk WITH="kcp=fast1 mtu=1280"     with other settings of kcpg's
     python -m harness run MODE=relay PROFILE=transcontinental
 
 Words are NAME=VALUE. MODE: server (no relay), relay, relays (two). PROFILE: of netem/profiles. ONLY:
-scenarios. All three take several, with commas. WITH: keys of every node's configuration. SEED, SECONDS (of a
-measurement), SHARE (of the work of scenarios that count, 1000 is all), BACKEND (netem, box), FAMILY (4, 6),
-BASELINES=0, LINKCHECK=0, COMMANDS=1 (print every command).
+scenarios. DIALECT: native, kcptube. All four take several, with commas. WITH: keys of every node's
+configuration. SEED, SECONDS (of a measurement), SHARE (of the work of scenarios that count, 1000 is all),
+BACKEND (netem, box), FAMILY (4, 6), BASELINES=0, LINKCHECK=0, COMMANDS=1 (print every command).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from harness import linkcheck, netns
@@ -31,13 +32,13 @@ from harness.netns import Lab
 from harness.process import ROOT, Failed
 from harness.scenarios import SCENARIOS
 from harness.scenarios.base import RELAYS, Scenario
-from harness.sets import CI, DEFAULT, full
+from harness.sets import CI, DEFAULT, DIALECTS, full
 from netem import profile as profiles
 from netem.profile import ProfileError
 
 RESULTS = ROOT / "build" / "e2e"
 
-CHOICE = ("MODE", "PROFILE", "ONLY", "FULL")
+CHOICE = ("MODE", "PROFILE", "ONLY", "DIALECT", "FULL")
 CHANGE = ("SEED", "SECONDS", "SHARE", "BACKEND", "FAMILY", "BASELINES", "LINKCHECK", "COMMANDS", "WITH")
 WORDS = (*CHOICE, *CHANGE)
 
@@ -218,7 +219,8 @@ def progress(text: str, end: str = "\n") -> None:
 
 
 def _title(plan: Plan) -> str:
-    return f"{plan.scenario} · {plan.mode} · {plan.profile}"
+    dialect = "" if plan.dialect == "native" else f" · {plan.dialect}"
+    return f"{plan.scenario} · {plan.mode} · {plan.profile}{dialect}"
 
 
 def _given(words: Sequence[str]) -> dict[str, str]:
@@ -239,8 +241,8 @@ def _plans(given: dict[str, str], ci: bool) -> list[Plan]:
     if ci:
         plans = list(CI)
     elif given.get("FULL", "0") != "0":
-        plans = list(full())
-    elif {"MODE", "PROFILE", "ONLY"} & set(given):
+        plans = list(_of_all(given))
+    elif {"MODE", "PROFILE", "ONLY", "DIALECT"} & set(given):
         plans = list(_chosen(given))
     else:
         plans = list(DEFAULT)
@@ -249,17 +251,33 @@ def _plans(given: dict[str, str], ci: bool) -> list[Plan]:
 
 def _chosen(given: dict[str, str]) -> Iterator[Plan]:
     """Every combination of what is named; else the scenarios that measure, each with its own profile."""
-    names = _list(given, "ONLY", SCENARIOS) or ["bulk", "latency", "game"]
-    wanted = _list(given, "PROFILE", profiles.known_profiles())
-    modes = _list(given, "MODE", RELAYS)
-    for name, each in itertools.product(names, wanted or [""]):
+    names, wanted, modes, dialects = _lists(given)
+    for name, each in itertools.product(names or ["bulk", "latency", "game"], wanted or [""]):
         for mode in modes or [SCENARIOS[name].modes[0]]:
-            yield Plan(name, mode, each or SCENARIOS[name].profile)
+            for dialect in dialects or DIALECTS[:1]:
+                yield Plan(name, mode, each or SCENARIOS[name].profile, dialect=dialect)
 
 
-def _list(
-    given: dict[str, str], word: str, known: Sequence[str] | dict[str, Scenario] | dict[str, int]
-) -> list[str]:
+def _of_all(given: dict[str, str]) -> Iterator[Plan]:
+    """What is named of the full set; else all of it."""
+    names, wanted, modes, dialects = _lists(given)
+    for plan in full():
+        asked = ((plan.scenario, names), (plan.profile, wanted), (plan.mode, modes), (plan.dialect, dialects))
+        if all(not values or value in values for value, values in asked):
+            yield plan
+
+
+def _lists(given: dict[str, str]) -> tuple[list[str], list[str], list[str], list[str]]:
+    """Scenarios, profiles, modes, dialects that are named."""
+    return (
+        _list(given, "ONLY", SCENARIOS),
+        _list(given, "PROFILE", profiles.known_profiles()),
+        _list(given, "MODE", RELAYS),
+        _list(given, "DIALECT", DIALECTS),
+    )
+
+
+def _list(given: dict[str, str], word: str, known: Collection[str]) -> list[str]:
     values = [value for value in given.get(word, "").split(",") if value]
     unknown = [value for value in values if value not in known]
     if unknown:

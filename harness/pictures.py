@@ -78,7 +78,7 @@ def _summary(cells: Sequence[Mapping[str, Any]]) -> str:
         verdict = cell["verdict"]
         colour = VERDICT_COLOURS[verdict]
         rows.append(
-            f"<tr><td><a href='#cell{number}'>{html.escape(cell['scenario'])}</a></td><td>{cell['mode']}</td>"
+            f"<tr><td><a href='#cell{number}'>{html.escape(cell['scenario'])}</a></td><td>{_chain(cell)}</td>"
             f"<td>{html.escape(cell['profile'])}</td><td style='color:{colour}'>{verdict}</td>"
             f"<td>{html.escape('; '.join(_figures(cell)))}{_reason(cell)}</td>"
             f"<td class='n'>{cell['seconds']:.1f} s</td></tr>"
@@ -89,8 +89,13 @@ def _summary(cells: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
+def _chain(cell: Mapping[str, Any]) -> str:
+    """The roles of a cell, and the dialect where it is not the usual one."""
+    return str(cell["mode"] if cell["dialect"] == "native" else f"{cell['mode']}, {cell['dialect']}")
+
+
 def _section(out: Path, number: int, cell: Mapping[str, Any]) -> str:
-    title = f"{cell['scenario']} · {cell['mode']} · {cell['profile']}"
+    title = f"{cell['scenario']} · {_chain(cell)} · {cell['profile']}"
     stem = re.sub(r"[^a-z0-9]+", "-", f"{number:02}-{title.lower()}").strip("-")
     checks = "".join(
         f"<li class='{'right' if check['right'] else 'wrong'}'>{'✓' if check['right'] else '✗'} "

@@ -20,6 +20,7 @@ CI = (
     Plan("ssh", "relay", "lossy1"),
     Plan("witness", "server", "lossy1"),
     Plan("opponent", "server", "lossy1"),
+    Plan("insider", "server", "lossy1"),
     Plan("nat-rebinding", "server", "lossy1"),
     Plan("failover", "server", "lossy1"),
     Plan("small-mtu", "server", "lossy1"),
@@ -62,10 +63,19 @@ DEFAULT = (
 )
 
 
+DIALECTS = ("native", "kcptube")
+"""Wire protocols, the usual one first."""
+
+
 def full() -> Iterator[Plan]:
-    """Everything: each scenario with each of its chains, and what measures with many profiles."""
+    """Everything: each scenario with each chain and dialect, and what measures with many profiles."""
     for scenario in SCENARIOS.values():
         measures = scenario.name in {"bulk", "latency", "game"}
         for mode in scenario.modes:
             for profile in MANY_PROFILES if measures else (scenario.profile,):
-                yield Plan(scenario.name, mode, profile, baselines=measures or scenario.name == "short")
+                baselines = measures or scenario.name == "short"
+                yield Plan(scenario.name, mode, profile, baselines=baselines)
+    for dialect in DIALECTS[1:]:
+        for scenario in SCENARIOS.values():
+            for mode in scenario.modes:
+                yield Plan(scenario.name, mode, scenario.profile, baselines=False, dialect=dialect)

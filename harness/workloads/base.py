@@ -16,7 +16,7 @@ from typing import Any
 CHUNK_BYTES = 1 << 16
 
 PATIENCE_S = 60.0
-"""How long a half waits for a byte before it calls the flow dead; scenarios end far sooner."""
+"""Usual patience with a flow that brings nothing; scenarios end far sooner."""
 
 BACKLOG = 1024
 """Connections that may wait to be accepted: the many short ones come in bursts."""
@@ -54,6 +54,8 @@ class Task:
     pause_s: float = 0.0
     direct: bool = False
     """No tunnel in between."""
+    patience_s: float = PATIENCE_S
+    """How long a half waits for a byte before it calls the flow dead."""
     directory: str = ""
     """For files of both halves."""
 
@@ -82,7 +84,7 @@ def connect(task: Task) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         prepare(sock, task)
-        sock.settimeout(PATIENCE_S)
+        sock.settimeout(task.patience_s)
         sock.connect((task.host, task.port))
     except OSError:
         sock.close()
@@ -115,7 +117,7 @@ def serve(task: Task, handle: Callable[[socket.socket, Task], None]) -> None:
 
 def _handle(handle: Callable[[socket.socket, Task], None], accepted: socket.socket, task: Task) -> None:
     with accepted:
-        accepted.settimeout(PATIENCE_S)
+        accepted.settimeout(task.patience_s)
         accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             handle(accepted, task)

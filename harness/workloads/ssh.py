@@ -83,7 +83,7 @@ def use(task: Task) -> dict[str, Any]:
     with _ssh(task, "sh") as session:
         times_ms = [_type(session, task, number) for number in range(task.count)]
         took_s = time.monotonic() - began_s
-        _finish(session)
+        _finish(session, task)
     content = random.Random(task.seed).randbytes(task.size_bytes)
     _pipe(task, content)
     here, there, back = (Path(task.directory, name) for name in ("here", "there", "back"))
@@ -122,19 +122,19 @@ def _type(session: subprocess.Popen[bytes], task: Task, number: int) -> float:
     return (time.monotonic() - sent_s) * 1e3
 
 
-def _finish(session: subprocess.Popen[bytes]) -> None:
+def _finish(session: subprocess.Popen[bytes], task: Task) -> None:
     assert session.stdin is not None and session.stdout is not None
     session.stdin.write(f"exit {EXIT_CODE}\n".encode())
     session.stdin.close()
     rest = session.stdout.read()
-    if session.wait(base.PATIENCE_S) != EXIT_CODE or rest:
+    if session.wait(task.patience_s) != EXIT_CODE or rest:
         raise Damaged(f"the session ended with {session.returncode} and {rest!r}; {_said(session)}")
 
 
 def _pipe(task: Task, content: bytes) -> None:
     """Every value of a byte, an end, and everything back: the session must not touch what it carries."""
     with _ssh(task, "cat") as session:
-        back, said = session.communicate(content, base.PATIENCE_S)
+        back, said = session.communicate(content, task.patience_s)
     if session.returncode or back != content:
         raise Damaged(
             f"{len(back)} of {len(content)} bytes came back through the pipe; {said.decode()[-200:]}"
@@ -144,7 +144,7 @@ def _pipe(task: Task, content: bytes) -> None:
 def _scp(task: Task, source: str, target: str) -> None:
     words = ["scp", "-q", *_options(task), "-P", str(task.port), source, target]
     done = subprocess.run(
-        words, stdin=subprocess.DEVNULL, capture_output=True, timeout=base.PATIENCE_S, check=False
+        words, stdin=subprocess.DEVNULL, capture_output=True, timeout=task.patience_s, check=False
     )
     if done.returncode:
         raise Damaged(f"scp: {done.stderr.decode(errors='replace').strip()[-200:]}")

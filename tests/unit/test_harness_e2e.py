@@ -45,6 +45,15 @@ def test_one_profile_is_measured_in_several_ways() -> None:
     ]
 
 
+def test_all_of_one_thing() -> None:
+    made = plans("FULL=1", "ONLY=bulk,dns", "MODE=relay")
+    assert {(plan.scenario, plan.mode) for plan in made} == {("bulk", "relay"), ("dns", "relay")}
+    assert {plan.profile for plan in made if plan.scenario == "bulk"} == set(profiles.known_profiles())
+    assert {plan.dialect for plan in made} == {"native", "kcptube"}
+    assert len(plans("FULL=1")) == len(list(sets.full())) > 200
+    assert [plan.command[-16:] for plan in plans("ONLY=dns", "DIALECT=kcptube")] == [" DIALECT=kcptube"]
+
+
 @pytest.mark.parametrize("plan", [*sets.CI, *sets.DEFAULT, *sets.full()], ids=lambda plan: plan.command)
 def test_every_cell_can_be_repeated_by_its_command(plan: Plan) -> None:
     words = shlex.split(plan.command)
@@ -55,7 +64,8 @@ def test_every_cell_can_be_repeated_by_its_command(plan: Plan) -> None:
 
 
 @pytest.mark.parametrize(
-    "word", ["PROFILE=nowhere", "ONLY=nothing", "MODE=loop", "SECOND=3", "bulk", "SEED=1 2=3"]
+    "word",
+    ["DIALECT=english", "PROFILE=nowhere", "ONLY=nothing", "MODE=loop", "SECOND=3", "bulk", "SEED=1 2=3"],
 )
 def test_words_that_make_no_sense_are_refused(word: str, capsys: pytest.CaptureFixture[str]) -> None:
     if word.startswith("SEED"):
