@@ -233,6 +233,7 @@ cdef struct kcp_t:
     uint32_t ack_credit         # for telling again, in eighths of an acknowledgement
     uint32_t ack_cap
     ack_t ack_below             # newest of those una covers
+    int64_t ack_at              # when that one is told; -1: at once
     uint32_t told_wnd           # window in the last segment sent
     uint32_t probe_wait_ms
     int64_t probe_at            # -1: not probing
@@ -257,6 +258,7 @@ cdef struct kcp_t:
     int resend
     uint32_t interval_ms
     uint32_t min_rto_ms
+    uint32_t ack_hold_ms        # see Kcp.ack_hold_ms
     uint32_t srtt_ms
     uint32_t rttvar_ms
     uint32_t srtt8              # both in eighths of a millisecond; 0: nothing measured
@@ -376,6 +378,11 @@ cdef inline uint32_t kcp_window(const kcp_t* k) noexcept nogil:
     if not k.nc and k.cwnd < window:
         window = k.cwnd
     return window
+
+
+cdef inline bint kcp_owes_ack(const kcp_t* k) noexcept nogil:
+    """Something that arrived is not acknowledged yet."""
+    return k.ack_below_due or k.ack_count > k.ack_done
 
 
 cdef inline bint kcp_readable(const kcp_t* k) noexcept nogil:

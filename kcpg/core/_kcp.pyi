@@ -6,6 +6,7 @@ from kcpg.core.units import Bytes
 class Kcp:
     params: KcpParams
     mark_first: bool
+    ack_hold_ms: int
     kcp_mtu: int
     unordered: bool
     def __init__(self, conv: int, kcp_mtu: int, params: KcpParams, *, initial_sn: int = 0) -> None: ...
@@ -39,6 +40,8 @@ class Kcp:
     def payloads_held(self) -> int: ...
     @property
     def wants_flush(self) -> bool: ...
+    @property
+    def owes_ack(self) -> bool: ...
     @property
     def deadline(self) -> int | None: ...
     @property

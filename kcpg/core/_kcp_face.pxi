@@ -173,6 +173,10 @@ cdef class Kcp:
     def wants_flush(self):
         return kcp_wants_flush(&self.k)
 
+    @property
+    def owes_ack(self):
+        return kcp_owes_ack(&self.k)
+
     # settings
 
     @property
@@ -206,6 +210,14 @@ cdef class Kcp:
     @mark_first.setter
     def mark_first(self, value):
         self.k.mark_first = value
+
+    @property
+    def ack_hold_ms(self):
+        return self.k.ack_hold_ms
+
+    @ack_hold_ms.setter
+    def ack_hold_ms(self, value):
+        self.k.ack_hold_ms = value
 
     # state
 

@@ -38,6 +38,7 @@ cdef bint flush_acks(kcp_t* k, Tx* tx) noexcept nogil:
         if not flush_empty(k, tx, CMD_ACK, k.ack_below.ts, k.ack_below.sn):
             return False
         k.ack_below_due = False
+        k.ack_at = -1
         k.acks_sent += 1
     while k.ack_done < k.ack_count:
         ack = k.acks[k.ack_done]
@@ -292,11 +293,13 @@ cdef int64_t kcp_deadline(const kcp_t* k) noexcept nogil:
         earliest = min(earliest, k.probe_at)
     if k.tell_at >= 0:
         earliest = min(earliest, k.tell_at)
+    if k.ack_at >= 0:
+        earliest = min(earliest, k.ack_at)
     return -1 if earliest == INT64_MAX else earliest
 
 
 cdef bint kcp_wants_flush(const kcp_t* k) noexcept nogil:
-    if k.ack_below_due or k.ack_count > k.ack_done or k.ask or k.tell or k.fast_due:
+    if (k.ack_below_due and k.ack_at < 0) or k.ack_count > k.ack_done or k.ask or k.tell or k.fast_due:
         return True
     if k.snd_end == k.snd_nxt:
         return False

@@ -225,6 +225,7 @@ cdef int kcp_init(
     k.rto_ms = RTO_START_MS
     k.probe_at = -1
     k.tell_at = -1
+    k.ack_at = -1
     k.progress_ms = k.hold_until = k.rack_at = -1
     return 0
 
@@ -248,7 +249,7 @@ cdef void kcp_clear(kcp_t* k) noexcept nogil:
     k.acks = NULL
     k.ack_cap = k.ack_count = k.ack_told = k.ack_fresh = k.ack_done = 0
     k.ack_below_due = k.ask = k.tell = k.fast_due = False
-    k.probe_at = k.tell_at = k.rack_at = -1
+    k.probe_at = k.tell_at = k.rack_at = k.ack_at = -1
     k.snd_nxt = k.snd_end = k.rack_end = k.snd_una
     k.rcv_nxt = k.rcv_end = k.rcv_read
     k.fresh = k.rcv_held = k.rcv_offset = k.ready_count = 0

@@ -27,7 +27,8 @@ cdef inline void rcv_check_tell(kcp_t* k) noexcept nogil:
 
 # --- acknowledgements due -------------------------------------------------------------------------
 
-cdef inline void ack_below(kcp_t* k, uint32_t sn, uint32_t ts) noexcept nogil:
+cdef inline void ack_below(kcp_t* k, uint32_t sn, uint32_t ts, bint may_wait) noexcept nogil:
+    k.ack_at = k.clock_ms + k.ack_hold_ms if may_wait and k.ack_hold_ms > 0 and not k.ack_below_due else -1
     # of two copies the first: its ts tells whether the second was needed
     if not k.ack_below_due or diff32(sn, k.ack_below.sn) > 0:
         k.ack_below.sn = sn
@@ -133,7 +134,7 @@ cdef void rcv_push(
     cdef bint urgent
     if diff32(sn, k.rcv_nxt) < 0:
         k.duplicates_received += 1
-        ack_below(k, sn, ts)
+        ack_below(k, sn, ts, False)
         return
     if diff32(sn, k.rcv_read + k.rcv_wnd) >= 0:
         k.segments_refused += 1
@@ -173,7 +174,7 @@ cdef void rcv_push(
     if k.unordered:
         rcv_complete(k, sn)
     if diff32(sn, k.rcv_nxt) < 0:
-        ack_below(k, sn, ts)
+        ack_below(k, sn, ts, 0 < n < k.mss and k.rcv_end == k.rcv_nxt)
     else:
         ack_beyond(k, sn, ts)
 

@@ -28,6 +28,11 @@ cdef inline uint32_t reorder_window(const kcp_t* k) noexcept nogil:
     return min(window, max(k.srtt_ms, <uint32_t>REORDER_MIN_MS))
 
 
+cdef inline uint32_t rto_margin(const kcp_t* k) noexcept nogil:
+    """Between srtt and RTO at least: samples may know nothing of acknowledgements held back."""
+    return RTO_MARGIN_MS + k.ack_hold_ms
+
+
 cdef void snd_sample(kcp_t* k, int32_t rtt) noexcept nogil:
     """Smooth one round-trip time (RFC 6298) and derive the RTO.
 
@@ -50,7 +55,7 @@ cdef void snd_sample(kcp_t* k, int32_t rtt) noexcept nogil:
         k.srtt8 = (7 * k.srtt8 + rtt8 + 3) // 8
     k.srtt_ms = (k.srtt8 + 4) // 8
     k.rttvar_ms = (k.rttvar8 + 4) // 8
-    spread = max(max(k.interval_ms, k.rttvar8 // 2), max(k.srtt_ms // 4, <uint32_t>RTO_MARGIN_MS))
+    spread = max(max(k.interval_ms, k.rttvar8 // 2), max(k.srtt_ms // 4, rto_margin(k)))
     k.rto_ms = min(max(k.srtt_ms + spread, k.min_rto_ms), <uint32_t>RTO_MAX_MS)
 
 
@@ -232,7 +237,7 @@ cdef int64_t tail_at(const kcp_t* k) noexcept nogil:
 
     Whatever new was sent in the meantime asks for an answer as well.
     """
-    cdef uint32_t wait = k.srtt_ms + max(k.srtt_ms, <uint32_t>RTO_MARGIN_MS)
+    cdef uint32_t wait = k.srtt_ms + max(k.srtt_ms, rto_margin(k))
     if k.srtt_ms == 0 or k.tail_probed or k.snd.rto[k.snd_una & (k.snd.cap - 1)] != 0:
         return INT64_MAX
     return max(timeout_at(k, wait), k.sent_ms + wait)

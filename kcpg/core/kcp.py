@@ -84,6 +84,7 @@ class Kcp:
         self._rx = Receiver(min(max(params.rcv_wnd, 1), WINDOW_MAX), initial_sn)
         self._tx.set_window(params.snd_wnd)
         self.acks_sent = 0
+        self._ack_hold_ms = 0
 
     # --- user side ------------------------------------------------------------------------------------------
 
@@ -189,7 +190,9 @@ class Kcp:
                 una = seg_una
                 self._tx.rmt_wnd = wnd
             if cmd == CMD_PUSH:
-                self._rx.push(sn, ts, frg, bytes(view[HEADER_BYTES : HEADER_BYTES + size]))
+                lone = self._ack_hold_ms > 0 and 0 < size < self._tx.mss
+                hold_until = now_ms + self._ack_hold_ms if lone else None
+                self._rx.push(sn, ts, frg, bytes(view[HEADER_BYTES : HEADER_BYTES + size]), hold_until)
             elif cmd == CMD_ACK:
                 acks.append((sn, ts))
             elif cmd == CMD_ASK:
@@ -262,13 +265,18 @@ class Kcp:
     @property
     def deadline(self) -> int | None:
         """When flush() must be called even if nothing else happens; None: nothing is outstanding."""
-        times = (self._tx.deadline, self._rx.tell_at)
+        times = (self._tx.deadline, self._rx.tell_at, self._rx.ack_at)
         return min((at for at in times if at is not None), default=None)
 
     @property
     def wants_flush(self) -> bool:
         """Something could be sent right now, the pacer permitting."""
         return self._rx.acks_due or self._rx.tell or self._tx.wants_flush
+
+    @property
+    def owes_ack(self) -> bool:
+        """Something that arrived is not acknowledged yet."""
+        return self._rx.owes_ack
 
     # --- settings -------------------------------------------------------------------------------------------
 
@@ -282,6 +290,18 @@ class Kcp:
         if not HEADER_BYTES < value <= HEADER_BYTES + self._slot_bytes or self._cleared:
             raise ValueError(f"kcp_mtu {value} does not fit slots of {self._slot_bytes} bytes")
         self._tx.mss = value - HEADER_BYTES
+
+    @property
+    def ack_hold_ms(self) -> int:
+        """So long the acknowledgement of a lone short segment in order waits for data to travel with, or for
+        a second segment; 0: it never waits. The peer's is taken to be the same: the RTO allows for it.
+        """
+        return self._ack_hold_ms
+
+    @ack_hold_ms.setter
+    def ack_hold_ms(self, value: int) -> None:
+        self._ack_hold_ms = value
+        self._tx.rtt.ack_hold_ms = value
 
     @property
     def unordered(self) -> bool:

@@ -55,6 +55,7 @@ class Receiver:
         self._held = 0  # segments received and not delivered, gaps not counted
         self._ready: deque[int] = deque()  # unordered: first sn of each complete message
         self._ack_below: tuple[int, int] | None = None  # newest (sn, ts) of those una covers
+        self.ack_at: int | None = None  # when that one is told, None: at once
         self._acks_beyond: dict[int, int] = {}  # sn: ts of segments beyond a gap
         self._acks_told: list[tuple[int, int]] = []  # of those, what the last flush told
         self._acks_fresh: list[tuple[int, int]] = []  # ... and what this one does
@@ -92,7 +93,8 @@ class Receiver:
 
     # --- a push ---------------------------------------------------------------------------------------------
 
-    def push(self, sn: int, ts: int, frg: int, data: bytes) -> None:
+    def push(self, sn: int, ts: int, frg: int, data: bytes, hold_until: int | None = None) -> None:
+        """`hold_until`: its acknowledgement may wait so long if nothing else is due or missing."""
         if diff32(sn, self.rcv_nxt) < 0:
             self.duplicates_received += 1
             self._acknowledge_below(sn, ts)
@@ -104,9 +106,9 @@ class Receiver:
             self._ack_credit += ACK_CREDIT_DUPLICATE
             self._acks_beyond.setdefault(sn, ts)
         else:
-            self._keep(sn, ts, _Arrived(frg, data))
+            self._keep(sn, ts, _Arrived(frg, data), hold_until)
 
-    def _keep(self, sn: int, ts: int, segment: _Arrived) -> None:
+    def _keep(self, sn: int, ts: int, segment: _Arrived, hold_until: int | None) -> None:
         self._segments[sn] = segment
         self._held += 1
         self.segments_received += 1
@@ -118,19 +120,26 @@ class Receiver:
         if self.unordered:
             self._complete(sn)
         if diff32(sn, self.rcv_nxt) < 0:
-            self._acknowledge_below(sn, ts)
+            self._acknowledge_below(sn, ts, None if self._gap else hold_until)
         else:
             self._acks_beyond.setdefault(sn, ts)
 
     # --- acknowledgements due -------------------------------------------------------------------------------
 
-    def _acknowledge_below(self, sn: int, ts: int) -> None:
+    def _acknowledge_below(self, sn: int, ts: int, hold_until: int | None = None) -> None:
+        self.ack_at = hold_until if self._ack_below is None else None
         # of two copies the first: its ts tells whether the second was needed
         if self._ack_below is None or diff32(sn, self._ack_below[0]) > 0:
             self._ack_below = (sn, ts)
 
     @property
     def acks_due(self) -> bool:
+        """Something is to be acknowledged at once."""
+        return (self._ack_below is not None and self.ack_at is None) or bool(self._acks_beyond)
+
+    @property
+    def owes_ack(self) -> bool:
+        """Something is to be acknowledged, at once or by `ack_at`."""
         return self._ack_below is not None or bool(self._acks_beyond)
 
     def take_acks(self) -> list[tuple[int, int]]:
@@ -140,7 +149,7 @@ class Receiver:
         self._acks_fresh = list(self._acks_beyond.items())
         self._ack_credit += ACK_CREDIT * len(beyond)
         self._acks_any = bool(acks or beyond)
-        self._ack_below = None
+        self._ack_below = self.ack_at = None
         self._acks_beyond.clear()
         return acks + beyond
 
@@ -277,7 +286,7 @@ class Receiver:
         self._ready.clear()
         self._acks_beyond.clear()
         self._acks_told.clear()
-        self._ack_below = None
+        self._ack_below = self.ack_at = None
         self.rcv_nxt = self.rcv_read
         self._held = self._offset = 0
         self.tell = False

@@ -66,6 +66,7 @@ class Rtt:
         self.srtt_ms = 0
         self.rttvar_ms = 0
         self.rto_ms = RTO_START_MS
+        self.ack_hold_ms = 0  # how long the peer may hold an acknowledgement back
         self._srtt8 = 0  # both in eighths of a millisecond; 0: nothing measured
         self._rttvar8 = 0
         self._shrinks_at = 0
@@ -91,8 +92,13 @@ class Rtt:
             self._srtt8 = (7 * self._srtt8 + rtt8 + 3) // 8
         self.srtt_ms = (self._srtt8 + 4) // 8
         self.rttvar_ms = (self._rttvar8 + 4) // 8
-        spread = max(self.params.interval_ms, self._rttvar8 // 2, self.srtt_ms // 4, RTO_MARGIN_MS)
+        spread = max(self.params.interval_ms, self._rttvar8 // 2, self.srtt_ms // 4, self.margin_ms)
         self.rto_ms = min(max(self.srtt_ms + spread, self.params.min_rto_ms), RTO_MAX_MS)
+
+    @property
+    def margin_ms(self) -> int:
+        """Between srtt and RTO at least: samples may know nothing of acknowledgements held back."""
+        return RTO_MARGIN_MS + self.ack_hold_ms
 
 
 class Rack:

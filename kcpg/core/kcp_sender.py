@@ -16,7 +16,7 @@ from kcpg.core.kcp_params import (
     WINDOW_MAX,
     KcpParams,
 )
-from kcpg.core.kcp_recovery import RTO_MARGIN_MS, RTO_MAX_MS, Echo, Mark, Rack, Rtt, Sent, is_later
+from kcpg.core.kcp_recovery import RTO_MAX_MS, Echo, Mark, Rack, Rtt, Sent, is_later
 from kcpg.core.units import MASK32, add32, diff32
 
 PROBE_MIN_MS = 30  # no window probe sooner, however short the RTT: the reader needs time to read
@@ -348,7 +348,7 @@ class Sender:
         srtt_ms = self.rtt.srtt_ms
         if not srtt_ms or self._tail_probed or oldest.rto:
             return None
-        wait = srtt_ms + max(srtt_ms, RTO_MARGIN_MS)
+        wait = srtt_ms + max(srtt_ms, self.rtt.margin_ms)
         return max(self._timeout_at(oldest, wait), self._sent_ms + wait)
 
     @property

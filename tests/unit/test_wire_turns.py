@@ -166,7 +166,7 @@ def test_a_lost_unreliable_packet_is_not_sent_again(engine):
     ends = Ends(engine)
     conv = ends.open()
     conv.write(b"x")
-    ends.run()
+    ends.run(10)
     ends.lose = lambda sender, datagram: True
     conv.send_datagram(b"packet")
     ends.step()

@@ -60,6 +60,7 @@ cdef enum:
     PACKET_MAX = 65535          # a user's largest UDP packet
     WAKE_SEGMENTS = 64          # a starved writer is woken at this much room
     SPARSE_SEGMENTS = 4         # that go before others, as bundle.py
+    ACK_HOLD_MS = 2             # as conv.py
     WINDOW_START = 1024         # of the receive window where it grows, as conv.py
     BURST_MS = 2                # pacing, as kcpg.core.pacer
     BURST_DATAGRAMS = 10

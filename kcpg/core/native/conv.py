@@ -25,6 +25,11 @@ FRAGMENTS_MAX = 127
 PACKET_MAX_BYTES = 65_535
 """The largest packet a user's UDP socket can hand over (16-bit length field of RFC 768)."""
 
+ACK_HOLD_MS = 2
+"""An answer that comes within this takes the acknowledgement of its request along. Most do: a request to
+an application nearby is answered in well under a millisecond, and one far away would save nothing by more.
+Short against every time-out (the RTO allows for it), long against the clock's tick."""
+
 DATAGRAM_QUEUE = 256
 """Most unreliable packets held per conversation and direction; the rest is dropped and counted."""
 
@@ -42,6 +47,7 @@ class Conv(Kcp):
 
     def __init__(self, bundle: Bundle, conv: int, params: KcpParams) -> None:
         super().__init__(conv, bundle.frame_room, params)
+        self.ack_hold_ms = ACK_HOLD_MS
         self.bundle = bundle
         self.user: object = None
         self.events = 0

@@ -265,7 +265,7 @@ class FlowTable:
         conv = flow.conv
         assert conv is not None
         late = flow.kind is Kind.UDP and self.now_ms - since_ms >= UDP_LINGER_MS
-        if not late and not flow.peer_finished and (not conv.idle or conv.wants_flush):
+        if not late and not flow.peer_finished and (not conv.idle or conv.wants_flush or conv.owes_ack):
             return False
         flow.closed = True
         self._counters.flows_finished += 1
