@@ -18,6 +18,7 @@ VENV_STAMP  := $(STAMPS)/venv
 BUILD_STAMP := $(STAMPS)/build-$(ENGINE)
 TEST_STAMP  := $(STAMPS)/test
 E2E_STAMP   := $(STAMPS)/e2e
+BENCH_STAMP := $(STAMPS)/bench
 LINT_STAMP  := $(STAMPS)/lint
 
 # Prints one of pyproject.toml's lists of optional requirements.
@@ -31,17 +32,17 @@ TESTS  ?= tests
 GUEST_PROFILES ?= lossy5 bursty mobile throttled reorder duplicate port-throttle
 ARGS   ?=
 
-.PHONY: help setup run test e2e e2e-ci netem-guest bench lint check clean
+.PHONY: help setup run test e2e e2e-ci netem-guest bench bench-compare lint check clean
 
 help: ## show this list
 	@echo "usage: make TARGET [VARIABLE=value …]"
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  make run                                  the whole chain on this machine, with a check of every byte"
 	@echo "  make run MODE=client [CONFIG=my.conf]     one node in the foreground (client, relay or server)"
 	@echo "  make test TESTS=tests/unit ARGS='-x -v'   a part of the tests"
 	@echo "  make e2e PROFILE=mobile ONLY=bulk         one scenario over one kind of line; ARGS=--help, ARGS=--list"
-	@echo "  make bench ARGS='--seconds 5'             measure; ARGS=--help lists the options"
+	@echo "  make bench QUICK=1 SYSTEMS=direct,kcpg    measure; ARGS=--help explains, ARGS=--list lists"
 	@echo "  PYTHON=python3.12                         another interpreter for the virtual environment"
 	@echo "  KCPG_ENGINE=python                        without compiled modules (no compiler needed, slower)"
 
@@ -76,8 +77,18 @@ netem-guest: $(BUILD_STAMP) ## real tc netem in a guest kernel: every profile re
 	  "$(PY) -m harness.linkcheck --backend netem --gentle $(GUEST_PROFILES)" \
 	  || { code=$$?; [ $$code = 77 ] && echo "netem: NOT VERIFIED"; [ $$code = 77 ] || exit $$code; }
 
-bench: $(BUILD_STAMP) ## speed, CPU, memory and latency on loopback beside raw TCP; results in bench/results/
-	@exec $(PY) -m harness bench $(ARGS)
+# Handed on as it stands; python -m harness bench --help explains them.
+BENCH_WORDS := ONLY WORKLOADS PLACES SYSTEMS QUICK SECONDS REPEATS SEED WITH SAVE \
+    SOCAT KCPTUN_CLIENT KCPTUN_SERVER KCPTUBE KCPTUN_LIBEV OTHER_CLIENT OTHER_SERVER
+BENCH_GIVEN  = $(foreach word,$(BENCH_WORDS),$(if $($(word)),'$(word)=$($(word))'))
+
+# What cannot be installed is said, and is missing from the table; the rest is measured.
+bench: $(BUILD_STAMP) $(BENCH_STAMP) ## speed, latency, CPU and memory beside direct TCP and other tunnels [ONLY= QUICK=1 …]
+	@sh harness/prepare bench || true
+	@exec $(PY) -m harness bench $(BENCH_GIVEN) $(ARGS)
+
+bench-compare: $(BUILD_STAMP) $(BENCH_STAMP) ## these sources beside an earlier commit, in turns, as ratios [BASE= …]
+	@exec $(PY) -m harness bench compare $(if $(BASE),'BASE=$(BASE)') $(BENCH_GIVEN) $(ARGS)
 
 lint: $(BUILD_STAMP) $(LINT_STAMP) ## ruff, mypy --strict, cython-lint
 	$(VENV)/bin/ruff check .
@@ -122,6 +133,11 @@ $(TEST_STAMP): pyproject.toml $(BUILD_STAMP)
 $(E2E_STAMP): pyproject.toml $(BUILD_STAMP)
 	@echo "installing what the end-to-end runs need …"
 	@$(PIP) install $$($(REQUIREMENTS) e2e)
+	@touch $@
+
+$(BENCH_STAMP): pyproject.toml $(BUILD_STAMP)
+	@echo "installing what the measurements need …"
+	@$(PIP) install $$($(REQUIREMENTS) bench)
 	@touch $@
 
 $(LINT_STAMP): pyproject.toml $(BUILD_STAMP)

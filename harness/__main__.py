@@ -8,7 +8,7 @@ from importlib import import_module
 
 COMMANDS = {
     "demo": "harness.demo",
-    "bench": "harness.bench",
+    "bench": "harness.bench.command",
     "linkcheck": "harness.linkcheck",
     "e2e": "harness.e2e",
     "run": "harness.e2e",

@@ -51,7 +51,7 @@ class Program:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 process_group=0,
-                preexec_fn=_end_with_parent,
+                preexec_fn=end_with_parent,
             )
 
     def __enter__(self) -> Program:
@@ -160,5 +160,6 @@ def machine_busy_s() -> float:
     return (sum(map(int, fields)) - idle) / os.sysconf("SC_CLK_TCK")
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """For a child before it becomes its program: it gets SIGTERM if this process dies."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import bench, bulk, chain, traffic
-from harness.measure import Result, Route
+from harness import chain, traffic
 from harness.process import Failed, Program
 
 
@@ -106,24 +105,3 @@ def test_quantiles_are_values_that_occurred() -> None:
     assert traffic.quantile(values, 0.5) == 50
     assert traffic.quantile(values, 0.99) == 99
     assert traffic.quantile([3.0], 0.99) == 3.0
-
-
-def test_the_counter_starts_at_nothing(tmp_path: Path) -> None:
-    assert bulk.read_counter(bulk.new_counter(tmp_path / "counter")) == 0
-
-
-def test_the_table_has_medians_and_the_ratio_of_each_repetition() -> None:
-    def run(route: str, mbit_s: float) -> Result:
-        names = ("source", "client", "server", "target")
-        some = dict.fromkeys(names, 1.0)
-        return Result(route, mbit_s, some, some, dict.fromkeys(names, 10**6), 20.0, 90.0, 0.0)
-
-    raw, tunnel = Route(0).name, Route(1, "AES-GCM").name
-    results = {
-        raw: [run(raw, rate) for rate in (100.0, 200.0, 400.0)],
-        tunnel: [run(tunnel, rate) for rate in (50.0, 50.0, 300.0)],
-    }
-    lines = bench.table(results).splitlines()
-    assert lines[1].startswith("raw TCP") and " 200 " in lines[1]
-    assert tunnel in lines[2] and " 50 " in lines[2] and "0.500" in lines[2]
-    assert "client 1.00, server 1.00" in lines[2] and "20 / 90" in lines[2]

@@ -1,0 +1,1 @@
+"""`make bench`: tunnels side by side, over the same lines, in the same run. See docs/benchmark.md."""

@@ -1,0 +1,124 @@
+"""What the words of a command line ask for: which cells, which systems, how long."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.bench.systems import EXECUTABLES, SYSTEMS
+from harness.bench.systems.base import GROUPS, Settings, System
+from harness.bench.workloads import LINE, PLACES, WORKLOADS, Workload
+
+SECONDS, REPEATS = 3.0, 3
+QUICK_SECONDS, QUICK_REPEATS = 1.0, 1
+
+CHOICE = ("ONLY", "WORKLOADS", "PLACES", "SYSTEMS")
+CHANGE = ("QUICK", "SECONDS", "REPEATS", "SEED", "WITH", "SAVE", *EXECUTABLES)
+WORDS = (*CHOICE, *CHANGE)
+
+MOST_REPEATS = 1000
+
+
+class Usage(Exception):
+    """The words make no sense; the message says which."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Everything that was asked for."""
+
+    cells: tuple[tuple[Workload, str], ...]
+    """Workloads and their places."""
+    systems: tuple[System, ...]
+    settings: Settings
+    seconds: float = SECONDS
+    repeats: int = REPEATS
+    seed: str = "1"
+    save: str = ""
+
+    def pairs(self, workload: Workload, named: bool) -> Iterator[System]:
+        """The systems for a workload; a system that was named is there even where it usually is not."""
+        for system in self.systems:
+            if workload.protocol in system.protocols and (named or workload.group in system.groups):
+                yield system
+
+
+def read(words: Sequence[str], environ: Mapping[str, str]) -> Choice:
+    """From NAME=VALUE words; executables may be named by the environment, too. Raises Usage."""
+    given = _given(words)
+    quick = given.get("QUICK", "0") not in ("", "0")
+    only = _names(given, "ONLY", GROUPS)
+    workloads = _names(given, "WORKLOADS", WORKLOADS)
+    places = _names(given, "PLACES", PLACES)
+    cells = []
+    for name, workload in WORKLOADS.items():
+        if (
+            name in workloads
+            if workloads
+            else workload.group in only
+            if only
+            else workload.quick or not quick
+        ):
+            allowed = places or workload.places
+            if quick and not places:
+                allowed = workload.places[:1]
+            cells += [
+                (workload, place) for place in allowed if (place == LINE) == (workload.line is not None)
+            ]
+    if not cells:
+        raise Usage("these words leave nothing to measure (lossy workloads are only on the line)")
+    systems = _names(given, "SYSTEMS", SYSTEMS)
+    executables = {name: given.get(name) or environ.get(name, "") for name in EXECUTABLES}
+    repeats = int(_number(given, "REPEATS", QUICK_REPEATS if quick else REPEATS))
+    if not 1 <= repeats <= MOST_REPEATS:
+        raise Usage(f"REPEATS is 1 to {MOST_REPEATS}")
+    save = given.get("SAVE", "")
+    if "/" in save or save.startswith("."):
+        raise Usage("SAVE is a name, not a path; results are kept in bench/results")
+    return Choice(
+        tuple(cells),
+        tuple(SYSTEMS[name] for name in systems) or tuple(SYSTEMS.values()),
+        Settings({name: path for name, path in executables.items() if path}, _options(given.get("WITH", ""))),
+        _number(given, "SECONDS", QUICK_SECONDS if quick else SECONDS),
+        repeats,
+        given.get("SEED", "1"),
+        save,
+    )
+
+
+def _given(words: Sequence[str]) -> dict[str, str]:
+    given: dict[str, str] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or name not in WORDS:
+            raise Usage(f"{word!r} is not one of {', '.join(f'{name}=' for name in WORDS)}")
+        given[name] = value
+    return given
+
+
+def _names(given: Mapping[str, str], word: str, known: Sequence[str] | Mapping[str, object]) -> list[str]:
+    names = [name for name in given.get(word, "").split(",") if name]
+    for name in names:
+        if name not in known:
+            raise Usage(f"{word}={name}: there are {', '.join(known)}")
+    return names
+
+
+def _number(given: Mapping[str, str], word: str, usual: float) -> float:
+    try:
+        number = float(given.get(word) or usual)
+    except ValueError:
+        raise Usage(f"{word} is a number, not {given[word]!r}") from None
+    if not 0 < number < float("inf"):
+        raise Usage(f"{word} is more than nothing")
+    return number
+
+
+def _options(text: str) -> dict[str, str]:
+    options = {}
+    for word in text.split():
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise Usage(f"WITH={word!r} is not KEY=VALUE")
+        options[key] = value
+    return options

@@ -1,0 +1,190 @@
+"""`make bench-compare`: the sources as they are beside those of an earlier commit, in turns, as ratios.
+
+    make bench-compare                       beside the last tag, or the last commit that is different
+    make bench-compare BASE=0a1b2c3          beside that commit, tag or branch
+    make bench-compare WORKLOADS=short REPEATS=9
+
+The earlier commit is checked out into a directory of its own, built there and removed in the end. A ratio
+says what became of a figure: 1.10 is a tenth more. It is a guard for people: the exit code tells only
+whether it could be measured, since times of one machine prove nothing about another.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from harness.bench import choice, places, table
+from harness.bench.choice import Choice, Usage
+from harness.bench.figures import FAILED, PASSED, Run, derive, rows
+from harness.bench.measure import measure
+from harness.bench.systems.kcpg import Kcpg
+from harness.process import ROOT, Failed
+
+NEW, OLD = "new", "old"
+
+USUAL = ("bulk-up", "bulk-down", "tcp-requests", "udp-requests", "short", "packets-64")
+"""Workloads without a choice: a figure of each kind in some minutes."""
+
+REPEATS = 5
+
+FIGURES = {
+    "mbit_s": ("Mbit/s", True),
+    "per_s": ("per second", True),
+    "kpps": ("1000 packets/s", True),
+    "p50_us": ("p50 us", False),
+    "p99_us": ("p99 us", False),
+    "kb_each": ("KB per flow", False),
+    "cpu_s_per_gb": ("CPU s/GB", False),
+    "cpu_us_each": ("CPU us each", False),
+    "peak_mb": ("peak MB", False),
+    "wire_per_payload": ("wire/payload", False),
+}
+"""What is compared: its name, and whether more is better."""
+
+UNCERTAIN = 0.5
+"""A change smaller than this part of the spread of both is no finding."""
+
+BUILD_S = 900.0
+
+
+def main(words: Sequence[str]) -> int:
+    """Measure and print ratios; returns 0: measured, 1: it could not be, 2: usage."""
+    parser = argparse.ArgumentParser(
+        prog="python -m harness bench compare",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("words", nargs="*", metavar="NAME=VALUE", help="BASE=, and those of make bench")
+    given = parser.parse_args(words).words
+    base = next((word[5:] for word in given if word.startswith("BASE=")), "")
+    try:
+        chosen = _choice([word for word in given if not word.startswith("BASE=")])
+        base = base or usual_base()
+        name = _git("rev-parse", "--verify", "--short", f"{base}^{{commit}}").decode().strip()
+    except Usage as error:
+        print(f"bench compare: {error}", file=sys.stderr)
+        return 2
+    try:
+        with tempfile.TemporaryDirectory(prefix="kcpg-base-") as directory:
+            print(f"building {name} ({base}) …", flush=True)
+            check_out(name, Path(directory))
+            build(Path(directory))
+            runs = _measure(chosen, Path(directory))
+    except (Failed, OSError, subprocess.SubprocessError) as error:
+        print(f"bench compare: FAILED: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\ninterrupted; everything is cleaned up")
+        return 130
+    print(
+        f"\nthese sources (new) beside {name} (old), medians of {chosen.repeats}; "
+        "a ratio is taken within a repetition\n"
+    )
+    print(ratios(runs))
+    bad = [run for run in runs if run.verdict == FAILED]
+    for run in bad:
+        print(f"FAILED {run.cell} {run.system}: {run.reason}", file=sys.stderr)
+    return 1 if bad else 0
+
+
+def _choice(words: Sequence[str]) -> Choice:
+    if not any(word.startswith(("ONLY=", "WORKLOADS=")) for word in words):
+        words = [*words, f"WORKLOADS={','.join(USUAL)}", "PLACES=loopback"]
+    chosen = choice.read(words, os.environ)
+    if not chosen.cells or any(word.startswith("SYSTEMS=") for word in words):
+        raise Usage("what is compared is kcpg with itself, over workloads")
+    given = any(word.startswith(("REPEATS=", "QUICK=")) for word in words)
+    return chosen if given else replace(chosen, repeats=REPEATS)
+
+
+def usual_base() -> str:
+    """The last tag; without one, the last commit with other sources than these. Raises Usage without git."""
+    with suppress(Usage):
+        return _git("describe", "--tags", "--abbrev=0").decode().strip()
+    return "HEAD" if _git("status", "--porcelain", "--untracked-files=no") else "HEAD~1"
+
+
+def _git(*words: str) -> bytes:
+    try:
+        done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, check=False)
+    except OSError as error:
+        raise Usage(f"an earlier commit needs git: {error}") from None
+    if done.returncode:
+        raise Usage(f"git {' '.join(words)}: {done.stderr.decode(errors='replace').strip()}")
+    return done.stdout
+
+
+def check_out(commit: str, directory: Path) -> None:
+    """The files of a commit; the repository itself is not touched."""
+    archive = _git("archive", "--format=tar", commit)
+    subprocess.run(["tar", "-x", "-C", str(directory)], input=archive, check=True)
+
+
+def build(directory: Path) -> None:
+    """The compiled modules of these sources, in their place. Raises Failed."""
+    done = subprocess.run(
+        [sys.executable, "setup.py", "-q", "build_ext", "--inplace"],
+        cwd=directory,
+        env={**os.environ, "PYTHONPATH": str(directory)},
+        capture_output=True,
+        text=True,
+        timeout=BUILD_S,
+        check=False,
+    )
+    if done.returncode:
+        raise Failed(f"{directory} cannot be built:\n{done.stderr[-2000:]}")
+
+
+def _measure(chosen: Choice, directory: Path) -> list[Run]:
+    systems = (Kcpg(OLD, root=directory), Kcpg(NEW))
+    runs = []
+    for workload, where in chosen.cells:
+        with places.opened(where, workload) as place:
+            for repeat in range(1, chosen.repeats + 1):
+                # The first of a pair meets another machine than the second: they take turns at that, too.
+                for system in systems if repeat % 2 else reversed(systems):
+                    place.restart(f"{chosen.seed}.{repeat}")
+                    cell = f"{workload.name}@{where}"
+                    try:
+                        measured, costs = measure(place, system, workload, chosen.settings, chosen.seconds)
+                    except (Failed, OSError) as error:
+                        runs.append(Run(cell, system.name, repeat, FAILED, str(error)))
+                    else:
+                        figures = derive(workload.group, workload.program, measured, costs)
+                        runs.append(Run(cell, system.name, repeat, PASSED, "", figures, costs))
+                    said = f"{cell:<28} {system.name:<4} {runs[-1].verdict}"
+                    print(f"{repeat}/{chosen.repeats}  {said}", flush=True)
+    return runs
+
+
+def ratios(runs: Sequence[Run]) -> str:
+    """One line for each figure of each cell: old, new, new over old, and what that means."""
+    lines = [["", "", "old", "new", "new/old", ""]]
+    for cell in dict.fromkeys(run.cell for run in runs):
+        both = {row.system: row for row in rows(runs, cell)}
+        if OLD not in both or NEW not in both:
+            continue
+        old, new = both[OLD], both[NEW]
+        for figure, (unit, more) in FIGURES.items():
+            ratio, before, after = new.ratio(old, figure), old.median(figure), new.median(figure)
+            if ratio is None or before is None or after is None:
+                continue
+            doubt = UNCERTAIN * (old.spread(figure) + new.spread(figure))
+            verdict = meaning(ratio, doubt, more)
+            lines.append([cell, unit, f"{before:,.2f}", f"{after:,.2f}", f"{ratio:.3f}", verdict])
+    return table.aligned(lines)
+
+
+def meaning(ratio: float, doubt: float, more: bool) -> str:
+    """`better`, `worse`, or `as before` where the figures vary as much by themselves."""
+    if abs(ratio - 1) <= doubt:
+        return "as before"
+    return "better" if (ratio > 1) == more else "worse"

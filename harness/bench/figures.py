@@ -1,0 +1,134 @@
+"""From what a run gave to the figures of a table, and statistics over its repetitions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from statistics import median
+from typing import Any
+
+from harness.bench.systems.base import BULK, IDLE, LATENCY, LOSSY, SHORT, UDP
+
+GIGABYTE = 1e9
+
+PASSED, FAILED, MISSING, UNSUPPORTED = "passed", "failed", "not given", "unsupported"
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Of a system's programs during the measured time, by their names."""
+
+    cpu_s: Mapping[str, float] = field(default_factory=dict)
+    peak_bytes: Mapping[str, int] = field(default_factory=dict)
+    generators_cpu_s: float = 0.0
+    foreign: float = 0.0
+    """Part (0 to 1) of the machine's processors that something else used meanwhile."""
+    wire_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One workload through one system, once."""
+
+    cell: str
+    system: str
+    repeat: int
+    verdict: str
+    reason: str = ""
+    figures: Mapping[str, float] = field(default_factory=dict)
+    costs: Costs = field(default_factory=Costs)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def read_run(values: Mapping[str, Any]) -> Run:
+    """The opposite of `as_json`. Raises KeyError or TypeError when it is none."""
+    return Run(**{**values, "costs": Costs(**values["costs"])})
+
+
+def derive(group: str, program: str, measured: Mapping[str, float], costs: Costs) -> dict[str, float]:
+    """The figures of a table from what the load generator measured and what the system cost."""
+    kind = group if group != LOSSY else (LATENCY if program.endswith("requests") else BULK)
+    cpu_s, seconds = sum(costs.cpu_s.values()), measured.get("seconds", 0.0)
+    peak = {"peak_mb": sum(costs.peak_bytes.values()) / 1e6} if costs.peak_bytes else {}
+    if kind == BULK:
+        gigabytes = measured["bytes"] / GIGABYTE
+        figures = {"mbit_s": measured["bytes"] * 8 / 1e6 / seconds, **peak}
+        if costs.cpu_s and gigabytes:
+            figures["cpu_s_per_gb"] = cpu_s / gigabytes
+            figures |= {f"cpu_s_per_gb_{name}": used / gigabytes for name, used in costs.cpu_s.items()}
+        if costs.wire_bytes is not None and measured["bytes"]:
+            figures["wire_per_payload"] = costs.wire_bytes / measured["bytes"]
+        return figures
+    if kind == LATENCY:
+        names = {"p50_us": "rtt_p50_us", "p99_us": "rtt_p99_us", "p999_us": "rtt_p999_us"}
+        requests = measured["requests"]
+        figures = {name: measured[key] for name, key in names.items()} | {"lost": measured["lost"], **peak}
+        return figures | _each("cpu_us_each", cpu_s * 1e6, requests, costs)
+    if kind == SHORT:
+        figures = {"per_s": measured["done"] / seconds, "failed": measured["failed"], **peak}
+        figures["p99_ms"] = measured["connection_p99_us"] / 1e3
+        return figures | _each("cpu_us_each", cpu_s * 1e6, measured["done"], costs)
+    if kind == UDP:
+        share = measured["lost"] / measured["sent"] if measured["sent"] else 0.0
+        figures = {"kpps": measured["packets"] / seconds / 1e3, "lost_share": share, **peak}
+        return figures | _each("cpu_us_each", cpu_s * 1e6, measured["packets"], costs)
+    assert kind == IDLE
+    return dict(measured) | peak
+
+
+def _each(name: str, cost: float, count: float, costs: Costs) -> dict[str, float]:
+    return {name: cost / count} if costs.cpu_s and count else {}
+
+
+def spread(values: Sequence[float]) -> float:
+    """Half of the range over the median: 0.1 is "all within about ± 10 %"; 0 for one value."""
+    middle = median(values)
+    return (max(values) - min(values)) / 2 / abs(middle) if middle else 0.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """A system in a cell, over its repetitions."""
+
+    system: str
+    verdict: str
+    reason: str
+    runs: tuple[Run, ...]
+
+    def median(self, figure: str) -> float | None:
+        """Over the runs that passed; None when no run has it."""
+        values = self.values(figure)
+        return median(values) if values else None
+
+    def spread(self, figure: str) -> float:
+        """See `spread`."""
+        values = self.values(figure)
+        return spread(values) if values else 0.0
+
+    def values(self, figure: str) -> list[float]:
+        """Of the runs that passed."""
+        return [run.figures[figure] for run in self.runs if run.verdict == PASSED and figure in run.figures]
+
+    def ratio(self, other: Row, figure: str) -> float | None:
+        """The median of this one's figure over the other's, each taken within one repetition."""
+        others = {run.repeat: run.figures.get(figure) for run in other.runs if run.verdict == PASSED}
+        ratios = [
+            run.figures[figure] / base
+            for run in self.runs
+            if run.verdict == PASSED and figure in run.figures and (base := others.get(run.repeat))
+        ]
+        return median(ratios) if ratios else None
+
+
+def rows(runs: Sequence[Run], cell: str) -> list[Row]:
+    """The systems of a cell in the order in which they were run. One failure makes a system failed."""
+    names = list(dict.fromkeys(run.system for run in runs if run.cell == cell))
+    found = []
+    for name in names:
+        own = tuple(run for run in runs if run.cell == cell and run.system == name)
+        bad = next((run for run in own if run.verdict != PASSED), None)
+        found.append(Row(name, bad.verdict if bad else PASSED, bad.reason if bad else "", own))
+    return found

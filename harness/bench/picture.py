@@ -1,0 +1,81 @@
+"""Results as a picture: a small diagram for each cell, the systems as bars."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+
+from harness.bench.figures import Row
+from harness.bench.systems.base import IDLE, LATENCY
+from harness.bench.table import MAIN, UNITS, Cell
+
+COLUMNS = 3
+OWN, OTHER, BASE = "#0b6e4f", "#8a8a8a", "#2f5dc4"
+"""kcpg, other people's tunnels, no tunnel."""
+
+WIDE = 20
+"""Values that differ by more than this are drawn on a logarithmic scale."""
+
+LESS = {LATENCY, IDLE}
+"""Kinds of which less is better."""
+
+
+def draw(cells: Sequence[Cell], path: Path) -> None:
+    """Write a PNG. A cell in which nothing passed is not drawn."""
+    shown = [cell for cell in cells if _bars(cell)]
+    lines = max(-(-len(shown) // COLUMNS), 1)
+    most = max((len(_bars(cell)) for cell in shown), default=1)
+    figure, axes = pyplot.subplots(
+        lines, COLUMNS, figsize=(5.2 * COLUMNS, lines * (0.9 + 0.26 * most)), squeeze=False
+    )
+    for at, axis in enumerate(axes.flat):
+        if at < len(shown):
+            _diagram(axis, shown[at])
+        else:
+            axis.set_visible(False)
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def _bars(cell: Cell) -> list[tuple[Row, float]]:
+    found = [(row, row.median(MAIN[cell.kind])) for row in cell.rows]
+    return [(row, value) for row, value in found if value is not None]
+
+
+def _diagram(axis: Axes, cell: Cell) -> None:
+    bars = _bars(cell)
+    values = [value for _, value in bars]
+    spreads = [value * row.spread(MAIN[cell.kind]) for row, value in bars]
+    colours = [_colour(row.system) for row, _ in bars]
+    axis.barh(range(len(bars)), values, xerr=spreads, color=colours, height=0.7, ecolor="#222222")
+    axis.set_yticks(range(len(bars)), [row.system for row, _ in bars], fontsize=8)
+    axis.invert_yaxis()
+    positive = [value for value in values if value > 0]
+    logarithmic = bool(positive) and max(positive) > WIDE * min(positive)
+    if logarithmic:
+        axis.set_xscale("log")
+        axis.set_xlim(min(positive) / 2, max(positive) * 4)
+    else:
+        axis.set_xlim(0, max(values, default=1) * 1.3 or 1)
+    for at, (value, about) in enumerate(zip(values, spreads, strict=True)):
+        text = f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
+        axis.annotate(f" {text}", (value + about, at), va="center", fontsize=8)
+    better = "less is better" if cell.kind in LESS else "more is better"
+    axis.set_title(f"{cell.name}: {UNITS[cell.kind]}", fontsize=9, loc="left")
+    axis.set_xlabel(better + (", logarithmic" if logarithmic else ""), fontsize=7)
+    axis.tick_params(axis="x", labelsize=7)
+    for side in ("top", "right"):
+        axis.spines[side].set_visible(False)
+
+
+def _colour(system: str) -> str:
+    return OWN if system.startswith("kcpg") else BASE if system.startswith("direct") else OTHER

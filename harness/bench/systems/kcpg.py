@@ -1,0 +1,105 @@
+"""kcpg itself: client and server with each cipher, a relay in between, and its other dialect."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from harness.bench.systems.base import (
+    BULK,
+    FAR,
+    GROUPS,
+    NEAR,
+    Address,
+    Part,
+    Settings,
+    System,
+    Wiring,
+    private,
+)
+from harness.process import ROOT
+
+PASSWORD = "a password of the bench"
+READY = "^kcpg: ready"
+
+UNAVAILABLE = re.compile(r"(the protocol of \w+ is not available[^\n]*)")
+"""kcpg's own words for what it knows of and does not do."""
+
+
+class Kcpg(System):
+    """kcpg with one cipher, and everything else as it comes."""
+
+    def __init__(
+        self,
+        name: str = "kcpg",
+        algorithm: str = "AES-GCM",
+        *,
+        relays: int = 0,
+        groups: Sequence[str] = GROUPS,
+        options: Mapping[str, str] | None = None,
+        root: Path = ROOT,
+    ) -> None:
+        """`root`: the sources to run."""
+        self.name = name
+        self.groups = frozenset(groups)
+        relayed = "client, relay, server" if relays else "client, server"
+        self.about = f"{relayed}; {algorithm}" + "".join(f", {key}={v}" for key, v in (options or {}).items())
+        self._algorithm, self._relays = algorithm, relays
+        self._options = {"kcp": "auto", **(options or {})}
+        self._root = root
+
+    def parts(self, wiring: Wiring, settings: Settings) -> list[Part]:
+        # The path alone says what runs, not what is installed or the directory it is started in.
+        environ = {"KCPG_STATE_DIR": str(wiring.directory / "state"), "PYTHONPATH": str(self._root)}
+        parts = []
+        for name, text in self._texts(wiring, {**self._options, **settings.options}).items():
+            config = private(wiring.directory / f"{name}.conf", text)
+            # Nothing waits in it when a measurement is over.
+            words = (sys.executable, "-P", "-m", "kcpg", "--drain", "0", config)
+            parts.append(Part(name, NEAR if name == "client" else FAR, words, READY, environ=environ))
+        return parts
+
+    def unsupported(self, words: str) -> str:
+        match = UNAVAILABLE.search(words)
+        return match[1] if match else ""
+
+    def _texts(self, wiring: Wiring, options: Mapping[str, str]) -> dict[str, str]:
+        """Configurations from the client to the server. A relay is on the far side: beside the server."""
+        shared = {"encryption_algorithm": self._algorithm, **options}
+        if self._algorithm != "none":
+            shared["encryption_password"] = PASSWORD
+        ports = wiring.ports[: self._relays + 1]
+        hosts = [wiring.server, *["127.0.0.1"] * self._relays]
+        dial = [_dials((host, port)) | shared for host, port in zip(hosts, ports, strict=True)]
+        listen = [
+            {"listen_on": host, "listen_port": str(port)} | shared
+            for host, port in zip(hosts, ports, strict=True)
+        ]
+        entry = {"mode": "client", "listen_on": wiring.entry[0], "listen_port": str(wiring.entry[1])}
+        texts = {"client": _lines(entry | dial[0])}
+        for number in range(self._relays):
+            name = "relay" if self._relays == 1 else f"relay{number + 1}"
+            inner, outer = _lines(listen[number]), _lines(dial[number + 1])
+            texts[name] = f"mode=relay\n[listener]\n{inner}[forwarder]\n{outer}"
+        texts["server"] = _lines({"mode": "server"} | listen[-1] | _dials(wiring.target))
+        return texts
+
+
+def _dials(address: Address) -> dict[str, str]:
+    return {"destination_address": address[0], "destination_port": str(address[1])}
+
+
+def _lines(values: Mapping[str, str]) -> str:
+    return "".join(f"{key}={value}\n" for key, value in values.items())
+
+
+SYSTEMS = (
+    Kcpg(),
+    Kcpg("kcpg-ocb", "AES-OCB", groups=[BULK]),
+    Kcpg("kcpg-chacha20", "chacha20", groups=[BULK]),
+    Kcpg("kcpg-none", "none", groups=[BULK]),
+    Kcpg("kcpg-relay", relays=1),
+    Kcpg("kcpg-kcptube", options={"dialect": "kcptube"}, groups=[BULK]),
+)

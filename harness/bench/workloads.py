@@ -1,0 +1,142 @@
+"""What is measured: kinds of traffic, each with the figures that count for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from harness.bench.systems.base import BULK, IDLE, LATENCY, LOSSY, SHORT, UDP
+
+LOOPBACK, VETH, LINE = "loopback", "veth", "line"
+PLACES = (LOOPBACK, VETH, LINE)
+
+REQUEST_BYTES = 64
+FRAME_BYTES, TCP_PAYLOAD_BYTES = 1514, 1448
+"""Of a full Ethernet frame, TCP with its usual options carries so much."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """An emulated line; both directions are alike."""
+
+    rate_bps: int
+    rtt_ms: int
+    loss: float
+
+    def toml(self) -> str:
+        """As a profile of netem. The queue holds 1000 packets, as tc's does unless told otherwise."""
+        return (
+            f'name = "bench"\nsummary = "{self.text}"\nsources = ["a case: the figures are chosen"]\n'
+            f'[netem]\ndelay = "{self.rtt_ms / 2:g}ms"\nrate = "{self.rate_bps}bit"\nlimit = 1000\n'
+            f'loss = {{ model = "random", percent = "{self.loss * 100:g}%" }}\n'
+        )
+
+    @property
+    def text(self) -> str:
+        """`100 Mbit/s, 50 ms, 5 % loss`."""
+        return f"{self.rate_bps / 1e6:g} Mbit/s, {self.rtt_ms} ms, {self.loss:.0%} loss".replace("%", " %")
+
+    @property
+    def limit_mbit_s(self) -> float:
+        """Most payload it can carry when each byte that is lost is sent once more, in full TCP frames."""
+        return self.rate_bps / 1e6 * (1 - self.loss) * TCP_PAYLOAD_BYTES / FRAME_BYTES
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One kind of traffic. `program` is the load generator's word for it."""
+
+    name: str
+    group: str
+    program: str
+    about: str
+    places: tuple[str, ...] = (LOOPBACK,)
+    protocol: str = "tcp"
+    options: Mapping[str, float] = field(default_factory=dict)
+    line: Line | None = None
+    beside: bool = False
+    """With a bulk flow beside it."""
+    longer: float = 1.0
+    """Times the usual time of a measurement."""
+    quick: bool = False
+    """One of the few of QUICK=1."""
+
+
+def _bulk(direction: str, flows: int, places: tuple[str, ...], *, quick: bool = False) -> Workload:
+    name = f"bulk-{direction}" + (f"-{flows}" if flows > 1 else "")
+    way = "user to target" if direction == "up" else "target to user"
+    about = f"as much as goes, {way}, {flows} flow{'s' * (flows > 1)}"
+    return Workload(name, BULK, f"bulk-{direction}", about, places, options={"flows": flows}, quick=quick)
+
+
+def _idle(count: int) -> Workload:
+    options = {"count": count, "flows": 64, "size_bytes": REQUEST_BYTES}
+    return Workload(f"idle-{count}", IDLE, "idle", f"{count:,} connections that say nothing", options=options)
+
+
+def _packets(size: int, *, quick: bool = False) -> Workload:
+    about = f"as many packets of {size} bytes as arrive, user to target"
+    options = {"size_bytes": size}
+    return Workload(f"packets-{size}", UDP, "packets", about, protocol="udp", options=options, quick=quick)
+
+
+def _lossy(name: str, line: Line, *, quick: bool = False) -> Workload:
+    about = f"one flow, user to target; {line.text}"
+    return Workload(name, LOSSY, "bulk-up", about, (LINE,), line=line, longer=2, quick=quick)
+
+
+def _paced(name: str, line: Line, beside: bool) -> Workload:
+    about = f"64 bytes every 10 ms and back{', a bulk flow beside it' * beside}; {line.text}"
+    options = {"size_bytes": REQUEST_BYTES, "interval_s": 0.01}
+    return Workload(
+        name, LOSSY, "tcp-requests", about, (LINE,), options=options, line=line, beside=beside, longer=2
+    )
+
+
+LOSSY1, LOSSY5, LOSSY10 = (Line(100_000_000, 50, share) for share in (0.01, 0.05, 0.10))
+LONG3 = Line(50_000_000, 150, 0.03)
+
+ALL = (
+    _bulk("up", 1, (LOOPBACK, VETH), quick=True),
+    _bulk("up", 32, (LOOPBACK,)),
+    _bulk("down", 1, (LOOPBACK, VETH)),
+    _bulk("down", 32, (LOOPBACK,)),
+    Workload(
+        "tcp-requests",
+        LATENCY,
+        "tcp-requests",
+        "64 bytes and back, one at a time, over one connection",
+        (LOOPBACK, VETH),
+        options={"size_bytes": REQUEST_BYTES},
+        quick=True,
+    ),
+    Workload(
+        "udp-requests",
+        LATENCY,
+        "udp-requests",
+        "packets of 64 bytes and back, one at a time",
+        (LOOPBACK, VETH),
+        "udp",
+        {"size_bytes": REQUEST_BYTES},
+    ),
+    Workload(
+        "short",
+        SHORT,
+        "short",
+        "2,000 connections, 64 at a time: connect, 1 KB there and back, close",
+        options={"count": 2000, "flows": 64, "size_bytes": 1024},
+        quick=True,
+    ),
+    _idle(1000),
+    _idle(10000),
+    _packets(64, quick=True),
+    _packets(1200),
+    _lossy("lossy1", LOSSY1),
+    _lossy("lossy5", LOSSY5, quick=True),
+    _lossy("lossy10", LOSSY10),
+    _lossy("long3", LONG3),
+    _paced("requests-lossy5", LOSSY5, False),
+    _paced("requests-beside-bulk", LOSSY5, True),
+)
+
+WORKLOADS: dict[str, Workload] = {workload.name: workload for workload in ALL}
