@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,9 @@ SMOOTH_BINS = 3
 
 LINEAR = 20
 """Times that differ by more than this are drawn on a logarithmic scale."""
+
+Value = Callable[[Mapping[str, Any], str], float | None]
+"""What a cell measured of kcpg, cubic or bbr; None: nothing."""
 
 STYLE = """body{font:15px/1.45 system-ui,sans-serif;margin:2em auto;max-width:72em;padding:0 1em}
 table{border-collapse:collapse;width:100%}td,th{padding:.3em .6em;text-align:left;vertical-align:top;
@@ -208,10 +211,10 @@ def _goodput(axes: Axes, way: str, measured: Mapping[str, Any]) -> None:
             for at in range(len(rates))
         ]
         times = [at * BIN_S for at in range(len(rates))]
-        label = f"{name.removesuffix(way).strip()}: {report['mbit_s']:.3g}"
+        label = f"{name.removesuffix(way).strip()}: {report['mbit_s']:.3g} Mbit/s"
         axes.plot(times, smooth, label=label, color=_colour(name), linewidth=1.8)
-    axes.set_title(f"goodput {way}")
-    axes.set_xlabel("seconds")
+    axes.set_title(f"goodput {way}: payload that arrived")
+    axes.set_xlabel("seconds since the start")
     axes.set_ylabel("Mbit/s")
     axes.set_ylim(bottom=0)
     _finish(axes)
@@ -222,20 +225,27 @@ def _distributions(axes: Axes, measured: Mapping[str, Any]) -> None:
         for way, times in _times(report):
             if not times.get("count"):
                 continue
-            points = times["points"]
-            shares = [at / (len(points) - 1) for at in range(len(points))]
+            points, lost = times["points"], _lost(report, way)
+            shares = [100 * (1 - lost) * at / (len(points) - 1) for at in range(len(points))]
             style = "--" if way == " down" else "-"
-            axes.plot(points, shares, style, label=f"{name}{way}".strip(), color=_colour(name), linewidth=1.8)
-    axes.set_title("how long it took")
-    axes.set_xlabel("ms")
-    axes.set_ylabel("share not slower")
+            label = f"{name}{way}".strip() + (f", {lost:.1%} lost" if lost else "")
+            axes.plot(points, shares, style, label=label, color=_colour(name), linewidth=1.8)
+    axes.set_title("latency: how many were there after how long")
+    axes.set_xlabel("milliseconds")
+    axes.set_ylabel("% of all that were sent")
+    axes.set_ylim(0, 102)
     if _spread(measured) > LINEAR:
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
         axes.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
     else:
-        axes.set_xlim(left=0)
+        axes.set_xlim(0, axes.get_xlim()[1] * 1.05)
     _finish(axes)
+
+
+def _lost(report: Mapping[str, Any], way: str) -> float:
+    """The share of what was sent and never arrived, where it can be lost: of packets."""
+    return float(report.get(way.strip(), {}).get("lost", 0.0))
 
 
 def _spread(measured: Mapping[str, Any]) -> float:
@@ -253,44 +263,58 @@ def _overhead(axes: Axes, share: float) -> None:
     axes.bar(["payload"], [100], color="#d0d0d0")
     axes.bar(["on wire"], [100 + share * 100], color=COLOURS["kcpg"])
     axes.set_title(f"overhead {share:.1%}")
-    axes.set_ylabel("%")
+    axes.set_ylabel("bytes, % of the payload")
     axes.grid(axis="y", alpha=0.3)
 
 
 def _overview(cells: Sequence[Mapping[str, Any]]) -> Any:
-    """Goodput of all bulk cells and latency of all latency cells beside direct TCP."""
-    groups = [
-        ("goodput, Mbit/s", [cell for cell in cells if cell["scenario"] == "bulk"], _mean_rate),
-        ("latency, 99 % below, ms", [cell for cell in cells if cell["scenario"] == "latency"], _p99),
+    """Goodput of all bulk cells and latency of all latency cells beside direct TCP; overhead of all."""
+    bulk = [cell for cell in cells if cell["scenario"] == "bulk" and _mean_rate(cell, "kcpg") is not None]
+    latency = [cell for cell in cells if cell["scenario"] == "latency" and _p99(cell, "kcpg") is not None]
+    weighed = [cell for cell in cells if "wire_overhead" in cell["facts"]]
+    groups: list[tuple[str, str, Sequence[Mapping[str, Any]], Value]] = [
+        ("goodput of one flow, mean of up and down", "Mbit/s (logarithmic)", bulk, _mean_rate),
+        ("latency: 99 % of the requests took less", "milliseconds (logarithmic)", latency, _p99),
+        ("wire overhead, all headers included", "% of the payload", weighed, _overhead_of),
     ]
-    groups = [group for group in groups if len(group[1]) > 1]
+    groups = [group for group in groups if len(group[2]) > 1]
     if not groups:
         return None
-    rows = max(len(chosen) for _, chosen, _ in groups)
+    rows = max(len(chosen) for _, _, chosen, _ in groups)
     figure, grid = pyplot.subplots(
-        1, len(groups), figsize=(6.2 * len(groups), 0.9 + 0.62 * rows), squeeze=False, layout="constrained"
+        1, len(groups), figsize=(5.6 * len(groups), 1.2 + 0.62 * rows), squeeze=False, layout="constrained"
     )
-    for axes, (title, chosen, value) in zip(grid[0], groups, strict=True):
-        for at, cell in enumerate(chosen):
-            for offset, who in enumerate(("kcpg", "cubic", "bbr")):
-                amount = value(cell, who)
-                if amount is None:
-                    continue
-                label = (
-                    {"kcpg": "kcpg", "cubic": "direct CUBIC", "bbr": "direct BBR"}[who] if not at else None
-                )
-                axes.barh(at + offset * 0.27, amount, 0.25, color=COLOURS[who], label=label)
-                axes.text(amount, at + offset * 0.27, f" {_short(amount)}", va="center", fontsize=8)
-        axes.set_yticks(
-            [at + 0.27 for at in range(len(chosen))],
-            [f"{cell['profile']}\n{cell['mode']}" for cell in chosen],
-        )
-        axes.invert_yaxis()
-        axes.set_xscale("log")
+    for axes, (title, unit, chosen, value) in zip(grid[0], groups, strict=True):
+        _bars(axes, chosen, value)
+        if value is not _overhead_of:
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda amount, _: _short(amount)))
         axes.set_title(title)
+        axes.set_xlabel(unit)
         axes.margins(x=0.15)
-        axes.legend(fontsize=8)
     return figure
+
+
+def _bars(axes: Axes, chosen: Sequence[Mapping[str, Any]], value: Value) -> None:
+    """A group of bars for each cell: the tunnel, and what it is compared with where it was."""
+    names = {"kcpg": "kcpg", "cubic": "direct CUBIC", "bbr": "direct BBR"}
+    seen = set()
+    for at, cell in enumerate(chosen):
+        amounts = [(who, amount) for who in names if (amount := value(cell, who)) is not None]
+        for offset, (who, amount) in enumerate(amounts):
+            label = None if who in seen else names[who]
+            seen.add(who)
+            place = at + (offset - (len(amounts) - 1) / 2) * 0.27
+            axes.barh(place, amount, 0.25, color=COLOURS[who], label=label)
+            axes.text(amount, place, f" {_short(amount)}", va="center", fontsize=8)
+    axes.set_yticks(range(len(chosen)), [f"{cell['profile']}\n{_where(cell)}" for cell in chosen])
+    axes.invert_yaxis()
+    if len(seen) > 1:
+        axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.04), ncols=3, frameon=False)
+
+
+def _where(cell: Mapping[str, Any]) -> str:
+    return _chain(cell) if cell["scenario"] in ("bulk", "latency") else f"{_chain(cell)}, {cell['scenario']}"
 
 
 def _short(amount: float) -> str:
@@ -312,10 +336,15 @@ def _p99(cell: Mapping[str, Any], who: str) -> float | None:
     return None
 
 
+def _overhead_of(cell: Mapping[str, Any], who: str) -> float | None:
+    return float(cell["facts"]["wire_overhead"]) * 100 if who == "kcpg" else None
+
+
 def _colour(name: str) -> str:
     return next((colour for part, colour in COLOURS.items() if part in name), "#444444")
 
 
 def _finish(axes: Axes) -> None:
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    # Below the picture: there it hides no line.
+    axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2, frameon=False)
