@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 
 COMMANDS = {
     "demo": "harness.demo",
@@ -16,12 +19,26 @@ COMMANDS = {
 }
 """The module of each command; only that one is imported, since each needs other packages."""
 
+NODES = ("gevent", "Cryptodome")
+NEEDS = {"demo": NODES, "bench": NODES, "e2e": (*NODES, "scapy", "matplotlib")}
+NEEDS["run"] = NEEDS["e2e"]
+"""Packages of each command; `make` installs them into .venv."""
+
+ENVIRONMENT = Path(__file__).resolve().parents[1] / ".venv"
+
 
 def main(words: Sequence[str]) -> int:
     """Hand the words to the command; returns the exit code of the process."""
     if not words or words[0] not in COMMANDS:
         print(f"usage: python -m harness {{{','.join(COMMANDS)}}} [--help]", file=sys.stderr)
         return 2
+    missing = [package for package in NEEDS.get(words[0], ()) if find_spec(package) is None]
+    if missing:
+        python = ENVIRONMENT / "bin" / "python"
+        if python.exists() and Path(sys.prefix) != ENVIRONMENT:
+            os.execv(python, [str(python), "-m", "harness", *words])
+        print(f"harness: {', '.join(missing)} not installed. Type:   make e2e ARGS=--list", file=sys.stderr)
+        return 1
     return int(import_module(COMMANDS[words[0]]).main(words[1:]))
 
 
