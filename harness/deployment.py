@@ -21,6 +21,9 @@ LOOPBACK = "127.0.0.1"
 TUNNEL_PORTS = (3000, 3001, 3002, 3003)
 """Of every listening node."""
 
+READY_S = 60.0
+"""Time a node gets to be ready: a second on an idle machine, ten in a guest kernel on a busy one."""
+
 RATE_SHARE = 0.9
 """Of a line's rate that is told to a node. It counts contents of datagrams; headers of Ethernet, IP and UDP
 take 3 % of a full one, and acknowledgements want room beside the data."""
@@ -86,7 +89,7 @@ def deployed(
                 stack.enter_context(program)
                 nodes.insert(0, Node(label, namespace, config, program))
             for node in nodes:
-                node.program.wait_for(r"^kcpg: ready")
+                node.program.wait_for(r"^kcpg: ready", READY_S)
             yield Deployment(tuple(nodes), (LOOPBACK, ENTRY_PORT), environ)
         finally:
             for node in nodes:

@@ -26,7 +26,7 @@ INIT = Path(__file__).with_name("init")
 KERNEL = "linux.uml"
 PACKAGES = ("user-mode-linux", "kmod")
 MEMORY = "512M"
-LIMIT_S = 300
+LIMIT_S = 420
 
 NOT_VERIFIED = 77
 """Exit code, as test suites of Make know it: skipped, which is not passed."""
