@@ -62,6 +62,7 @@ def tunnel_dial(config: LegConfig, max_flows: int) -> DialSettings:
         params=link_params(config),
         kcp=kcp_params(config),
         hop_every_ms=config.dport_refresh_s * 1000,
+        paths=config.mux_tunnels,
         # The link stays up without flows, so that the next flow pays for no handshake.
         limits=LinkLimits(max_flows=min(max_flows, MAX_LINK_FLOWS), idle_ms=None),
     )

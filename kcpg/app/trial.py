@@ -123,7 +123,7 @@ def try_one(keys: KeyRing, config: LegConfig, place: tuple[str, int]) -> Outcome
     raises."""
     host, port = place
     secret: Secret = (config.password, config.key)
-    attempt = _Attempt(replace(config, addresses=(host,), ports=(port,), dnstxt=""))
+    attempt = _Attempt(replace(config, addresses=(host,), ports=(port,), dnstxt="", mux_tunnels=1))
     try:
         ok, text = attempt.run(keys, secret)
     except OSError as error:

@@ -266,7 +266,6 @@ def test_mappings_that_are_not_switched_on_are_said() -> None:
     [
         "fec=20:4",
         "fec=auto",
-        "mux_tunnels=3",
         "blast=1",
         "workers=2",
         "fib_egress=1",
@@ -280,7 +279,16 @@ def test_keys_without_effect_are_noted(line: str) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["fec=0:0", "mux_tunnels=0", "dport_refresh=600", "blast=0", "workers=1", "keep_alive=5", "kcp=auto"],
+    [
+        "fec=0:0",
+        "mux_tunnels=0",
+        "mux_tunnels=3",
+        "dport_refresh=600",
+        "blast=0",
+        "workers=1",
+        "keep_alive=5",
+        "kcp=auto",
+    ],
 )
 def test_values_that_change_nothing_are_not_noted(line: str) -> None:
     assert load_text("c.conf", CLIENT + line).problems == ()

@@ -111,7 +111,7 @@ def _tunnel_listen(raw: RawFile, options: Options, section: str, timeout_s: int)
 
 
 def _tunnel_dial(raw: RawFile, options: Options, section: str, timeout_s: int) -> LegConfig:
-    refresh_s = options.get("dport_refresh", int)
+    refresh_s, paths = options.get("dport_refresh", int), options.get("mux_tunnels", int)
     return LegConfig(
         kind=LegKind.TUNNEL,
         action=Action.DIAL,
@@ -121,7 +121,7 @@ def _tunnel_dial(raw: RawFile, options: Options, section: str, timeout_s: int) -
         dnstxt=options.get("destination_dnstxt", str) or "",
         fib=options.get("fib_egress", int),
         dport_refresh_s=60 if refresh_s is None else refresh_s,
-        mux_tunnels=options.get("mux_tunnels", int) or 0,
+        mux_tunnels=1 if paths is None else paths,
         **_tunnel(raw, options),
         **(_common(options) | {"udp_timeout_s": timeout_s}),
     )

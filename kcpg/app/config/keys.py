@@ -244,9 +244,11 @@ _KEYS = (
         default=0,
     ),
     Key(
-        "mux_tunnels", "Paths", values.clamped(0, 65535), "0-65535", "0", frozenset({_C, _F}),
-        "Paths that all flows share; 0: each flow has its own.", limits="moved to the nearer end",
-        default=0, pending="paths",
+        "mux_tunnels", "Paths", values.clamped(0, 65535), "0-65535", "1", frozenset({_C, _F}),
+        "Paths that all flows share: links with a UDP port each, opened at the start; a flow takes the one "
+        "with the fewest flows. 0: each flow has a path to itself, at the next node a link of its own. "
+        "More than 100 are never open; beyond, flows share. outbound_bandwidth holds for all paths "
+        "together, inbound_bandwidth for each.", limits="moved to the nearer end", default=1,
     ),
     Key(
         "dport_refresh", "Paths", values.refresh, "0, 20-32767 s", "60", _DIAL,

@@ -198,7 +198,7 @@ class LegConfig:
     """Largest UDP payload, if set; wins over ``mtu_bytes``."""
     dport_refresh_s: int = 60
     """Tunnel dialer: seconds between hops to another port; 0 = never."""
-    mux_tunnels: int = 0
+    mux_tunnels: int = 1
     """Tunnel dialer: shared paths; 0 = every flow has a path of its own."""
     keep_alive_s: int = 0
     """Seconds of silence before a ping; 0 = not configured."""

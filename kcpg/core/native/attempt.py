@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import eq
 
 from kcpg.core.native.handshake import Initiator
 from kcpg.core.native.reputation import MOST_ENTRIES, Reputation
@@ -21,7 +22,8 @@ PICKS = 16
 """Draws among all hosts and ports; enough to find the good one of two in all but one of 65,536 cases."""
 
 LAST_LEVEL = 0.1
-"""What was chosen last is avoided, but less than anything that failed."""
+"""The host and the port that were chosen last are avoided, which spreads several links over all of them; but
+less than anything that failed."""
 
 HOST_HALF_LIFE_MS = 10_000
 """A host that was away is tried again soon: a hop to it that fails costs nothing."""
@@ -90,9 +92,17 @@ class Choice:
     def blame(self, addr: bytes, now_ms: int) -> None:
         """Nothing comes from there: the port may be blocked, or the host away."""
         self.blame_port(addr, now_ms)
+        self.blame_host(addr, now_ms)
+
+    def blame_host(self, addr: bytes, now_ms: int) -> None:
+        """A single question was not answered, or not yet: others first, and this one again soon."""
         self._hosts.blame(self._host_key(addr), now_ms)
         if addr in self._chosen:
             self._hosts.blame(self._chosen[addr][0], now_ms)
+
+    def blame_name(self, host: str, now_ms: int) -> None:
+        """It does not resolve."""
+        self._hosts.blame(host, now_ms)
 
     def blame_port(self, addr: bytes, now_ms: int) -> None:
         """Much is lost on the way there."""
@@ -107,12 +117,16 @@ class Choice:
             self._hosts.clear(self._chosen[addr][0])
 
     def _target_level(self, target: tuple[str, int], now_ms: int) -> float:
-        last = LAST_LEVEL if target == self._last else 0.0
+        last = 0.0 if self._last is None else LAST_LEVEL * sum(map(eq, target, self._last))
         return self._hosts.level(target[0], now_ms) + self._ports.level(target, now_ms) + last
 
     def _address_level(self, addr: bytes, now_ms: int) -> float:
-        last = LAST_LEVEL if addr == self._last_addr else 0.0
-        return self._hosts.level(self._host_key(addr), now_ms) + self._ports.level(addr, now_ms) + last
+        host = self._host_key(addr)
+        near = (addr == self._last_addr) + (
+            self._last_addr != b"" and host == self._host_key(self._last_addr)
+        )
+        last = LAST_LEVEL * near
+        return self._hosts.level(host, now_ms) + self._ports.level(addr, now_ms) + last
 
     def _pick(self) -> tuple[str, int]:
         destination = self._rng.choice(self._destinations)
@@ -128,6 +142,8 @@ class Attempt:
         """It asks to resume the link there is."""
         self.quiet = False
         """The peer was heard meanwhile: send nothing more, but take an answer that is on its way."""
+        self.asked = b""
+        """The chosen address that the last INIT went to."""
         self.began_ms = now_ms
         self.tries = 0
         self.due_ms: int = now_ms

@@ -93,4 +93,6 @@ class LegCounters:
     """Links that a handshake made and nobody used (listener)."""
     flows_unreachable: int = 0
     """Flows that waited for a link in vain (dialer)."""
+    sockets_missing: int = 0
+    """Times that the system had no socket for a further link (dialer)."""
     unresolved: int = 0

@@ -233,6 +233,12 @@ class Link:
                 self._owner.link_heard(self, former)
         self._touch()
 
+    def share(self, links: int) -> None:
+        """So many links keep the limit of the rate together."""
+        rate_bps = self.params.outbound_bps // links
+        if self.bundle.rate_bps != rate_bps:
+            self.bundle.rate_bps = rate_bps
+
     # Time.
 
     def advance(self, now_ms: int) -> None:

@@ -79,6 +79,18 @@ class Sockets:
         """Close it then; until then it receives."""
         heapq.heappush(self._retired, (at_ms, sock))
 
+    def retire_all(self, at_ms: int) -> None:
+        """Close everything then; nothing may be asked of this object until it is `none`."""
+        for sock in (self._first, self._second):
+            if sock is not None:
+                self.retire(sock, at_ms)
+        self._first = self._second = None
+
+    @property
+    def none(self) -> bool:
+        """Nothing is open."""
+        return self._first is self._second is None and not self._retired
+
     def advance(self, now_ms: int) -> None:
         """Close what is old enough."""
         while self._retired and self._retired[0][0] <= now_ms:
