@@ -11,6 +11,7 @@ import pytest
 from kcpg.core.fecplan import OFF, plan_fixed
 from kcpg.core.kcp import KcpParams
 from kcpg.core.native import frames
+from kcpg.core.native.conv import ACK_HOLD_MS
 from kcpg.core.rate import RateController
 from kcpg.core.seal import iv_bytes
 from tests.engines import twin
@@ -170,7 +171,7 @@ def test_rebuilt_segments_give_no_times_and_no_windows(engine: str) -> None:
             while peer.recv() is not None:
                 pass
     assert ends.b.fec.rebuilt > 40
-    assert worst_ms == 1, "the wires have no delay of their own"
+    assert worst_ms <= ACK_HOLD_MS, "the wires have no delay of their own"
 
 
 def test_an_idle_link_holds_nothing(engine: str) -> None:
