@@ -7,7 +7,7 @@ import _socket
 import errno
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from kcpg.core.flow import Flow, Kind, Open, Reset, ResetCode, Target
@@ -65,6 +65,11 @@ class LocalDialSettings:
     timeout_ms: int = 10_000  # a SYN is sent at 0, 1, 3 and 7 s (tcp(7))
 
 
+def kinds(bind: Bind) -> tuple[int, ...]:
+    """SOCK_STREAM and SOCK_DGRAM, as far as they are listened for."""
+    return (_socket.SOCK_STREAM,) * bind.tcp + (_socket.SOCK_DGRAM,) * bind.udp
+
+
 class LocalLeg:
     """What both local legs share. `touch` is set by the driver; `report` takes what a person should know."""
 
@@ -107,9 +112,14 @@ def _nothing() -> None:
 class LocalListener(LocalLeg):
     """Applications' TCP connections and UDP packets, as flows. `on_flow` is set by the node."""
 
-    def __init__(self, settings: LocalListenSettings, report: Callable[[Notice], None] | None = None) -> None:
+    def __init__(
+        self, settings: LocalListenSettings, report: Callable[[Notice], None] | None = None,
+        inherited: Iterator[_socket.socket] | None = None,
+    ) -> None:  # fmt: skip
+        """`inherited`: the sockets that `open_listening` gave, where another process opened them."""
         super().__init__(report)
         self.settings = settings
+        self._inherited = inherited
         self.on_flow: Callable[[Flow, Open, int], None] = _unwired
         self.tcp_ports: list[TcpPort] = []
         self.udp_ports: list[UdpPort] = []
@@ -119,11 +129,11 @@ class LocalListener(LocalLeg):
         open."""
         try:
             for bind in self.settings.binds:
-                if bind.tcp:
-                    sock = self._open(bind, _socket.SOCK_STREAM)
-                    self.tcp_ports.append(TcpPort(sock, bind.target, self))
-                if bind.udp:
-                    sock = self._open(bind, _socket.SOCK_DGRAM)
+                for kind in kinds(bind):
+                    sock = self._open(bind, kind)
+                    if kind == _socket.SOCK_STREAM:
+                        self.tcp_ports.append(TcpPort(sock, bind.target, self))
+                        continue
                     port = UdpPort(sock, bind.target, self, self.settings.max_flows)
                     port.on_flow = self.on_flow
                     self.udp_ports.append(port)
@@ -160,12 +170,7 @@ class LocalListener(LocalLeg):
             sock.close()
 
     def _open(self, bind: Bind, kind: int) -> _socket.socket:
-        word = "TCP" if kind == _socket.SOCK_STREAM else "UDP"
-        try:
-            return _listen(bind.host, bind.port, kind, self.settings.ipv4_only, self.settings.ipv6_only)
-        except OSError as error:
-            where = f"[{bind.host}]:{bind.port}" if ":" in bind.host else f"{bind.host or '*'}:{bind.port}"
-            raise OSError(error.errno, f"cannot listen on {word} {where}: {error.strerror}") from error
+        return open_listening(self.settings, bind, kind) if self._inherited is None else next(self._inherited)
 
     def _close_ports(self) -> None:
         for tcp_port in self.tcp_ports:
@@ -248,22 +253,38 @@ def _unwired(_flow: Flow, _open: Open, _now_ms: int) -> None:
     raise AssertionError("this leg belongs to no node")
 
 
-def _listen(host: str, port: int, kind: int, ipv4_only: bool, ipv6_only: bool) -> _socket.socket:
+def open_listening(
+    settings: LocalListenSettings, bind: Bind, kind: int, shared: bool = False
+) -> _socket.socket:
+    """The socket of one place to listen. `shared`: beside others that share the port. Raises OSError that
+    names the place."""
+    word = "TCP" if kind == _socket.SOCK_STREAM else "UDP"
+    try:
+        return _listen(bind.host, bind.port, kind, settings, shared)
+    except OSError as error:
+        where = f"[{bind.host}]:{bind.port}" if ":" in bind.host else f"{bind.host or '*'}:{bind.port}"
+        raise OSError(error.errno, f"cannot listen on {word} {where}: {error.strerror}") from error
+
+
+def _listen(host: str, port: int, kind: int, settings: LocalListenSettings, shared: bool) -> _socket.socket:
     """A listening, non-blocking socket; dual stack for "" unless restricted or where there is no IPv6."""
     if host:
         packed = addresses.pack(host, port)
-        return _bound(addresses.family(packed), addresses.to_tuple(packed), kind, ipv6_only)
-    if ipv4_only:
-        return _bound(addresses.AF_INET, ("", port), kind, False)
+        where, family = addresses.to_tuple(packed), addresses.family(packed)
+        return _bound(family, where, kind, settings.ipv6_only, shared)
+    if settings.ipv4_only:
+        return _bound(addresses.AF_INET, ("", port), kind, False, shared)
     try:
-        return _bound(addresses.AF_INET6, ("", port), kind, ipv6_only)
+        return _bound(addresses.AF_INET6, ("", port), kind, settings.ipv6_only, shared)
     except OSError as error:
-        if ipv6_only or error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+        if settings.ipv6_only or error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
             raise
-        return _bound(addresses.AF_INET, ("", port), kind, False)
+        return _bound(addresses.AF_INET, ("", port), kind, False, shared)
 
 
-def _bound(family: int, where: tuple[object, ...], kind: int, ipv6_only: bool) -> _socket.socket:
+def _bound(
+    family: int, where: tuple[object, ...], kind: int, ipv6_only: bool, shared: bool
+) -> _socket.socket:
     sock = _socket.socket(family, kind)
     try:
         sock.setblocking(False)
@@ -271,6 +292,8 @@ def _bound(family: int, where: tuple[object, ...], kind: int, ipv6_only: bool) -
             sock.setsockopt(_socket.IPPROTO_IPV6, _socket.IPV6_V6ONLY, int(ipv6_only or where[0] != ""))
         if kind == _socket.SOCK_STREAM:
             sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEPORT, 1)
         sock.bind(where)
         if kind == _socket.SOCK_STREAM:
             sock.listen(BACKLOG)

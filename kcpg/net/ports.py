@@ -63,9 +63,12 @@ class TunnelPorts:
     def listen(self, host: str, port: int) -> int:
         """A new socket on numeric `host` (empty: all addresses) and `port`. Raises OSError with a clear
         message."""
-        sock = self.bind(host, port)
+        return self.adopt(self.bind(host, port), is_dialling=port == 0)
+
+    def adopt(self, sock: UdpSocket, is_dialling: bool = False) -> int:
+        """Use a socket that is open already, another process's perhaps. Numbers go up from 1."""
         number = self._free_number(sock)
-        self._ports[number] = _Port(sock, is_dialling=port == 0)
+        self._ports[number] = _Port(sock, is_dialling)
         if self.on_open is not None:
             self.on_open(number, sock)
         return number

@@ -93,11 +93,13 @@ class UdpSocket:
         self.sock.close()
 
 
-def open_udp(host: str = "", port: int = 0, *, ipv4_only: bool = False, ipv6_only: bool = False) -> UdpSocket:
+def open_udp(
+    host: str = "", port: int = 0, *, ipv4_only: bool = False, ipv6_only: bool = False, shared: bool = False
+) -> UdpSocket:
     """A non-blocking UDP socket bound to numeric `host` (empty: every address) and `port` (0: any).
 
-    Dual stack unless restricted; IPv4 alone where the system has no IPv6. Raises OSError with a message that
-    names the address.
+    `shared`: beside others that share the port. Dual stack unless restricted; IPv4 alone where the system
+    has no IPv6. Raises OSError with a message that names the address.
     """
     local, family = _local(host, port, ipv4_only, ipv6_only)
     try:
@@ -107,22 +109,29 @@ def open_udp(host: str = "", port: int = 0, *, ipv4_only: bool = False, ipv6_onl
             raise OSError(
                 error.errno, f"cannot open a UDP socket for {_name(host, port)}: {error.strerror}"
             ) from error
-        return open_udp(host, port, ipv4_only=True)
+        return open_udp(host, port, ipv4_only=True, shared=shared)
     try:
         sock.setblocking(False)
         if family == addresses.AF_INET6:
             sock.setsockopt(_socket.IPPROTO_IPV6, _socket.IPV6_V6ONLY, int(ipv6_only))
+        if shared:
+            sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEPORT, 1)
         sock.bind(local)
         _raise_buffers(sock)
-        # One that dials leaves its source to the routes, which may change at any time.
-        tells = port != 0 and pktinfo.enable(sock)
-        return UdpSocket(sock, family, sock.fileno(), _has_gso(sock), _enable_gro(sock), tells)
+        return adopt_udp(sock, dials=port == 0)
     except OSError as error:
         sock.close()
         if error.errno == errno.EADDRNOTAVAIL and family == addresses.AF_INET6 and not host and not ipv6_only:
-            return open_udp(host, port, ipv4_only=True)
+            return open_udp(host, port, ipv4_only=True, shared=shared)
         reason = f"cannot listen on UDP {_name(host, port)}: {error.strerror}"
         raise OSError(error.errno, reason) from error
+
+
+def adopt_udp(sock: _socket.socket, dials: bool = False) -> UdpSocket:
+    """A bound UDP socket for `UdpIo`; another process may have opened it."""
+    # One that dials leaves its source to the routes, which may change at any time.
+    tells = not dials and pktinfo.enable(sock)
+    return UdpSocket(sock, sock.family, sock.fileno(), _has_gso(sock), _enable_gro(sock), tells)
 
 
 def _local(host: str, port: int, ipv4_only: bool, ipv6_only: bool) -> tuple[tuple[Any, ...], int]:

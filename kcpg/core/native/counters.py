@@ -85,6 +85,8 @@ class LegCounters:
     """Handshakes that ended in a refusal, on either side."""
     strangers: int = 0
     """Datagrams that belong to no link and are no handshake under our password."""
+    handed_over: int = 0
+    """Datagrams given to the process that has their link (listener)."""
     links_opened: int = 0
     links_closed: int = 0
     links_full: int = 0

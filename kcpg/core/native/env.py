@@ -6,6 +6,8 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from kcpg.core.native.sharing import Share
+
 
 class EventKind:
     """The stable names of what a leg reports; tests and log filters rely on them."""
@@ -71,3 +73,5 @@ class Env:
     follow."""
     source_key: Callable[[bytes], bytes] = bytes
     """The part of an address that stands for one customer (/32 or /64), by which handshakes are rationed."""
+    share: Share | None = None
+    """Where several processes serve a listening leg: which of them this one is."""

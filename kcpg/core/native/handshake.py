@@ -270,16 +270,22 @@ class InitRequest:
 
 
 class Responder(Drops):
-    """The listener's side of all handshakes of a leg; `entropy` also gives the secret behind its cookies."""
+    """The listener's side of all handshakes of a leg. `cookie_secret`: 32 bytes, drawn if not given."""
 
-    def __init__(self, keys: RootKeys, entropy: Entropy, max_salts: int | None = None) -> None:
+    def __init__(
+        self,
+        keys: RootKeys,
+        entropy: Entropy,
+        max_salts: int | None = None,
+        cookie_secret: bytes | None = None,
+    ) -> None:
         super().__init__()
         self.entropy = entropy
         self._psk = keys.psk
         self._in = Envelope(keys.handshake_c2s, keys.mask_c2s)
         self._out = Envelope(keys.handshake_s2c, keys.mask_s2c)
         self._salts = SaltSet() if max_salts is None else SaltSet(max_salts)
-        self._cookies = Cookies(entropy(32))
+        self._cookies = Cookies(entropy(32) if cookie_secret is None else cookie_secret)
         self._sources = Sources()
         self._answers: dict[bytes, tuple[int, int, bytes]] = {}  # noise message 1: until, client CID, RESP
         self._now_ms = 0

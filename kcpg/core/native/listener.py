@@ -17,6 +17,7 @@ from kcpg.core.native.leg import REPEAT_EVENT_MS, NativeLeg
 from kcpg.core.native.link import Link, LinkLimits, LinkState
 from kcpg.core.native.params import LinkParams, Verdict, negotiate
 from kcpg.core.native.rekeying import ListenerRekeying
+from kcpg.core.native.sharing import owner
 from kcpg.core.native.wire import Path, Wire
 
 EVICT_SILENT_MS = 60_000
@@ -56,7 +57,8 @@ class TunnelListener(NativeLeg):
         super().__init__(settings.name, settings.params.datagram_bytes, keys, env, False, wire)
         self.settings = settings
         self.on_flow: Callable[[Flow, Open, int], None] = _nobody
-        self._responder = Responder(keys, env.entropy)
+        secret = env.share.cookie_secret if env.share is not None else None
+        self._responder = Responder(keys, env.entropy, cookie_secret=secret)
         self._half_open: dict[Link, None] = {}
         self._requests: dict[Link, deque[InitRequest]] = {}
         self._closed = False
@@ -93,6 +95,7 @@ class TunnelListener(NativeLeg):
     def link_closed(self, link: Link, reason: Reset, by_peer: bool) -> None:
         """See `LinkOwner`."""
         super().link_closed(link, reason, by_peer)
+        self._tell_count()
         for request in self._requests.pop(link, ()):
             request.forget()
         if link in self._half_open:
@@ -112,9 +115,19 @@ class TunnelListener(NativeLeg):
     def _stranger(self, path: Path, cid: int, header: bytes, body: bytes) -> None:
         if self._closed:
             return
-        if cid != 0:
+        if cid == 0:
+            self._init(path, header, body, settled=False)
+        elif not self._handed_over(owner(cid), path, header, body):
             self._unknown(path)
-            return
+
+    def take_init(self, path: Path, header: bytes, body: bytes, now_ms: int) -> None:
+        """An INIT that another process of this leg leaves to this one. `advance` must follow."""
+        self.now_ms = now_ms
+        if not self._closed:
+            self._init(path, header, body, settled=True)
+
+    def _init(self, path: Path, header: bytes, body: bytes, settled: bool) -> None:
+        """`settled`: this process answers it, whoever might do it better."""
         self.counters.inits_received += 1
         sock, addr = path
         answer = self._responder.receive(
@@ -127,7 +140,8 @@ class TunnelListener(NativeLeg):
                 self.counters.answers_sent += 1
             self.wire.post(sock, addr, answer.datagram)
         elif answer is not None:
-            self._decide(answer, path)
+            if settled or not self._handed_over(self._best(answer), path, header, body):
+                self._decide(answer, path)
         else:
             self._unknown(path)
 
@@ -139,6 +153,21 @@ class TunnelListener(NativeLeg):
     @property
     def _loaded(self) -> bool:
         return len(self._half_open) >= self.settings.load_half_open
+
+    def _best(self, request: InitRequest) -> int:
+        """The process that should answer: the one with the link that is resumed, or the least busy one."""
+        share = self.env.share
+        if share is None:
+            return 0
+        return share.choose() if request.resume_cid is None else owner(request.resume_cid)
+
+    def _handed_over(self, worker: int, path: Path, header: bytes, body: bytes) -> bool:
+        """Whether another process has the datagram now."""
+        share = self.env.share
+        if share is None or worker == share.index or not share.hand_over(worker, path, header, body):
+            return False
+        self.counters.handed_over += 1
+        return True
 
     def _unknown(self, path: Path) -> None:
         self.counters.strangers += 1
@@ -195,7 +224,12 @@ class TunnelListener(NativeLeg):
         link = Link(self, bundle, _epoch(accepted), params, kcp, limits, self._flow, -1, self.now_ms)
         self._add(link)
         self._half_open[link] = None
+        self._tell_count()
         return link
+
+    def _tell_count(self) -> None:
+        if self.env.share is not None:
+            self.env.share.count(len(self._links))
 
     def _make_room(self) -> bool:
         """Whether one more link fits, if need be in place of one that nobody uses."""

@@ -1,0 +1,212 @@
+"""Several processes serve one listening leg: whose a link is, and what happens to datagrams that come to the
+wrong one. Virtual time, both engines."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from kcpg.core.native.cids import Cids
+from kcpg.core.native.dialer import DialState
+from kcpg.core.native.handshake import Initiator, InitRequest, Reply, Responder, RetryReason
+from kcpg.core.native.listener import TunnelListener
+from kcpg.core.native.params import LinkParams
+from kcpg.core.native.sharing import MAX_WORKERS, Share, marked, owner
+from kcpg.core.seal import HeaderMask, xor
+from tests.engines import twin
+from tests.handshakes import unmask
+from tests.links import KEYS, World, echo
+
+WORKERS = 3
+
+
+class Crew:
+    """Listeners of several processes behind one port; `steered`: source address → number, default 0."""
+
+    def __init__(self, world: Any) -> None:
+        self.steered: dict[bytes, int] = {}
+        self.best = 0
+        self.away: set[int] = set()
+        self.handed: list[tuple[int, int]] = []
+        self.counts = [0] * WORKERS
+        self._waiting: deque[tuple[int, tuple[int, bytes], bytes, bytes]] = deque()
+        self._mask = HeaderMask(KEYS.mask_c2s)
+        self.legs = [self._leg(world, index) for index in range(WORKERS)]
+
+    def _leg(self, world: Any, index: int) -> TunnelListener:
+        def hand_over(worker: int, path: tuple[int, bytes], header: bytes, body: bytes) -> bool:
+            if worker in self.away or worker >= WORKERS:
+                return False
+            self.handed.append((index, worker))
+            self._waiting.append((worker, path, header, body))
+            return True
+
+        def count(links: int) -> None:
+            self.counts[index] = links
+
+        share = Share(index, bytes(32), hand_over, count, lambda: self.best)
+        env = replace(world._env("l"), share=share)
+        leg = TunnelListener(world._listen, KEYS, env, twin(world.engine, "Wire"))
+        leg.on_flow = world._on_flow
+        leg.start(world.now_ms)
+        return leg
+
+    @property
+    def links(self) -> list[Any]:
+        return [link for leg in self.legs for link in leg.links]
+
+    def receive(self, sock: int, addr: bytes, datagram: bytes, now_ms: int) -> None:
+        self.legs[self.steered.get(addr, 0)].receive(sock, addr, datagram, now_ms)
+
+    def advance(self, now_ms: int) -> None:
+        for leg in self.legs:
+            leg.advance(now_ms)
+        while self._waiting:
+            worker, path, header, body = self._waiting.popleft()
+            if header[:4] == bytes(4):
+                self.legs[worker].take_init(path, header, body, now_ms)
+            else:
+                datagram = xor(header, self._mask.mask(body[-16:])) + body
+                self.legs[worker].receive(*path, datagram, now_ms)
+            self.legs[worker].advance(now_ms)
+
+    def transmit(self, now_ms: int) -> list[tuple[int, bytes, bytes]]:
+        return [one for leg in self.legs for one in leg.transmit(now_ms)]
+
+    def deadline(self) -> int | None:
+        return min((at for leg in self.legs if (at := leg.deadline()) is not None), default=None)
+
+
+class SharedWorld(World):
+    """A dialer and a crew."""
+
+    def new_listener(self) -> Any:
+        self.l = Crew(self)
+        return self.l
+
+
+def init(datagram: bytes) -> bool:
+    """Whether a dialer's datagram is an INIT."""
+    return unmask(KEYS.mask_c2s, datagram)[0][:4] == bytes(4)
+
+
+@pytest.mark.parametrize("index", [0, 1, MAX_WORKERS - 1])
+def test_ids_carry_the_number_of_their_worker(index):
+    world = World()
+    cids: Cids[str] = Cids(world.rng.randbytes, index)
+    drawn = {cids.draw() for _ in range(200)}
+    assert len(drawn) == 200 and {owner(cid) for cid in drawn} == {index}
+    assert all(0 < cid < 1 << 32 for cid in drawn)
+
+
+def test_an_id_is_drawn_again_where_marking_leaves_nothing():
+    given = [bytes(3) + b"\x3f", bytes(3) + b"\x40"]
+    assert marked(0x3F, 0) == 0
+    assert Cids(lambda n: given.pop(0), 0).draw() == 0x40
+
+
+def test_a_link_is_made_where_there_are_fewest(engine):
+    world = SharedWorld(engine)
+    world.l.best = 2
+    world.up()
+    assert [len(leg.links) for leg in world.l.legs] == [0, 0, 1] and world.l.counts == [0, 0, 1]
+    assert owner(world.d.link.epochs.peer_cid) == 2
+    assert world.l.legs[0].counters.handed_over > 0
+    echo(*world.pair(), world)
+    world.d.close(world.now_ms, "done")
+    world.until(lambda: not world.l.links)
+    assert world.l.counts == [0, 0, 0]
+
+
+def test_who_is_chosen_but_away_leaves_it_to_who_was_asked(engine):
+    world = SharedWorld(engine)
+    world.l.best, world.l.away = 2, {2}
+    world.up()
+    assert [len(leg.links) for leg in world.l.legs] == [1, 0, 0]
+
+
+def test_two_that_choose_each_other_do_not_pass_a_handshake_on_for_ever(engine):
+    """Each thinks that the other should have it: the second one answers."""
+    world = SharedWorld(engine)
+    for index, leg in enumerate(world.l.legs):
+        leg.env = replace(leg.env, share=replace(leg.env.share, choose=lambda i=index: (i + 1) % WORKERS))
+    world.up()
+    assert len(world.l.links) == 1 and world.l.handed[0] == (0, 1)
+
+
+def test_a_peer_that_moved_keeps_its_flows(engine):
+    """Its new address is steered to a worker that knows nothing of the link."""
+    world = SharedWorld(engine).up()
+    near, far = world.pair()
+    world.moves = {b"d1": b"elsewhere"}
+    world.l.steered = {b"elsewhere": 1}
+    echo(near, far, world)
+    assert world.l.links[0].bundle.path[1] == b"elsewhere"
+    assert len(world.l.links) == 1 and near.reason is None and (1, 0) in world.l.handed
+    assert world.l.legs[1].counters.strangers == 0
+
+
+def test_a_link_is_resumed_wherever_the_handshake_comes(engine):
+    world = SharedWorld(engine).up()
+    near, far = world.pair()
+    world.lose = lambda sender, path, datagram: True
+    near.flow.write(b"into the dark")
+    world.until(lambda: world.d.state is DialState.RESUMING)
+    world.l.steered = {b"d%d" % n: 1 for n in range(1, 100)}
+    link = world.l.links[0]
+    world.lose = lambda sender, path, datagram: (
+        sender == "d" and not link.counters.resumes and not init(datagram)
+    )
+    world.until(lambda: world.d.state is DialState.UP)
+    world.until(lambda: far.flow.conv.readable, 61_000)
+    assert far.flow.read(100) == b"into the dark"
+    assert [len(leg.links) for leg in world.l.legs] == [1, 0, 0]
+    assert world.l.legs[0].links[0].counters.resumes == 1
+
+
+def test_a_link_whose_worker_died_is_made_anew(engine):
+    world = SharedWorld(engine).up()
+    near, _ = world.pair()
+    dead = world.l.legs[0]
+    world.l.legs[0] = world.l._leg(world, 0)
+    world.l.steered, world.l.away, world.l.best = {b"d%d" % n: 1 for n in range(1, 100)}, {0}, 1
+    near.flow.write(b"anybody there?")
+    world.until(lambda: near.reason is not None)
+    world.until(lambda: world.d.state is DialState.UP)
+    assert len(world.l.legs[1].links) == 1 and dead.links
+    echo(*world.pair(), world)
+
+
+def test_noise_goes_nowhere(engine):
+    """A datagram under an id of a worker that does not exist is a stranger like any other."""
+    world = SharedWorld(engine).up()
+    body = bytes(40)
+    header = (0xABCDEF00 | (MAX_WORKERS - 1)).to_bytes(4, "big") + bytes(4)
+    mask = HeaderMask(KEYS.mask_c2s).mask(body[-16:])
+    world.l.legs[1].receive(3000, b"x", xor(header, mask) + body, world.now_ms)
+    world.run(10)
+    assert world.l.legs[1].counters.strangers == 1 and not world.l.handed
+
+
+def test_a_cookie_is_good_for_every_worker():
+    """The first worker asks for one, the second one is asked with it."""
+    world = World()
+    dialer = Initiator(KEYS, LinkParams(), 7, world.rng.randbytes)
+    first, second, other = (
+        Responder(KEYS, world.rng.randbytes, cookie_secret=secret)
+        for secret in (b"s" * 32, b"s" * 32, b"t" * 32)
+    )
+
+    def ask(responder: Responder) -> Any:
+        header, body = unmask(KEYS.mask_c2s, dialer.init(1000))
+        return responder.receive(header, body, b"a", b"a", 1000, 0, True)
+
+    retry = ask(first)
+    assert isinstance(retry, Reply) and retry.kind == "retry"
+    followed = dialer.receive(*unmask(KEYS.mask_s2c, retry.datagram), 1000)
+    assert followed is not None and followed.reason == RetryReason.COOKIE
+    assert isinstance(ask(other), Reply), "another secret, another cookie"
+    assert isinstance(ask(second), InitRequest)
