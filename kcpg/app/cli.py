@@ -102,6 +102,10 @@ def _dispatch(words: list[str]) -> int:
         print(run_parser().format_help(), file=sys.stderr, end="")
         return EXIT_USAGE
     command, rest = words[0], words[1:]
+    if command == "--worker":  # member.WORKER, without the price of importing it
+        from kcpg.app import worker
+
+        return worker.run(int(rest[0]))
     if command == "daemon":
         return _daemon(rest)
     if command == "status":

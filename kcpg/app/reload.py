@@ -9,8 +9,9 @@ from pathlib import Path
 from kcpg.app.config.model import NodeConfig
 from kcpg.app.configured import log as log_problems
 from kcpg.app.configured import read, summary
+from kcpg.app.crew import AnyNode, make_node
 from kcpg.app.logs import process_log
-from kcpg.app.run import KeyRing, RunningNode, derive_keys
+from kcpg.app.run import KeyRing, derive_keys
 from kcpg.errors import StartError
 
 
@@ -39,7 +40,7 @@ def compare(old: Sequence[NodeConfig], new: Sequence[NodeConfig]) -> Plan:
     return Plan(kept, started, tuple(free))
 
 
-def apply(paths: list[Path], running: list[RunningNode], form: str) -> list[RunningNode]:
+def apply(paths: list[Path], running: list[AnyNode], form: str) -> list[AnyNode]:
     """Read the files again and run what they say now; returns the nodes that run afterwards.
 
     Errors in the files, or a node that does not start, leave (or bring back) what ran before, and the log
@@ -67,17 +68,17 @@ def apply(paths: list[Path], running: list[RunningNode], form: str) -> list[Runn
 
 
 def _replace(
-    plan: Plan, running: list[RunningNode], configs: Sequence[NodeConfig], keys: KeyRing, form: str
-) -> list[RunningNode]:
+    plan: Plan, running: list[AnyNode], configs: Sequence[NodeConfig], keys: KeyRing, form: str
+) -> list[AnyNode]:
     for position in plan.stopped:
         running[position].close("the node is configured anew")
-    after: list[RunningNode] = []
+    after: list[AnyNode] = []
     try:
         for position, config in enumerate(configs):
             if position in plan.kept:
                 after.append(running[plan.kept[position]])
                 continue
-            node = RunningNode(config, keys, form)
+            node = make_node(config, keys, form)
             node.start()
             after.append(node)
     except StartError:
@@ -88,7 +89,7 @@ def _replace(
     return after
 
 
-def _restore(running: list[RunningNode], form: str) -> list[RunningNode]:
+def _restore(running: list[AnyNode], form: str) -> list[AnyNode]:
     """Start again, with their old configuration, those of `running` that were closed."""
     after = []
     for node in running:
@@ -96,7 +97,7 @@ def _restore(running: list[RunningNode], form: str) -> list[RunningNode]:
             after.append(node)
             continue
         try:
-            again = RunningNode(node.config, node.keys, form)
+            again = make_node(node.config, node.keys, form)
             again.start()
             after.append(again)
         except StartError as error:

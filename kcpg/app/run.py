@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import random
+import resource
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import gevent
@@ -18,11 +19,14 @@ from kcpg.app import legs, status_report
 from kcpg.app.config.model import LegConfig, LegKind, NodeConfig
 from kcpg.app.logs import NodeLog
 from kcpg.app.messages import Reporter
+from kcpg.app.metrics import Snapshot, snapshot
 from kcpg.app.observed import ObservedDialer, ObservedListener
+from kcpg.app.part import Part
 from kcpg.app.public import Program, PublicAddress
 from kcpg.core.flow import Flow, Kind, Open, Reset, ResetCode
 from kcpg.core.native.env import Env, Event
 from kcpg.core.native.keys import RootKeys
+from kcpg.core.native.sharing import Share
 from kcpg.core.node import Node, NodeSettings
 from kcpg.errors import StartError
 from kcpg.net import clock
@@ -33,12 +37,16 @@ from kcpg.net.ports import TunnelPorts
 from kcpg.net.resolve import Resolver
 from kcpg.net.stun import StunClient
 from kcpg.net.txtpeer import TxtPeer
+from kcpg.net.udp import adopt_udp
 
 Secret = tuple[bytes, bytes | None]
 """Password and key of a leg; one of them counts."""
 
 KeyRing = Mapping[Secret, RootKeys]
 """The derived keys of every secret that some leg uses."""
+
+MAX_DESCRIPTORS = 1 << 20
+"""The kernel's own limit per process where nobody raised it (fs.nr_open, proc(5))."""
 
 
 def derive_keys(configs: Iterable[NodeConfig]) -> KeyRing:
@@ -55,14 +63,15 @@ def derive_keys(configs: Iterable[NodeConfig]) -> KeyRing:
 class RunningNode:
     """One node of the process, from its configuration to its end."""
 
-    def __init__(self, config: NodeConfig, keys: KeyRing, form: str) -> None:
-        """`keys` has the secrets of both legs; `form` is that of the log lines."""
+    def __init__(self, config: NodeConfig, keys: KeyRing, form: str, part: Part | None = None) -> None:
+        """`keys` has the secrets of both legs; `form` is that of the log lines. `part`: this is one of
+        several processes that run the node."""
         self.config = config
+        self._part = part
         self.keys = keys
         self.closed = False
         self.started_s = time.monotonic()
-        file = config.log_path / f"{config.role.value}_output.log" if config.log_path else None
-        self.log = NodeLog(config.name, config.log_level, file, form)
+        self.log = node_log(config, form) if part is None else NodeLog(config.name, config.log_level)
         self._reporter = Reporter(self.log, time.monotonic)
         self._resolver = Resolver()
         self.ports: dict[Any, TunnelPorts] = {}
@@ -85,6 +94,7 @@ class RunningNode:
             if self._peer is not None:
                 self._peer.start()
             driver.start()
+            self._take_over(node, driver)
             for client in self._stun:
                 client.start()
         except OSError as error:
@@ -98,12 +108,9 @@ class RunningNode:
         self.node, self.driver = node, driver
         self._warn_of_weakness()
 
-    def describe(self) -> str:
-        """`client office *:59000 -> 192.0.2.1:3000-3010 (AES-GCM)`, for the ready line."""
-        ingress, egress = self.config.ingress, self.config.egress
-        ciphers = [leg.algorithm for leg in (ingress, egress) if leg.kind is LegKind.TUNNEL]
-        route = f"{legs.where(ingress)} -> {legs.where(egress)}"
-        return f"{self.config.role.value} {self.config.name} {route} ({', '.join(ciphers)})"
+    def snapshot(self) -> Snapshot:
+        """What it counts."""
+        return snapshot(self)
 
     @property
     def tcp_flows(self) -> int:
@@ -130,8 +137,8 @@ class RunningNode:
         """Write counts of repeated lines; with `summary` also the status file in `log_path`, if there is
         one."""
         self.log.tick(now_s)
-        if summary and self.config.log_path is not None:
-            self._write_status(self.config.log_path)
+        if summary:
+            write_status(self.config, self.snapshot())
 
     def close(self, reason: str) -> None:
         """Abort the flows that are left, tell the peers, close everything. Idempotent."""
@@ -139,6 +146,8 @@ class RunningNode:
             return
         self.closed = True
         self._stop_asking()
+        if self._part is not None:
+            self._part.hand_over.close()
         if self.driver is not None:
             self.driver.stop(reason)
         self.log.close()
@@ -148,20 +157,45 @@ class RunningNode:
 
     def _ingress(self, config: LegConfig) -> LocalListener | ObservedListener:
         if config.kind is LegKind.LOCAL:
-            settings = legs.local_listen(config, self.config.max_flows, self._lookup)
-            return LocalListener(settings, self._reporter.notice)
+            settings = legs.local_listen(config, self.config.max_flows, lookup)
+            inherited = None if self._part is None else iter(self._part.sockets)
+            return LocalListener(settings, self._reporter.notice, inherited)
         ports = self._tunnel_ports(config)
         leg = ObservedListener(
             legs.tunnel_listen(config, self.config.max_flows),
             self._root(config),
-            make_env(ports, self._reporter.event),
+            replace(make_env(ports, self._reporter.event), share=self._share()),
         )
         self.ports[leg] = ports
-        for host in legs.hosts(config, self._lookup):
-            for port in config.ports:
-                ports.listen(host, port)
-        self._ask_for_address(config, ports)
+        if self._part is not None:
+            for sock in self._part.sockets:
+                ports.adopt(adopt_udp(sock))
+        else:
+            for host in legs.hosts(config, lookup):
+                for port in config.ports:
+                    ports.listen(host, port)
+        if self._is_first:
+            self._ask_for_address(config, ports)
         return leg
+
+    def _share(self) -> Share | None:
+        part = self._part
+        if part is None:
+            return None
+        over = part.hand_over
+        return Share(part.index, part.cookie_secret, over.give, over.count, over.choose)
+
+    def _take_over(self, node: Node, driver: Driver) -> None:
+        """Take what other processes of this node get and is of our links."""
+        part, leg = self._part, node.ingress
+        if part is not None and isinstance(leg, ObservedListener):
+            mask = self._root(self.config.ingress).mask_c2s
+            part.hand_over.start(leg, mask, driver, part.steer)
+
+    @property
+    def _is_first(self) -> bool:
+        """Do what is done only once for a node."""
+        return self._part is None or self._part.index == 0
 
     def _egress(self, config: LegConfig) -> LocalDialer | ObservedDialer:
         if config.kind is LegKind.LOCAL:
@@ -169,7 +203,8 @@ class RunningNode:
         ports = self._tunnel_ports(config)
         env = make_env(ports, self._reporter.event)
         if config.dnstxt:
-            self._peer = TxtPeer(config.dnstxt, ports, changed=self._say, report=self._reporter.notice)
+            changed = self._say if self._is_first else _ignore
+            self._peer = TxtPeer(config.dnstxt, ports, changed=changed, report=self._reporter.notice)
             env = replace(env, resolve=self._peer.resolve)
         leg = ObservedDialer(
             legs.tunnel_dial(config, self.config.max_flows),
@@ -196,13 +231,6 @@ class RunningNode:
     def _settings(self) -> NodeSettings:
         idle_s = max(self.config.ingress.udp_timeout_s, self.config.egress.udp_timeout_s)
         return NodeSettings(udp_timeout_ms=idle_s * 1000, max_flows=self.config.max_flows)
-
-    def _lookup(self, name: str) -> list[str]:
-        """The addresses of a name to listen on."""
-        try:
-            return [str(row[4][0]) for row in gevent.socket.getaddrinfo(name, None)]
-        except OSError as error:
-            raise StartError(f"cannot listen on {name}: {error.strerror}", "check listen_on") from error
 
     def _ask_for_address(self, config: LegConfig, ports: TunnelPorts) -> None:
         """Find out the public address of a listening leg, if it is configured to."""
@@ -239,13 +267,47 @@ class RunningNode:
                 text = f"{place}encryption_algorithm={leg.algorithm}: anybody can read and change the traffic"
                 self.log.say(logging.WARNING, text)
 
-    def _write_status(self, directory: Path) -> None:
-        from kcpg.app.metrics import snapshot
 
-        page = "\n".join(status_report.node_lines(snapshot(self)))
-        stamp = time.strftime("[%Y-%m-%d %H:%M:%S %z] ", time.localtime())
-        file = directory / f"{self.config.file.name}_status.log"
-        file.write_text(f"{stamp}Summary of {self.config.file}\n{page}\n", encoding="utf-8")
+def describe(config: NodeConfig) -> str:
+    """`client office *:59000 -> 192.0.2.1:3000-3010 (AES-GCM)`, for the ready line."""
+    ingress, egress = config.ingress, config.egress
+    words = [leg.algorithm for leg in (ingress, egress) if leg.kind is LegKind.TUNNEL]
+    words += [f"{config.workers} workers"] if config.workers > 1 else []
+    route = f"{legs.where(ingress)} -> {legs.where(egress)}"
+    return f"{config.role.value} {config.name} {route} ({', '.join(words)})"
+
+
+def node_log(config: NodeConfig, form: str) -> NodeLog:
+    """The log of a node, with the files that its configuration wants."""
+    file = config.log_path / f"{config.role.value}_output.log" if config.log_path else None
+    return NodeLog(config.name, config.log_level, file, form)
+
+
+def write_status(config: NodeConfig, found: Snapshot) -> None:
+    """Write the status file in `log_path`, if there is one. Raises OSError."""
+    if config.log_path is None:
+        return
+    page = "\n".join(status_report.node_lines(found))
+    stamp = time.strftime("[%Y-%m-%d %H:%M:%S %z] ", time.localtime())
+    file = config.log_path / f"{config.file.name}_status.log"
+    file.write_text(f"{stamp}Summary of {config.file}\n{page}\n", encoding="utf-8")
+
+
+def lookup(name: str) -> list[str]:
+    """The addresses of a name to listen on."""
+    try:
+        return [str(row[4][0]) for row in gevent.socket.getaddrinfo(name, None)]
+    except OSError as error:
+        raise StartError(f"cannot listen on {name}: {error.strerror}", "check listen_on") from error
+
+
+def allow_descriptors() -> None:
+    """Every flow holds a descriptor, and the usual soft limit of 1,024 is for programs that use select(2)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def make_env(ports: TunnelPorts, report: Callable[[Event], None]) -> Env:
@@ -271,6 +333,10 @@ def _derive(secret: Secret) -> RootKeys:
     if key is not None:
         return RootKeys.from_key(key)
     return RootKeys.from_password(password)
+
+
+def _ignore(_text: str) -> None:
+    """Another process of this node says it."""
 
 
 def _refuse(flow: Flow, _open: Open, _now_ms: int) -> None:

@@ -8,22 +8,21 @@ is set.
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import gevent
 import gevent.event
 
 from kcpg import __version__
-from kcpg.app import metrics, reload
+from kcpg.app import reload
 from kcpg.app.config.model import NodeConfig
+from kcpg.app.crew import AnyNode, make_node
 from kcpg.app.logs import LogOptions, process_log
 from kcpg.app.paths import Instance
-from kcpg.app.run import RunningNode, derive_keys
+from kcpg.app.run import allow_descriptors, derive_keys, describe
 from kcpg.app.status import StatusServer
 from kcpg.app.terminal import Terminal
 from kcpg.core import engine
@@ -38,9 +37,6 @@ SUMMARY_S = 60.0
 
 DRAIN_LOOK_S = 0.05
 """Pause between two looks at whether the last flow has finished."""
-
-MAX_DESCRIPTORS = 1 << 20
-"""The kernel's own limit per process where nobody raised it (fs.nr_open, proc(5))."""
 
 _NO_ENGINE = (
     "the compiled engine is not built, the plain Python one takes its place at a fraction of the speed;"
@@ -70,7 +66,7 @@ class Service:
         self._marked = gevent.event.Event()
         self._stops = 0
         self._reload_wanted = False
-        self.nodes: list[RunningNode] = []
+        self.nodes: list[AnyNode] = []
 
     def run(self, ready: Callable[[str], None]) -> int:
         """Start, call `ready` with the ready line, serve until told to stop; returns the exit code.
@@ -78,7 +74,7 @@ class Service:
         Raises StartError if one of the nodes cannot start; then none of them runs.
         """
         self._obey_signals()
-        _allow_descriptors()
+        allow_descriptors()
         housekeeping = None
         try:
             self._start()
@@ -94,7 +90,7 @@ class Service:
     def ready_line(self) -> str:
         """`kcpg: ready, 2 nodes: client office [::]:59000 → …; server …`."""
         number = len(self.nodes)
-        what = "; ".join(node.describe() for node in self.nodes)
+        what = "; ".join(describe(node.config) for node in self.nodes)
         return f"kcpg: ready, {number} node{'' if number == 1 else 's'}: {what}"
 
     def report(self) -> dict[str, object]:
@@ -105,7 +101,7 @@ class Service:
             "uptime_s": round(time.time() - self._started_s, 3),
             "drain_s": self._drain_s,
             "configurations": [os.path.abspath(path) for path in self._paths],
-            "nodes": [metrics.snapshot(node) for node in self.nodes],
+            "nodes": [node.snapshot() for node in self.nodes],
         }
 
     # -- start
@@ -116,7 +112,7 @@ class Service:
             process_log().warning("%s", _NO_ENGINE)
         keys = derive_keys(self._configs)
         for config in self._configs:
-            node = RunningNode(config, keys, self._options.form)
+            node = make_node(config, keys, self._options.form)
             node.start()
             self.nodes.append(node)
         if self._where is not None:
@@ -201,12 +197,3 @@ class Service:
             self._status.close()
         if self.nodes:
             process_log().info("stopped")
-
-
-def _allow_descriptors() -> None:
-    """Every flow holds a descriptor, and the usual soft limit of 1,024 is for programs that use select(2)."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTORS)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        with suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -21,14 +21,17 @@ def text(name: str, pid: int, report: Mapping[str, Any] | None) -> str:
 
 def node_lines(node: Mapping[str, Any]) -> list[str]:
     """One node: a line on its flows, and a line per link of its tunnel legs."""
-    flows = node["flows"]
+    flows = node.get("flows") or dict.fromkeys(("tcp", "udp", "opened", "refused", "reset"), 0)
     lines = [
         f"  {node['role']} {node['name']} ({node['file']}): {flows['tcp']} TCP and {flows['udp']} UDP flows"
         f" now, {flows['opened']} since start, {flows['refused']} refused, {flows['reset']} reset"
     ]
     if node.get("public_addresses"):
         lines.append(f"    public address {', '.join(node['public_addresses'])} (STUN)")
+    lines.extend(f"    {worker_line(row)}" for row in node.get("workers", ()))
     for side in ("ingress", "egress"):
+        if side not in node:  # no worker answers
+            continue
         lines.extend(_leg_lines(side, node[side]))
     return lines
 
@@ -48,13 +51,27 @@ def _leg_lines(side: str, leg: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def worker_line(row: Mapping[str, Any]) -> str:
+    """One of the processes of a node."""
+    if not row["up"]:
+        return f"worker {row['worker']}: down, started {row['starts']} times"
+    again = f", started {row['starts']} times" if row["starts"] > 1 else ""
+    flows = row["flows"]
+    return (
+        f"worker {row['worker']}: pid {row['pid']}, up {duration(row['uptime_s'])}{again},"
+        f" {flows['tcp']} TCP and {flows['udp']} UDP flows, {row['link_count']} links,"
+        f" {row['handed_over']} datagrams handed over"
+    )
+
+
 def link_line(link: Mapping[str, Any]) -> str:
     """One link: peer, state, round-trip time, flows, traffic, and where it dials the hops."""
     rtt = f"rtt {link['srtt_ms']} ms" if link["srtt_ms"] >= 0 else "rtt not measured"
     counters = link["counters"]
     hops = f", {counters['hops']} hops, from port {link['local_port']}" if link["dials"] else ""
+    worker = f"worker {link['worker']}: " if "worker" in link else ""
     return (
-        f"{link['peer']} {link['state']}, {rtt}, {link['flows']} flows,"
+        f"{worker}{link['peer']} {link['state']}, {rtt}, {link['flows']} flows,"
         f" in {size(link['rx_bytes'])}, out {size(link['tx_bytes'])}{hops}"
     )
 

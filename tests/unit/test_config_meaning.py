@@ -267,7 +267,6 @@ def test_mappings_that_are_not_switched_on_are_said() -> None:
         "fec=20:4",
         "fec=auto",
         "blast=1",
-        "workers=2",
         "fib_egress=1",
     ],
 )

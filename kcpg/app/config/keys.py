@@ -15,6 +15,7 @@ from kcpg.app.config.model import (
     UdpDelivery,
 )
 from kcpg.app.config.values import Parser
+from kcpg.core.native.sharing import MAX_WORKERS
 
 DATAGRAM_BYTES_MIN = 528
 """Smallest UDP payload configurable: every host takes packets of 576 bytes (RFC 791), 48 of them headers on
@@ -31,9 +32,6 @@ INTERVAL_MAX_MS = 5000
 
 FLOWS_MAX = 1_000_000
 """Far beyond what one process has descriptors for."""
-
-WORKERS_MAX = 256
-"""More than the processors of any machine this is meant for."""
 
 
 class Place(enum.Enum):
@@ -281,9 +279,10 @@ _KEYS = (
         own=True, whole_node=True,
     ),
     Key(
-        "workers", "Process", values.within(1, WORKERS_MAX), f"1-{WORKERS_MAX}", "1", _NODE,
-        "Processes to spread the node over.", default=1, pending="several processes", own=True,
-        whole_node=True,
+        "workers", "Process", values.processes(MAX_WORKERS), f"1-{MAX_WORKERS}, auto", "1", _NODE,
+        "Processes to spread the node over; auto: one for each processor core. More than one: see "
+        "workers.md. A client divides its bandwidths among them, every node its max_flows.", default=1,
+        own=True, whole_node=True,
     ),
     Key(
         "fib_ingress", "Process", values.clamped(0, 65535), "0-65535", "the default one", _ALL,

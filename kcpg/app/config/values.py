@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import binascii
 import difflib
+import os
 import re
 from collections.abc import Callable, Iterable
 
@@ -162,6 +163,18 @@ def within(low: int, high: int) -> Callable[[str, Remarks], int]:
         if not low <= number <= high:
             raise BadValue(f"{number} is not in {low}-{high}")
         return number
+
+    return parse
+
+
+def processes(high: int) -> Callable[[str, Remarks], int]:
+    """A number of [1, high], or `auto`: the processor cores that this process may use, up to `high`."""
+    number = within(1, high)
+
+    def parse(text: str, remarks: Remarks) -> int:
+        if uncomment(text, []).strip().lower() == "auto":
+            return min(len(os.sched_getaffinity(0)), high)
+        return number(text, remarks)
 
     return parse
 

@@ -1,0 +1,45 @@
+"""The snapshots of the processes that run one node together, as one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kcpg.app.metrics import Snapshot
+
+_OLDEST = frozenset({"uptime_s"})
+"""Numbers of which the largest counts; of all others, the sum."""
+
+_LISTS = ("links", "flow_list")
+"""Their entries say which worker has them."""
+
+
+def merge(found: Mapping[int, Snapshot]) -> Snapshot:
+    """One node's snapshot from those of its workers, by number. Counts are summed, lists put together."""
+    whole: Snapshot = {}
+    for worker in sorted(found):
+        _add(whole, _signed(found[worker], worker))
+    return whole
+
+
+def _signed(value: Any, worker: int) -> Any:
+    """A copy in which links and flows have the number of their worker."""
+    if not isinstance(value, dict):
+        return value
+    copy = {name: _signed(part, worker) for name, part in value.items()}
+    for name in _LISTS:
+        if name in copy:
+            copy[name] = [{"worker": worker, **entry} for entry in copy[name]]
+    return copy
+
+
+def _add(whole: Snapshot, part: Snapshot) -> None:
+    for name, value in part.items():
+        if name not in whole:
+            whole[name] = value
+        elif isinstance(value, dict):
+            _add(whole[name], value)
+        elif isinstance(value, list):
+            whole[name] = [*whole[name], *(one for one in value if one not in whole[name])]
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            whole[name] = max(whole[name], value) if name in _OLDEST else whole[name] + value
