@@ -292,16 +292,16 @@ cdef void kcp_hurry(kcp_t* k, uint64_t now_ms) noexcept nogil:
     cdef uint32_t sn = k.snd_una
     cdef uint32_t i = sn & (k.snd.cap - 1)
     k.clock_ms = now
-    # what was sent less than a first wait ago is not late by any measure
-    if sn != k.snd_nxt and k.snd.rto[i] > k.rto_ms and now32 - k.snd.ts[i] >= k.rto_ms:
+    if sn != k.snd_nxt and k.snd.rto[i] > k.rto_ms:
         while sn != k.snd_nxt:
             i = sn & (k.snd.cap - 1)
+            k.snd.rto[i] = 0
+            # what was sent less than a first wait ago is not late by any measure: that wait is enough
             if now32 - k.snd.ts[i] >= k.rto_ms:
-                k.snd.rto[i] = 0
                 k.snd.flags[i] |= SND_LATE
+                k.rack_end = k.snd_nxt
+                k.rack_at = k.hold_until = now
             sn += 1
-        k.rack_end = k.snd_nxt
-        k.rack_at = k.hold_until = now
     if k.probe_at >= 0:
         k.probe_wait_ms = max(k.rto_ms, <uint32_t>PROBE_MIN_MS)
         k.probe_at = min(k.probe_at, now)

@@ -369,6 +369,11 @@ class Kcp:
     # --- facts ----------------------------------------------------------------------------------------------
 
     @property
+    def acked_ms(self) -> int:
+        """When something was acknowledged last; -1: never."""
+        return self._tx.acked_ms
+
+    @property
     def srtt_ms(self) -> int:
         return self._tx.rtt.srtt_ms
 

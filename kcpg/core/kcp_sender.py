@@ -66,7 +66,7 @@ class Sender:
         self._flight: dict[int, Sent] = {}  # in order of sn
         self._clock = 0  # the last time that input or flush was told
         self._sent_ms = 0  # when a segment was sent for the first time last
-        self._progress: int | None = None  # when something was acknowledged last
+        self.acked_ms = -1  # when something was acknowledged last
         self._hold_until = 0  # a time-out that was noticed late waits so long for what may lie unread
         self._tail_probed = False  # since the last acknowledgement
         self._overdue = False  # the time-out was noticed
@@ -204,7 +204,7 @@ class Sender:
             self._timeout_ts = None
 
     def _progress_to(self, una: int, echo: Echo) -> None:
-        self._progress = self._clock
+        self.acked_ms = self._clock
         self._hold_until = 0
         self._tail_probed = self._overdue = False
         if echo.found:
@@ -305,17 +305,17 @@ class Sender:
             self.probe_at = now + self.probe_wait_ms
 
     def hurry(self, now: int) -> None:
-        """Undo the back-off of what was sent longer ago than a first wait."""
+        """Undo the back-off, and resend what was sent longer ago than a first wait."""
         self._clock = now
         rto_ms = self.rtt.rto_ms
         oldest = self._flight.get(self.snd_una)
-        if oldest is not None and oldest.rto > rto_ms and self._age(oldest) >= rto_ms:
+        if oldest is not None and oldest.rto > rto_ms:
             for segment in self._flight.values():
+                segment.rto = 0
                 if self._age(segment) >= rto_ms:
-                    segment.rto = 0
                     segment.mark = Mark.LATE
-            self.rack.end = self.snd_nxt
-            self.rack.at = self._hold_until = now
+                    self.rack.end = self.snd_nxt
+                    self.rack.at = self._hold_until = now
         if self.probe_at is not None:
             self.probe_wait_ms = self.probe_pause_ms
             self.probe_at = min(self.probe_at, now)
@@ -336,8 +336,8 @@ class Sender:
     def _timeout_at(self, segment: Sent, wait: int) -> int:
         """`wait` after the oldest segment left, and not while acknowledgements come in."""
         at = self._clock - self._age(segment) + wait
-        if self._progress is not None:
-            at = max(at, self._progress + self.rack.window_ms(self.rtt.srtt_ms))
+        if self.acked_ms >= 0:
+            at = max(at, self.acked_ms + self.rack.window_ms(self.rtt.srtt_ms))
         return at
 
     def _tail_at(self, oldest: Sent) -> int | None:

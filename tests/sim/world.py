@@ -274,7 +274,7 @@ class SimNode:
         self.world = world
         self.name = self.host = name
         self.build = build
-        self.up = False
+        self.up = self.asleep = False
         self.steps = 0
         self.generation = 0
         self.sockets: dict[int, SimSocket] = {}
@@ -318,6 +318,15 @@ class SimNode:
         else:
             self.start()
 
+    def sleep(self, for_ms: int) -> None:
+        """The machine does nothing for a while, what is sent to it is lost, and its clock goes on."""
+        self.asleep = True
+        self.world.after(for_ms, self._awake)
+
+    def _awake(self) -> None:
+        self.asleep = False
+        self.dirty()
+
     def stop(self) -> None:
         """An orderly end, with farewells."""
         self.node.close(self.world.now_ms, "shutdown")
@@ -338,8 +347,9 @@ class SimNode:
             self.world.network.close(sock)
 
     def arrived(self, sock: SimSocket, source: bytes, datagram: bytes) -> None:
-        self._inbox.append((sock, source, datagram))
-        self.dirty()
+        if not self.asleep:
+            self._inbox.append((sock, source, datagram))
+            self.dirty()
 
     # -- running: mutate, advance, drain, completely ---------------------------------------------------------
 
@@ -351,7 +361,7 @@ class SimNode:
 
     def _step(self) -> None:
         self._pending = False
-        if not self.up:
+        if not self.up or self.asleep:
             return
         self.steps += 1
         now_ms = self.world.now_ms

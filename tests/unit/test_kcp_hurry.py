@@ -45,15 +45,23 @@ def test_what_was_backed_off_is_sent_at_once(engine: str, until_ms: int) -> None
 
 
 def test_what_was_just_sent_is_left_alone(engine: str) -> None:
-    kcp = lonely(engine)
+    kcp = lonely(engine, messages=1)
     kcp.hurry(100)
     assert kcp.deadline == kcp.rto_ms and not kcp.flush(100)
     last_ms = silence(kcp, 30_000)
-    deadline = kcp.deadline
-    kcp.hurry(last_ms + kcp.rto_ms - 1)
-    assert kcp.deadline == deadline
-    kcp.hurry(last_ms + kcp.rto_ms)
-    assert kcp.deadline == last_ms + kcp.rto_ms
+    assert kcp.deadline > last_ms + 1_000
+    kcp.hurry(last_ms + 1)
+    assert not kcp.flush(last_ms + 1)
+    assert kcp.deadline == last_ms + kcp.rto_ms  # its back-off is undone all the same
+
+
+def test_what_was_sent_long_ago_does_not_wait_for_the_rest(engine: str) -> None:
+    """A time-out resends two segments: the third was sent when the silence began."""
+    kcp = lonely(engine)
+    last_ms = silence(kcp, 30_000)
+    resent = kcp.segments_resent_rto
+    kcp.hurry(last_ms + 1)
+    assert kcp.flush(last_ms + 1) and kcp.segments_resent_rto == resent + 1
 
 
 def test_a_closed_window_is_asked_about_at_once(engine: str) -> None:

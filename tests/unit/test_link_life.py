@@ -246,8 +246,9 @@ def test_a_link_can_be_resumed_after_rekeys_and_resumes(engine):
         world.lose = lambda sender, path, datagram: True
         near.flow.write(b"round %d" % round)
         world.run(3000)
-        world.lose = lambda sender, path, datagram: False
+        world.lose = lambda sender, way, datagram, dead=world.d.link.bundle.path: way == dead
         world.until(lambda: far.flow.conv.readable, 61_000)
+        world.lose = lambda sender, way, datagram: False
         assert far.flow.read(100) == b"round %d" % round
     assert world.d.link.counters.resumes >= 3 and world.d.link.counters.rekeys >= 1
     assert near.reason is None and len(world.l.links) == 1

@@ -13,7 +13,7 @@ cdef class Bundle:
         self.epochs = {}
         self.dirty = deque()
         self.sparse = deque()
-        self.rx_last_ms = self.tx_last_ms = -1
+        self.rx_last_ms = self.tx_last_ms = self.heeded_ms = -1
         self.srtt_ms = -1
         self.max_payload = DEFAULT_DATAGRAM if DEFAULT_DATAGRAM < wire.max_datagram else wire.max_datagram
         self.refilled_ms = -1
@@ -265,8 +265,12 @@ cdef class Bundle:
         if busy != conv.is_busy:
             conv.is_busy = busy
             self.busy += 1 if busy else -1
+            if busy and self.busy == 1:
+                self.wire.begun[self] = None
         if conv.k.srtt_ms > 0:
             self.srtt_ms = conv.k.srtt_ms
+        if conv.k.progress_ms > self.heeded_ms:
+            self.heeded_ms = conv.k.progress_ms
         if conv.want_room and kcp_room(&conv.k) >= conv.wake_segments():
             conv.want_room = False
             conv.raise_events(EV_WRITABLE)

@@ -83,6 +83,7 @@ cdef class Bundle:
     cdef bint has_source
     cdef readonly int64_t rx_last_ms
     cdef readonly int64_t tx_last_ms
+    cdef readonly int64_t heeded_ms
     cdef readonly uint64_t rx_datagrams
     cdef readonly uint64_t rx_bytes
     cdef readonly uint64_t tx_datagrams
@@ -160,6 +161,7 @@ cdef class Wire:
     cdef list frames
     cdef list strangers
     cdef dict moved
+    cdef dict begun
     cdef uint64_t now_ms
     cdef Path rx_path               # where the datagram in hand came from
 

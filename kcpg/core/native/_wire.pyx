@@ -143,6 +143,7 @@ cdef class Wire:
         self.frames = []
         self.strangers = []
         self.moved = {}
+        self.begun = {}
         self.mask_rx = HeaderMask(mask_rx)
         self.mask_tx = HeaderMask(mask_tx)
 
@@ -333,6 +334,13 @@ cdef class Wire:
         moved = self.moved
         self.moved = {}
         return list(moved)
+
+    def take_begun(self):
+        """Links that have data under way and had none before: from now on silence means something."""
+        begun = self.begun
+        if begun:
+            self.begun = {}
+        return begun
 
     cdef void count_drop(self, str reason):
         self.drops[reason] = self.drops.get(reason, 0) + 1

@@ -12,8 +12,10 @@ from kcpg.core.native.reputation import MOST_ENTRIES, Reputation
 
 FIRST_WAIT_MS = 250
 WAIT_GROWTH = 1.5
+AWAITED_WAIT_MS = 1000
 MOST_WAIT_MS = 5000
-"""Waits between INITs: quick enough for a lost datagram, slow enough for a peer that is away for hours."""
+"""Waits between INITs: quick enough for a lost datagram, slow enough for a peer that is away for hours. They
+stay short while somebody waits."""
 
 LIFE_MS = 30_000
 """After so long a fresh key agreement is begun (handshake.Initiator asks for it)."""
@@ -155,13 +157,13 @@ class Attempt:
         """The wait that has been reached."""
         return int(self._wait_ms)
 
-    def take_turn(self, now_ms: int) -> bool:
-        """Whether an INIT is to be sent now; sets when the next one is."""
+    def take_turn(self, now_ms: int, awaited: bool) -> bool:
+        """Whether an INIT is to be sent now; sets when the next one is. `awaited`: by somebody's data."""
         if self.quiet or self.due_ms > now_ms:
             return False
         self.tries += 1
         self.due_ms = now_ms + int(self._wait_ms)
-        self._wait_ms = min(self._wait_ms * WAIT_GROWTH, MOST_WAIT_MS)
+        self._wait_ms = min(self._wait_ms * WAIT_GROWTH, AWAITED_WAIT_MS if awaited else MOST_WAIT_MS)
         return True
 
     def deadline(self) -> int:

@@ -39,10 +39,11 @@ NEVER_MS = -1
 class Bundle:
     """The conversations of one link, sealed under its keys and sent on its path.
 
-    Facts: `rx_last_ms`, `tx_last_ms` (-1: never), `rx_datagrams`, `rx_bytes`, `tx_datagrams`, `tx_bytes`,
-    `tx_pn` (datagrams sent in this epoch), `rx_cid` (the CID by which the newest authentic datagram came),
-    `rx_pn` (the highest packet number of that epoch, -1: none), `segments_sent` and `segments_resent` of all
-    conversations, `srtt_ms` (-1: unknown), `source` and `path` (socket, address), `fec` (None: none yet).
+    Facts: `rx_last_ms`, `tx_last_ms`, `heeded_ms` (the peer acknowledged data; -1: never), `rx_datagrams`,
+    `rx_bytes`, `tx_datagrams`, `tx_bytes`, `tx_pn` (datagrams sent in this epoch), `rx_cid` (the CID by which
+    the newest authentic datagram came), `rx_pn` (the highest packet number of that epoch, -1: none),
+    `segments_sent` and `segments_resent` of all conversations, `srtt_ms` (-1: unknown), `source` and `path`
+    (socket, address), `fec` (None: none yet).
 
     `counts_losses`: somebody asks for `losses()`.
     """
@@ -56,7 +57,7 @@ class Bundle:
         self.convs: dict[int, Conv] = {}
         self.path: Path | None = None
         self.source: Path | None = None
-        self.rx_last_ms = self.tx_last_ms = NEVER_MS
+        self.rx_last_ms = self.tx_last_ms = self.heeded_ms = NEVER_MS
         self.rx_datagrams = self.rx_bytes = self.tx_datagrams = self.tx_bytes = 0
         self.tx_pn = 0
         self.segments_sent = self.segments_resent = 0
@@ -278,11 +279,15 @@ class Bundle:
                 self._admit(conv)
             self._open_window(conv)
         if conv.in_flight:
+            if not self._busy:
+                self.wire.begun[self] = None
             self._busy.add(conv)
         else:
             self._busy.discard(conv)
         if conv.srtt_ms > 0:
             self.srtt_ms = conv.srtt_ms
+        if conv.acked_ms > self.heeded_ms:
+            self.heeded_ms = conv.acked_ms
         conv.notice_room()
         if conv.wants_flush or conv.packets_out:
             self.mark_dirty(conv)

@@ -270,9 +270,13 @@ class Caller:
             return
         if attempt.ends_ms <= now_ms:
             self._attempt_failed(attempt, now_ms)
-        elif attempt.take_turn(now_ms):
+        elif attempt.take_turn(now_ms, self._awaited):
             self._send_inits(attempt, now_ms)
         self._complain(now_ms)
+
+    @property
+    def _awaited(self) -> bool:
+        return self._dialer.awaited or (self.link is not None and self.link.bundle.outstanding)
 
     def _attempt_failed(self, attempt: Attempt, now_ms: int) -> None:
         self._drop_attempt()

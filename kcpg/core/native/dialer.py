@@ -158,6 +158,11 @@ class TunnelDialer(NativeLeg):
 
     # For the callers.
 
+    @property
+    def awaited(self) -> bool:
+        """Flows wait for a link."""
+        return bool(self._waiting)
+
     def stir(self, caller: Caller) -> None:
         """Its deadline may have changed."""
         self._stirred[caller] = None

@@ -76,6 +76,9 @@ class NativeLeg:
         for bundle in self.wire.take_moved():
             if isinstance(bundle.user, Link) and not bundle.user.closed:
                 self._moved(bundle.user)
+        for bundle in self.wire.take_begun():
+            if isinstance(bundle.user, Link) and not bundle.user.closed:
+                self.link_active(bundle.user)
         for sock, addr, cid, header, body in self.wire.take_strangers():
             self._stranger((sock, addr), cid, header, body)
         for bundle, type, payload, sock, addr in self.wire.take_frames():

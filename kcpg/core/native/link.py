@@ -135,7 +135,7 @@ class Link:
         self.limits = limits
         self.dials = on_flow is None
         self.state = LinkState.FRESH
-        self.since_ms = now_ms
+        self.since_ms = self._silent_ms = now_ms
         self.timer_ms: int | None = None  # the leg's own note
         self.counters = LinkCounters()
         self._owner = owner
@@ -188,14 +188,14 @@ class Link:
         changed = self.epochs.confirmed(now_ms)
         if changed and isinstance(self.rekeying, ListenerRekeying):
             self.rekeying.confirm()
+            self.liveness.forgive(now_ms)
             self.bundle.hurry(now_ms)  # these keys may be those of a resumed link
-        former = self.state
-        if self._turn(LinkInput.HEARD):
-            changed = True
-            if former is LinkState.SILENT:
-                self.bundle.hurry(now_ms)
-            self._owner.link_heard(self, former)
-        if changed:
+        if self.state is LinkState.FRESH or (self._silent and self.liveness.heeded_ms >= self._silent_ms):
+            self._answered(now_ms)
+        elif self._silent:
+            self.liveness.ask_again(now_ms)
+            self._touch()
+        elif changed:
             self._touch()
         else:
             self._owner.link_active(self)
@@ -250,22 +250,25 @@ class Link:
         self.flows.advance(now_ms)
         if self._expired(now_ms):
             return
-        if self.state is not LinkState.SILENT:
-            self.liveness.advance(now_ms, self._used)
+        self.liveness.advance(now_ms, self._used, self._silent)
         if isinstance(self.rekeying, DialerRekeying) and self.state is LinkState.UP:
             self._rekey(self.rekeying, now_ms)
         silent_at = self._silent_at()
         if silent_at is not None and silent_at <= now_ms and self._turn(LinkInput.SILENCE):
             self.counters.silences += 1
+            self._silent_ms = now_ms
+            self.liveness.ping(now_ms)
             self._owner.link_silent(self)
 
     def deadline(self) -> int | None:
         """When `advance` must be called though nothing happens; None: never."""
         if self.closed:
             return None
-        times = [self.epochs.deadline(), self.flows.deadline(), self._silent_at(), self._expires_at()]
-        if self.state is not LinkState.SILENT:
-            times.append(self.liveness.ping_at(self._used))
+        silent_at = self._silent_at()
+        times = [self.epochs.deadline(), self.flows.deadline(), silent_at, self._expires_at()]
+        if silent_at is None and self.bundle.outstanding:
+            times.append(self.flows.now_ms + self.liveness.rto_ms)  # sent again, it will be owed an answer
+        times.append(self.liveness.ping_at(self._used, self._silent))
         if isinstance(self.rekeying, DialerRekeying) and self.state is LinkState.UP:
             times.append(self.rekeying.deadline() if self.rekeying.running else self._rekey_at())
         return min((at for at in times if at is not None), default=None)
@@ -282,6 +285,19 @@ class Link:
     @property
     def _used(self) -> bool:
         return bool(self.flows.flows)
+
+    @property
+    def _silent(self) -> bool:
+        return self.state is LinkState.SILENT
+
+    def _answered(self, now_ms: int) -> None:
+        """The peer is there, and hears us if it was silent: what waits for that goes on."""
+        former = self.state
+        if self._turn(LinkInput.HEARD):
+            if former is LinkState.SILENT:
+                self.bundle.hurry(now_ms)
+            self._owner.link_heard(self, former)
+            self._touch()
 
     def _turn(self, what: LinkInput) -> bool:
         following = NEXT_STATE.get((self.state, what))
@@ -302,8 +318,9 @@ class Link:
         self._owner.link_touched(self)
 
     def _silent_at(self) -> int | None:
-        """Only the dialer can do something about silence."""
-        return self.liveness.silent_at() if self.dials and self.state is not LinkState.SILENT else None
+        """A dialer doubts a link that it has just made; a listener forgets that one sooner than it asks."""
+        heeds = self.state is LinkState.UP or (self.dials and self.state is LinkState.FRESH)
+        return self.liveness.silent_at() if heeds else None
 
     def _expires_at(self) -> int | None:
         """When the link is given up if the peer is not heard."""
@@ -364,6 +381,8 @@ class Link:
             self.counters.frames_malformed += 1
         else:
             self.liveness.ponged(opaque, now_ms)
+            if self._silent:
+                self._answered(now_ms)
 
     def _on_close(self, payload: bytes, path: Path, now_ms: int) -> None:
         close = frames.read_close(payload)

@@ -90,7 +90,7 @@ class TunnelListener(NativeLeg):
             self._report(EventKind.LINK_UP, link.peer, text)
 
     def link_silent(self, link: Link) -> None:
-        """See `LinkOwner`: a listener waits."""
+        """See `LinkOwner`: the link asks, a listener can do no more."""
 
     def link_closed(self, link: Link, reason: Reset, by_peer: bool) -> None:
         """See `LinkOwner`."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
+from collections.abc import Collection
 from struct import Struct
 
 from kcpg.core.native import frames
@@ -66,6 +67,7 @@ class Wire:
         self._frames: list[Frame] = []
         self._strangers: list[Stranger] = []
         self._moved: dict[Bundle, None] = {}
+        self.begun: dict[Bundle, None] = {}
 
     def bundle(self, user: object) -> Bundle:
         """The data plane of a new link; it can send once it has a key and a path."""
@@ -190,6 +192,13 @@ class Wire:
         """Links whose newest authentic datagram came from another path than they send by: see `source`."""
         moved, self._moved = self._moved, {}
         return list(moved)
+
+    def take_begun(self) -> Collection[Bundle]:
+        """Links that have data under way and had none before: from now on silence means something."""
+        begun = self.begun
+        if begun:
+            self.begun = {}
+        return begun
 
     def _open(self, epoch: RxEpoch, header: bytes, body: bytes, path: Path, now_ms: int) -> bytes | None:
         pn = epoch.replay.expand(int.from_bytes(header[4:], "big"))
