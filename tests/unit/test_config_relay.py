@@ -58,7 +58,7 @@ def test_keys_in_the_wrong_place(where: str, line: str, severity: Severity) -> N
 
 
 def test_a_neutral_value_in_the_wrong_place_is_nothing() -> None:
-    assert relay(outside="mux_tunnels=0").problems == ()
+    assert relay(outside="mux_tunnels=1").problems == ()
 
 
 def test_both_sections_are_needed() -> None:
