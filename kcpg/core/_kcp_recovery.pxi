@@ -297,7 +297,7 @@ cdef void kcp_hurry(kcp_t* k, uint64_t now_ms) noexcept nogil:
             i = sn & (k.snd.cap - 1)
             k.snd.rto[i] = 0
             # what was sent less than a first wait ago is not late by any measure: that wait is enough
-            if now32 - k.snd.ts[i] >= k.rto_ms:
+            if not k.snd.flags[i] & SND_ACKED and now32 - k.snd.ts[i] >= k.rto_ms:
                 k.snd.flags[i] |= SND_LATE
                 k.rack_end = k.snd_nxt
                 k.rack_at = k.hold_until = now
