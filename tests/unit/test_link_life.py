@@ -164,7 +164,8 @@ def test_an_answer_on_the_old_link_ends_the_alarm(engine):
     assert world.d.link.counters.resumes == 0 and inits
     world.lose = lambda sender, path, datagram: False
     echo_start = world.now_ms
-    far.flow.read(10)
+    world.until(lambda: far.flow.conv.readable, 1_000)
+    assert far.flow.read(10) == b"x"
     echo(near, far, world)
     world.run(40_000)
     assert world.d.state is DialState.UP and world.now_ms > echo_start
