@@ -197,6 +197,9 @@ class Cell:
 
     def direct(self, name: str, workload: str, address: str, **task: Any) -> dict[str, Any]:
         """The same without the tunnel, to an address of the server as `routed` gives it."""
+        for link in self.topology.links:
+            if link.profile is not None:
+                link.restart()  # for everybody the seed's pattern from its first packet
         task = {**task, "direct": True, "patience_s": DIRECT_PATIENCE_S}
         with self.target(workload, **task):
             task = {**task, "host": address, "port": TARGET_PORT}
