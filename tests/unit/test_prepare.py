@@ -80,6 +80,10 @@ def test_a_complete_machine_is_left_alone(machine: Machine) -> None:
     assert not machine.installed
 
 
+def test_a_compiler_may_be_several_words(machine: Machine) -> None:
+    assert machine.prepare(CC="cc -pipe") == (0, "")
+
+
 def test_a_user_gets_the_exact_command(machine: Machine) -> None:
     machine.lacks("venv", "headers", "cc", "cc-works")
     code, text = machine.prepare()
