@@ -28,6 +28,10 @@ class Failed(Exception):
     """A program did not do what was asked of it; the message ends with the last lines it wrote."""
 
 
+class TooLong(Failed):
+    """A program did not end in its time."""
+
+
 class Program:
     """A child process whose output goes to a file. Use it in a `with` statement: it ends on every way out."""
 
@@ -87,11 +91,11 @@ class Program:
             time.sleep(POLL_S)
 
     def wait(self, timeout_s: float) -> int:
-        """Wait until it ends and return its exit code. Raises Failed when it does not."""
+        """Wait until it ends and return its exit code. Raises TooLong when it does not."""
         try:
             return self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            raise Failed(f"{self.name} did not end within {timeout_s:.0f} s{self._last_words()}") from None
+            raise TooLong(f"{self.name} did not end within {timeout_s:.0f} s{self._last_words()}") from None
 
     def output(self) -> str:
         """Everything it has written so far."""

@@ -48,6 +48,4 @@ class Scenario(ABC):
             return
         with cell.topology.routed() as addresses:
             for control in CONTROLS:
-                before = len(cell.outcome.checks)
                 cell.direct(f"direct {control} {name}", workload, addresses[0], congestion=control, **task)
-                del cell.outcome.checks[before:]

@@ -23,7 +23,8 @@ class Bulk(Scenario):
     name = "bulk"
     description = "one TCP flow for some seconds each way, every byte compared, beside direct CUBIC and BBR"
     workload = "bulk"
-    limit_s = 120.0
+    limit_s = 300.0
+    """Most of it for the comparisons: four of up to three quarters of a minute, on the worst lines."""
     flows: ClassVar[int] = 1
 
     def drive(self, cell: Cell) -> None:
@@ -73,7 +74,7 @@ class Latency(Scenario):
     name = "latency"
     description = "100 requests a second over one TCP flow, each answered, beside direct CUBIC and BBR"
     workload = "latency"
-    limit_s = 90.0
+    limit_s = 180.0
     rate: ClassVar[float] = 100.0
     """Of fewer the 99th percentile would only tell whether a packet was lost at all."""
 
