@@ -1,4 +1,4 @@
-"""`python -m harness demo`, `bench`, `linkcheck`, `e2e`, `run` or `clean`, run from the repository."""
+"""`python -m harness COMMAND`, run from the repository; see `COMMANDS`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ COMMANDS = {
     "demo": "harness.demo",
     "bench": "harness.bench.command",
     "linkcheck": "harness.linkcheck",
+    "capacity": "harness.capacity",
     "e2e": "harness.e2e",
     "run": "harness.e2e",
     "clean": "harness.netns",

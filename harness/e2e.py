@@ -1,7 +1,7 @@
 """`make e2e`: real nodes in namespaces, real traffic over emulated lines, checks, and a report.
 
     make e2e                                    the default set, under 10 minutes on two cores
-    make e2e FULL=1                             every scenario with every chain and many profiles
+    make e2e FULL=1                             every scenario with every chain and many profiles: 2 hours
     make e2e FULL=1 ONLY=bulk MODE=relay        what of that is about one thing
     make e2e PROFILE=mobile ONLY=bulk           one question: how does this line behave?
     make e2e PROFILE=mobile ONLY=bulk WITH="kcp=fast1 mtu=1280"     with other settings of kcpg's

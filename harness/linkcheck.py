@@ -78,6 +78,7 @@ class Found:
     way: str
     lines: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    median_ms: float = 0.0
 
     def compare(self, what: str, measured: float, expected: float, slack: float, unit: str) -> None:
         """Note a figure; it is a problem when it is further off than the slack."""
@@ -180,6 +181,7 @@ def _compare(found: Found, flight: Flight, impair: Impair, effort: Effort) -> No
         mean, chance = _spread(others)
         found.compare(what, measured * 100, mean * 100, (slack + chance) * 100, "%")
     delays = flight.delays_ms()
+    found.median_ms = _at(delays, 0.5)
     if not delays:
         found.problems.append(f"{found.way} nothing arrived")
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import re
 import socket
 import struct
 import threading
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 from scapy.utils import RawPcapNgReader, RawPcapReader
 
-from harness import linkcheck
+from harness import capacity, linkcheck
 from harness.backends import choose
 from harness.netns import Lab
 from harness.process import Failed
@@ -168,6 +169,19 @@ def _marked(path: Path) -> list[bytes]:
     assert not isinstance(reader, RawPcapNgReader)
     with reader:
         return [data for data, _ in reader if data.endswith(b"a mark")]
+
+
+def test_the_capacity_of_the_box_is_told(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whether it is enough depends on the machine: it must not decide about a test."""
+    monkeypatch.setattr(capacity, "DELAYS_MS", (10,))
+    monkeypatch.setattr(capacity, "LEAST_MBIT_S", 0.0)
+    monkeypatch.setattr(capacity, "LEAST_PACKETS_S", 1e12)
+    assert capacity.main(["--seconds", "1"]) == 1, "no machine does that"
+    said = capsys.readouterr().out
+    for line in (r"TCP: [1-9][\d,]* Mbit/s", r"small packets: [1-9][\d,]* a second", r"delay of 10 ms: "):
+        assert re.search(line, said), said
 
 
 def test_the_backend_is_chosen_by_what_a_profile_needs() -> None:
