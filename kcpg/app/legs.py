@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kcpg.app.config.model import Action, LegConfig, Mapping
+from kcpg.app.config.model import Action, FecConfig, LegConfig, Mapping
 from kcpg.core.flow import Target
 from kcpg.core.kcp import KcpParams
 from kcpg.core.native.attempt import Destination
 from kcpg.core.native.dialer import DialSettings
 from kcpg.core.native.link import LinkLimits
 from kcpg.core.native.listener import ListenSettings
-from kcpg.core.native.params import MAX_PORT_RANGES, MAX_WINDOW, LinkParams
+from kcpg.core.native.params import FEC_AUTO, FEC_OFF, MAX_PORT_RANGES, MAX_WINDOW, Fec, LinkParams
 from kcpg.core.stun import DEFAULT_PORT
 from kcpg.net.addr import is_numeric, strip_brackets
 from kcpg.net.allow import AllowList
@@ -105,8 +105,16 @@ def link_params(config: LegConfig) -> LinkParams:
         inbound_bps=config.inbound_bps,
         keep_alive_s=config.keep_alive_s,
         udp_delivery=config.udp_delivery.value,
+        fec_out=fec(config.fec),
         ports=told if len(told) <= MAX_PORT_RANGES else (),
     )
+
+
+def fec(config: FecConfig | None) -> Fec:
+    """With how much redundancy a leg sends."""
+    if config is None:
+        return FEC_OFF
+    return FEC_AUTO if config.auto else Fec(config.data_shards, config.parity_shards)
 
 
 def kcp_params(config: LegConfig) -> KcpParams:

@@ -73,14 +73,13 @@ def leg_snapshot(config: LegConfig, leg: Any, ports: TunnelPorts | None) -> Snap
 def link_snapshot(link: Link, ports: TunnelPorts | None) -> Snapshot:
     """One link: its peer, how far away that is, and its traffic since it came up."""
     bundle = link.bundle
-    srtt_ms = bundle.srtt_ms if bundle.srtt_ms >= 0 else link.liveness.rtt_ms
     sock = ports.get(bundle.path[0]) if ports is not None and bundle.path is not None else None
     found: Snapshot = {
         "peer": address_text(link.peer) if link.peer else "",
         "local_port": sock.port if sock is not None else 0,
         "dials": link.dials,
         "state": link.state.value,
-        "srtt_ms": srtt_ms,
+        "srtt_ms": link.rtt_ms,
         "flows": len(link.flows.flows),
         "rx_bytes": bundle.rx_bytes,
         "tx_bytes": bundle.tx_bytes,
@@ -89,12 +88,32 @@ def link_snapshot(link: Link, ports: TunnelPorts | None) -> Snapshot:
         "datagram_bytes": bundle.datagram_bytes,
         "rate_bps": bundle.rate_bps,
     }
+    found["fec"] = fec_snapshot(link)
     counters = dataclasses.asdict(link.counters)
     convs = [flow.conv for flow in list(link.flows.flows.values())[:MAX_FLOWS] if flow.conv is not None]
     for name in SEGMENTS:
         found[name] = counters.pop(name) + sum(getattr(conv, name) for conv in convs)
     found["counters"] = counters
     return found
+
+
+def fec_snapshot(link: Link) -> Snapshot:
+    """Redundancy: what is sent now (`20:4`, or by group size; `off`), and what it has given so far.
+
+    `groups` and `parity_bytes` of what was sent; `loss`, as the peer reports it (fec=auto); of what came:
+    frames `rebuilt`, and `lost` in spite of parity.
+    """
+    fec = link.bundle.fec
+    counted = (fec.groups, fec.parity_bytes, fec.rebuilt, fec.lost) if fec is not None else (0, 0, 0, 0)
+    groups, parity_bytes, rebuilt, lost = counted
+    return {
+        "sends": str(link.protection.choice.plan),
+        "loss": round(link.protection.loss, 4),
+        "groups": groups,
+        "parity_bytes": parity_bytes,
+        "rebuilt": rebuilt,
+        "lost": lost,
+    }
 
 
 def splice_snapshot(splice: Splice) -> Snapshot:

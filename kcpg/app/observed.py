@@ -22,8 +22,7 @@ LINK_SUMMARY = "link_summary"
 def summary(link: Link, now_ms: int) -> str:
     """`flows carried 3 in 5 min 2 s, in 3.1 MB, out 3.4 MB, rtt 20 ms, flows reset 0, …`."""
     counters, bundle = link.counters, link.bundle
-    rtt_ms = bundle.srtt_ms if bundle.srtt_ms >= 0 else link.liveness.rtt_ms
-    rtt = f", rtt {rtt_ms} ms" if rtt_ms >= 0 else ""
+    rtt = f", rtt {link.rtt_ms} ms" if link.rtt_ms >= 0 else ""
     return (
         f"flows carried {counters.flows_opened} in {duration((now_ms - link.since_ms) / 1000)},"
         f" in {size(bundle.rx_bytes)}, out {size(bundle.tx_bytes)}{rtt},"

@@ -72,8 +72,16 @@ def link_line(link: Mapping[str, Any]) -> str:
     worker = f"worker {link['worker']}: " if "worker" in link else ""
     return (
         f"{worker}{link['peer']} {link['state']}, {rtt}, {link['flows']} flows,"
-        f" in {size(link['rx_bytes'])}, out {size(link['tx_bytes'])}{hops}"
+        f" in {size(link['rx_bytes'])}, out {size(link['tx_bytes'])}{hops}{_fec_words(link['fec'])}"
     )
+
+
+def _fec_words(fec: Mapping[str, Any]) -> str:
+    """Nothing where neither side has used it."""
+    if not fec["groups"] and not fec["rebuilt"] and fec["sends"] == "off":
+        return ""
+    parity = f", {size(fec['parity_bytes'])} of parity sent" if fec["groups"] else ""
+    return f", fec {fec['sends']}{parity}, {fec['rebuilt']} rebuilt"
 
 
 def duration(seconds: float) -> str:

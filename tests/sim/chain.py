@@ -41,6 +41,7 @@ class Hop:
     kcp: KcpParams = KCP
     dialer_key: bytes | None = None  # None: the same
     params: dict[str, Any] = field(default_factory=dict)  # LinkParams that only the dialer has
+    both: dict[str, Any] = field(default_factory=dict)  # and those that both have
 
 
 class Chain:
@@ -157,6 +158,7 @@ class Chain:
             snd_wnd=hop.kcp.snd_wnd,
             rcv_wnd=hop.kcp.rcv_wnd,
             udp_delivery=self.udp_delivery,
+            **hop.both,
         )
 
     def _env(self, sim: SimNode, slot: LegSlot) -> Env:

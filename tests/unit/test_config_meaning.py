@@ -264,8 +264,6 @@ def test_mappings_that_are_not_switched_on_are_said() -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "fec=20:4",
-        "fec=auto",
         "blast=1",
         "fib_egress=1",
     ],
@@ -279,6 +277,8 @@ def test_keys_without_effect_are_noted(line: str) -> None:
 @pytest.mark.parametrize(
     "line",
     [
+        "fec=20:4",
+        "fec=auto",
         "fec=0:0",
         "mux_tunnels=0",
         "mux_tunnels=3",

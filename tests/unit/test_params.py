@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from kcpg.core.native.params import (
     DELIVERIES,
+    FEC_AUTO,
     MAX_VERDICT_BYTES,
+    Fec,
     LinkParams,
     Offer,
     Verdict,
@@ -25,6 +27,9 @@ from kcpg.core.seal import ALGORITHMS
 bps = st.integers(0, (1 << 64) - 1)
 windows = st.integers(1, 65535)
 ranges = st.tuples(st.integers(1, 65535), st.integers(1, 65535)).map(lambda pair: (min(pair), max(pair)))
+fecs = st.just(FEC_AUTO) | st.integers(0, 255).flatmap(
+    lambda data: st.builds(Fec, st.just(data), st.integers(0, 255 - data))
+)
 params = st.builds(
     LinkParams,
     version=st.integers(0, 255),
@@ -36,8 +41,8 @@ params = st.builds(
     inbound_bps=bps,
     keep_alive_s=st.integers(0, 65535),
     udp_delivery=st.sampled_from(DELIVERIES),
-    fec_data=st.integers(0, 255),
-    fec_parity=st.integers(0, 255),
+    fec_out=fecs,
+    fec_in=fecs,
     ports=st.lists(ranges, max_size=15).map(tuple),
 )
 
@@ -50,7 +55,7 @@ def test_an_offer_survives_the_journey(offered: LinkParams, cid: int | None, pro
 
 @given(params, st.integers(0, (1 << 32) - 1), st.booleans(), st.booleans())
 def test_an_answer_survives_the_journey(agreed: LinkParams, cid: int, accepted: bool, resumed: bool) -> None:
-    verdict = Verdict(accepted, "fec: you 20:4, here off; using off", resumed)
+    verdict = Verdict(accepted, "fec: you 20:4, here off; each sends by its own", resumed)
     assert read_answer(pack_answer(cid, agreed, verdict)) == (cid, agreed, verdict)
 
 
@@ -87,6 +92,7 @@ def test_a_newer_peer_is_understood() -> None:
         b"\x04\x01\x00",  # no window
         b"\x06\x09\x01" + bytes(8),  # a rate beyond u64
         b"\x0a\x03\x01\x01\x01",  # three FEC numbers
+        b"\x0a\x02\xf0\x10",  # a code of 256 shards
         b"\x0b\x04\x00\x09\x00\x08",  # a range backwards
         b"\x0b\x03\x00\x09\x00",  # half a range
         b"\x0b\x40" + b"\x00\x01" * 32,  # sixteen ranges
@@ -119,9 +125,14 @@ def test_the_lower_limit_counts_in_each_direction() -> None:
 
 
 def test_what_differs_is_said() -> None:
-    agreed, verdict = negotiate(LinkParams(fec_data=20, fec_parity=4), LinkParams(datagram_bytes=1200))
-    assert (agreed.fec_data, agreed.fec_parity, agreed.datagram_bytes) == (0, 0, 1200)
-    assert verdict.text == "fec: you 20:4, here off; using off; mtu: you 1400, here 1200; using the smaller"
+    mine = LinkParams(datagram_bytes=1200, fec_out=FEC_AUTO)
+    agreed, verdict = negotiate(LinkParams(fec_out=Fec(20, 4)), mine)
+    assert (agreed.fec_out, agreed.fec_in, agreed.datagram_bytes) == (Fec(20, 4), FEC_AUTO, 1200)
+    assert (agreed.mirrored().fec_out, agreed.mirrored().fec_in) == (FEC_AUTO, Fec(20, 4))
+    assert agreed.fec_text() == ", fec 20:4 out, auto in"
+    assert verdict.text == (
+        "fec: you 20:4, here auto; each sends by its own; mtu: you 1400, here 1200; using the smaller"
+    )
     assert verdict.accepted
 
 

@@ -49,6 +49,7 @@ def test_page_for_people():
         "dials": True,
         "local_port": 40123,
         "counters": {"hops": 12},
+        "fec": {"sends": "off", "groups": 0, "parity_bytes": 0, "rebuilt": 0},
     }
     flows = {"tcp": 2, "udp": 1, "opened": 9, "refused": 0, "reset": 1}
     tunnel = {
@@ -72,6 +73,9 @@ def test_page_for_people():
     assert "2 TCP and 1 UDP flows now, 9 since start, 0 refused, 1 reset" in page
     assert "egress 192.0.2.1:3000 AES-GCM: 1 link, dropped: auth 3" in page
     assert "192.0.2.1:3000 up, rtt 34 ms, 2 flows, in 1.2 MB, out 999 B, 12 hops, from port 40123" in page
+    assert "fec" not in page
+    link["fec"] = {"sends": "1:2,2:3", "groups": 7, "parity_bytes": 4_200, "rebuilt": 3}
+    assert ", fec 1:2,2:3, 4.2 kB of parity sent, 3 rebuilt" in status_report.link_line(link)
     assert status_report.text("x", 1, None) == "x: running, pid 1, does not answer"
 
 

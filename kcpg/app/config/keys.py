@@ -213,7 +213,8 @@ _KEYS = (
     ),
     Key(
         "fec", "Bandwidth and size", values.fec, "D:R (D + R at most 255), auto", "off", _ALL,
-        "R redundant datagrams for every D. A 0 on either side: off.", pending="FEC",
+        "R redundant datagrams for every D; with auto as many as losses call for, and none for bulk. It"
+        " is about what this end sends; the other end has its own setting. A 0 on either side: off.",
     ),
     Key(
         "udp_timeout", "Flows", values.defaulted(1, 65535, UDP_TIMEOUT_DEFAULT_S), "1-65535 s, 0 = default",

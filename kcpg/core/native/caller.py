@@ -381,7 +381,8 @@ class Caller:
         self._dialer.adopt(self, link)
         took = f", handshake {took_ms} ms" if attempt.tries == 1 else ""
         note = f"; {answer.verdict.text}" if answer.verdict.text else ""
-        text = f"link up, {params.algorithm}, {params.datagram_bytes} bytes a datagram{took}{note}"
+        what = f"{params.algorithm}, {params.datagram_bytes} bytes a datagram{params.fec_text()}"
+        text = f"link up, {what}{took}{note}"
         self._report(EventKind.LINK_UP, path[1], text)
         if former is not None:
             former.close(Reset(ResetCode.LINK_LOST, "the peer does not know the link any more"), tell=False)

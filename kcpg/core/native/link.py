@@ -20,6 +20,7 @@ from kcpg.core.native.epochs import Epochs, NewEpoch
 from kcpg.core.native.flowtable import FlowTable, reset_code
 from kcpg.core.native.liveness import Liveness
 from kcpg.core.native.params import LinkParams
+from kcpg.core.native.protection import Protection
 from kcpg.core.native.rekeying import DialerRekeying, ListenerRekeying
 from kcpg.core.native.wire import UNKNOWN_CONV
 from kcpg.core.rate import RateController
@@ -146,6 +147,7 @@ class Link:
         bundle.rate_bps = params.outbound_bps
         if kcp.auto:
             bundle.adapt(RateController(params.datagram_bytes))
+        self.protection = Protection(bundle, params)
         self.epochs = Epochs(self, bundle, owner.cids, self.dials)
         self.epochs.begin(epoch, now_ms)
         rekeying = DialerRekeying if self.dials else ListenerRekeying
@@ -164,6 +166,7 @@ class Link:
             frames.RESET_ACK: lambda payload, path, now_ms: self.flows.on_reset_ack(payload),
             frames.CLOSE: self._on_close,
             frames.REKEY: self._on_rekey,
+            frames.LOSS_REPORT: self._on_losses,
             UNKNOWN_CONV: self._on_unknown,
         }
 
@@ -171,6 +174,11 @@ class Link:
     def peer(self) -> bytes:
         """The address we send to; b"" before there is one."""
         return self.bundle.path[1] if self.bundle.path is not None else b""
+
+    @property
+    def rtt_ms(self) -> int:
+        """The round-trip time as it is known now, -1: not at all."""
+        return self.bundle.srtt_ms if self.bundle.srtt_ms >= 0 else self.liveness.rtt_ms
 
     @property
     def closed(self) -> bool:
@@ -203,6 +211,8 @@ class Link:
     def on_frame(self, type: int, payload: bytes, path: Path, now_ms: int) -> None:
         """A control frame."""
         self.heard(now_ms)
+        if type != UNKNOWN_CONV:
+            self.protection.note_control()
         if not self.closed:
             self._handlers[type](payload, path, now_ms)
 
@@ -223,6 +233,7 @@ class Link:
         self.params = params
         self.bundle.datagram_bytes = params.datagram_bytes
         self.bundle.rate_bps = params.outbound_bps
+        self.protection.configure(params)
         self.rekeying.restart(epoch.secret)
         self.epochs.renew(epoch, now_ms)
         if self.dials:
@@ -248,6 +259,7 @@ class Link:
             return
         self.epochs.advance(now_ms)
         self.flows.advance(now_ms)
+        self.protection.advance(now_ms)
         if self._expired(now_ms):
             return
         self.liveness.advance(now_ms, self._used, self._silent)
@@ -269,6 +281,7 @@ class Link:
         if silent_at is None and self.bundle.outstanding:
             times.append(self.flows.now_ms + self.liveness.rto_ms)  # sent again, it will be owed an answer
         times.append(self.liveness.ping_at(self._used, self._silent))
+        times.append(self.protection.deadline())
         if isinstance(self.rekeying, DialerRekeying) and self.state is LinkState.UP:
             times.append(self.rekeying.deadline() if self.rekeying.running else self._rekey_at())
         return min((at for at in times if at is not None), default=None)
@@ -403,6 +416,13 @@ class Link:
         self.epochs.renew(epoch, now_ms)
         if self.dials:
             self.liveness.ping(now_ms)  # so that the listener hears us under the new keys at once
+
+    def _on_losses(self, payload: bytes, path: Path, now_ms: int) -> None:
+        losses = frames.read_losses(payload)
+        if losses is None:
+            self.counters.frames_malformed += 1
+            return
+        self.protection.reported(losses, self.rtt_ms, now_ms)
 
     def _on_unknown(self, payload: bytes, path: Path, now_ms: int) -> None:
         number = frames.read_conv(payload)

@@ -86,7 +86,8 @@ class TunnelListener(NativeLeg):
         if former is LinkState.FRESH:
             self._half_open.pop(link, None)
             params = link.params
-            text = f"link up, {params.algorithm}, {params.datagram_bytes} bytes a datagram"
+            fec = params.fec_text()
+            text = f"link up, {params.algorithm}, {params.datagram_bytes} bytes a datagram{fec}"
             self._report(EventKind.LINK_UP, link.peer, text)
 
     def link_silent(self, link: Link) -> None:

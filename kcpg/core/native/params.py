@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
+from kcpg.core.fec import MAX_SHARDS
 from kcpg.core.native.frames import pack_text, read_text
 from kcpg.core.seal import ALGORITHMS
 
@@ -23,8 +25,24 @@ MAX_VERDICT_BYTES = 160  # of text; fits the shortest INIT, which a RESP is neve
 PROOF_BYTES = 32
 
 _VERSION, _ALGORITHM, _DATAGRAM, _SND_WND, _RCV_WND, _OUT_BPS, _IN_BPS = range(1, 8)
-_KEEP_ALIVE, _DELIVERY, _FEC, _PORTS, _RESUME, _VERDICT = range(8, 14)
+_KEEP_ALIVE, _DELIVERY, _FEC_OUT, _PORTS, _RESUME, _VERDICT, _FEC_IN = range(8, 15)
 _ACCEPTED, _RESUMED = 1, 2
+
+
+class Fec(NamedTuple):
+    """With how much redundancy one side sends: D:R, FEC_OFF or FEC_AUTO."""
+
+    data: int
+    parity: int
+
+    def __str__(self) -> str:
+        if self == FEC_AUTO:
+            return "auto"
+        return f"{self.data}:{self.parity}" if self.data and self.parity else "off"
+
+
+FEC_OFF, FEC_AUTO = Fec(0, 0), Fec(255, 255)
+"""AUTO: by the losses that the other side reports. As a code it would be too large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +58,8 @@ class LinkParams:
     inbound_bps: int = 0
     keep_alive_s: int = 0  # 0: not configured
     udp_delivery: str = "unordered"
-    fec_data: int = 0  # shards per group; 0: no FEC
-    fec_parity: int = 0
+    fec_out: Fec = FEC_OFF  # each side decides what it sends with, and the other has to know of AUTO only
+    fec_in: Fec = FEC_OFF
     ports: tuple[tuple[int, int], ...] = ()  # the listener's port ranges, first and last; empty: not told
 
     def mirrored(self) -> LinkParams:
@@ -52,7 +70,14 @@ class LinkParams:
             rcv_wnd=self.snd_wnd,
             outbound_bps=self.inbound_bps,
             inbound_bps=self.outbound_bps,
+            fec_out=self.fec_in,
+            fec_in=self.fec_out,
         )
+
+    def fec_text(self) -> str:
+        """For a log line, empty if neither side uses it."""
+        either = str(self.fec_out) != "off" or str(self.fec_in) != "off"
+        return f", fec {self.fec_out} out, {self.fec_in} in" if either else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +110,8 @@ def negotiate(offer: LinkParams, mine: LinkParams) -> tuple[LinkParams, Verdict]
         return mine, Verdict(False, f"encryption_algorithm: you {offer.algorithm}, here {mine.algorithm}")
     theirs = mine.mirrored()
     notes = []
-    fec = (offer.fec_data, offer.fec_parity)
-    if fec != (mine.fec_data, mine.fec_parity):
-        notes.append(
-            f"fec: you {_fec_text(*fec)}, here {_fec_text(mine.fec_data, mine.fec_parity)}; using off"
-        )
-        fec = (0, 0)
+    if str(offer.fec_out) != str(mine.fec_out):
+        notes.append(f"fec: you {offer.fec_out}, here {mine.fec_out}; each sends by its own")
     agreed = replace(
         offer,
         datagram_bytes=min(offer.datagram_bytes, theirs.datagram_bytes),
@@ -99,8 +120,7 @@ def negotiate(offer: LinkParams, mine: LinkParams) -> tuple[LinkParams, Verdict]
         outbound_bps=_lower_limit(offer.outbound_bps, theirs.outbound_bps),
         inbound_bps=_lower_limit(offer.inbound_bps, theirs.inbound_bps),
         keep_alive_s=_lower_limit(offer.keep_alive_s, theirs.keep_alive_s),
-        fec_data=fec[0],
-        fec_parity=fec[1],
+        fec_in=theirs.fec_in,
         ports=mine.ports,
     )
     if agreed.datagram_bytes < offer.datagram_bytes:
@@ -168,7 +188,8 @@ def _pack_params(p: LinkParams) -> bytes:
         (_IN_BPS, 8, p.inbound_bps),
         (_KEEP_ALIVE, 2, p.keep_alive_s),
         (_DELIVERY, 1, DELIVERIES.index(p.udp_delivery)),
-        (_FEC, 2, p.fec_data << 8 | p.fec_parity),
+        (_FEC_OUT, 2, p.fec_out.data << 8 | p.fec_out.parity),
+        (_FEC_IN, 2, p.fec_in.data << 8 | p.fec_in.parity),
     )
     fields = b"".join(_field(kind, value.to_bytes(size, "big")) for kind, size, value in numbers)
     if p.ports:
@@ -185,8 +206,8 @@ def _read_params(fields: dict[int, bytes]) -> LinkParams | None:
 
     algorithm = number(_ALGORITHM, ALGORITHMS.index(default.algorithm))
     delivery = number(_DELIVERY, DELIVERIES.index(default.udp_delivery))
-    fec = number(_FEC, 0)
-    if algorithm >= len(ALGORITHMS) or delivery >= len(DELIVERIES) or fec > 0xFFFF:
+    fec_out, fec_in = number(_FEC_OUT, 0), number(_FEC_IN, 0)
+    if algorithm >= len(ALGORITHMS) or delivery >= len(DELIVERIES) or max(fec_out, fec_in) > 0xFFFF:
         return None
     ports = _read_ports(fields.get(_PORTS, b""))
     params = LinkParams(
@@ -199,8 +220,8 @@ def _read_params(fields: dict[int, bytes]) -> LinkParams | None:
         inbound_bps=number(_IN_BPS, 0),
         keep_alive_s=number(_KEEP_ALIVE, 0),
         udp_delivery=DELIVERIES[delivery],
-        fec_data=fec >> 8,
-        fec_parity=fec & 0xFF,
+        fec_out=Fec(fec_out >> 8, fec_out & 0xFF),
+        fec_in=Fec(fec_in >> 8, fec_in & 0xFF),
         ports=ports or (),
     )
     return params if ports is not None and _in_range(params) else None
@@ -214,6 +235,7 @@ def _in_range(p: LinkParams) -> bool:
         and max(p.outbound_bps, p.inbound_bps) < 1 << 64
         and p.keep_alive_s < 1 << 16
         and p.version < 1 << 8
+        and all(fec == FEC_AUTO or sum(fec) <= MAX_SHARDS for fec in (p.fec_out, p.fec_in))
     )
 
 
@@ -248,7 +270,3 @@ def _split(data: bytes) -> Iterator[tuple[int, bytes | None]]:
 def _lower_limit(a: int, b: int) -> int:
     """The smaller of two limits of which 0 means none."""
     return min(a, b) if a and b else a or b
-
-
-def _fec_text(data: int, parity: int) -> str:
-    return f"{data}:{parity}" if data and parity else "off"
