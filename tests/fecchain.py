@@ -62,7 +62,6 @@ class Figures:
 
     rtts_ms: list[int]
     wire_ratio: float
-    residual: float  # share of lost frames in groups with parity that it did not give back
     resent: int
     goodput_mbit: float
 
@@ -100,24 +99,20 @@ def bulk(engine: str, name: str, path: Impair, fec: Fec, seconds: int = 10, **op
 def _measure(chain: Chain, payload: Any, rtts_ms: list[int], seconds: int) -> Figures:
     chain.world.pass_time(3_000)
 
-    def counted() -> tuple[int, int, int, int, int]:
+    def counted() -> tuple[int, int, int]:
         found = bundles(chain)
-        fecs = [bundle.fec for bundle in found if bundle.fec is not None]
         return (
             payload(),
             sum(bundle.tx_bytes for bundle in found if bundle.user.dials),
             sum(bundle.segments_resent for bundle in found),
-            sum(fec.rebuilt for fec in fecs),
-            sum(fec.lost for fec in fecs),
         )
 
     before, first = counted(), len(rtts_ms)
     chain.world.pass_time(seconds * 1000)
-    paid, wire, resent, rebuilt, lost = (b - a for a, b in zip(before, counted(), strict=True))
+    paid, wire, resent = (b - a for a, b in zip(before, counted(), strict=True))
     return Figures(
         rtts_ms=rtts_ms[first:],
         wire_ratio=wire / paid,
-        residual=lost / (rebuilt + lost) if rebuilt + lost else 0.0,
         resent=resent,
         goodput_mbit=paid * 8 / seconds / 1e6,
     )
@@ -134,15 +129,15 @@ LINES = (
 
 def main() -> None:
     """Print the table."""
-    print("| loss | fec | p50 | p99 | worst | still lost | wire/payload | bulk | wire/payload |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    print("| loss | fec | p50 | p99 | worst | wire/payload | bulk | wire/payload |")
+    print("|---|---|---|---|---|---|---|---|")
     for name, path in LINES:
         for fec in SETTINGS:
             small = ping("compiled", f"table {name} {fec}", path, fec)
             large = bulk("compiled", f"table {name} {fec}", path, fec)
             print(
                 f"| {name} | {fec} | {small.percentile(0.5)} ms | {small.percentile(0.99)} ms"
-                f" | {max(small.rtts_ms)} ms | {small.residual:.1%} | {small.wire_ratio:.1f}"
+                f" | {max(small.rtts_ms)} ms | {small.wire_ratio:.1f}"
                 f" | {large.goodput_mbit:.1f} Mbit/s | {large.wire_ratio:.3f} |",
                 flush=True,
             )
