@@ -121,6 +121,22 @@ def test_a_link_is_made_where_there_are_fewest(engine):
     assert world.l.counts == [0, 0, 0]
 
 
+def test_a_repeated_handshake_goes_where_the_first_one_went(engine):
+    """Though by now another worker would be chosen."""
+    world = SharedWorld(engine)
+    world.l.best = 1
+    world.lose = lambda sender, path, datagram: sender == "l"
+    world.d.start(world.now_ms)
+    world.until(lambda: world.l.counts == [0, 1, 0])
+    world.l.best = 0
+    first = len(world.l.handed)
+    world.until(lambda: len(world.l.handed) > first)
+    world.lose = lambda sender, path, datagram: False
+    world.until(lambda: world.d.link is not None)
+    assert world.l.counts == [0, 1, 0]
+    echo(*world.pair(), world)
+
+
 def test_who_is_chosen_but_away_leaves_it_to_who_was_asked(engine):
     world = SharedWorld(engine)
     world.l.best, world.l.away = 2, {2}

@@ -227,7 +227,7 @@ class InitRequest:
         self._responder = responder
         self._offer = offer
         self._noise = side
-        self._message = init.noise
+        self.message = init.noise  # the dialer's first one; the same in every INIT of an attempt
         self._length = length
 
     def proves(self, session_secret: bytes) -> bool:
@@ -257,7 +257,7 @@ class InitRequest:
 
     def forget(self) -> None:
         """The link is gone: a repeated INIT must not be answered for it any more."""
-        self._responder.forget(self._message)
+        self._responder.forget(self.message)
 
     def _answer(self, params: LinkParams, verdict: Verdict, cid: int) -> tuple[bytes, noise.Keys] | None:
         private = self._responder.entropy(32)
@@ -266,7 +266,7 @@ class InitRequest:
             self._responder.note("handshake_noise")
             return None
         content = pack_resp(Resp(written[0]))
-        return self._responder.remember(self._message, self.client_cid, content, self._length), written[1]
+        return self._responder.remember(self.message, self.client_cid, content, self._length), written[1]
 
 
 class Responder(Drops):

@@ -26,6 +26,9 @@ EVICT_SILENT_MS = 60_000
 REQUESTS = 8
 """Handshakes remembered per link, to be forgotten with it: one every 15 s while answers are repeated."""
 
+MAX_LEFT = 1024
+"""Handshakes that were left to other processes and may be repeated: of half a minute, at 30 in a second."""
+
 MOVED_EVENT_MS = 10_000
 """Peers that change their path often are reported at most this often."""
 
@@ -61,6 +64,7 @@ class TunnelListener(NativeLeg):
         self._responder = Responder(keys, env.entropy, cookie_secret=secret)
         self._half_open: dict[Link, None] = {}
         self._requests: dict[Link, deque[InitRequest]] = {}
+        self._left: dict[bytes, int] = {}
         self._closed = False
 
     @property
@@ -160,7 +164,17 @@ class TunnelListener(NativeLeg):
         share = self.env.share
         if share is None:
             return 0
-        return share.choose() if request.resume_cid is None else owner(request.resume_cid)
+        if request.resume_cid is not None:
+            return owner(request.resume_cid)
+        # An INIT that is repeated goes where the first one went, or it would make a second link.
+        if request.message in self._left:
+            return self._left[request.message]
+        chosen = share.choose()
+        if chosen != share.index:
+            self._left[request.message] = chosen
+            if len(self._left) > MAX_LEFT:
+                del self._left[next(iter(self._left))]
+        return chosen
 
     def _handed_over(self, worker: int, path: Path, header: bytes, body: bytes) -> bool:
         """Whether another process has the datagram now."""
