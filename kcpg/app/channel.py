@@ -17,6 +17,8 @@ import gevent
 import gevent.event
 import gevent.socket
 
+from kcpg.app.logs import process_log
+
 MAX_WAITING = 10_000
 """Messages that wait to be sent. They are log lines above all; the oldest give way."""
 
@@ -65,8 +67,14 @@ class Channel:
     def _read(self) -> None:
         with contextlib.suppress(OSError, EOFError):
             while True:
-                self._took(receive(self._sock))
+                self._take(receive(self._sock))
         self._ended()
+
+    def _take(self, message: Message) -> None:
+        try:
+            self._took(message)
+        except Exception:  # an error of this program must not cost the other process
+            process_log().exception("a message between processes was not understood")
 
     def _write(self) -> None:
         with contextlib.suppress(OSError):

@@ -27,6 +27,9 @@ WORKER = "--worker"
 START_LIMIT_S = 30.0
 """For a worker to be ready. It takes a second; a busy machine takes longer."""
 
+GONE_LIMIT_S = 5.0
+"""For a worker that has closed its end to be gone, before it is killed."""
+
 RESTART_FIRST_S = 0.2
 RESTART_MOST_S = 30.0
 """Pause before a worker is started again, doubled each time until it has lived for as long as the most."""
@@ -201,7 +204,11 @@ class Member:
         self._asked.clear()
         if self._ending:
             return
-        code = self._process.wait()
+        try:
+            code = self._process.wait(GONE_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            code = self._process.wait()
         how = self._failure or (f"exited with code {code}" if code >= 0 else f"was ended by signal {-code}")
         if not self._started.ready():
             self._started.set((f"worker {self.index} {how}", "its log says more"))
