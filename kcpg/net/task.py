@@ -1,9 +1,10 @@
 """What waits for one file descriptor, or to be woken: what a socket's reader and writer are made of.
 
-A turn is called by the event loop, in the hub. It has no greenlet of its own, because from Python 3.11 on a
-greenlet has a stack that is mapped, touched and unmapped: 8 kB and some 10 us that a short flow cannot afford
-(docs/adr/0004). So a turn does what is possible now and returns; nothing in it may block, and no exception
-may leave it: there is nobody to take it but the hub, which prints it.
+A turn runs in a greenlet that it has while it runs: it is taken from a pool when the event loop has something
+for the task, and goes back when the turn returns. A turn that blocks holds up its own task and nothing else.
+A greenlet of its own for as long as a socket exists would cost an idle flow 8 kB, and a short flow a stack to
+map, touch and unmap (docs/adr/0005). No exception may leave a turn: there is nobody to take it but the hub,
+which prints it.
 """
 
 from __future__ import annotations
@@ -12,20 +13,36 @@ from collections.abc import Callable
 from typing import Any
 
 import gevent
+from gevent.hub import RawGreenlet
+
+POOL = 64
+"""Idle greenlets that are kept: more run at once only where turns block."""
 
 READ = 1  # libev's event bits
 WRITE = 2
 
 
 class Task:
-    """Calls `turn` when it is woken, and when the file descriptor is ready while it waits for that.
+    """Runs `turn` when it is woken, and when the file descriptor is ready while it waits for that.
 
     A turn says before it returns what it waits for: `wait` or `wait_io`. It may be called without a reason,
     so it looks at everything again. The watcher is kept from one wait to the next: waiting costs no system
     call.
     """
 
-    __slots__ = ("_armed", "_due", "_events", "_fd", "_loop", "_timer", "_turn", "_watcher", "waits_io")
+    __slots__ = (
+        "_again",
+        "_armed",
+        "_due",
+        "_events",
+        "_fd",
+        "_loop",
+        "_running",
+        "_timer",
+        "_turn",
+        "_watcher",
+        "waits_io",
+    )
 
     def __init__(self, turn: Callable[[], None], fd: int, events: int) -> None:
         self._turn: Callable[[], None] | None = turn
@@ -36,20 +53,20 @@ class Task:
         self._timer: Any = None
         self._armed = False
         self._due = False
+        self._running = False
+        self._again = False
         self.waits_io = False
         """It will look at everything when the file descriptor is ready."""
 
     def wake(self) -> None:
-        """Call the turn soon, once however often this is called. Callable from anywhere."""
+        """Run the turn soon, once however often this is called. Callable from anywhere."""
         if not self._due and self._turn is not None:
             self._due = True
             self._loop.run_callback(self._resume)
 
     def wait(self, at_most_ms: int | None = None) -> None:
         """The next turn is for `wake`, or after this time."""
-        if self._armed:
-            self._watcher.stop()
-            self._armed = False
+        self._disarm()
         self.waits_io = False
         self._set_timer(at_most_ms)
 
@@ -90,7 +107,41 @@ class Task:
         self._ready()
 
     def _ready(self) -> None:
-        turn = self._turn
-        if turn is not None:
-            self.waits_io = False
-            turn()
+        """Called by the event loop, in the hub."""
+        if self._running:  # and blocks: the next turn is when this one is over
+            self._again = True
+            self._disarm()
+        elif self._turn is not None:
+            greenlet = _pool.pop() if _pool else RawGreenlet(_serve, gevent.get_hub())
+            greenlet.switch(self)
+
+    def _run(self) -> None:
+        if self._turn is None:
+            return
+        self._running = True
+        self.waits_io = False
+        self._turn()
+        self._running = False
+        if self._again:
+            self._again = False
+            self.wake()
+
+    def _disarm(self) -> None:
+        if self._armed:
+            self._watcher.stop()
+            self._armed = False
+
+
+_pool: list[RawGreenlet] = []
+
+
+def _serve(task: Task) -> None:
+    """What a greenlet of the pool does: one turn after another, of whatever task."""
+    hub, me = gevent.get_hub(), gevent.getcurrent()
+    park = RawGreenlet.switch  # gevent's own method of the hub does more than is needed here
+    while True:
+        task._run()
+        if len(_pool) >= POOL:
+            return
+        _pool.append(me)
+        task = park(hub)
