@@ -86,7 +86,7 @@ BENCH_WORDS := ONLY WORKLOADS PLACES SYSTEMS QUICK SECONDS REPEATS SEED WITH SAV
 BENCH_GIVEN  = $(foreach word,$(BENCH_WORDS),$(if $($(word)),'$(word)=$($(word))'))
 
 # What cannot be installed is said, and is missing from the table; the rest is measured.
-bench: $(BUILD_STAMP) $(BENCH_STAMP) ## speed, latency, CPU and memory beside direct TCP and other tunnels [ONLY= QUICK=1 …]
+bench: $(BUILD_STAMP) $(BENCH_STAMP) $(TEST_STAMP) ## speed, latency, CPU and memory beside direct TCP and other tunnels [ONLY= QUICK=1 …]
 	@sh harness/prepare bench || true
 	@exec $(PY) -m harness bench $(BENCH_GIVEN) $(ARGS)
 

@@ -12,6 +12,9 @@ from harness.bench.workloads import LINE, PLACES, WORKLOADS, Workload
 SECONDS, REPEATS = 3.0, 3
 QUICK_SECONDS, QUICK_REPEATS = 1.0, 1
 
+MICRO = "micro"
+"""Not a group of workloads: the parts of the data plane, each by itself."""
+
 CHOICE = ("ONLY", "WORKLOADS", "PLACES", "SYSTEMS")
 CHANGE = ("QUICK", "SECONDS", "REPEATS", "SEED", "WITH", "SAVE", *EXECUTABLES)
 WORDS = (*CHOICE, *CHANGE)
@@ -35,6 +38,7 @@ class Choice:
     repeats: int = REPEATS
     seed: str = "1"
     save: str = ""
+    micro: bool = False
 
     def pairs(self, workload: Workload, named: bool) -> Iterator[System]:
         """The systems for a workload; a system that was named is there even where it usually is not."""
@@ -47,7 +51,7 @@ def read(words: Sequence[str], environ: Mapping[str, str]) -> Choice:
     """From NAME=VALUE words; executables may be named by the environment, too. Raises Usage."""
     given = _given(words)
     quick = given.get("QUICK", "0") not in ("", "0")
-    only = _names(given, "ONLY", GROUPS)
+    only = _names(given, "ONLY", (*GROUPS, MICRO))
     workloads = _names(given, "WORKLOADS", WORKLOADS)
     places = _names(given, "PLACES", PLACES)
     cells = []
@@ -65,7 +69,8 @@ def read(words: Sequence[str], environ: Mapping[str, str]) -> Choice:
             cells += [
                 (workload, place) for place in allowed if (place == LINE) == (workload.line is not None)
             ]
-    if not cells:
+    micro = MICRO in only
+    if not cells and not micro:
         raise Usage("these words leave nothing to measure (lossy workloads are only on the line)")
     systems = _names(given, "SYSTEMS", SYSTEMS)
     executables = {name: given.get(name) or environ.get(name, "") for name in EXECUTABLES}
@@ -83,6 +88,7 @@ def read(words: Sequence[str], environ: Mapping[str, str]) -> Choice:
         repeats,
         given.get("SEED", "1"),
         save,
+        micro,
     )
 
 

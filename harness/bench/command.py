@@ -5,6 +5,7 @@
     make bench ONLY=lossy SYSTEMS=direct,kcpg      some kinds of workloads, some systems
     make bench WORKLOADS=short REPEATS=9 WITH="kcp=fast3"
     make bench KCPTUBE=path KCPTUN_LIBEV=path      with tunnels that are no packages
+    make bench ONLY=micro                          the parts of the data plane, each by itself
     make bench SAVE=name                           keep the figures as bench/results/name.json and .png
 
 Words are NAME=VALUE; lists take commas. Systems take turns within each repetition, so that a busy minute of
@@ -70,6 +71,17 @@ def main(words: Sequence[str]) -> int:
 
 def run(chosen: Choice, named: bool = False) -> int:
     """Run all cells; prints, and keeps what was asked for."""
+    code = 0
+    if chosen.micro:
+        from harness.bench import micro
+
+        try:
+            code = micro.main()
+        except KeyboardInterrupt:
+            print("interrupted")
+            return 130
+    if not chosen.cells:
+        return code
     recorder = Recorder(chosen, named)
     try:
         recorder.all()
@@ -95,7 +107,7 @@ def run(chosen: Choice, named: bool = False) -> int:
     print(
         f"\nbench: {passed} passed, {len(bad)} failed ({len(bad) - len(own)} of them other people's tunnels)"
     )
-    return 1 if own or not passed else 0
+    return 1 if own or not passed else code
 
 
 class Recorder:
@@ -187,7 +199,7 @@ def _list(chosen: Choice) -> int:
         missing = system.missing(chosen.settings)
         print(f"{system.name:<16} {system.about}" + (f"   ({missing})" if missing else ""))
     print()
-    print(" ".join(f"{workload.name}@{place}" for workload, place in chosen.cells))
+    print(" ".join(f"{workload.name}@{place}" for workload, place in chosen.cells) or "micro")
     return 0
 
 

@@ -49,8 +49,8 @@ FIGURES = {
 }
 """What is compared: its name, and whether more is better."""
 
-UNCERTAIN = 0.5
-"""A change smaller than this part of the spread of both is no finding."""
+UNCERTAIN, LEAST = 0.5, 0.02
+"""A change smaller than this part of the spread of both, or than this at all, is no finding."""
 
 BUILD_S = 900.0
 
@@ -177,7 +177,7 @@ def ratios(runs: Sequence[Run]) -> str:
             ratio, before, after = new.ratio(old, figure), old.median(figure), new.median(figure)
             if ratio is None or before is None or after is None:
                 continue
-            doubt = UNCERTAIN * (old.spread(figure) + new.spread(figure))
+            doubt = max(UNCERTAIN * (old.spread(figure) + new.spread(figure)), LEAST)
             verdict = meaning(ratio, doubt, more)
             lines.append([cell, unit, f"{before:,.2f}", f"{after:,.2f}", f"{ratio:.3f}", verdict])
     return table.aligned(lines)

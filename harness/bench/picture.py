@@ -38,8 +38,10 @@ def draw(cells: Sequence[Cell], path: Path) -> None:
     for at, axis in enumerate(axes.flat):
         if at < len(shown):
             _diagram(axis, shown[at])
+            axis.set_ylim(most - 0.5, -0.5)  # bars of one thickness everywhere, the first on top
         else:
             axis.set_visible(False)
+    figure.supxlabel("green: kcpg, blue: no tunnel, grey: others; black: half of the range", fontsize=8)
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
@@ -58,7 +60,6 @@ def _diagram(axis: Axes, cell: Cell) -> None:
     colours = [_colour(row.system) for row, _ in bars]
     axis.barh(range(len(bars)), values, xerr=spreads, color=colours, height=0.7, ecolor="#222222")
     axis.set_yticks(range(len(bars)), [row.system for row, _ in bars], fontsize=8)
-    axis.invert_yaxis()
     positive = [value for value in values if value > 0]
     logarithmic = bool(positive) and max(positive) > WIDE * min(positive)
     if logarithmic:

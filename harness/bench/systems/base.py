@@ -99,7 +99,7 @@ def not_there(settings: Settings, option: str, usual: str = "") -> str:
         return ""
     if named:
         return f"{option}={named} is no executable"
-    return f"not installed ({usual})" if usual else f"not given ({option}=path)"
+    return f"not installed ({usual})" if usual else f"{option}=path"
 
 
 def private(path: Path, text: str) -> str:

@@ -142,7 +142,7 @@ class Named(System):
     def missing(self, settings: Settings) -> str:
         given = settings.executables
         if not given.get("OTHER_CLIENT") or not given.get("OTHER_SERVER"):
-            return "not given (OTHER_CLIENT=command OTHER_SERVER=command)"
+            return "OTHER_CLIENT=command OTHER_SERVER=command"
         return ""
 
     def parts(self, wiring: Wiring, settings: Settings) -> list[Part]:

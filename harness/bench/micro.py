@@ -1,0 +1,99 @@
+"""The parts of the data plane, each by itself: runs tests/bench with pytest-benchmark and shows its figures.
+
+Processor time of the process and not the clock on the wall: what other processes do meanwhile costs caches,
+and little else.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.bench.table import aligned
+from harness.process import ROOT
+
+TESTS = "tests/bench"
+
+EACH_S = 0.1
+"""Processor time for a part: some hundred rounds of most, and seconds for all."""
+
+ENGINES, CALLS = ("compiled", "python"), ("offload", "single")
+"""The path is measured with both engines, with and without the kernel's segmentation."""
+
+FLOOR = ("test_floor_copy", "test_floor_aead[{engine}]", "test_floor_calls[{calls}]")
+PATH = "test_path[{calls}-{engine}]"
+"""What the path cannot go below: copies, AEAD, system calls."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One measured function."""
+
+    name: str
+    median_ns: float
+    """For one unit."""
+    spread: float
+    """Half of the distance between the quartiles, over the median."""
+    unit: str
+    bytes_each: int
+
+
+def main() -> int:
+    """Run and print; returns pytest's exit code."""
+    with tempfile.TemporaryDirectory(prefix="kcpg-micro-") as directory:
+        path = Path(directory, "micro.json")
+        words = [sys.executable, "-m", "pytest", "-q", TESTS, "--benchmark-enable", "--benchmark-only"]
+        words += ["--benchmark-timer=time.process_time", "--benchmark-quiet", f"--benchmark-json={path}"]
+        words += [f"--benchmark-max-time={EACH_S}", "--benchmark-min-rounds=5", "--benchmark-disable-gc"]
+        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+        if done.returncode or not path.exists():
+            print(done.stdout + done.stderr, file=sys.stderr)
+            return done.returncode or 1
+        parts = read(json.loads(path.read_text(encoding="utf-8")))
+    print(text(parts))
+    print()
+    print(floors(parts))
+    return 0
+
+
+def read(document: Mapping[str, Any]) -> list[Part]:
+    """The figures of a file of pytest-benchmark's, for one unit each."""
+    parts = []
+    for entry in document["benchmarks"]:
+        stats, extra = entry["stats"], entry["extra_info"]
+        median_ns = stats["median"] * 1e9 / extra["count"]
+        spread = stats["iqr"] / 2 / stats["median"] if stats["median"] else 0.0
+        parts.append(Part(entry["name"], median_ns, spread, extra["unit"], extra["bytes"]))
+    return parts
+
+
+def text(parts: Sequence[Part]) -> str:
+    """One line for each part."""
+    lines = [["", "ns", "", "for a", "GB/s"]]
+    for part in parts:
+        rate = f"{part.bytes_each / part.median_ns:.2f}" if part.bytes_each else ""
+        name = part.name.removeprefix("test_")
+        lines.append([name, f"{part.median_ns:,.0f}", f"±{part.spread:.0%}", part.unit, rate])
+    return aligned(lines)
+
+
+def floors(parts: Sequence[Part]) -> str:
+    """The path beside its floor, for each engine, with and without the kernel's segmentation."""
+    known = {part.name: part.median_ns for part in parts}
+    lines = [["a datagram, in ns", "copies", "AEAD", "system calls", "floor", "path", "path/floor"]]
+    for engine in ENGINES:
+        for calls in CALLS:
+            pieces = [known.get(name.format(engine=engine, calls=calls)) for name in FLOOR]
+            path = known.get(PATH.format(engine=engine, calls=calls))
+            costs = [ns for ns in pieces if ns is not None]
+            if path is None or len(costs) < len(pieces):
+                continue  # an engine that is not built
+            shown = [f"{ns:,.0f}" for ns in (*costs, sum(costs), path)]
+            lines.append([f"{engine}, {calls}", *shown, f"{path / sum(costs):.2f}"])
+    return aligned(lines)
