@@ -10,7 +10,7 @@ import pytest
 
 PREPARE = Path(__file__).resolve().parents[2] / "harness" / "prepare"
 
-PROGRAMS = ("ip", "tc", "nft", "ethtool", "ping", "unshare", "iperf3", "tcpdump", "curl", "ssh")
+PROGRAMS = ("ip", "tc", "nft", "ethtool", "ping", "unshare", "iperf3", "tcpdump", "curl", "ssh", "valgrind")
 
 
 @pytest.fixture
@@ -61,6 +61,12 @@ def test_an_ssh_server_is_installed_without_being_started(machine: Path, environ
     assert "services: 101" in told, "invoke-rc.d(8): 101 is no"
     assert not (machine / "policy").exists()
     assert prepare(machine, **environ) == (0, told), "nothing is missing any more"
+
+
+def test_valgrind_is_wanted_where_its_test_must_not_be_skipped(machine: Path) -> None:
+    (machine / "valgrind").unlink()
+    assert prepare(machine, SYSTEMD=str(machine)) == (0, "")
+    assert "openssh-server valgrind" in prepare(machine, SYSTEMD=str(machine), CI="true")[1]
 
 
 def test_a_user_gets_the_exact_command(machine: Path) -> None:
