@@ -123,8 +123,10 @@ class SharedNode:
 
     @property
     def tcp_flows(self) -> int:
-        """TCP flows being carried."""
-        return sum(number for number in self._ask("tcp_flows").values() if isinstance(number, int))
+        """TCP flows being carried. A worker that is too busy to say counts as one: it is not idle."""
+        answers = self._ask("tcp_flows")
+        found = [answers.get(worker.index, 1) for worker in self._workers if worker.is_up]
+        return sum(number for number in found if isinstance(number, int))
 
     def snapshot(self) -> Snapshot:
         """What the workers count, as one node, with a row for each of them."""

@@ -268,7 +268,7 @@ def test_stopping_lets_a_flow_finish(tmp_path: Path, start: Start, target: int) 
     pids = [row["pid"] for row in rows(state, file)]
     with connect(listen) as connection:
         client.signal(signal.SIGTERM)
-        client.says("for 1 TCP flows")
+        client.says("stopping: waiting up to 60 s")
         for pid in pids:  # as a service manager does, which signals every process
             os.kill(pid, signal.SIGTERM)
         until(lambda: _refused(listen), "the listening port to close")
