@@ -54,7 +54,7 @@ class SlowReader(Scenario):
     workload = "slow-reader"
     modes = ("relay", "server", "relays")
     profile = "lan"
-    limit_s = 60.0
+    limit_s = 120.0
 
     def drive(self, cell: Cell) -> None:
         """Ask for much more than may be held."""
