@@ -76,6 +76,10 @@ class Nobody:
         """See Leg."""
         return None
 
+    def advance_at(self) -> int | None:
+        """See Leg."""
+        return None
+
     def close(self, now_ms: int, reason: str) -> None:
         """See Leg."""
 

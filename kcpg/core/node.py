@@ -39,6 +39,10 @@ class Leg(Protocol):
     def deadline(self) -> int | None:
         """When `advance` (or a tunnel's `transmit`) must be called even if nothing happens; None: never."""
 
+    def advance_at(self) -> int | None:
+        """When `advance` must be called even if nothing happens; None: never. Not sooner because of a
+        tunnel's datagrams, which only `transmit` is for."""
+
     def close(self, now_ms: int, reason: str) -> None:
         """Stop for good. All its flows were reset before. A tunnel's farewell still leaves by `transmit`."""
 
@@ -169,6 +173,18 @@ class Node:
             return 0
         due_ms = earliest(self.ingress.deadline(), self.egress.deadline())
         return earliest(due_ms, self._idle[0].due_ms) if self._idle else due_ms
+
+    def advance_at(self) -> int | None:
+        """When `advance` must be called even if nothing happens; None: never. See `Leg`."""
+        if self._later:
+            return 0
+        due_ms = earliest(self.ingress.advance_at(), self.egress.advance_at())
+        return earliest(due_ms, self._idle[0].due_ms) if self._idle else due_ms
+
+    @property
+    def left_over(self) -> bool:
+        """Some flow had its share and waits for the next `advance`."""
+        return bool(self._later)
 
     def close(self, now_ms: int, reason: str = "shutdown") -> None:
         """Abort every flow with SHUTDOWN and close both legs. Idempotent."""

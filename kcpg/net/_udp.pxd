@@ -29,6 +29,7 @@ cdef class UdpIo:
     cdef bint forget_local(self, int count, int error) except -1
     cdef int run(self, int first, uint32_t* size) except -1
     cdef int send_some(self) except -1
+    cdef int let_out(self) except -1
 
 
 cpdef int tcp_read(Conv conv, int fd)

@@ -18,7 +18,7 @@ from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
 from kcpg.core._kcp cimport (
-    KCP_QUEUE_SEGMENTS, Path, Tx, iovec, kcp_queued, kcp_read_begin, kcp_read_commit, kcp_room,
+    KCP_QUEUE_SEGMENTS, Path, Tx, iovec, kcp_queued, kcp_read_begin, kcp_read_commit, kcp_readable, kcp_room,
     kcp_write_begin, kcp_write_commit,
 )
 from kcpg.core.native._wire cimport Conv, Wire
@@ -28,7 +28,7 @@ from kcpg.net.udp import MAX_RUN_BYTES as _MAX_RUN_BYTES
 from kcpg.net.udp import MAX_RUN_DATAGRAMS as _MAX_RUN_DATAGRAMS
 from kcpg.net.udp import NAMES
 
-__all__ = ["CompiledConv", "UdpIo", "tcp_read", "tcp_write"]
+__all__ = ["CompiledConv", "UdpIo", "set_outlet", "take_outlet_bytes", "tcp_read", "tcp_write"]
 
 CompiledConv = Conv
 
@@ -83,6 +83,8 @@ cdef enum:
     MESSAGES = 64               # of one sendmmsg; a wire's vector has at most 128 datagrams
     VECTORS = 4                 # vectors of one transmit(): the node advances in between
     SLOTS = 64                  # segments of one readv or sendmsg of TCP, about 88 kB
+    EV_READABLE = 1             # as conv.py
+    LITTLE_SEGMENTS = 4         # as fdio.py
     NOT_TRIED = -10000          # as fdio.NO_ROOM
 
 cdef int MAX_RUN_DATAGRAMS = _MAX_RUN_DATAGRAMS
@@ -245,7 +247,19 @@ cdef class UdpIo:
             self.wire.receive_run(&path, <uint8_t*>iov[i].iov_base, messages[i].msg_len, size, now_ms)
             total += (messages[i].msg_len + size - 1) // size
         self.datagrams_in += total
+        if self.wire.ready:
+            self.let_out()
         return total
+
+    cdef int let_out(self) except -1:
+        """Write what little came to the sockets it is for, at once; whatever else is to do stays an event."""
+        cdef list left = []
+        cdef Conv conv
+        for conv in self.wire.ready:
+            if conv.outlet < 0 or conv.events != EV_READABLE or not write_little(conv):
+                left.append(conv)
+        self.wire.ready = left
+        return 0
 
     def transmit(self, uint64_t now_ms):
         """Hand what the wire has now to the kernel, a bounded number.
@@ -416,6 +430,33 @@ cpdef int tcp_read(Conv conv, int fd):
     if got > 0:
         conv.changed()
     return <int>got if got >= 0 else (-EAGAIN if error == EINTR else -error)
+
+
+cdef int write_little(Conv conv) except -1:
+    """Whether the conversation had a little to write, and nothing is left to do for it."""
+    cdef int put
+    if conv.k.rcv_nxt - conv.k.rcv_read > LITTLE_SEGMENTS:
+        return False
+    put = tcp_write(conv, conv.outlet)
+    if put <= 0:
+        return False
+    conv.outlet_bytes += <uint64_t>put
+    if conv.closed or kcp_readable(&conv.k):
+        return False
+    conv.events = 0
+    return True
+
+
+cpdef set_outlet(Conv conv, int fd):
+    """Let what little comes for this conversation be written to this TCP socket at once; -1: no more."""
+    conv.outlet = -1 if conv.closed else fd
+
+
+cpdef uint64_t take_outlet_bytes(Conv conv):
+    """Bytes written there since the last call."""
+    cdef uint64_t count = conv.outlet_bytes
+    conv.outlet_bytes = 0
+    return count
 
 
 cpdef int tcp_write(Conv conv, int fd):

@@ -35,8 +35,11 @@ ERROR_PAUSE_MS = 100
 # What a full socket holds up is due at once, but its turn comes when the socket is writable; this is only a
 # second look.
 BLOCKED_MS = 5
+# The longest that a node is not advanced while data flows: links look at the clock by themselves.
+LOOK_MS = 50
 # libev's limit for timers is far away; a day keeps the arithmetic in milliseconds exact.
 MAX_WAIT_MS = 86_400_000
+NEVER_MS = 1 << 62
 
 
 class Driver:
@@ -54,13 +57,16 @@ class Driver:
         self._hub = gevent.get_hub()
         self._tunnels = [_Tunnel(leg, ports, self) for leg, ports in (tunnels or {}).items()]
         self._running = False
+        self._advance_at_ms = 0
         self._touched = False
+        self._due = False
         self._serving = False
         self._timer: Any = None
         self._timer_at_ms = 0
         for leg in (node.ingress, node.egress):
             if isinstance(leg, LocalLeg):
                 leg.touch = self.touch
+                leg.moved = self.moved
 
     def start(self) -> None:
         """Start the node. Raises OSError if a port cannot be had; then nothing is left running."""
@@ -90,11 +96,16 @@ class Driver:
                 tunnel.stop()
 
     def touch(self) -> None:
-        """Local flows moved something: serve the node once, after everybody who is due in this turn of the
-        loop."""
-        if not self._touched and self._running:
-            self._touched = True
-            self._hub.loop.run_callback(self._serve_touched)
+        """Something happened to local flows: advance and serve the node once, after everybody who is due in
+        this turn of the loop."""
+        self._touched = True
+        self.moved()
+
+    def moved(self) -> None:
+        """Local flows moved bytes, and that is all: as `touch`, without need to advance."""
+        if not self._due and self._running:
+            self._due = True
+            self._hub.loop.run_callback(self._serve_due)
 
     def serve(self) -> None:
         """Let the node act on what came in, send everything, and set the timer. Never raises, never waits."""
@@ -131,8 +142,8 @@ class Driver:
 
     # -- inside ------------------------------------------------------------------------------------
 
-    def _serve_touched(self) -> None:
-        self._touched = False
+    def _serve_due(self) -> None:
+        self._due = False
         self.serve()
 
     def _rounds(self) -> int | None:
@@ -140,18 +151,37 @@ class Driver:
         back."""
         now = now_ms()
         for _ in range(ROUNDS_PER_TURN):
-            self.node.advance(now)
+            if self._touched or now >= self._advance_at_ms or self._has_news():
+                self._advance(now)
+            elif self._advance_at_ms > now + LOOK_MS:
+                self._advance_at_ms = now + LOOK_MS
             # Sending makes room, and room makes flows writable: that is for the next round's advance.
             sent = 0
+            due_ms = self._advance_at_ms
             for tunnel in self._tunnels:
                 sent += tunnel.transmit(now)
-            due_ms = self.node.deadline()
-            if due_ms is None or due_ms > now:
-                return due_ms
+                at_ms = tunnel.wire.deadline()
+                if at_ms is not None and at_ms < due_ms:
+                    due_ms = at_ms
+            if due_ms > now and not self._touched and not self._has_news():
+                return due_ms if due_ms < NEVER_MS else None
             if not sent and any(tunnel.is_blocked for tunnel in self._tunnels):
                 return now + BLOCKED_MS
             now = now_ms()
         return now
+
+    def _has_news(self) -> bool:
+        """The node has to be advanced. What only puts data into conversations or takes acknowledgements in,
+        which is most, is for `transmit` alone."""
+        if self.node.left_over:
+            return True
+        return any(tunnel.wire.news for tunnel in self._tunnels)
+
+    def _advance(self, now: int) -> None:
+        self._touched = False
+        self.node.advance(now)
+        at_ms = self.node.advance_at()
+        self._advance_at_ms = NEVER_MS if at_ms is None else at_ms
 
     def _arm(self, due_ms: int | None) -> None:
         """Have `serve` called at `due_ms`. A timer that fires too early only looks again, so it is rarely
@@ -182,6 +212,7 @@ class _Tunnel:
 
     def __init__(self, leg: Any, ports: TunnelPorts, driver: Driver) -> None:
         self.io = make_io(leg.wire)
+        self.wire = leg.wire
         self._ports = ports
         self._driver = driver
         self._receivers: dict[int, _Receiver] = {}

@@ -75,6 +75,7 @@ class LocalLeg:
 
     def __init__(self, report: Callable[[Notice], None] | None = None) -> None:
         self.touch: Callable[[], None] = _nothing
+        self.moved: Callable[[], None] = _nothing
         self.flows: set[Flow] = set()
         self._report = report
 
@@ -96,6 +97,10 @@ class LocalLeg:
         """See Leg: nothing here waits for the clock or for other flows; sockets wake their own greenlets."""
 
     def deadline(self) -> int | None:
+        """See Leg."""
+        return None
+
+    def advance_at(self) -> int | None:
         """See Leg."""
         return None
 

@@ -29,7 +29,10 @@ class FlowHost(Protocol):
     """The leg a local flow belongs to."""
 
     touch: Callable[[], None]
-    """To be called after bytes were moved: what they caused is then sent."""
+    """To be called after something happened to a flow: the node acts on it, and sends what it caused."""
+
+    moved: Callable[[], None]
+    """To be called after bytes were moved, and nothing else happened: they are sent."""
 
     def forget(self, flow: Flow) -> None:
         """The flow is closed."""
@@ -60,14 +63,15 @@ def abort(sock: _socket.socket) -> None:
 class TcpFlow(Flow):
     """One TCP connection. `adopt` gives it its connected, non-blocking socket; until then it is `opening`."""
 
-    __slots__ = ("_ending", "_fd", "_host", "_pending", "_reader", "_released", "_shut", "_sock", "_starved",
-                 "_writer", "dial")  # fmt: skip
+    __slots__ = ("_ending", "_fd", "_host", "_outlet", "_pending", "_reader", "_released", "_shut", "_sock",
+                 "_starved", "_writer", "dial")  # fmt: skip
 
     def __init__(self, host: FlowHost) -> None:
         super().__init__(Kind.TCP)
         self.opening = True
         self.dial: Dial | None = None  # the attempt that is under way
         self._host = host
+        self._outlet: Flow | None = None  # whose little data goes to the socket without us
         self._sock: _socket.socket | None = None
         self._fd = -1
         self._reader: Task | None = None
@@ -127,7 +131,7 @@ class TcpFlow(Flow):
         return moved
 
     def _pull_fast(self, source: Flow, write_from: Callable[[int], int]) -> Moved:
-        total = 0
+        total = fdio.take_let_out(source)
         for _ in range(fdio.TURNS):
             count = write_from(self._fd)
             if count > 0:
@@ -135,7 +139,12 @@ class TcpFlow(Flow):
             elif count == 0:
                 # Dry, or at its end; reading one byte is how a flow gives its end, and takes nothing if there
                 # is none.
-                return Moved(total, Blocked.ENDED if source.read(1) == b"" else Blocked.SOURCE_DRY)
+                if source.read(1) == b"":
+                    return Moved(total, Blocked.ENDED)
+                if self._outlet is not source and not self.closed:
+                    self._outlet = source
+                    fdio.let_out(source, self._fd)
+                return Moved(total, Blocked.SOURCE_DRY)
             elif count == -errno.EAGAIN:
                 return Moved(total, Blocked.SINK_FULL)
             else:
@@ -246,6 +255,9 @@ class TcpFlow(Flow):
         if self.dial is not None:
             self.dial.cancel()
             self.dial = None
+        if self._outlet is not None:
+            fdio.let_out(self._outlet, -1)
+            self._outlet = None
         sock, self._sock, self._fd = self._sock, None, -1
         if sock is not None:
             if with_reset:
@@ -270,10 +282,12 @@ class TcpFlow(Flow):
             reader.wait()
             return
         blocked = splice.pump(self).blocked
-        self._host.touch()
         if self.closed or splice.ended(self):
+            self._host.touch()
             reader.close()
-        elif self._starved:
+            return
+        self._host.moved()
+        if self._starved:
             self._starved = False
             reader.wait(STARVED_MS)
         elif blocked is Blocked.SINK_FULL:
@@ -311,8 +325,11 @@ class TcpFlow(Flow):
         if splice.ended(partner):
             return False
         blocked = splice.pump(partner).blocked
-        self._host.touch()
-        return blocked in (Blocked.SINK_FULL, Blocked.BUDGET) and not self.closed
+        if self.closed or blocked is Blocked.ENDED:
+            self._host.touch()
+            return False
+        self._host.moved()
+        return blocked in (Blocked.SINK_FULL, Blocked.BUDGET)
 
     def _send_pending(self) -> bool:
         """Whether all that write() kept has gone, and what waited for that is done."""

@@ -80,7 +80,8 @@ class Task:
             self._watcher.start(self._ready)
             self._armed = True
         self.waits_io = True
-        self._set_timer(at_most_ms)
+        if at_most_ms is not None or self._timer is not None:
+            self._set_timer(at_most_ms)
 
     def close(self) -> None:
         """No further turn; lets go of the file descriptor, so call it before closing that."""

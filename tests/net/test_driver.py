@@ -20,13 +20,18 @@ class StubWire:
     def __init__(self):
         self.got = []
         self.out = []
+        self.news = False
 
     @property
     def backlog(self):
         return bool(self.out)
 
+    def deadline(self):
+        return 0 if self.out else None
+
     def receive(self, sock, where, datagram, now):
         self.got.append((sock, datagram))
+        self.news = True
 
     def transmit(self, now):
         out, self.out = self.out[:10], self.out[10:]
@@ -48,6 +53,7 @@ class StubNode:
         self.egress = None
         self.advanced = []
         self.due = None
+        self.left_over = False
         self.on_advance = None
         self.closed = None
 
@@ -56,14 +62,15 @@ class StubNode:
 
     def advance(self, now):
         self.advanced.append(now)
+        if self.ingress is not None:
+            self.ingress.wire.news = False
         if self.due and self.due <= now:
             self.due = None
         if self.on_advance is not None:
             self.on_advance()
 
-    def deadline(self):
-        wire = self.ingress.wire if self.ingress is not None else None
-        return 0 if wire is not None and wire.backlog else self.due
+    def advance_at(self):
+        return self.due
 
     def close(self, now, reason):
         self.closed = reason
@@ -137,6 +144,39 @@ def test_touches_are_served_once(rig):
         rig.driver.touch()
     settle()
     assert len(rig.node.advanced) == before + 1
+
+
+def test_bytes_alone_are_sent_without_advancing_the_node(rig):
+    rig.driver.start()
+    settle()
+    before = len(rig.node.advanced)
+    rig.leg.wire.out.append((rig.number, rig.peer_addr, b"bytes"))
+    rig.driver.moved()
+    until(lambda: rig.received() == [b"bytes"], "they leave")
+    assert len(rig.node.advanced) == before
+
+
+def test_while_data_flows_the_node_is_advanced_now_and_then(rig, monkeypatch):
+    monkeypatch.setattr(driver, "LOOK_MS", 5)
+    rig.driver.start()
+    settle()
+    before = len(rig.node.advanced)
+
+    def moved():
+        rig.driver.moved()
+        return len(rig.node.advanced) >= before + 3
+
+    until(moved, "links look at the clock")
+
+
+def test_what_flows_left_over_advances_the_node(rig):
+    rig.driver.start()
+    settle()
+    before = len(rig.node.advanced)
+    rig.node.left_over = True
+    rig.node.on_advance = lambda: setattr(rig.node, "left_over", False)
+    rig.driver.moved()
+    until(lambda: len(rig.node.advanced) > before, "the rest has its turn")
 
 
 def test_the_timer_serves_the_deadline_and_an_idle_node_is_left_alone(rig):

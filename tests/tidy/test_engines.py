@@ -56,7 +56,7 @@ def _declared(body: list[ast.stmt]) -> list[str]:
 
 # How the plain Wire, its bundles and their conversations work together; the compiled ones use C structs.
 INSIDE = {
-    "Wire": {"arm", "begun", "epochs", "now_ms", "outbox", "ready", "unwrap", "wake"},
+    "Wire": {"arm", "begun", "epochs", "hear", "now_ms", "outbox", "ready", "unwrap", "wake"},
 }
 
 # Of memory slots, which plain Python has none of.

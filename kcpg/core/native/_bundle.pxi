@@ -13,6 +13,7 @@ cdef class Bundle:
         self.epochs = {}
         self.dirty = deque()
         self.sparse = deque()
+        self.watched = True
         self.rx_last_ms = self.tx_last_ms = self.heeded_ms = -1
         self.srtt_ms = -1
         self.max_payload = DEFAULT_DATAGRAM if DEFAULT_DATAGRAM < wire.max_datagram else wire.max_datagram
@@ -223,6 +224,10 @@ cdef class Bundle:
         self.rx_last_ms = now_ms
         self.rx_datagrams += 1
         self.rx_bytes += size
+        self.wire.alert |= self.watched
+        if not self.is_heard:
+            self.is_heard = True
+            self.wire.heard.append(self)
         if self.counts_losses and pn >= epoch.losses.next + LOSS_SCAN:
             fec_losses_scan(&epoch.losses, &epoch.replay, 0)
         if probes:

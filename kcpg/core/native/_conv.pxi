@@ -12,6 +12,7 @@ cdef class Conv(Kcp):
         self.k.ack_hold_ms = ACK_HOLD_MS
         self.bundle = bundle
         self.armed_ms = -1
+        self.outlet = -1
         self.snd_limit = self.k.snd_wnd
         self.rcv_limit = self.k.rcv_wnd
         if bundle.control is not None and self.k.rcv_wnd > WINDOW_START:

@@ -65,6 +65,8 @@ cdef class Conv(Kcp):
     cdef uint64_t acked_empty       # acknowledged segments without payload, known when all is acknowledged
     cdef uint64_t seen_first
     cdef uint64_t seen_resent
+    cdef int outlet                 # descriptor to which kcpg.net writes little data at once, -1: none
+    cdef uint64_t outlet_bytes      # so much that nobody has asked about yet
 
     cdef int packets_turn(self, Tx* tx) except -1
     cdef void changed(self)         # after anything that the user did to `k`
@@ -76,6 +78,8 @@ cdef class Bundle:
     cdef readonly Wire wire
     cdef public object user
     cdef public object accept
+    cdef public bint watched
+    cdef bint is_heard
     cdef readonly dict convs
     cdef Path tx_path
     cdef bint has_path
@@ -162,6 +166,8 @@ cdef class Wire:
     cdef list strangers
     cdef dict moved
     cdef dict begun
+    cdef list heard                 # bundles, each once
+    cdef bint alert                 # a watched one was heard
     cdef uint64_t now_ms
     cdef Path rx_path               # where the datagram in hand came from
 

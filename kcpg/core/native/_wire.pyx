@@ -142,8 +142,8 @@ cdef class Wire:
         self.timers = []
         self.frames = []
         self.strangers = []
-        self.moved = {}
-        self.begun = {}
+        self.moved, self.begun = {}, {}
+        self.heard = []
         self.mask_rx = HeaderMask(mask_rx)
         self.mask_tx = HeaderMask(mask_tx)
 
@@ -313,34 +313,41 @@ cdef class Wire:
     def take_ready(self):
         """The conversations with events, each once."""
         cdef Conv conv
-        ready = self.ready
-        self.ready = []
+        ready, self.ready = self.ready, []
         return [conv for conv in ready if not conv.closed]
 
     def take_frames(self):
         """Control frames for the links: (bundle, type, payload, socket, address)."""
-        taken = self.frames
-        self.frames = []
+        taken, self.frames = self.frames, []
         return taken
 
     def take_strangers(self):
         """Datagrams under no known CID, handshakes perhaps: (socket, address, cid, clear header, body)."""
-        taken = self.strangers
-        self.strangers = []
+        taken, self.strangers = self.strangers, []
         return taken
 
     def take_moved(self):
         """Links whose newest authentic datagram came from another path than they send by: see `source`."""
-        moved = self.moved
-        self.moved = {}
+        moved, self.moved = self.moved, {}
         return list(moved)
 
     def take_begun(self):
         """Links that have data under way and had none before: from now on silence means something."""
-        begun = self.begun
-        if begun:
-            self.begun = {}
+        begun, self.begun = self.begun, {}
         return begun
+
+    def take_heard(self):
+        """Links from which something authentic came since the last call."""
+        cdef Bundle bundle
+        heard, self.heard, self.alert = self.heard, [], False
+        for bundle in heard:
+            bundle.is_heard = False
+        return heard
+
+    @property
+    def news(self):
+        """Something came that links or flows have to act on now: see the `take_` functions."""
+        return self.alert or len(self.ready) + len(self.frames) + len(self.strangers) + len(self.moved) > 0
 
     cdef void count_drop(self, str reason):
         self.drops[reason] = self.drops.get(reason, 0) + 1

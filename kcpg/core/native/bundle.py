@@ -54,6 +54,8 @@ class Bundle:
         self.wire = wire
         self.user = user
         self.accept: Callable[[int], Conv | None] | None = None
+        self.watched = True
+        """Whatever comes for this link is news for its user, not only what asks for it: see `Wire.news`."""
         self.convs: dict[int, Conv] = {}
         self.path: Path | None = None
         self.source: Path | None = None
@@ -245,6 +247,7 @@ class Bundle:
         self.rx_last_ms = now_ms
         self.rx_datagrams += 1
         self.rx_bytes += size
+        self.wire.hear(self)
         if self.counts_losses:
             epoch.note_losses(pn)
         if probes or (epoch.order, pn) < self._newest:

@@ -48,7 +48,6 @@ class NativeLeg:
         self.counters = LegCounters()
         self.now_ms = 0
         self._links: dict[Link, None] = {}
-        self._trials: dict[Link, None] = {}
         self._touched: dict[Link, None] = {}
         self._timers: list[tuple[int, int, Link]] = []
         self._timer_count = 0
@@ -71,8 +70,9 @@ class NativeLeg:
     def advance(self, now_ms: int) -> None:
         """See `node.Leg`."""
         self.now_ms = now_ms
-        if self._trials:
-            self._serve_trials(now_ms)
+        for bundle in self.wire.take_heard():
+            if isinstance(bundle.user, Link) and not bundle.user.closed:
+                bundle.user.heard(now_ms)
         for bundle in self.wire.take_moved():
             if isinstance(bundle.user, Link) and not bundle.user.closed:
                 self._moved(bundle.user)
@@ -90,21 +90,23 @@ class NativeLeg:
     def deadline(self) -> int | None:
         """See `node.Leg`."""
         self._ready.extend(self.wire.take_ready())
-        if self._ready or self.wire.backlog:
+        return self.now_ms if self.wire.backlog else earliest(self.wire.deadline(), self.advance_at())
+
+    def advance_at(self) -> int | None:
+        """See `node.Leg`."""
+        if self._ready:
             return self.now_ms
         self._set_timers()
         while self._timers and self._timers[0][2].timer_ms != self._timers[0][0]:
             heapq.heappop(self._timers)
         due_ms = self._timers[0][0] if self._timers else None
-        return earliest(earliest(self.wire.deadline(), self._own_deadline()), due_ms)
+        return earliest(self._own_deadline(), due_ms)
 
     # LinkOwner.
 
     def link_touched(self, link: Link) -> None:
         """See `LinkOwner`."""
         self._touched[link] = None
-        if link.epochs.on_trial:
-            self._trials[link] = None
 
     def link_active(self, link: Link) -> None:
         """See `LinkOwner`."""
@@ -155,13 +157,6 @@ class NativeLeg:
         self.env.report(Event(kind, self.name, peer, text))
 
     # Inside.
-
-    def _serve_trials(self, now_ms: int) -> None:
-        """New keys count when something came under them."""
-        for link in list(self._trials):
-            link.heard(now_ms)
-            if link.closed or not link.epochs.on_trial:
-                del self._trials[link]
 
     def _serve_ready(self, now_ms: int) -> None:
         """Let flows take what came. What that makes ready in turn is served in the next turn."""

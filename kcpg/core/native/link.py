@@ -317,6 +317,7 @@ class Link:
         if following is None:
             return False
         self.state = following
+        self._watch()
         return True
 
     def _end(self, reason: Reset, by_peer: bool) -> None:
@@ -328,7 +329,12 @@ class Link:
         self._owner.link_closed(self, reason, by_peer)
 
     def _touch(self) -> None:
+        self._watch()
         self._owner.link_touched(self)
+
+    def _watch(self) -> None:
+        """Whatever comes is news while it may tell that the peer is back, or has new keys."""
+        self.bundle.watched = self.state is not LinkState.UP or self.epochs.on_trial
 
     def _silent_at(self) -> int | None:
         """A dialer doubts a link that it has just made; a listener forgets that one sooner than it asks."""

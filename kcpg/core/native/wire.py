@@ -68,6 +68,8 @@ class Wire:
         self._strangers: list[Stranger] = []
         self._moved: dict[Bundle, None] = {}
         self.begun: dict[Bundle, None] = {}
+        self._heard: dict[Bundle, None] = {}
+        self._alert = False
 
     def bundle(self, user: object) -> Bundle:
         """The data plane of a new link; it can send once it has a key and a path."""
@@ -199,6 +201,21 @@ class Wire:
         if begun:
             self.begun = {}
         return begun
+
+    def take_heard(self) -> list[Bundle]:
+        """Links from which something authentic came since the last call."""
+        heard, self._heard, self._alert = self._heard, {}, False
+        return list(heard)
+
+    @property
+    def news(self) -> bool:
+        """Something came that links or flows have to act on now: see the `take_` functions."""
+        return bool(self._alert or self.ready or self._frames or self._strangers or self._moved)
+
+    def hear(self, bundle: Bundle) -> None:
+        """Something authentic came."""
+        self._heard[bundle] = None
+        self._alert |= bundle.watched
 
     def _open(self, epoch: RxEpoch, header: bytes, body: bytes, path: Path, now_ms: int) -> bytes | None:
         pn = epoch.replay.expand(int.from_bytes(header[4:], "big"))

@@ -1,0 +1,139 @@
+"""Little data goes to its TCP socket as soon as it is received; everything else stays an event."""
+
+import socket
+
+import pytest
+
+from kcpg.core.flow import Kind
+from kcpg.net import fdio, udp
+from tests.engines import require
+from tests.net.sockets import until
+from tests.net.test_fdio import Ends
+
+READABLE = 1
+
+
+class Source:
+    """As far as fdio looks at it, a flow."""
+
+    kind = Kind.TCP
+
+    def __init__(self, conv):
+        self.conv = conv
+
+
+class Outlet(Ends):
+    """The far conversation receives through a real UDP socket."""
+
+    def __init__(self):
+        super().__init__()
+        from kcpg.net._udp import UdpIo
+
+        self.conv = self.convs[1]
+        self.source = Source(self.conv)
+        self.sock = udp.open_udp("127.0.0.1", 0)
+        self.io = UdpIo(self.b)
+        self.io.add(1, self.sock)
+        self.sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+
+    def deliver(self):
+        """Send what the near side has, receive it at the far side; the conversations that became ready."""
+        sent = 0
+        for _, _, datagram in self.a.transmit(self.now):
+            self.sender.sendto(datagram, ("127.0.0.1", self.sock.port))
+            sent += 1
+        got = 0
+
+        def all_here():
+            nonlocal got
+            got += self.io.receive(1, self.now)
+            return got == sent
+
+        until(all_here, "the datagrams arrive")
+        return self.b.take_ready()
+
+    def app_got(self):
+        try:
+            return self.far_app.recv(1 << 20)
+        except BlockingIOError:
+            return b""
+
+    def close(self):
+        super().close()
+        self.sock.close()
+        self.sender.close()
+
+
+@pytest.fixture
+def ends():
+    require("kcpg.net._udp")
+    made = Outlet()
+    yield made
+    made.close()
+
+
+def test_little_data_is_at_the_application_before_anybody_is_told(ends):
+    fdio.let_out(ends.source, ends.far.fileno())
+    for word in (b"one", b"two"):
+        ends.convs[0].write(word)
+        assert ends.deliver() == []
+        assert ends.app_got() == word
+    assert ends.conv.unread == 0 and ends.conv.events == 0
+    assert (fdio.take_let_out(ends.source), fdio.take_let_out(ends.source)) == (6, 0)
+
+
+def test_without_an_outlet_it_is_an_event(ends):
+    ends.convs[0].write(b"one")
+    assert ends.deliver() == [ends.conv] and ends.conv.take_events() == READABLE
+    assert ends.app_got() == b""
+
+
+def test_an_outlet_that_was_taken_back_is_not_used(ends):
+    fdio.let_out(ends.source, ends.far.fileno())
+    fdio.let_out(ends.source, -1)
+    ends.convs[0].write(b"one")
+    assert ends.deliver() == [ends.conv]
+    assert ends.app_got() == b""
+
+
+def test_much_data_is_left_to_the_flow(ends):
+    fdio.let_out(ends.source, ends.far.fileno())
+    ends.convs[0].write(bytes(20_000))
+    assert ends.deliver() == [ends.conv]
+    assert fdio.take_let_out(ends.source) == 0
+
+
+def test_the_end_of_the_stream_is_left_to_the_flow(ends):
+    fdio.let_out(ends.source, ends.far.fileno())
+    ends.convs[0].write(b"last")
+    ends.convs[0].send(b"")
+    assert ends.deliver() == [ends.conv] and ends.conv.take_events() == READABLE
+    assert ends.app_got() == b"last" and ends.conv.at_end
+
+
+def test_a_socket_that_takes_nothing_keeps_it_for_the_flow(ends):
+    fdio.let_out(ends.source, ends.far.fileno())
+    filled = 0
+    try:
+        while True:
+            filled += ends.far.send(bytes(1 << 16))
+    except BlockingIOError:
+        pass
+    ends.convs[0].write(b"late")
+    assert ends.deliver() == [ends.conv]
+    assert ends.conv.read(100) == b"late"
+
+
+def test_an_error_is_left_to_the_flow(ends):
+    fdio.let_out(ends.source, ends.far.fileno())
+    ends.far.shutdown(socket.SHUT_WR)
+    ends.convs[0].write(b"one")
+    assert ends.deliver() == [ends.conv] and ends.conv.unread == 1
+
+
+def test_a_closed_conversation_gets_no_outlet(ends):
+    ends.conv.bundle.close(1)
+    fdio.let_out(ends.source, ends.far.fileno())
+    ends.convs[0].write(b"one")
+    ends.deliver()
+    assert ends.app_got() == b""
