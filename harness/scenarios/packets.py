@@ -8,6 +8,9 @@ from __future__ import annotations
 from harness.cell import Cell
 from harness.scenarios.base import Scenario
 
+RETURN_S = 1.0
+"""From the end of an outage until everything that waited is through: kcpg asks every quarter of a second."""
+
 
 class Game(Scenario):
     """Small packets at a steady pace; every one counts, late ones too."""
@@ -22,7 +25,7 @@ class Game(Scenario):
 
     def drive(self, cell: Cell) -> None:
         """kcpg sends lost packets again (udp_delivery=unordered unless the cell says otherwise)."""
-        task = {"seconds": cell.plan.seconds, "rate": 60.0, "size_bytes": 120}
+        task = {"seconds": cell.plan.seconds, "rate": 60.0, "size_bytes": 120, "pause_s": _held_back_s(cell)}
         report = cell.work("kcpg", self.workload, **task)
         delivery = cell.plan.options.get("udp_delivery", "unordered")
         for way in ("up", "down"):
@@ -54,6 +57,12 @@ class Game(Scenario):
                     f"delay {delay.get('p50', 0):.0f} ms (99 %: {delay.get('p99', 0):.0f}), "
                     f"longest gap {seen['longest_gap_ms']:.0f} ms"
                 )
+
+
+def _held_back_s(cell: Cell) -> float:
+    """How long a line that goes dead may hold a packet back: every stage may, one after the other."""
+    outage = cell.profile.up.outage
+    return 0.0 if outage is None else len(cell.topology.stages) * (outage.off_ns / 1e9 + RETURN_S)
 
 
 class Dns(Scenario):

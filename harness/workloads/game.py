@@ -1,7 +1,7 @@
 """A game over UDP: small numbered packets at a steady pace in both directions.
 
 Both halves use one clock, so the delay of every packet is known one way. What the target received it tells
-over TCP afterwards. Task: seconds, rate, size_bytes, seed.
+over TCP afterwards. Task: seconds, rate, size_bytes, pause_s for packets that an outage held back, seed.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def use(task: Task) -> dict[str, Any]:
         for number in range(count):
             _collect(sock, seen, task, tail, began_s + number / task.rate)
             sock.send(_HEAD.pack(number, time.monotonic()) + tail)
-        _collect(sock, seen, task, tail, time.monotonic() + SETTLE_S)
+        _collect(sock, seen, task, tail, time.monotonic() + SETTLE_S + task.pause_s)
     with base.connect(task) as control:
         base.send_json(control, count)
         up, answered = base.receive_json(control)
