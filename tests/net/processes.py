@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -158,25 +159,47 @@ def echo() -> Iterator[int]:
         target.close()
 
 
+PORTS = range(10_000, 30_000)
+"""Below what the kernel gives to sockets that name no port (net.ipv4.ip_local_port_range): none of those can
+take one of these between its choice and its use."""
+
+_reserved: list[socket.socket] = []
+_next_port = random.Random(os.getpid()).choice(PORTS)
+
+
 def free_ports(count: int, kind: int = socket.SOCK_DGRAM) -> list[int]:
-    """So many different ports of 127.0.0.1 that nobody uses, for UDP and TCP."""
-    held = []
+    """So many different ports of 127.0.0.1 that nobody uses, for TCP and `kind`; none is given twice.
+
+    Other test runs on this machine pass over them, too, as long as this process lives.
+    """
+    global _next_port
     ports: list[int] = []
+    for _ in PORTS:
+        port, _next_port = _next_port, PORTS[(_next_port + 1 - PORTS.start) % len(PORTS)]
+        if _reserve(port) and all(_is_free(port, each) for each in {kind, socket.SOCK_STREAM}):
+            ports.append(port)
+        if len(ports) == count:
+            return ports
+    raise AssertionError(f"no {count} free ports")
+
+
+def _reserve(port: int) -> bool:
+    """Take the abstract name (unix(7)) that stands for this port; the kernel gives it up with the process."""
+    name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
-        while len(ports) < count:
-            one, other = (
-                socket.socket(socket.AF_INET, kind),
-                socket.socket(socket.AF_INET, socket.SOCK_STREAM),
-            )
-            held += [one, other]
-            one.bind(("127.0.0.1", 0))
-            with contextlib.suppress(OSError):
-                other.bind(("127.0.0.1", one.getsockname()[1]))
-                ports.append(one.getsockname()[1])
-    finally:
-        for sock in held:
-            sock.close()
-    return ports
+        name.bind(f"\0kcpg-test-port-{port}")
+    except OSError:
+        name.close()
+        return False
+    _reserved.append(name)
+    return True
+
+
+def _is_free(port: int, kind: int) -> bool:
+    with socket.socket(socket.AF_INET, kind) as sock, contextlib.suppress(OSError):
+        sock.bind(("127.0.0.1", port))
+        return True
+    return False
 
 
 def exchange(port: int, data: bytes, limit_s: float = PATIENCE_S) -> bytes:
