@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from kcpg.app import legs
 from kcpg.app.config.model import LegConfig, LegKind
 from kcpg.core.flow import Kind
-from kcpg.core.native.counters import SEGMENTS
 from kcpg.net.addr import text as address_text
 
 if TYPE_CHECKING:
@@ -90,9 +89,8 @@ def link_snapshot(link: Link, ports: TunnelPorts | None) -> Snapshot:
     }
     found["fec"] = fec_snapshot(link)
     counters = dataclasses.asdict(link.counters)
-    convs = [flow.conv for flow in list(link.flows.flows.values())[:MAX_FLOWS] if flow.conv is not None]
-    for name in SEGMENTS:
-        found[name] = counters.pop(name) + sum(getattr(conv, name) for conv in convs)
+    for name, live in bundle.segment_counts().items():
+        found[name] = counters.pop(name) + live
     found["counters"] = counters
     return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kcpg.core.flow import Kind, Open, Reset, ResetCode, Target
+from kcpg.core.native.counters import SEGMENTS
 from kcpg.core.native.link import LinkLimits
 from tests.links import OTHER_KEYS, TCP, UDP, World, echo, params
 
@@ -282,3 +283,14 @@ def test_a_link_keeps_the_counts_of_flows_that_are_over(engine):
     world.until(lambda: not world.d.link.bundle.convs)
     assert world.d.link.counters.segments_sent >= sent
     assert world.d.link.counters.segments_received > 0
+
+
+def test_a_link_counts_the_segments_of_all_its_conversations(engine):
+    world = World(engine).up()
+    pairs = [world.pair() for _ in range(5)]
+    for near, far in pairs:
+        echo(near, far, world)
+    convs = world.d.link.bundle.convs.values()
+    counts = world.d.link.bundle.segment_counts()
+    assert counts == {name: sum(getattr(conv, name) for conv in convs) for name in SEGMENTS}
+    assert counts["segments_sent"] == 10 and counts["segments_received"] == 5

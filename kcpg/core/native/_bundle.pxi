@@ -139,6 +139,26 @@ cdef class Bundle:
         """Some conversation has sent data that is not acknowledged yet."""
         return self.busy > 0
 
+    def segment_counts(self):
+        """What the conversations there are have counted, summed; 65,535 of them take a millisecond or two."""
+        cdef Conv conv
+        cdef kcp_t* k
+        cdef uint64_t sent = 0, fast = 0, rto = 0, tail = 0, spurious = 0, received = 0, duplicates = 0
+        for conv in self.convs.values():
+            k = &conv.k
+            sent += k.segments_sent
+            fast += k.segments_resent_fast
+            rto += k.segments_resent_rto
+            tail += k.segments_resent_tail
+            spurious += k.resends_spurious
+            received += k.segments_received
+            duplicates += k.duplicates_received
+        return {
+            "segments_sent": sent, "segments_resent_fast": fast, "segments_resent_rto": rto,
+            "segments_resent_tail": tail, "resends_spurious": spurious, "segments_received": received,
+            "duplicates_received": duplicates,
+        }
+
     # Conversations.
 
     def open(self, uint32_t conv, params):

@@ -11,6 +11,7 @@ from kcpg.core.kcp import KcpParams
 from kcpg.core.kcp_params import CMD_PUSH
 from kcpg.core.native import frames
 from kcpg.core.native.conv import SEGMENT_HEADER_BYTES, WINDOW_START_SEGMENTS, Conv
+from kcpg.core.native.counters import SEGMENTS
 from kcpg.core.native.linkfec import FEC_ROOM_BYTES, LinkFec, Turn, due
 from kcpg.core.native.rxepoch import NO_LOSSES, RxEpoch, settle, total
 from kcpg.core.pacer import Pacer
@@ -183,6 +184,10 @@ class Bundle:
     def outstanding(self) -> bool:
         """Some conversation has sent data that is not acknowledged yet."""
         return bool(self._busy)
+
+    def segment_counts(self) -> dict[str, int]:
+        """What the conversations there are have counted, summed, by the names of `counters.SEGMENTS`."""
+        return {name: sum(getattr(conv, name) for conv in self.convs.values()) for name in SEGMENTS}
 
     # Conversations.
 
