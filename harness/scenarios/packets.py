@@ -8,6 +8,9 @@ from __future__ import annotations
 from harness.cell import Cell
 from harness.scenarios.base import Scenario
 
+RESENDS_ROUND_TRIPS = 3
+"""A loss is noticed after one round trip and a bit, and the resend may be lost as well."""
+
 RETURN_S = 1.0
 """From the end of an outage until everything that waited is through: kcpg asks every quarter of a second."""
 
@@ -60,9 +63,12 @@ class Game(Scenario):
 
 
 def _held_back_s(cell: Cell) -> float:
-    """How long a line that goes dead may hold a packet back: every stage may, one after the other."""
-    outage = cell.profile.up.outage
-    return 0.0 if outage is None else len(cell.topology.stages) * (outage.off_ns / 1e9 + RETURN_S)
+    """How long a packet may be late: every stage may lose it, and lose it again, or be dead for a while."""
+    up, down = cell.profile.up, cell.profile.down
+    late_s = RESENDS_ROUND_TRIPS * (up.delay_ns + down.delay_ns) / 1e9
+    if up.outage is not None:
+        late_s += up.outage.off_ns / 1e9 + RETURN_S
+    return len(cell.topology.stages) * late_s
 
 
 class Dns(Scenario):
