@@ -18,8 +18,8 @@ from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
 from kcpg.core._kcp cimport (
-    KCP_QUEUE_SEGMENTS, Path, Tx, iovec, kcp_queued, kcp_read_begin, kcp_read_commit, kcp_readable, kcp_room,
-    kcp_write_begin, kcp_write_commit,
+    Path, Tx, iovec, kcp_read_begin, kcp_read_commit, kcp_readable, kcp_room, kcp_write_begin,
+    kcp_write_commit,
 )
 from kcpg.core.native._wire cimport Conv, Wire
 
@@ -411,7 +411,7 @@ cdef class UdpIo:
 cpdef int tcp_read(Conv conv, int fd):
     """Read from a TCP socket into the conversation's segments.
 
-    Bytes read; 0: end of file; NO_ROOM: not tried, WRITABLE follows; -ENOBUFS: no memory for segments;
+    Bytes read; 0: end of file; NO_ROOM: not tried, WRITABLE follows; -ENOBUFS: the system has no memory;
     -errno.
     """
     cdef iovec iov[SLOTS]
@@ -420,9 +420,8 @@ cpdef int tcp_read(Conv conv, int fd):
     if conv.closed:
         return NOT_TRIED
     if kcp_room(&conv.k) == 0:
-        conv.want_room = True
-        # Of a queue that got shorter the conversation hears; of segments that others gave back it does not.
-        return NOT_TRIED if kcp_queued(&conv.k) >= KCP_QUEUE_SEGMENTS else -ENOBUFS
+        conv.changed()      # so that it hears of room: in its own queue, or in the pool
+        return NOT_TRIED
     count = kcp_write_begin(&conv.k, iov, SLOTS)
     got = readv(fd, iov, count) if count > 0 else -1
     error = errno if count > 0 else ENOBUFS

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # Where a pump stopped for good, or until the partner says more.
 _WAITS_FOR_PARTNER = (Blocked.SOURCE_DRY, Blocked.ENDED)
 _ABORT_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s: close() sends RST (socket(7))
-# Other flows' data leaves within a round trip; this is a short one.
+# When the system has no memory, nothing tells that it has some again: look after this.
 STARVED_MS = 20
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 
 from kcpg.core.kcp import KcpParams
+from kcpg.core.kcp_params import QUEUE_SEGMENTS
+from kcpg.core.native.conv import WRITABLE
 from tests.wires import CID_A, CID_B, PATH_A, PATH_B, Ends, make_wire
 
 SLOTS = 512
@@ -70,3 +72,23 @@ def test_a_closed_gap_frees_what_waited_for_it() -> None:
             break
     assert got == data
     assert ends.wires["b"].held_slots == 0
+
+
+def test_a_relayed_flow_hears_of_segments_that_others_gave_back() -> None:
+    """What it waits for is in the pool, not in its own queue; without being told it would wait for ever."""
+    ends = tight_ends()
+    holding = [ends.open(number) for number in (1, 2, 3, 4)]
+    waiting = ends.open(9)
+    while sum(conv.write(bytes(60_000)) for conv in holding):
+        pass
+    while waiting.write(bytes(60_000)):
+        pass
+    assert waiting.room == 0 and waiting.want_room and waiting.queued < QUEUE_SEGMENTS
+    ends.wires["a"].take_ready()
+    waiting.take_events()
+    assert waiting not in ends.wires["a"].take_ready() and not ends.wires["a"].news
+    for conv in holding:
+        ends.a.close(conv.conv)
+    assert ends.wires["a"].news, "else a node that only moves bytes is not advanced"
+    assert ends.wires["a"].take_ready() == [waiting] and waiting.take_events() == WRITABLE
+    assert ends.wires["a"].take_ready() == [], "said once"

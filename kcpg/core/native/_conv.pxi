@@ -109,6 +109,8 @@ cdef class Conv(Kcp):
     cdef void changed(self):
         if kcp_room(&self.k) == 0:
             self.want_room = True
+            if kcp_queued(&self.k) < KCP_QUEUE_SEGMENTS:
+                self.bundle.wire.starved[self] = None    # it waits for what others hold, and hears of its own
         self.bundle.settle(self)
 
     cdef void raise_events(self, int events):

@@ -165,6 +165,7 @@ cdef class Wire:
     cdef list frames
     cdef list strangers
     cdef dict moved
+    cdef dict starved               # Conv that wait for slots of the pool, in order
     cdef dict begun
     cdef list heard                 # bundles, each once
     cdef bint alert                 # a watched one was heard
@@ -188,6 +189,7 @@ cdef class Wire:
         self, Bundle bundle, const uint8_t* p, uint32_t n, bint rebuilt, uint64_t now_ms) except -1
     cdef int unreliable(self, Bundle bundle, const uint8_t* p, uint32_t n) except -1
     cdef int frame(self, Bundle bundle, int type, bytes payload) except -1
+    cdef void feed(self)
     cdef void count_drop(self, str reason)
     cdef void arm(self, Conv conv)
     cdef int64_t first_timer(self) except -2

@@ -19,10 +19,10 @@ from kcpg.core._fec cimport (
     fec_tx_init, fec_tx_parity, fec_tx_parity_bytes, fec_tx_use,
 )
 from kcpg.core._kcp cimport (
-    KCP_DONE, KCP_HEADER, KCP_MAX_FRAGMENTS, KCP_PACED, PATH_ADDRESS_BYTES, Kcp, Path, Tx, get32, kcp_clear,
-    kcp_deadline, kcp_flush, kcp_hurry, kcp_in_flight, kcp_input, kcp_move_message, kcp_move_stream,
-    kcp_peek_size, kcp_queued, kcp_readable, kcp_recv_message, kcp_room, kcp_set_windows, kcp_t,
-    kcp_wants_flush, kcp_write_bytes, pool_free, pool_new, put32, tx_close, tx_need,
+    KCP_DONE, KCP_HEADER, KCP_MAX_FRAGMENTS, KCP_PACED, KCP_QUEUE_SEGMENTS, PATH_ADDRESS_BYTES, Kcp, Path,
+    Tx, get32, kcp_clear, kcp_deadline, kcp_flush, kcp_hurry, kcp_in_flight, kcp_input, kcp_move_message,
+    kcp_move_stream, kcp_peek_size, kcp_queued, kcp_readable, kcp_recv_message, kcp_room, kcp_set_windows,
+    kcp_t, kcp_wants_flush, kcp_write_bytes, pool_free, pool_new, put32, tx_close, tx_need,
 )
 from kcpg.core._seal cimport (
     HeaderMask, Sealer, mask_batch, replay_check, replay_commit, replay_expand, replay_init, sealer_open,
@@ -142,7 +142,7 @@ cdef class Wire:
         self.timers = []
         self.frames = []
         self.strangers = []
-        self.moved, self.begun = {}, {}
+        self.moved, self.begun, self.starved = {}, {}, {}
         self.heard = []
         self.mask_rx = HeaderMask(mask_rx)
         self.mask_tx = HeaderMask(mask_tx)
@@ -313,8 +313,21 @@ cdef class Wire:
     def take_ready(self):
         """The conversations with events, each once."""
         cdef Conv conv
+        if self.starved:
+            self.feed()
         ready, self.ready = self.ready, []
         return [conv for conv in ready if not conv.closed]
+
+    cdef void feed(self):
+        """Tell those that waited for segments of the pool, longest first, that there are some again."""
+        cdef Conv conv
+        for conv in list(self.starved):
+            if conv.closed or not conv.want_room:
+                del self.starved[conv]
+            elif kcp_room(&conv.k) >= conv.wake_segments():
+                del self.starved[conv]
+                conv.want_room = False
+                conv.raise_events(EV_WRITABLE)
 
     def take_frames(self):
         """Control frames for the links: (bundle, type, payload, socket, address)."""
@@ -347,6 +360,8 @@ cdef class Wire:
     @property
     def news(self):
         """Something came that links or flows have to act on now: see the `take_` functions."""
+        if self.starved:
+            self.feed()
         return self.alert or len(self.ready) + len(self.frames) + len(self.strangers) + len(self.moved) > 0
 
     cdef void count_drop(self, str reason):
