@@ -63,6 +63,7 @@ def tunnel_dial(config: LegConfig, max_flows: int) -> DialSettings:
         kcp=kcp_params(config),
         hop_every_ms=config.dport_refresh_s * 1000,
         paths=config.mux_tunnels,
+        flow_wait_ms=config.dial_timeout_s * 1000,
         # The link stays up without flows, so that the next flow pays for no handshake.
         limits=LinkLimits(max_flows=min(max_flows, MAX_LINK_FLOWS), idle_ms=None),
     )

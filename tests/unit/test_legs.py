@@ -66,6 +66,11 @@ def test_mappings_have_their_own_targets():
     assert settings.binds == (Bind("127.0.0.1", 8080, tcp=True, udp=False, target=Target("fd00::1", 80)),)
 
 
+@pytest.mark.parametrize(("line", "wait_ms"), [("", 30_000), ("dial_timeout=5\n", 5000)])
+def test_a_flow_waits_for_a_link_as_long_as_is_configured(line, wait_ms):
+    assert legs.tunnel_dial(node(CLIENT + line).egress, 100).flow_wait_ms == wait_ms
+
+
 def test_server_dials_its_destination():
     settings = legs.local_dial(node(SERVER).egress)
     assert settings.target == Target("::1", 59000)

@@ -109,6 +109,18 @@ def test_a_flow_is_not_entrusted_to_a_link_that_was_long_unheard(engine):
     world.until(lambda: world.flows)
 
 
+def test_a_flow_waits_for_a_link_as_long_as_it_is_told(engine):
+    world = World(engine, dial={"flow_wait_ms": 2000})
+    world.d.start(world.now_ms)
+    world.lose = lambda sender, path, datagram: True
+    near = world.dial()
+    world.run(1999)
+    assert near.flow.opening and near.reason is None
+    world.run(2)
+    assert near.reason is not None and near.reason.code is ResetCode.UNREACHABLE
+    assert world.d.counters.flows_unreachable == 1
+
+
 def test_a_restarted_dialer_gets_a_new_link(engine):
     world = World(engine).up()
     world.pair()

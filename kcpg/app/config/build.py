@@ -119,6 +119,7 @@ def _tunnel_dial(raw: RawFile, options: Options, section: str, timeout_s: int) -
         addresses=_usable(options, "destination_address"),
         ports=options.ports("destination_port").numbers,
         dnstxt=options.get("destination_dnstxt", str) or "",
+        dial_timeout_s=options.get("dial_timeout", int) or DIAL_TIMEOUT_DEFAULT_S,
         fib=options.get("fib_egress", int),
         dport_refresh_s=60 if refresh_s is None else refresh_s,
         mux_tunnels=1 if paths is None else paths,

@@ -230,7 +230,8 @@ _KEYS = (
     ),
     Key(
         "dial_timeout", "Flows", values.within(1, 65535), "1-65535 s", str(DIAL_TIMEOUT_DEFAULT_S),
-        frozenset({_S}), "Longest wait for a target to accept a connection.",
+        _DIAL | {_S}, "Longest wait of a flow: in a server for the target to accept it, in a client and a "
+        "forwarder for a link to the next node.",
         default=DIAL_TIMEOUT_DEFAULT_S, own=True,
     ),
     Key(

@@ -21,7 +21,8 @@ from kcpg.core.native.wire import Path, Wire
 from kcpg.core.units import earliest
 
 FLOW_WAIT_MS = 30_000
-"""A flow waits so long for a link: a few of the application's own connection retries."""
+"""A flow waits so long for a link if nobody says otherwise: a few of the application's own connection
+retries."""
 
 OWN_WAIT_MS = 1000
 """A flow waits so long for a path of its own, if it could share one: four INITs on a usual line."""
@@ -61,6 +62,8 @@ class DialSettings:
     """Time between hops to another path; 0: only away from a path that has become bad."""
     paths: int = 1
     """Paths, each a link of its own, that the flows share; 0: each flow has its own. At most MAX_PATHS."""
+    flow_wait_ms: int = FLOW_WAIT_MS
+    """How long a flow waits for a link before it is reset."""
 
 
 @dataclass(slots=True)
@@ -328,7 +331,7 @@ class TunnelDialer(NativeLeg):
                 else:
                     self._open(link, first.flow, first.open)
             self._waiting.popleft()
-        while self._waiting and now_ms - self._waiting[0].since_ms >= FLOW_WAIT_MS:
+        while self._waiting and now_ms - self._waiting[0].since_ms >= self.settings.flow_wait_ms:
             flow = self._waiting.popleft().flow
             if not flow.closed:
                 self.counters.flows_unreachable += 1
@@ -338,7 +341,8 @@ class TunnelDialer(NativeLeg):
         """When the flow that waits longest shares a path, or gives up."""
         since_ms = self._waiting[0].since_ms
         own = self.settings.paths == 0 and self.now_ms - since_ms < OWN_WAIT_MS
-        return since_ms + (OWN_WAIT_MS if own else FLOW_WAIT_MS)
+        wait_ms = self.settings.flow_wait_ms
+        return since_ms + (min(OWN_WAIT_MS, wait_ms) if own else wait_ms)
 
     def _abort_waiting(self, reason: Reset) -> None:
         while self._waiting:
