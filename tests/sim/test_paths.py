@@ -188,3 +188,20 @@ def test_an_address_that_is_dead_from_the_start_is_asked_once(engine: str, seed:
     chain.world.network.cut("client", "third")
     chain.world.run(lambda: len(links(chain)) == 3, 1_200)
     assert {host_of(link.peer) for link in links(chain)} == {"server"}
+
+
+def test_links_come_back_to_an_address_without_the_clock(engine: str) -> None:
+    """No hops by the clock: two of four links leave the dead address, and return when it lives again."""
+    chain = spread(engine, "home", 4, addresses=("other",))
+    streams = [chain.stream(count=1_300, every_ms=50) for _ in range(4)]
+    home = [host_of(link.peer) for link in links(chain)]
+    assert sorted(home) == ["other", "other", "server", "server"]
+    chain.world.network.cut("client", "other", 8_000)
+    chain.world.pass_time(1_000)
+    assert {host_of(link.peer) for link in links(chain)} == {"server"}
+    chain.world.run(lambda: [host_of(link.peer) for link in links(chain)] == home, 30_000)
+    chain.world.pass_time(1_000)
+    moved = [link.counters.hops for link in links(chain)]
+    chain.world.run(lambda: all(stream.complete() for stream in streams), 90_000)
+    assert max(stream.worst_ms for stream in streams) < 1_000
+    assert moved == [link.counters.hops for link in links(chain)] and sum(moved) == 2, "and they stay there"

@@ -91,6 +91,10 @@ class Choice:
             del self._chosen[next(iter(self._chosen))]
         return best
 
+    def is_same_host(self, one: bytes, other: bytes) -> bool:
+        """Two addresses of one host."""
+        return self._host_key(one) == self._host_key(other)
+
     def blame(self, addr: bytes, now_ms: int) -> None:
         """Nothing comes from there: the port may be blocked, or the host away."""
         self.blame_port(addr, now_ms)

@@ -161,10 +161,10 @@ class Caller:
 
     # What happened to the link.
 
-    def heard(self, now_ms: int) -> None:
+    def heard(self, link: Link, now_ms: int) -> None:
         """It is UP."""
         if self._turn(DialInput.HEARD):
-            self._hopper.begin(now_ms)
+            self._hopper.begin(link.peer, now_ms)
             if self._attempt is not None:
                 self._attempt.quiet = True
 
@@ -178,6 +178,7 @@ class Caller:
             self._hopper.stop(now_ms)
             if link.bundle.path is not None:
                 self._dialer.choice.blame(link.bundle.path[1], now_ms)
+                self._hopper.lost(link.bundle.path[1])
             self._call(now_ms, FIRST_WAIT_MS)
 
     def closed(self, link: Link, reason: Reset, by_peer: bool, now_ms: int) -> None:
@@ -366,7 +367,7 @@ class Caller:
             link = self._begin(epoch, answer, path, attempt)
         self._turn(DialInput.ACCEPTED)
         self._dialer.choice.praise(path[1])
-        self._hopper.begin(self._dialer.now_ms)
+        self._hopper.begin(link.peer, self._dialer.now_ms)
         link.liveness.ping(self._dialer.now_ms)
 
     def _begin(self, epoch: NewEpoch, answer: Accepted, path: Path, attempt: Attempt) -> Link:

@@ -188,7 +188,7 @@ class TunnelDialer(NativeLeg):
 
     def link_heard(self, link: Link, former: LinkState) -> None:
         """See `LinkOwner`."""
-        self._owner(link).heard(self.now_ms)
+        self._owner(link).heard(link, self.now_ms)
 
     def link_silent(self, link: Link) -> None:
         """See `LinkOwner`."""

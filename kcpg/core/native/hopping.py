@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from kcpg.core.native import frames
 from kcpg.core.native.env import Env, ResolveFailed
 from kcpg.core.native.quality import Quality
+from kcpg.core.units import earliest
 
 if TYPE_CHECKING:
     from kcpg.core.native.attempt import Choice
@@ -62,6 +63,11 @@ AGAIN_MS = 1000
 AGAIN_MOST_MS = 60_000
 """Pause after a hop because of losses; doubled each time, as they may have nothing to do with the port."""
 
+HOME_MS = 5000
+HOME_MOST_MS = 60_000
+"""An address that fell silent is asked after so long whether it is there again, and later less often. Hops by
+the clock do that anyway."""
+
 CALM_PAUSES = 4
 """After so many pauses without a bad path the pause is short again."""
 
@@ -107,6 +113,8 @@ class _Candidate:
     wait_ms: float
     ends_ms: int
     addr: bytes | None = None
+    is_home: bool = False
+    """The link was there before that address fell silent."""
     asked: dict[bytes, int] = field(default_factory=dict)
     """When each challenge was sent."""
 
@@ -152,13 +160,23 @@ class Hopper:
         self._failures = 0
         self._pause_until_ms = 0
         self._again_ms = AGAIN_MS
-        self._left_ms = 0
+        self._home: bytes | None = None
+        self._home_due_ms = 0
+        self._home_wait_ms = HOME_MS
 
-    def begin(self, now_ms: int) -> None:
-        """The link has a path (again)."""
+    def begin(self, addr: bytes, now_ms: int) -> None:
+        """The link has a path (again), to this address."""
         self.stop(now_ms)
+        if self._home is not None and self._choice.is_same_host(self._home, addr):
+            self._home = None
+        self._home_due_ms, self._home_wait_ms = now_ms + HOME_MS, HOME_MS
         self._rest(now_ms)
         self._quality.reset(now_ms)
+
+    def lost(self, addr: bytes) -> None:
+        """This address fell silent. If the link goes to another one, it comes back when it can."""
+        if self._home is None and not self._refresh_ms:
+            self._home = addr
 
     def stop(self, now_ms: int) -> None:
         """The link is silent or gone: what is under way is given up."""
@@ -194,7 +212,8 @@ class Hopper:
         """`advance` would do something besides watching the path."""
         if self.state is not HopState.RESTING:
             return True
-        return self._due_ms is not None and self._due_ms <= now_ms
+        due_ms = self._rest_ends_ms
+        return due_ms is not None and due_ms <= now_ms
 
     def deadline(self, link: Link) -> int | None:
         """When `advance` must be called though nothing happens. A link that nobody uses stays where it is."""
@@ -202,9 +221,13 @@ class Hopper:
             return min(self._candidate.due_ms, self._candidate.ends_ms)
         if self._move is not None:
             return min(self._move.due_ms, self._move.ends_ms)
-        return self._due_ms if link.flows.flows else None
+        return self._rest_ends_ms if link.flows.flows else None
 
     # Resting.
+
+    @property
+    def _rest_ends_ms(self) -> int | None:
+        return earliest(self._due_ms, self._home_due_ms if self._home is not None else None)
 
     def _turn(self, what: HopInput) -> bool:
         following = NEXT_STATE.get((self.state, what))
@@ -229,6 +252,8 @@ class Hopper:
             self._open(link, now_ms)
         elif self._due_ms is not None and self._due_ms <= now_ms:
             self._open(link, now_ms)
+        elif self._home is not None and self._home_due_ms <= now_ms:
+            self._open(link, now_ms, self._home)
 
     def _pause(self, now_ms: int) -> None:
         calm = now_ms - self._pause_until_ms >= CALM_PAUSES * self._again_ms
@@ -237,18 +262,21 @@ class Hopper:
 
     # Probing.
 
-    def _open(self, link: Link, now_ms: int) -> None:
-        """Choose a candidate."""
+    def _open(self, link: Link, now_ms: int, home: bytes | None = None) -> None:
+        """Choose a candidate, if it is not the address that the link was at before."""
         try:
             sock = self._sockets.open()
         except OSError:
             link.counters.hops_failed += 1
-            self._due_ms = now_ms + PAUSE_MS
+            self._due_ms = self._home_due_ms = now_ms + PAUSE_MS
             return
         late_ms = now_ms + RESOLVE_MS
         candidate = _Candidate(sock, self._urgent, late_ms, link.liveness.rto_ms, late_ms)
         self._candidate = candidate
         self._turn(HopInput.DUE)
+        if home is not None:
+            candidate.addr, candidate.due_ms, candidate.is_home = home, 0, True
+            return
         host, port = self._choice.target(now_ms)
 
         def resolved(answer: list[bytes] | ResolveFailed) -> None:
@@ -286,6 +314,9 @@ class Hopper:
         if blame and candidate.addr is not None:
             self._choice.blame(candidate.addr, now_ms)
         self._sockets.retire(candidate.sock, now_ms + DRAIN_MIN_MS)
+        if candidate.is_home:
+            self._ask_home_later(now_ms)
+            return
         self._failures += 1
         if self._failures < CANDIDATES:
             self._open(link, now_ms)
@@ -293,6 +324,10 @@ class Hopper:
         self._rest(now_ms)
         if self._refresh_ms:
             self._due_ms = now_ms + min(self._refresh_ms, PAUSE_MS)
+
+    def _ask_home_later(self, now_ms: int) -> None:
+        self._home_wait_ms = min(2 * self._home_wait_ms, HOME_MOST_MS)
+        self._home_due_ms = now_ms + self._home_wait_ms
 
     # Moving.
 
@@ -332,6 +367,8 @@ class Hopper:
         self._turn(HopInput.CONFIRMED)
         assert link.bundle.path is not None
         self._choice.praise(link.bundle.path[1])
+        if link.bundle.path[1] == self._home:
+            self._home = None
         rto_ms = link.liveness.rto_ms
         self._sockets.retire(move.old[0], now_ms + max(DRAIN_RTOS * rto_ms, DRAIN_MIN_MS))
         link.counters.hops += 1
@@ -349,6 +386,7 @@ class Hopper:
         assert link.bundle.path is not None
         sock, addr = link.bundle.path
         self._choice.blame(addr, now_ms)
+        self._ask_home_later(now_ms)
         self._go(link, move.old, now_ms)
         self._sockets.retire(sock, now_ms + DRAIN_MIN_MS)
         self._rest(now_ms)
