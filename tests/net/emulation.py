@@ -12,7 +12,7 @@ import pytest
 
 from harness.netns import Lab, leftovers
 
-TOOLS = ("ip", "tc", "nft", "ethtool", "ping")
+TOOLS = ("ip", "tc", "nft", "ethtool", "ping", "dnsmasq")
 
 
 def missing() -> str:

@@ -10,7 +10,10 @@ import pytest
 
 PREPARE = Path(__file__).resolve().parents[2] / "harness" / "prepare"
 
-PROGRAMS = ("ip", "tc", "nft", "ethtool", "ping", "unshare", "iperf3", "tcpdump", "curl", "ssh", "valgrind")
+PROGRAMS = (
+    *("ip", "tc", "nft", "ethtool", "ping", "unshare", "iperf3", "tcpdump", "dnsmasq", "curl", "ssh"),
+    "valgrind",
+)
 
 
 @pytest.fixture
