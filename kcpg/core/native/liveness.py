@@ -28,10 +28,6 @@ IDLE_MS = 240_000
 """A link without flows is touched this often, so that the listener, who drops it after 600 s, keeps it ready
 even if one PING gets lost."""
 
-DEAF_MIN_MS = 500
-"""A peer that is heard but takes notice of nothing gets this long at least: a queue that fills on the way
-there delays acknowledgements and nothing else."""
-
 NOTICE_MS = 1000
 QUIET_MIN_MS = 250
 QUIET_DATAGRAMS = 8
@@ -137,8 +133,10 @@ class Liveness:
         owed_ms = self.owed_ms
         if owed_ms is None:
             return None
-        deaf = self.heard_ms > owed_ms
-        return owed_ms + (max(self.silence_ms, DEAF_MIN_MS) if deaf else self.silence_ms)
+        since_ms = max(owed_ms, self.heard_ms)
+        if self._asking:  # who talks and does not answer is deaf
+            since_ms = min(since_ms, max(owed_ms, self._asked_ms))
+        return since_ms + self.silence_ms
 
     @property
     def owed_ms(self) -> int | None:
@@ -151,6 +149,9 @@ class Liveness:
             return self._retry_at(self._pinged_ms) if silent else self._pinged_ms + self.rto_ms
         if not self._pings:
             return None
+        owed_ms = self.owed_ms
+        if owed_ms is not None and self.heard_ms > owed_ms:
+            return owed_ms + self.silence_ms // 2
         if flows and self._bundle.rx_datagrams - self._heard_before > QUIET_DATAGRAMS:
             return self.heard_ms + max(NOTICE_MS - self.silence_ms, QUIET_MIN_MS)
         return self.heard_ms + (self._keep_alive_ms or (NAT_MS if flows else IDLE_MS))
@@ -178,4 +179,8 @@ class Liveness:
         """What waits for a retransmission that is not due yet has not been asked again, so nobody owes an
         answer."""
         asked = self._bundle.outstanding and self._bundle.tx_last_ms > self.heeded_ms
-        return asked or (self._pinged_ms is not None and not self._answered)
+        return asked or self._asking
+
+    @property
+    def _asking(self) -> bool:
+        return self._pinged_ms is not None and not self._answered
