@@ -278,7 +278,12 @@ def test_many_connections_leave_nothing_behind(wire):
             sock.sendall(b"x")
             assert sock.recv(1) == b"x"
         until(lambda: not any(chain.flows), "the first flow is over")
-        before = fds(), greenlets()
+
+        def of_flows():
+            """Without the dialers' own: on a busy machine a link may hop, and keeps its old socket."""
+            return fds() - sum(len(list(ports.items())) for _, ports in chain.dialling)
+
+        before = of_flows(), greenlets()
         everyone = gevent.event.Event()
         jobs = [gevent.spawn(one, number) for number in range(count)]
         until(lambda: chain.flows == [count] * 3, "all flows at once", 15)
@@ -286,7 +291,7 @@ def test_many_connections_leave_nothing_behind(wire):
         gevent.joinall(jobs, timeout=15, raise_error=True)
         until(lambda: not any(chain.flows), "all flows are over")
         del jobs
-        until(lambda: fds() <= before[0], "all descriptors are closed")
+        until(lambda: of_flows() <= before[0], "all descriptors are closed")
         until(lambda: greenlets() <= before[1], "all greenlets have ended")
 
 
