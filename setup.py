@@ -16,6 +16,7 @@ EXTENSIONS = (
     "kcpg.core._kcp",
     "kcpg.core._seal",
     "kcpg.core.native._wire",
+    "kcpg.net._packets",
     "kcpg.net._udp",
 )
 

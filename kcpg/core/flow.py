@@ -6,7 +6,7 @@ Two flows of a node are joined by a `kcpg.core.splice.Splice`. What a leg's auth
   `release`: each does what is possible now and returns.
 * Bytes move only by `splice.pump(source)`, which calls `source.move_to(sink)`. The base class hands that to
   `sink.pull(source)`, which copies through the byte interface (`read`/`room`/`write`,
-  `recv_packet`/`send_packet`). A leg with a faster way overrides: `move_to` where it knows the sink
+  `recv_packets`/`send_packets`). A leg with a faster way overrides: `move_to` where it knows the sink
   (conversation to conversation, socket into segment slots), `pull` where it knows the source (segment slots
   out to a socket); anything else goes to `super()`.
 * Whoever waits is told: a leg calls `splice.ready(flow, READABLE)` when its flow has bytes, packets or its
@@ -40,6 +40,7 @@ WRITABLE = 2
 COPY_BYTES = 65536  # what one read takes at most
 COPY_TURNS = 16
 PACKET_TURNS = 1024  # a whole receive window
+PACKET_BATCH = 64  # handed over together: what one system call takes
 
 
 class Kind(Enum):
@@ -134,7 +135,9 @@ class Flow(ABC):
 
     def pull(self, source: Flow) -> Moved:
         """Take what `source` has, by copying; the way that works between any two flows."""
-        return _copy_packets(source, self) if self.kind is Kind.UDP else _copy_bytes(source, self)
+        return (
+            copy_packets(source, self, PACKET_TURNS) if self.kind is Kind.UDP else _copy_bytes(source, self)
+        )
 
     # -- byte interface (TCP), for flows that have no faster way ---------------------------------------
 
@@ -151,14 +154,25 @@ class Flow(ABC):
         """How many bytes `write` takes now for certain. 0 while opening."""
         raise TypeError(f"{type(self).__name__} has no byte interface")
 
-    # -- packet interface (UDP) ------------------------------------------------------------------------------
+    # -- packet interface (UDP): a leg has the two for batches, or those for one packet ----------------
+
+    def recv_packets(self, limit: int) -> list[bytes]:
+        """Take at most `limit` packets. Fewer: there are no more now (see `at_end`)."""
+        packets: list[bytes] = []
+        while len(packets) < limit and (packet := self.recv_packet()) is not None:
+            packets.append(packet)
+        return packets
+
+    def send_packets(self, packets: list[bytes]) -> int:
+        """Accept each packet, whole, for which there is room now, in order; how many."""
+        return sum(self.send_packet(packet) for packet in packets)
 
     def recv_packet(self) -> bytes | None:
-        """Take the next packet, which may be empty; None: none now (see `at_end`)."""
+        """Take the next packet, which may be empty; None: none now."""
         raise TypeError(f"{type(self).__name__} has no packet interface")
 
     def send_packet(self, packet: bytes) -> bool:
-        """Accept one packet whole, or give False: no room now (the splice drops and counts it)."""
+        """Accept one packet whole, or give False: no room now."""
         raise TypeError(f"{type(self).__name__} has no packet interface")
 
     @property
@@ -215,15 +229,15 @@ def _copy_bytes(source: Flow, sink: Flow) -> Moved:
     return Moved(total, Blocked.BUDGET)
 
 
-def _copy_packets(source: Flow, sink: Flow) -> Moved:
-    """Whole packets. One that the sink refuses was already taken from the source, so it is a drop."""
+def copy_packets(source: Flow, sink: Flow, limit: int) -> Moved:
+    """Whole packets, about `limit`. What the sink refuses was taken from the source already: a drop."""
     total = 0
-    for _ in range(PACKET_TURNS):
-        packet = source.recv_packet()
-        if packet is None:
+    for _ in range(limit // PACKET_BATCH):
+        packets = source.recv_packets(PACKET_BATCH)
+        taken = sink.send_packets(packets) if packets else 0
+        total += taken
+        if taken < len(packets) and source.splice is not None:
+            source.splice.drop(source, len(packets) - taken)
+        if len(packets) < PACKET_BATCH:
             return Moved(total, Blocked.ENDED if source.at_end else Blocked.SOURCE_DRY)
-        if sink.send_packet(packet):
-            total += 1
-        elif source.splice is not None:
-            source.splice.drop(source)
     return Moved(total, Blocked.BUDGET)

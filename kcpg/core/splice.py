@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from kcpg.core.flow import PACKET_TURNS, Blocked, Flow, Kind, Moved
+from kcpg.core.flow import PACKET_BATCH, PACKET_TURNS, Blocked, Flow, Kind, Moved
 
 if TYPE_CHECKING:
     from kcpg.core.flow import Open, Reset
@@ -140,10 +140,11 @@ class Splice:
 
     def _discard(self, way: Way) -> Blocked:
         """A UDP sink is full: what the source still has is late already."""
-        for _ in range(PACKET_TURNS):
-            if way.source.recv_packet() is None:
+        for _ in range(PACKET_TURNS // PACKET_BATCH):
+            late = len(way.source.recv_packets(PACKET_BATCH))
+            self.dropped[way.index] += late
+            if late < PACKET_BATCH:
                 return Blocked.ENDED if way.source.at_end else Blocked.SOURCE_DRY
-            self.dropped[way.index] += 1
         return Blocked.BUDGET
 
     def _end(self, way: Way) -> None:
@@ -163,16 +164,16 @@ class Splice:
         if self.over:
             return False
         way = self._way(source)
-        if way.sink.opening or not way.sink.send_packet(packet):
+        if way.sink.opening or not way.sink.send_packets([packet]):
             self.dropped[way.index] += 1
             return False
         self.moved[way.index] += 1
         return True
 
-    def drop(self, source: Flow) -> None:
-        """Count a packet of `source` that its partner refused."""
+    def drop(self, source: Flow, count: int = 1) -> None:
+        """Count packets of `source` that its partner refused."""
         if not self.over:
-            self.dropped[self._way(source).index] += 1
+            self.dropped[self._way(source).index] += count
 
     # -- what flows tell -------------------------------------------------------------------------------------
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import _socket
 import errno
+import os
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kcpg.core.flow import (
-    PACKET_TURNS,
     READABLE,
     WRITABLE,
-    Blocked,
     Flow,
     Kind,
     Moved,
@@ -23,11 +22,13 @@ from kcpg.core.flow import (
     Reset,
     ResetCode,
     Target,
+    copy_packets,
 )
 from kcpg.net import addr as addresses
 from kcpg.net import pktinfo
 from kcpg.net.clock import now_ms
 from kcpg.net.listening import ListeningPort
+from kcpg.net.packets import BATCH, NOWHERE, Place, is_full, receive, receive_from, send
 from kcpg.net.task import READ, Task
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from kcpg.net.dial import Dial
     from kcpg.net.local_tcp import FlowHost
 
-MAX_PACKET_BYTES = 65_535
 # What an association may have waiting while its way out is being opened; more than a DNS query or a QUIC
 # flight.
 QUEUE_PACKETS = 128
@@ -44,9 +44,6 @@ QUEUE_PACKETS = 128
 PACKETS_PER_TURN = 256
 # Room for bursts while Python is busy elsewhere; capped by net.core.rmem_max.
 BUFFER_BYTES = 1 << 20
-
-Place = tuple[tuple[Any, ...], bytes]
-"""An application's address, and the one of ours that it asked (b"": there is only one)."""
 
 
 class UdpAssociation(Flow):
@@ -60,20 +57,21 @@ class UdpAssociation(Flow):
         self._place = place
         self._packets: deque[bytes] = deque()
 
-    def offer(self, packet: bytes) -> None:
-        """A packet came from the application."""
-        if len(self._packets) < QUEUE_PACKETS:
-            self._packets.append(packet)
-        elif self.splice is not None:
-            self.splice.drop(self)
+    def offer(self, packets: list[bytes]) -> None:
+        """Packets came from the application."""
+        room = QUEUE_PACKETS - len(self._packets)
+        self._packets.extend(packets[:room])
+        if len(packets) > room and self.splice is not None:
+            self.splice.drop(self, len(packets) - room)
 
-    def recv_packet(self) -> bytes | None:
-        """See Flow.recv_packet."""
-        return self._packets.popleft() if self._packets else None
+    def recv_packets(self, limit: int) -> list[bytes]:
+        """See Flow.recv_packets."""
+        queue = self._packets
+        return [queue.popleft() for _ in range(min(limit, len(queue)))]
 
-    def send_packet(self, packet: bytes) -> bool:
-        """See Flow.send_packet: to the application."""
-        return self._port.send(packet, self._place)
+    def send_packets(self, packets: list[bytes]) -> int:
+        """See Flow.send_packets: to the application."""
+        return self._port.send(packets, self._place)
 
     def wake(self, events: int) -> None:
         """See Flow.wake: pumps at once, nothing here blocks."""
@@ -122,49 +120,25 @@ class UdpPort(ListeningPort):
         if flow is not None:
             self._host.forget(flow)
 
-    def send(self, packet: bytes, place: Place) -> bool:
-        """One packet to an application; False: not now. What the network refuses is lost, as UDP is."""
-        if self._closed:
-            return False
-        where, local = place
-        try:
-            if local:
-                self.sock.sendmsg([packet], [pktinfo.item(local)], 0, where)
-            else:
-                self.sock.sendto(packet, where)
-        except (BlockingIOError, InterruptedError):
-            return False
-        except OSError as error:
-            if local and error.errno in pktinfo.GONE_ERRNOS:
-                return self.send(packet, (where, b""))
-            self._refused(error, where)
-        return True
+    def send(self, packets: list[bytes], place: Place) -> int:
+        """To an application; how many of them are dealt with. What the network refuses is lost, as UDP is."""
+        return 0 if self._closed else _send(self.sock, packets, place, self._refused)
 
     def _turn(self) -> int | None:
-        fresh: dict[UdpAssociation, None] = {}
-        for _ in range(PACKETS_PER_TURN):
-            try:
-                packet, place = self._receive()
-            except (BlockingIOError, InterruptedError):
-                break
-            except OSError as error:
-                self._refused(error, None)
+        for _ in range(PACKETS_PER_TURN // BATCH):
+            found, count, error = receive_from(self.sock)
+            if error:
+                self._refused(error, b"")
                 continue
-            flow = self.flows.get(place) or self._open(place)
-            if flow is not None:
-                flow.offer(packet)
-                fresh[flow] = None
-        for flow in fresh:
-            if flow.splice is not None:
-                flow.splice.run(flow)
+            for place, packets in found.items():
+                flow = self.flows.get(place) or self._open(place)
+                if flow is not None:
+                    flow.offer(packets)
+                    if flow.splice is not None:
+                        flow.splice.run(flow)
+            if count < BATCH or self._closed:
+                break
         return None
-
-    def _receive(self) -> tuple[bytes, Place]:
-        if not self._tells:
-            packet, where = self.sock.recvfrom(MAX_PACKET_BYTES)
-            return packet, (where, b"")
-        packet, control, _flags, where = self.sock.recvmsg(MAX_PACKET_BYTES, pktinfo.CONTROL_BYTES)
-        return packet, (where, pktinfo.asked(control))
 
     def _open(self, place: Place) -> UdpAssociation | None:
         if len(self.flows) >= self._max_flows:
@@ -173,12 +147,30 @@ class UdpPort(ListeningPort):
             return None
         assert self.on_flow is not None
         flow = self.flows[place] = UdpAssociation(self, place)
-        self.on_flow(flow, Open(Kind.UDP, self.target, addresses.tuple_text(place[0])), now_ms())
+        self.on_flow(flow, Open(Kind.UDP, self.target, addresses.text(place[0])), now_ms())
         return None if flow.closed else flow
 
-    def _refused(self, error: OSError, where: tuple[Any, ...] | None) -> None:
-        to = f" to {addresses.tuple_text(where)}" if where else ""
-        self._host.notice("udp_send_failed", f"a UDP packet{to} was refused: {error.strerror}")
+    def _refused(self, number: int, where: bytes) -> None:
+        to = f" to {addresses.text(where)}" if where else ""
+        self._host.notice("udp_send_failed", f"a UDP packet{to} was refused: {os.strerror(number)}")
+
+
+def _send(
+    sock: _socket.socket, packets: list[bytes], place: Place, refused: Callable[[int, bytes], None]
+) -> int:
+    """Send what the kernel takes now; how many are dealt with. `refused` hears of what it never takes."""
+    at = 0
+    while at < len(packets):
+        sent, error, about = send(sock, packets, at, place)
+        at += sent
+        if is_full(error):
+            break
+        if error in pktinfo.GONE_ERRNOS and place[1]:
+            place = (place[0], b"")  # this machine does not have the address any more: any other will do
+        elif error:
+            refused(error, place[0])
+            at += about
+    return at
 
 
 class UdpTarget(Flow):
@@ -203,47 +195,31 @@ class UdpTarget(Flow):
         self.opening = False
         self._task.wait_io()
 
-    def recv_packet(self) -> bytes | None:
-        """See Flow.recv_packet."""
+    def recv_packets(self, limit: int) -> list[bytes]:
+        """See Flow.recv_packets."""
         while self._sock is not None:
-            try:
-                return self._sock.recv(MAX_PACKET_BYTES)
-            except (BlockingIOError, InterruptedError):
-                return None
-            except OSError as error:
-                # ICMP's answer to a packet sent before, given once: nobody listens there now, perhaps later.
-                if error.errno not in (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH):
-                    self._host.notice(
-                        "udp_receive_failed", f"receiving a UDP packet failed: {error.strerror}"
-                    )
-                    return None
-        return None
+            packets, error = receive(self._sock, limit)
+            if not error:
+                return packets
+            # ICMP's answer to a packet sent before, given once: nobody listens there now, perhaps later.
+            if error not in (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH):
+                text = f"receiving a UDP packet failed: {os.strerror(error)}"
+                self._host.notice("udp_receive_failed", text)
+                return []
+        return []
 
-    def send_packet(self, packet: bytes) -> bool:
-        """See Flow.send_packet: to the target."""
-        if self._sock is None:
-            return False
-        try:
-            self._sock.send(packet)
-        except (BlockingIOError, InterruptedError):
-            return False
-        except OSError as error:
-            if error.errno != errno.ECONNREFUSED:
-                self._host.notice("udp_send_failed", f"a UDP packet was refused: {error.strerror}")
-        return True
+    def send_packets(self, packets: list[bytes]) -> int:
+        """See Flow.send_packets: to the target."""
+        return 0 if self._sock is None else _send(self._sock, packets, NOWHERE, self._refused)
+
+    def _refused(self, number: int, where: bytes) -> None:
+        if number != errno.ECONNREFUSED:
+            text = f"a UDP packet was refused: {os.strerror(number)}"
+            self._host.notice("udp_send_failed", text)
 
     def move_to(self, sink: Flow) -> Moved:
-        """One turn's packets, fewer than the base class takes, because each costs a system call."""
-        total = 0
-        for _ in range(min(PACKETS_PER_TURN, PACKET_TURNS)):
-            packet = self.recv_packet()
-            if packet is None:
-                return Moved(total, Blocked.SOURCE_DRY)
-            if sink.send_packet(packet):
-                total += 1
-            elif self.splice is not None:
-                self.splice.drop(self)
-        return Moved(total, Blocked.BUDGET)
+        """One turn's packets, fewer than the base class takes, because they cost system calls."""
+        return copy_packets(self, sink, PACKETS_PER_TURN)
 
     def wake(self, events: int) -> None:
         """See Flow.wake: packets for the target are sent at once; its own are taken in its turn."""

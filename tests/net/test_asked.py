@@ -138,6 +138,6 @@ def test_an_address_that_the_machine_lost_is_not_insisted_on():
         port = forwarder.listener.udp_ports[0]
         ((where, _),) = port.flows
         elsewhere = socket.inet_pton(socket.AF_INET6, "::ffff:192.0.2.1")
-        assert port.send(b"answer", (where, elsewhere))
+        assert port.send([b"answer"], (where, elsewhere)) == 1
         assert client.recvfrom(100)[0] == b"answer"
         assert not forwarder.notices

@@ -65,6 +65,41 @@ cdef class Conv(Kcp):
         """The next packet that came unreliably, None if there is none."""
         return self.packets_in.popleft() if self.packets_in else None
 
+    def send_packets(self, list packets, bint datagram):
+        """Queue each packet of a UDP flow for which there is room; how many."""
+        cdef bytes packet
+        cdef Py_ssize_t n, fragments
+        cdef int taken = 0
+        for packet in packets:
+            if datagram and self.send_datagram(packet):
+                taken += 1
+                continue
+            n = len(packet)
+            fragments = (n + self.k.mss - 1) // self.k.mss if n > 0 else 1
+            if fragments > KCP_MAX_FRAGMENTS or fragments > kcp_room(&self.k):
+                continue
+            if kcp_send_message(&self.k, <const uint8_t*>packet, n) == 0:
+                taken += 1
+        self.changed()
+        return taken
+
+    def recv_packets(self, int limit):
+        """At most `limit` packets of a UDP flow, those that came unreliably first."""
+        cdef list found = []
+        cdef bytes packet
+        cdef int size
+        while self.packets_in and len(found) < limit:
+            found.append(self.packets_in.popleft())
+        while len(found) < limit:
+            size = kcp_peek_size(&self.k)
+            if size < 0:
+                break
+            packet = PyBytes_FromStringAndSize(NULL, size)
+            kcp_recv_message(&self.k, <uint8_t*>PyBytes_AS_STRING(packet), size)
+            found.append(packet)
+        self.changed()
+        return found
+
     def move_to(self, Conv other not None, bint packets):
         """Move stream bytes (or whole messages, if `packets`) on into `other`; returns the bytes moved."""
         cdef int64_t moved = 0

@@ -106,6 +106,34 @@ class Conv(Kcp):
         """The next packet that came unreliably, None if there is none."""
         return self.packets_in.popleft() if self.packets_in else None
 
+    def send_packets(self, packets: list[bytes], datagram: bool) -> int:
+        """Queue each packet of a UDP flow for which there is room; how many.
+
+        `datagram`: unreliably, those that fit one datagram.
+        """
+        taken = 0
+        for packet in packets:
+            if datagram and self.send_datagram(packet):
+                taken += 1
+                continue
+            fragments = max(1, -(-len(packet) // (self.kcp_mtu - SEGMENT_HEADER_BYTES)))
+            if fragments <= FRAGMENTS_MAX and fragments <= self.room:
+                self.send(packet)
+                taken += 1
+        return taken
+
+    def recv_packets(self, limit: int) -> list[bytes]:
+        """At most `limit` packets of a UDP flow, those that came unreliably first."""
+        found: list[bytes] = []
+        while len(found) < limit:
+            packet = self.recv_datagram()
+            if packet is None:
+                packet = self.recv()
+            if packet is None:
+                break
+            found.append(packet)
+        return found
+
     def move_to(self, other: Conv, packets: bool) -> int:  # type: ignore[override]  # not between engines
         """Move stream bytes (or whole messages, if `packets`) on into `other`; returns the bytes moved.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kcpg.core.flow import WRITABLE, Blocked, Flow, Kind, Moved, Reset
-from kcpg.core.native.conv import FRAGMENTS_MAX, SEGMENT_HEADER_BYTES
+from kcpg.core.native.conv import SEGMENT_HEADER_BYTES
 from kcpg.core.native.opening import Delivery
 
 if TYPE_CHECKING:
@@ -110,24 +110,17 @@ class ConvFlow(Flow):
 
     # Packets.
 
-    def recv_packet(self) -> bytes | None:
+    def recv_packets(self, limit: int) -> list[bytes]:
         """See Flow."""
         if self.conv is None or self.closed:
-            return None
-        packet = self.conv.recv_datagram()
-        return packet if packet is not None else self.conv.recv()
+            return []
+        return self.conv.recv_packets(limit)
 
-    def send_packet(self, packet: bytes) -> bool:
+    def send_packets(self, packets: list[bytes]) -> int:
         """See Flow."""
         if self.conv is None or self.closed or self.ended:
-            return False
-        if self.delivery is Delivery.DATAGRAM and self.conv.send_datagram(packet):
-            return True
-        fragments = max(1, -(-len(packet) // self._mss))
-        if fragments > FRAGMENTS_MAX or fragments > self.conv.room:
-            return False
-        self.conv.send(packet)
-        return True
+            return 0
+        return self.conv.send_packets(packets, self.delivery is Delivery.DATAGRAM)
 
     @property
     def at_end(self) -> bool:

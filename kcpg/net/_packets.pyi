@@ -1,0 +1,9 @@
+"""Batched packets of local sockets, compiled; see packets.py."""
+
+from kcpg.net.packets import Batch
+
+def receive(fd: int, limit: int) -> tuple[list[bytes], int]: ...
+def receive_from(fd: int) -> tuple[Batch, int, int]: ...
+def send(
+    fd: int, packets: list[bytes], first: int, where: bytes, local: bytes, gso: bool
+) -> tuple[int, int, int]: ...
