@@ -97,6 +97,10 @@ class NodeLog:
             self._file = rotating_file(LogOptions(form=form, file=file))
             self._logger.addHandler(self._file)
 
+    def hears(self, level: int) -> bool:
+        """Whether a line of this level would be written; for those who would have to make it first."""
+        return self._logger.isEnabledFor(level)
+
     def say(
         self,
         level: int,
@@ -110,7 +114,7 @@ class NodeLog:
 
         Without `now_s` or `kind` the line is always written.
         """
-        if not self._logger.isEnabledFor(level):
+        if not self.hears(level):
             return
         if kind and now_s is not None and not self._collapser.admit(kind, peer, message, level, now_s):
             return

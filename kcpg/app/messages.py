@@ -52,6 +52,11 @@ class Reporter:
 
     def flow(self, event: FlowOpened | FlowOver) -> None:
         """A flow began or ended: only failures are told, the rest is for `log_level=debug`."""
+        ordinary = (
+            isinstance(event, FlowOpened) or event.reason is None or event.reason.code in _ORDINARY_ENDS
+        )
+        if ordinary and not self._log.hears(logging.DEBUG):
+            return
         open = event.open
         where = f" for {open.target}" if open.target else ""
         what = f"{open.kind.name} flow of {open.source or 'unknown source'}{where}"
@@ -65,7 +70,6 @@ class Reporter:
         if event.reason is None:
             self._log.say(logging.DEBUG, f"{what}: finished, {carried}")
             return
-        ordinary = event.reason.code in _ORDINARY_ENDS
         level = logging.DEBUG if ordinary else logging.WARNING
         kind = f"flow_{event.reason.code.name.lower()}"
         # The source's port is new for every flow, so the limit on repeats goes by what failed, not by who

@@ -116,14 +116,11 @@ class Dial:
 
     def _connect(self, addr: bytes) -> int:
         stream = self._flow.kind is Kind.TCP
+        kind = _socket.SOCK_STREAM if stream else _socket.SOCK_DGRAM
         try:
-            self._sock = _socket.socket(
-                addresses.family(addr), _socket.SOCK_STREAM if stream else _socket.SOCK_DGRAM
-            )
+            self._sock = _socket.socket(addresses.family(addr), kind | _socket.SOCK_NONBLOCK)
             if stream:
                 tune(self._sock)
-            else:
-                self._sock.setblocking(False)
         except OSError as error:
             return error.errno or errno.EIO
         where = addresses.to_tuple(addr)

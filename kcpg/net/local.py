@@ -165,7 +165,7 @@ class LocalListener(LocalLeg):
             return
         flow = TcpFlow(self)
         try:
-            tune(sock)
+            sock.setblocking(False)
             flow.adopt(sock)
             self.flows.add(flow)
             self.on_flow(flow, Open(Kind.TCP, target, addresses.tuple_text(where)), now_ms())
@@ -301,6 +301,7 @@ def _bound(
             sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEPORT, 1)
         sock.bind(where)
         if kind == _socket.SOCK_STREAM:
+            tune(sock)
             sock.listen(BACKLOG)
     except OSError:
         sock.close()

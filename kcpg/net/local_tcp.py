@@ -45,8 +45,10 @@ class FlowHost(Protocol):
 
 
 def tune(sock: _socket.socket) -> None:
-    """Set what every local TCP connection has: small writes leave at once, a dead peer is found."""
-    sock.setblocking(False)
+    """Set what every local TCP connection has: small writes leave at once, a dead peer is found.
+
+    Linux gives what a listening socket has to the connections it accepts.
+    """
     sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
     sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_KEEPALIVE, 1)
 
@@ -207,9 +209,10 @@ class TcpFlow(Flow):
     # -- endings -----------------------------------------------------------------------------------
 
     def end(self) -> None:
-        """Half-close, after what was written."""
+        """Half-close, after what was written; if the other direction has ended, `release` closes anyway."""
         self._ending = True
-        if not self._pending:
+        splice = self.splice
+        if not self._pending and not (splice is not None and splice.ended(self)):
             self._shutdown()
 
     def reset(self, reason: Reset) -> None:
