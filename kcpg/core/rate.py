@@ -91,6 +91,7 @@ class RateController:
         self._before_probe_bps = 0
         self._cruise = (0, 0)  # segments (sent, resent) of the settled part of this cycle
         self._cycles = 0
+        self._whole = False  # this cycle was run from its beginning, so nothing of STARTUP is resent in it
         self._stalled = True
 
     def round(self, now_ms: int, totals: Totals, rtt_ms: int, starved_at: int) -> None:
@@ -163,6 +164,7 @@ class RateController:
         self.phase = phase
         self._place = 0
         self._cruise = (0, 0)
+        self._whole = False
 
     def _advance(self, now_ms: int, totals: Totals, sent: int, resent: int, starved: bool) -> None:
         """One round of the present phase is over."""
@@ -195,7 +197,7 @@ class RateController:
             self._enter(Phase.DRAIN)
 
     def _turn_cycle(self, sent: int, resent: int) -> None:
-        if self._place >= CRUISE_SETTLED:
+        if self._place >= CRUISE_SETTLED and self._whole:
             self._cruise = (self._cruise[0] + sent, self._cruise[1] + resent)
         if self._place == 0:
             self._before_probe_bps = self.delivery_bps
@@ -203,6 +205,7 @@ class RateController:
         self._place = 0 if probed_well else (self._place + 1) % len(CYCLE)
         if self._place == 0:
             self._note_loss()
+            self._whole = True
 
     # Decisions.
 
