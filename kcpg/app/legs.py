@@ -61,6 +61,7 @@ def tunnel_dial(config: LegConfig, max_flows: int) -> DialSettings:
         targets=destinations(config),
         params=link_params(config),
         kcp=kcp_params(config),
+        find_mtu=config.finds_mtu,
         hop_every_ms=config.dport_refresh_s * 1000,
         paths=config.mux_tunnels,
         flow_wait_ms=config.dial_timeout_s * 1000,
@@ -90,6 +91,7 @@ def tunnel_listen(config: LegConfig, max_flows: int) -> ListenSettings:
         name=config.section or "tunnel",
         params=link_params(config),
         kcp=kcp_params(config),
+        find_mtu=config.finds_mtu,
         limits=LinkLimits(max_flows=min(max_flows, MAX_LINK_FLOWS)),
     )
 

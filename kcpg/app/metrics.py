@@ -85,6 +85,7 @@ def link_snapshot(link: Link, ports: TunnelPorts | None) -> Snapshot:
         "rx_datagrams": bundle.rx_datagrams,
         "tx_datagrams": bundle.tx_datagrams,
         "datagram_bytes": bundle.datagram_bytes,
+        "datagram_bytes_final": not link.mtu.searching,
         "rate_bps": bundle.rate_bps,
     }
     found["fec"] = fec_snapshot(link)

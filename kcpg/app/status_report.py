@@ -65,13 +65,14 @@ def worker_line(row: Mapping[str, Any]) -> str:
 
 
 def link_line(link: Mapping[str, Any]) -> str:
-    """One link: peer, state, round-trip time, flows, traffic, and where it dials the hops."""
+    """One link: peer, state, round-trip time, flows, size of datagrams, traffic; where it dials the hops."""
     rtt = f"rtt {link['srtt_ms']} ms" if link["srtt_ms"] >= 0 else "rtt not measured"
     counters = link["counters"]
     hops = f", {counters['hops']} hops, from port {link['local_port']}" if link["dials"] else ""
     worker = f"worker {link['worker']}: " if "worker" in link else ""
     return (
         f"{worker}{link['peer']} {link['state']}, {rtt}, {link['flows']} flows,"
+        f" datagrams of {link['datagram_bytes']} bytes{'' if link['datagram_bytes_final'] else ' or more'},"
         f" in {size(link['rx_bytes'])}, out {size(link['tx_bytes'])}{hops}{_fec_words(link['fec'])}"
     )
 

@@ -182,7 +182,7 @@ def agreed(params: LinkParams) -> str:
     """What both ends settled on, as this end sees it."""
     words = [
         params.algorithm,
-        f"datagrams of {params.datagram_bytes} bytes",
+        f"datagrams of at most {params.datagram_bytes} bytes",
         f"windows {params.snd_wnd} out {params.rcv_wnd} in",
         f"{rate(params.outbound_bps)} out",
         f"{rate(params.inbound_bps)} in",

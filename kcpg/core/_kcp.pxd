@@ -105,6 +105,7 @@ cdef struct Tx:
     size_t open_at
     uint32_t open_len       # segment bytes in the open datagram
     bint is_open
+    bint has_long           # some datagram is longer than `limit`
     int64_t tokens          # bytes of push segments that may still be sent (pacer)
     uint8_t frame_type      # put into the last byte of the head room when a datagram is opened
 
@@ -136,6 +137,7 @@ cdef inline uint8_t* tx_need(Tx* tx, uint32_t n) noexcept nogil:
         if tx.count >= tx.max_count or tx.used + want > tx.cap:
             return NULL
         tx.is_open = True
+        tx.has_long |= n > tx.limit
         tx.open_at = tx.used
         tx.open_len = 0
         if tx.head_room > 0:

@@ -69,18 +69,21 @@ class Kcp:
     """One conversation. Never raises for what the peer sends; keeps rcv_wnd segments and what was queued.
 
     `kcp_mtu`: most bytes of segments in a datagram, 24-byte headers included. `initial_sn`: first sn of both
-    directions, other than 0 only in tests. Times are monotonic milliseconds >= 0, of any epoch.
+    directions, other than 0 only in tests. `slot_bytes`: most payload of a segment, if `kcp_mtu` may
+    grow. Times are monotonic milliseconds >= 0, of any epoch.
     """
 
-    def __init__(self, conv: int, kcp_mtu: int, params: KcpParams, *, initial_sn: int = 0) -> None:
+    def __init__(
+        self, conv: int, kcp_mtu: int, params: KcpParams, *, initial_sn: int = 0, slot_bytes: int = 0
+    ) -> None:
         if not HEADER_BYTES < kcp_mtu <= HEADER_BYTES + MAX_PAYLOAD:
             most = HEADER_BYTES + MAX_PAYLOAD
             raise ValueError(f"kcp_mtu {kcp_mtu} is not in {HEADER_BYTES + 1} .. {most}")
         self.conv = conv
         self.params = params
-        self._slot_bytes = kcp_mtu - HEADER_BYTES
+        self._slot_bytes = slot_bytes or kcp_mtu - HEADER_BYTES
         self._cleared = False
-        self._tx = Sender(self._slot_bytes, params, initial_sn)
+        self._tx = Sender(kcp_mtu - HEADER_BYTES, params, initial_sn)
         self._rx = Receiver(min(max(params.rcv_wnd, 1), WINDOW_MAX), initial_sn)
         self._tx.set_window(params.snd_wnd)
         self.acks_sent = 0
@@ -282,7 +285,7 @@ class Kcp:
 
     @property
     def kcp_mtu(self) -> int:
-        """Of datagrams and segments made from now on; never above what the conversation began with."""
+        """Of datagrams and segments made from now on; never above what a slot holds."""
         return self._tx.mss + HEADER_BYTES
 
     @kcp_mtu.setter

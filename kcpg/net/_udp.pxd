@@ -9,6 +9,7 @@ from kcpg.core.native._wire cimport Conv, Wire
 cdef struct Port:               # one socket, found by its number
     int fd                      # -1: none
     bint gso
+    bint doubted                # as UdpSocket.gso_doubted
 
 
 cdef class UdpIo:
@@ -21,10 +22,12 @@ cdef class UdpIo:
     cdef uint32_t port_count
     cdef dict sockets
     cdef dict faults
+    cdef dict too_big
 
     cdef Port* port(self, uint32_t number)
     cdef int offer(self, object take, const Path* path, uint8_t* data, uint32_t n, uint32_t size,
                    uint64_t now_ms) except -1
+    cdef void note_too_big(self, int number, const Path* path, uint32_t size)
     cdef void refused(self, int number, int error, uint32_t times)
     cdef bint forget_local(self, int count, int error) except -1
     cdef int run(self, int first, uint32_t* size) except -1

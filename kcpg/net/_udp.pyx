@@ -85,6 +85,7 @@ cdef enum:
     SLOTS = 64                  # segments of one readv or sendmsg of TCP, about 88 kB
     EV_READABLE = 1             # as conv.py
     LITTLE_SEGMENTS = 4         # as fdio.py
+    MAX_TOO_BIG = 64            # as udp.py
     NOT_TRIED = -10000          # as fdio.NO_ROOM
 
 cdef int MAX_RUN_DATAGRAMS = _MAX_RUN_DATAGRAMS
@@ -158,6 +159,7 @@ cdef class UdpIo:
         self.errors = Counter()
         self.sockets = {}
         self.faults = {}
+        self.too_big = {}
 
     def __dealloc__(self):
         free(self.ports)
@@ -178,6 +180,7 @@ cdef class UdpIo:
             self.port_count = wanted
         self.ports[sock_id].fd = sock.fd
         self.ports[sock_id].gso = sock.gso
+        self.ports[sock_id].doubted = False
         self.sockets[sock_id] = sock
 
     def remove(self, uint32_t sock_id):
@@ -197,6 +200,13 @@ cdef class UdpIo:
         if faults:
             self.faults = {}
         return faults
+
+    def take_too_big(self):
+        """Paths whose interface takes no datagram of this size, since the last call."""
+        too_big = self.too_big
+        if too_big:
+            self.too_big = {}
+        return too_big
 
     def receive(self, uint32_t sock_id, uint64_t now_ms):
         """Feed one batch of waiting datagrams to the wire; how many there were (0: the socket is dry)."""
@@ -330,6 +340,10 @@ cdef class UdpIo:
             for i in range(done):
                 wire.tx_cursor += runs[i]
                 self.datagrams_out += runs[i]
+            if port.doubted:
+                port.doubted = False
+                self.sockets[sock_id].gso = False   # this route or device cannot segment
+                self.errors["gso_off"] += 1
             return -2
         if errno == EINTR:
             return -2
@@ -338,11 +352,15 @@ cdef class UdpIo:
         if self.forget_local(runs[0], errno):
             return -2
         if runs[0] > 1 and (errno == EIO or errno == EINVAL or errno == EMSGSIZE):
-            port.gso = False  # this route or device cannot segment: singly from now on
-            self.sockets[sock_id].gso = False
-            self.errors["gso_off"] += 1
+            port.gso = False                        # singly, which will tell
+            port.doubted = True
             return -2
-        self.refused(sock_id, errno, runs[0])
+        if errno == EMSGSIZE:
+            port.gso |= port.doubted
+            port.doubted = False
+            self.note_too_big(sock_id, &tx.path[wire.tx_cursor], tx.len[wire.tx_cursor])
+        else:
+            self.refused(sock_id, errno, runs[0])
         wire.tx_cursor += runs[0]
         return -2
 
@@ -401,6 +419,10 @@ cdef class UdpIo:
                 self.wire.receive_run(path, data + at, piece, piece, now_ms)
             at += piece
         return 0
+
+    cdef void note_too_big(self, int number, const Path* path, uint32_t size):
+        if len(self.too_big) < MAX_TOO_BIG:
+            self.too_big[number, (<const uint8_t*>path.addr)[:path.addrlen]] = size
 
     cdef void refused(self, int number, int error, uint32_t times):
         name = NAMES.get(error)

@@ -213,6 +213,7 @@ class _Tunnel:
     def __init__(self, leg: Any, ports: TunnelPorts, driver: Driver) -> None:
         self.io = make_io(leg.wire)
         self.wire = leg.wire
+        self._leg = leg
         self._ports = ports
         self._driver = driver
         self._receivers: dict[int, _Receiver] = {}
@@ -250,6 +251,8 @@ class _Tunnel:
         if faults:
             for number, error in faults.items():
                 self._ports.fault(number, error, now)
+        for path, size in self.io.take_too_big().items():
+            self._leg.too_big(*path, size)
         return int(self.io.datagrams_out - before)
 
     def _wait_writable(self, number: int) -> None:

@@ -24,6 +24,9 @@ SOL_UDP = 17
 UDP_SEGMENT = 103
 UDP_GRO = 104
 _SO_SNDBUFFORCE = 32
+_IP_MTU_DISCOVER = 10  # include/uapi/linux/in.h, in6.h
+_IPV6_MTU_DISCOVER = 23
+_PMTUDISC_PROBE = 3
 _SO_RCVBUFFORCE = 33
 # Receive bursts of a whole window must fit while Python is busy elsewhere (measured: 208 kB default costs
 # 16 % of throughput against 4 MB).
@@ -35,6 +38,7 @@ _MAX_GRO_BYTES = 65_536
 # Receive buffers filled per call of receive(): the fairness unit among the sockets of a process.
 RECEIVE_BUFFERS = 16
 _MAX_CACHED_ADDRESSES = 4096
+_MAX_TOO_BIG = 64
 _SEGMENT = struct.Struct("=H")
 _GRO = struct.Struct("=i")
 
@@ -48,7 +52,6 @@ NAMES = {
     errno.EACCES: "forbidden",
     errno.ENOBUFS: "no_buffers",
     errno.ENOMEM: "no_buffers",
-    errno.EMSGSIZE: "too_big",
     errno.EINVAL: "invalid",
     errno.ENETDOWN: "network_down",
 }
@@ -79,6 +82,8 @@ class UdpSocket:
     gro: bool
     tells: bool = False
     """It listens on every address, and the kernel tells which of them a datagram was sent to."""
+    gso_doubted: bool = False
+    """A run was refused: because of its datagrams' size, or because this route cannot segment."""
     stun: Callable[[bytes, bytes], bool] | None = None
     """While set, it is offered what begins like STUN, as (source, datagram), before the wire sees it; what it
     does not take (False) goes to the wire. Set only while an answer is expected."""
@@ -118,6 +123,7 @@ def open_udp(
             sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEPORT, 1)
         sock.bind(local)
         _raise_buffers(sock)
+        _never_fragment(sock)
         return adopt_udp(sock, dials=port == 0)
     except OSError as error:
         sock.close()
@@ -155,6 +161,19 @@ def _raise_buffers(sock: _socket.socket) -> None:
             sock.setsockopt(_socket.SOL_SOCKET, plain, BUFFER_BYTES)
 
 
+def _never_fragment(sock: _socket.socket) -> None:
+    """Datagrams leave whole or not at all (EMSGSIZE), and what ICMP says is not believed: the core asks the
+    path itself (RFC 8899)."""
+    for level, option in (
+        (_socket.IPPROTO_IP, _IP_MTU_DISCOVER),
+        (_socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER),
+    ):
+        try:
+            sock.setsockopt(level, option, _PMTUDISC_PROBE)
+        except OSError:  # an IPv4 socket has nothing of IPv6
+            continue
+
+
 def _has_gso(sock: _socket.socket) -> bool:
     try:
         sock.setsockopt(SOL_UDP, UDP_SEGMENT, 0)
@@ -188,6 +207,7 @@ class UdpIo:
         self.more = False  # the last receive() stopped at its bound, not because the socket was dry
         self._sockets: dict[int, UdpSocket] = {}
         self._faults: dict[int, int] = {}
+        self._too_big: dict[tuple[int, bytes], int] = {}
         self._kept: deque[tuple[int, bytes, bytes]] = deque()
         self._buffer = bytearray(_MAX_GRO_BYTES)
         self._packed: dict[tuple[Any, ...], bytes] = {}
@@ -211,6 +231,11 @@ class UdpIo:
         """Sockets that had an error since the last call, with the last errno."""
         faults, self._faults = self._faults, {}
         return faults
+
+    def take_too_big(self) -> dict[tuple[int, bytes], int]:
+        """Paths whose interface takes no datagram of this size, since the last call."""
+        too_big, self._too_big = self._too_big, {}
+        return too_big
 
     def receive(self, sock_id: int, now_ms: int) -> int:
         """Feed one batch of waiting datagrams to the wire; how many there were (0: the socket is dry)."""
@@ -280,15 +305,21 @@ class UdpIo:
                 self._forget_local(len(run))
                 continue
             if error in GSO_ERRNOS and len(run) > 1:
-                sock.gso = False  # this route or device cannot segment: singly from now on
-                self.errors["gso_off"] += 1
+                sock.gso, sock.gso_doubted = False, True  # singly, which will tell
                 continue
             for _ in run:
                 kept.popleft()
-            if error:
+            if error == errno.EMSGSIZE:
+                sock.gso, sock.gso_doubted = sock.gso or sock.gso_doubted, False
+                if len(self._too_big) < _MAX_TOO_BIG:
+                    self._too_big[sock_id, dest] = len(run[0])
+            elif error:
                 self._count(sock_id, error, len(run))
             else:
                 self.datagrams_out += len(run)
+                if sock.gso_doubted:  # this route or device cannot segment
+                    sock.gso_doubted = False
+                    self.errors["gso_off"] += 1
         return -1
 
     def _run(self, sock: UdpSocket) -> list[bytes]:

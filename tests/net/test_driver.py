@@ -43,6 +43,10 @@ class StubLeg:
 
     def __init__(self):
         self.wire = StubWire()
+        self.too_long = []
+
+    def too_big(self, sock, addr, size):
+        self.too_long.append((sock, addr, size))
 
 
 class StubNode:
@@ -268,7 +272,7 @@ def test_a_full_socket_loses_nothing(rig):
     assert not rig.driver.errors()
 
 
-@pytest.mark.parametrize("number", [errno.ECONNREFUSED, errno.EPERM, errno.ENOBUFS, errno.EMSGSIZE])
+@pytest.mark.parametrize("number", [errno.ECONNREFUSED, errno.EPERM, errno.ENOBUFS])
 def test_what_the_network_refuses_ends_nothing(rig, number):
     rig.driver.start()
     sock = rig.ports.get(rig.number)
@@ -281,6 +285,19 @@ def test_what_the_network_refuses_ends_nothing(rig, number):
     assert sum(rig.driver.errors().values()) == 1
     assert rig.keys() == ["udp_send_failed"]
     assert rig.ports.get(rig.number) is sock
+
+
+def test_what_is_too_long_for_the_interface_is_told_to_the_leg(rig):
+    rig.driver.start()
+    sock = rig.ports.get(rig.number)
+    sock.sock = Refusing(sock.sock, errno.EMSGSIZE)
+    sock.gso = False
+    rig.leg.wire.out = [(rig.number, rig.peer_addr, bytes(1400)), (rig.number, rig.peer_addr, b"arrives")]
+    rig.driver.touch()
+    settle()
+    assert rig.received() == [b"arrives"]
+    assert rig.leg.too_long == [(rig.number, rig.peer_addr, 1400)]
+    assert not rig.driver.errors() and not rig.keys(), "no error: it is how the size is found"
 
 
 def test_a_network_that_went_away_means_a_new_socket(rig):

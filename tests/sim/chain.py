@@ -40,6 +40,7 @@ class Hop:
     algorithm: str = "AES-GCM"
     kcp: KcpParams = KCP
     dialer_key: bytes | None = None  # None: the same
+    datagram_bytes: int = DATAGRAM_BYTES
     params: dict[str, Any] = field(default_factory=dict)  # LinkParams that only the dialer has
     both: dict[str, Any] = field(default_factory=dict)  # and those that both have
 
@@ -154,7 +155,7 @@ class Chain:
     def _params(self, hop: Hop) -> LinkParams:
         return LinkParams(
             algorithm=hop.algorithm,
-            datagram_bytes=DATAGRAM_BYTES,
+            datagram_bytes=hop.datagram_bytes,
             snd_wnd=hop.kcp.snd_wnd,
             rcv_wnd=hop.kcp.rcv_wnd,
             udp_delivery=self.udp_delivery,

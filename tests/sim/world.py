@@ -118,9 +118,11 @@ class Network:
             "no_link": 0,
             "no_socket": 0,
             "cut": 0,
+            "too_big": 0,
         }
         self._directions: dict[tuple[str, str], Direction] = {}
         self._cut: set[tuple[str, str]] = set()
+        self._mtus: dict[tuple[str, str], int] = {}
         self._sockets: dict[bytes, SimSocket] = {}
         self._ids = itertools.count(1)
         self._ports = itertools.count(40_000)
@@ -153,6 +155,10 @@ class Network:
 
     def mend(self, near: str, far: str) -> None:
         self._cut -= {(near, far), (far, near)}
+
+    def set_mtu(self, near: str, far: str, payload_bytes: int) -> None:
+        """From now on longer UDP payloads from `near` to `far` vanish; nobody says so."""
+        self._mtus[near, far] = payload_bytes
 
     def behind_nat(self, host: str) -> None:
         """From now on the host's source addresses are a NAT's."""
@@ -189,6 +195,9 @@ class Network:
             self.tap(source, target, datagram)
         if hosts in self._cut or self.lose(source, target):
             self.counts["cut"] += 1
+            return
+        if len(datagram) > self._mtus.get(hosts, len(datagram)):
+            self.counts["too_big"] += 1
             return
         direction = self._directions.get(hosts)
         if direction is None:

@@ -118,11 +118,11 @@ def test_sizes() -> None:
     def datagram_bytes(more: str) -> int:
         return load_text("c.conf", CLIENT + more).nodes[0].egress.datagram_bytes
 
-    assert datagram_bytes("") == 1440
+    assert datagram_bytes("") == 8972
     assert datagram_bytes("mtu=1500\n") == 1452
     assert datagram_bytes("mtu=1500\nipv4_only=1\n") == 1472
     assert datagram_bytes("mtu=1500\nkcp_mtu=1200\n") == 1200
-    assert datagram_bytes("kcp_mtu=0\n") == 1440
+    assert datagram_bytes("kcp_mtu=0\n") == 8972
     assert errors(CLIENT + "kcp_mtu=100\n") == [(7, "kcp_mtu")]
 
 

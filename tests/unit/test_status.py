@@ -44,6 +44,8 @@ def test_page_for_people():
         "state": "up",
         "srtt_ms": 34,
         "flows": 2,
+        "datagram_bytes": 1392,
+        "datagram_bytes_final": False,
         "rx_bytes": 1_234_567,
         "tx_bytes": 999,
         "dials": True,
@@ -72,7 +74,8 @@ def test_page_for_people():
     assert "office-1: running, pid 77, up 2 h 1 min, kcpg 1" in page
     assert "2 TCP and 1 UDP flows now, 9 since start, 0 refused, 1 reset" in page
     assert "egress 192.0.2.1:3000 AES-GCM: 1 link, dropped: auth 3" in page
-    assert "192.0.2.1:3000 up, rtt 34 ms, 2 flows, in 1.2 MB, out 999 B, 12 hops, from port 40123" in page
+    line = "192.0.2.1:3000 up, rtt 34 ms, 2 flows, datagrams of 1392 bytes or more, in 1.2 MB, out 999 B,"
+    assert f"{line} 12 hops, from port 40123" in page
     assert "fec" not in page
     link["fec"] = {"sends": "1:2,2:3", "groups": 7, "parity_bytes": 4_200, "rebuilt": 3}
     assert ", fec 1:2,2:3, 4.2 kB of parity sent, 3 rebuilt" in status_report.link_line(link)

@@ -86,10 +86,9 @@ def test_posted_datagrams_leave_as_they_are(engine):
 @pytest.mark.parametrize(
     ("type", "reason"),
     [
-        (frames.MTU_PROBE, "frame_unsupported"),
         (frames.FEC_DATA, "frame_malformed"),
         (frames.FEC_PARITY, "fec_malformed"),
-        (16, "frame_unknown"),
+        (17, "frame_unknown"),
         (255, "frame_unknown"),
     ],
 )

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from kcpg.app.config import addresses, values
 from kcpg.app.config.model import (
-    DATAGRAM_BYTES_DEFAULT,
     DIAL_TIMEOUT_DEFAULT_S,
     UDP_TIMEOUT_DEFAULT_S,
     Dialect,
@@ -203,12 +202,13 @@ _KEYS = (
     ),
     Key(
         "mtu", "Bandwidth and size", values.size(MTU_MIN, 65535), f"{MTU_MIN}-65535 bytes, 0 = not set",
-        "not set", _ALL,
-        "Largest IP packet of the network; gives kcp_mtu (48 bytes less, 28 with ipv4_only).",
+        "found", _ALL,
+        "Largest IP packet of the network; gives kcp_mtu (48 bytes less, 28 with ipv4_only). Not set: what"
+        " the path takes is found, and followed when it changes. Nothing is ever fragmented.",
     ),
     Key(
         "kcp_mtu", "Bandwidth and size", values.size(DATAGRAM_BYTES_MIN, DATAGRAM_BYTES_MAX),
-        f"{DATAGRAM_BYTES_MIN}-{DATAGRAM_BYTES_MAX} bytes, 0 = not set", str(DATAGRAM_BYTES_DEFAULT), _ALL,
+        f"{DATAGRAM_BYTES_MIN}-{DATAGRAM_BYTES_MAX} bytes, 0 = not set", "found", _ALL,
         "Largest content of a UDP datagram, everything included. Wins over mtu.",
     ),
     Key(

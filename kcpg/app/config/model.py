@@ -12,6 +12,8 @@ import enum
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kcpg.core.native.pathmtu import MOST_BYTES
+
 UDP_TIMEOUT_DEFAULT_S = 180
 """``udp_timeout`` where a file does not say (kcptube's documented default)."""
 
@@ -21,10 +23,6 @@ DIAL_TIMEOUT_DEFAULT_S = 30
 FORWARDING_GRACE_S = 5
 """Added to a relay's ``udp_timeout``, so that it never clears a flow before its ends do (kcptube adds the
 same)."""
-
-DATAGRAM_BYTES_DEFAULT = 1440
-"""UDP payload where neither ``mtu`` nor ``kcp_mtu`` is set: kcptube's documented default; 1488 on IPv6,
-fits PPPoE."""
 
 IPV4_UDP_BYTES = 28
 """IPv4 header without options (RFC 791) and UDP header (RFC 768)."""
@@ -235,14 +233,19 @@ class LegConfig:
     udp_delivery: UdpDelivery = UdpDelivery.UNORDERED
 
     @property
+    def finds_mtu(self) -> bool:
+        """Neither ``mtu`` nor ``kcp_mtu`` is set: the path is asked."""
+        return self.kcp_mtu_bytes is None and self.mtu_bytes is None
+
+    @property
     def datagram_bytes(self) -> int:
-        """Most bytes of one UDP payload on this leg, everything included: kcp_mtu, else from mtu, else the
-        default."""
+        """Most bytes of one UDP payload on this leg, everything included: kcp_mtu, else from mtu, else what
+        jumbo Ethernet takes."""
         if self.kcp_mtu_bytes is not None:
             return self.kcp_mtu_bytes
         if self.mtu_bytes is not None:
             return self.mtu_bytes - (IPV4_UDP_BYTES if self.ipv4_only else IPV6_UDP_BYTES)
-        return DATAGRAM_BYTES_DEFAULT
+        return MOST_BYTES
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ cdef class Bundle:
         self.rx_last_ms = self.tx_last_ms = self.heeded_ms = -1
         self.srtt_ms = -1
         self.max_payload = DEFAULT_DATAGRAM if DEFAULT_DATAGRAM < wire.max_datagram else wire.max_datagram
+        self.pieces = Pieces(wire.max_datagram)
         self.refilled_ms = -1
         self.newest_order = 0
         self.capped = deque()
@@ -69,14 +70,27 @@ cdef class Bundle:
 
     @property
     def datagram_bytes(self):
-        """Largest UDP payload; conversations opened later cut their segments to it."""
+        """Largest UDP payload now. Segments that were cut for a larger one travel in pieces."""
         return self.max_payload
 
     @datagram_bytes.setter
     def datagram_bytes(self, uint32_t value):
         assert value <= self.wire.max_datagram
         self.max_payload = value
-        self.rate_bps = self.configured
+        cdef Conv conv
+        for conv in self.convs.values():
+            kcp_set_mtu(&conv.k, self.segment_bytes())
+        self.longest = max(self.longest, self.segment_bytes() + OVERHEAD_BYTES)
+        self.set_pace()
+
+    @property
+    def kcp_mtu(self):
+        """Of segments cut now, headers included: as many as a datagram needs fill it."""
+        return self.segment_bytes()
+
+    cdef uint32_t segment_bytes(self):
+        cdef uint32_t room = self.max_payload - OVERHEAD_BYTES - self.fec_room
+        return room // ((room + KCP_HEADER + SLOT_BYTES - 1) // (KCP_HEADER + SLOT_BYTES))
 
     @property
     def frame_room(self):
@@ -165,6 +179,7 @@ cdef class Bundle:
         """A new conversation with this number, which must be free."""
         assert conv not in self.convs
         made = Conv(self, conv, params)
+        self.longest = max(self.longest, self.segment_bytes() + OVERHEAD_BYTES)
         self.convs[conv] = made
         return made
 
@@ -412,7 +427,7 @@ cdef class Bundle:
             return parity
         if self.rate == 0 or self.refilled_ms < 0:
             return -1
-        missing = <int64_t>self.max_payload * SCALE
+        missing = <int64_t>max(self.max_payload, self.longest) * SCALE
         missing = (missing if missing < self.burst else self.burst) - self.credit
         until = self.refilled_ms
         if missing > 0:
@@ -423,11 +438,10 @@ cdef class Bundle:
         """One round over the conversations that have something: about `budget` datagrams; how many."""
         cdef Conv conv
         cdef LinkFec fec = self.fec
-        cdef int start = tx.count, i, segments, answer
+        cdef int start = tx.count, segments, answer
         cdef Py_ssize_t rounds, served = -1
         cdef int64_t tokens, before
-        cdef size_t sent = 0
-        cdef uint64_t fresh, again
+        cdef uint64_t fresh, again, late, sent = self.tx_bytes
         if not self.sendable():
             return 0
         if self.control is not None and <int64_t>now_ms >= self.round_due:
@@ -464,11 +478,13 @@ cdef class Bundle:
             if self.control is not None and kcp_queued(&conv.k) > 0:
                 self.admit(conv)
             fresh = conv.k.segments_sent
-            again = conv.k.segments_resent_fast + conv.k.segments_resent_rto
+            late = conv.k.segments_resent_rto
+            again = conv.k.segments_resent_fast + late
             before = tx.tokens
             answer = kcp_flush(&conv.k, tx, now_ms, segments)
             self.segments_sent += conv.k.segments_sent - fresh
             self.segments_resent += conv.k.segments_resent_fast + conv.k.segments_resent_rto - again
+            self.timeouts += conv.k.segments_resent_rto - late
             if answer == KCP_PACED and served < 0 and tx.tokens == before:
                 served = len(self.dirty) - rounds
             if answer != KCP_DONE:
@@ -482,13 +498,13 @@ cdef class Bundle:
         tx_close(tx)
         if fec is not None:
             fec.finish(tx)
+        if tx.has_long:
+            cut_long(self, tx, start)
         seal_range(self, tx, start)
         if self.rate and self.configured:
-            for i in range(start, tx.count):
-                sent += tx.len[i]
-            self.credit -= <int64_t>sent * SCALE
+            self.credit -= <int64_t>(self.tx_bytes - sent) * SCALE
         elif self.rate:
             self.credit -= (tokens - tx.tokens) * SCALE     # the controller's rate is one of data alone
-        if tx.count > start:
+        if self.tx_bytes > sent:
             self.tx_last_ms = now_ms
         return tx.count - start

@@ -8,7 +8,7 @@ cdef class Conv(Kcp):
 
     def __init__(self, Bundle bundle not None, uint32_t conv, params):
         self.segment_pool = bundle.wire.segment_pool
-        self.setup(self.segment_pool.slots, conv, bundle.frame_room, params)
+        self.setup(self.segment_pool.slots, conv, bundle.segment_bytes(), params)
         self.k.ack_hold_ms = ACK_HOLD_MS
         self.bundle = bundle
         self.armed_ms = -1

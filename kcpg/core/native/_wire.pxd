@@ -95,6 +95,10 @@ cdef class Bundle:
     cdef readonly uint64_t tx_pn
     cdef readonly uint64_t segments_sent
     cdef readonly uint64_t segments_resent
+    cdef readonly uint64_t timeouts
+    cdef readonly object pieces
+    cdef uint32_t pieces_sent
+    cdef uint32_t longest           # as bundle.py
     cdef readonly object rx_cid
     cdef readonly int srtt_ms
     cdef uint32_t max_payload       # UDP payload bytes of our datagrams
@@ -142,6 +146,7 @@ cdef class Bundle:
     cdef int64_t held_until(self)
     cdef void refill(self, int64_t now_ms)
     cdef int turn(self, Tx* tx, uint64_t now_ms, int budget) except -1
+    cdef uint32_t segment_bytes(self)
     cdef bint note_received(
         self, RxEpoch epoch, uint64_t pn, const Path* path, size_t size, bint probes, uint64_t now_ms)
 

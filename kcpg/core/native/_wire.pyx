@@ -23,6 +23,7 @@ from kcpg.core._kcp cimport (
     KCP_DONE, KCP_HEADER, KCP_MAX_FRAGMENTS, KCP_PACED, KCP_QUEUE_SEGMENTS, PATH_ADDRESS_BYTES, Kcp, Path,
     Tx, get32, kcp_clear, kcp_deadline, kcp_flush, kcp_hurry, kcp_in_flight, kcp_input, kcp_move_message,
     kcp_move_stream, kcp_peek_size, kcp_queued, kcp_readable, kcp_recv_message, kcp_room, kcp_send_message,
+    kcp_set_mtu,
     kcp_set_windows, kcp_t, kcp_wants_flush, kcp_write_bytes, pool_free, pool_new, put32, tx_close, tx_need,
 )
 from kcpg.core._seal cimport (
@@ -32,6 +33,7 @@ from kcpg.core._seal cimport (
 
 from kcpg.core.native import frames as frame_types
 from kcpg.core.native.frames import Losses
+from kcpg.core.native.pieces import Pieces
 from kcpg.core.native.rxepoch import NO_LOSSES
 from kcpg.core.rate import Totals
 
@@ -74,16 +76,17 @@ cdef enum:
     BULK_SEGMENTS = 64
     FEC_POOL_SHARE = 2          # shards kept by all links have a quarter of the memory of segments
     LOSS_SCAN = 4096            # as rxepoch.py
+    SLOT_BYTES = 1536           # as conv.py
 
 cdef int T_PAD = frame_types.PAD
 cdef int T_KCP = frame_types.KCP
 cdef int T_DATAGRAM = frame_types.DATAGRAM
 cdef int T_FEC_DATA = frame_types.FEC_DATA
 cdef int T_FEC_PARITY = frame_types.FEC_PARITY
+cdef int T_PIECE = frame_types.PIECE
 cdef frozenset CONTROL_TYPES = frame_types.CONTROL
 cdef int T_PATH_CHALLENGE = frame_types.PATH_CHALLENGE
 cdef int T_PATH_RESPONSE = frame_types.PATH_RESPONSE
-cdef frozenset RESERVED_TYPES = frame_types.RESERVED
 
 
 include "_headers.pxi"
@@ -108,15 +111,16 @@ include "_linkfec.pxi"
 include "_sealing.pxi"
 include "_conv.pxi"
 include "_bundle.pxi"
+include "_pieces.pxi"
 
 
 cdef class Wire:
     """The data plane of one native tunnel leg; see wire.py for the meaning of each method."""
 
     def __cinit__(self, *, mask_rx, mask_tx, max_datagram, pool_bytes=256 << 20):
-        cdef uint32_t slot_bytes = (<uint32_t>max_datagram + 63) & ~63u
+        cdef uint32_t slot_bytes = (<uint32_t>max_datagram + 63) & ~63u     # of a shard
         memset(&self.tx, 0, sizeof(self.tx))
-        self.tx.cap = BUILD_DATAGRAMS * slot_bytes
+        self.tx.cap = BUILD_DATAGRAMS * SLOT_BYTES      # enough for the largest datagram there is, too
         self.tx.max_count = BUILD_DATAGRAMS
         self.tx.buf = <uint8_t*>malloc(self.tx.cap)
         self.tx.off = <uint32_t*>malloc(BUILD_DATAGRAMS * sizeof(uint32_t))
@@ -124,7 +128,7 @@ cdef class Wire:
         self.tx.path = <Path*>malloc(BUILD_DATAGRAMS * sizeof(Path))
         if self.tx.buf == NULL or self.tx.off == NULL or self.tx.len == NULL or self.tx.path == NULL:
             raise MemoryError()
-        self.segment_pool = SegmentPool(slot_bytes, pool_bytes // slot_bytes)
+        self.segment_pool = SegmentPool(SLOT_BYTES, pool_bytes // SLOT_BYTES)
         self.fec_pool = SegmentPool(slot_bytes, pool_bytes // slot_bytes >> FEC_POOL_SHARE)
 
     def __dealloc__(self):
@@ -295,6 +299,8 @@ cdef class Wire:
                 held.append(bundle)
         if held:
             self.active.extend(held)
+        if self.tx.count == 0:
+            self.build_outbox()                 # where everything that had a turn went in pieces
         return self.tx.count
 
     cdef void tx_done(self):
@@ -439,15 +445,17 @@ cdef class Wire:
             return self.unreliable(bundle, p, n)
         if type == T_FEC_DATA or type == T_FEC_PARITY:
             return bundle.link_fec().receive(bundle, type, p, n, now_ms)
+        if type == T_PIECE:
+            return take_piece(self, bundle, p[:n], now_ms)
         if type in CONTROL_TYPES:
             return self.frame(bundle, type, p[:n])
         if type != T_PAD:
-            self.count_drop("frame_unsupported" if type in RESERVED_TYPES else "frame_unknown")
+            self.count_drop("frame_unknown")
         return 0
 
     cdef int unwrap(
             self, Bundle bundle, const uint8_t* p, uint32_t n, bint rebuilt, uint64_t now_ms) except -1:
-        """A frame that came as a shard."""
+        """A frame that came as a shard, or in pieces."""
         if n > 0 and p[0] == T_KCP:
             return self.segments(bundle, p + TYPE, n - TYPE, rebuilt, now_ms)
         if n > 0 and p[0] == T_DATAGRAM:

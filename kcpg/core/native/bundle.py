@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from kcpg.core.kcp import KcpParams
 from kcpg.core.kcp_params import CMD_PUSH
 from kcpg.core.native import frames
-from kcpg.core.native.conv import SEGMENT_HEADER_BYTES, WINDOW_START_SEGMENTS, Conv
+from kcpg.core.native.conv import SEGMENT_HEADER_BYTES, SLOT_BYTES, WINDOW_START_SEGMENTS, Conv
 from kcpg.core.native.counters import SEGMENTS
 from kcpg.core.native.linkfec import FEC_ROOM_BYTES, LinkFec, Turn, due
+from kcpg.core.native.pieces import Pieces, cut
 from kcpg.core.native.rxepoch import NO_LOSSES, RxEpoch, settle, total
 from kcpg.core.pacer import Pacer
 from kcpg.core.rate import RateController, Totals
@@ -43,8 +44,8 @@ class Bundle:
     Facts: `rx_last_ms`, `tx_last_ms`, `heeded_ms` (the peer acknowledged data; -1: never), `rx_datagrams`,
     `rx_bytes`, `tx_datagrams`, `tx_bytes`, `tx_pn` (datagrams sent in this epoch), `rx_cid` (the CID by which
     the newest authentic datagram came), `rx_pn` (the highest packet number of that epoch, -1: none),
-    `segments_sent` and `segments_resent` of all conversations, `srtt_ms` (-1: unknown), `source` and `path`
-    (socket, address), `fec` (None: none yet).
+    `segments_sent`, `segments_resent` and `timeouts` (segments sent again as nothing was heard of them) of
+    all conversations, `srtt_ms` (-1: unknown), `source` and `path` (socket, address), `fec` (None: none yet).
 
     `counts_losses`: somebody asks for `losses()`.
     """
@@ -63,7 +64,10 @@ class Bundle:
         self.rx_last_ms = self.tx_last_ms = self.heeded_ms = NEVER_MS
         self.rx_datagrams = self.rx_bytes = self.tx_datagrams = self.tx_bytes = 0
         self.tx_pn = 0
-        self.segments_sent = self.segments_resent = 0
+        self.segments_sent = self.segments_resent = self.timeouts = 0
+        self.pieces = Pieces(wire.max_datagram)
+        self._pieces_sent = 0
+        self._longest = 0  # datagram that a segment may need, if it was cut before the path shrank
         self.rx_cid: int | None = None
         self.srtt_ms = -1
         self.fec: LinkFec | None = None
@@ -117,14 +121,23 @@ class Bundle:
 
     @property
     def datagram_bytes(self) -> int:
-        """Largest UDP payload; conversations opened later cut their segments to it."""
+        """Largest UDP payload now. Segments that were cut for a larger one travel in pieces."""
         return self._datagram_bytes
 
     @datagram_bytes.setter
     def datagram_bytes(self, value: int) -> None:
         assert value <= self.wire.max_datagram
         self._datagram_bytes = value
-        self.rate_bps = self._rate_bps
+        for conv in self.convs.values():
+            conv.kcp_mtu = self.kcp_mtu
+        self._longest = max(self._longest, self.kcp_mtu + self.OVERHEAD)
+        self._set_pace()
+
+    @property
+    def kcp_mtu(self) -> int:
+        """Of segments cut now, headers included: as many as a datagram needs fill it."""
+        room = self.frame_room
+        return room // -(-room // (SEGMENT_HEADER_BYTES + SLOT_BYTES))
 
     @property
     def frame_room(self) -> int:
@@ -195,6 +208,7 @@ class Bundle:
         """A new conversation with this number, which must be free."""
         assert conv not in self.convs
         self.convs[conv] = made = Conv(self, conv, params)
+        self._longest = max(self._longest, self.kcp_mtu + self.OVERHEAD)
         return made
 
     def close(self, conv: int) -> None:
@@ -305,7 +319,7 @@ class Bundle:
     def held_until(self) -> int | None:
         """None: may send at once (or has nothing to send). Otherwise when the pacer lets data leave again."""
         if self._dirty or self._sparse:
-            until = self._pacer.ready_at(self._datagram_bytes)
+            until = self._pacer.ready_at(max(self._datagram_bytes, self._longest))
             return until if until is None else due(self.fec, until)
         return due(self.fec, None)
 
@@ -345,7 +359,7 @@ class Bundle:
             self._dirty.rotate(-served)  # whoever the pacer left nothing for is the first next time
         if not self._dirty and not self._capped:
             self._starved_at = self._totals.sent
-        return [(*path, self.seal(p)) for p in plain.close()]
+        return [(*path, self.seal(p)) for frame in plain.close() for p in self._fitting(frame)]
 
     def seal(self, plaintext: bytes) -> bytes:
         """One masked datagram of type byte and payload, under the next packet number."""
@@ -360,6 +374,14 @@ class Bundle:
         self.tx_bytes += len(datagram)
         self.tx_last_ms = self.wire.now_ms
         return datagram
+
+    def _fitting(self, frame: bytes) -> list[bytes]:
+        """The frame, or its pieces if it is longer than the path takes now."""
+        room = self._datagram_bytes - self.OVERHEAD
+        if len(frame) <= 1 + room:
+            return [frame]
+        self._pieces_sent = (self._pieces_sent + 1) & 0xFFFFFFFF
+        return [_PIECE_TYPE + piece for piece in cut(frame, self._pieces_sent, room)]
 
     def _flush(self, conv: Conv, now_ms: int, plain: Turn) -> list[bytes]:
         """One conversation's turn: its packets go to `plain`, its segments are returned."""
@@ -378,9 +400,11 @@ class Bundle:
             self._admit(conv)
         allowed = conv.deficit if tokens is None else min(conv.deficit, tokens)
         fresh, again = conv.segments_sent, conv.segments_resent_fast + conv.segments_resent_rto
+        late = conv.segments_resent_rto
         pieces = conv.flush(now_ms, max(0, allowed))
         self.segments_sent += conv.segments_sent - fresh
         self.segments_resent += conv.segments_resent_fast + conv.segments_resent_rto - again
+        self.timeouts += conv.segments_resent_rto - late
         sent = sum(map(len, pieces))
         conv.deficit -= sent
         if self._rate_bps:
@@ -473,3 +497,6 @@ def _push_bytes(piece: bytes) -> int:
         count += size if piece[at + 4] == CMD_PUSH else 0
         at += size
     return count
+
+
+_PIECE_TYPE = bytes((frames.PIECE,))

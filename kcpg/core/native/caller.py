@@ -360,7 +360,7 @@ class Caller:
         link = self.link
         if link is not None and answer.verdict.resumed:
             if ours:  # and not the one that a hop has left meanwhile
-                link.bundle.set_path(*path)
+                link.take_path(path, self._dialer.now_ms)
             link.renew(epoch, answer.params, self._dialer.now_ms)
             self._report(EventKind.LINK_RESUMED, path[1], "the link is resumed, its flows go on")
         else:
@@ -378,11 +378,12 @@ class Caller:
         kcp = replace(settings.kcp, snd_wnd=params.snd_wnd, rcv_wnd=params.rcv_wnd)
         took_ms = now_ms - attempt.began_ms
         rtt_ms = took_ms if attempt.tries == 1 else min(took_ms, RTT_GUESS_MS)
-        link = Link(self._dialer, bundle, epoch, params, kcp, settings.limits, None, rtt_ms, now_ms)
+        find = settings.find_mtu
+        link = Link(self._dialer, bundle, epoch, params, kcp, settings.limits, None, find, rtt_ms, now_ms)
         self._dialer.adopt(self, link)
         took = f", handshake {took_ms} ms" if attempt.tries == 1 else ""
         note = f"; {answer.verdict.text}" if answer.verdict.text else ""
-        what = f"{params.algorithm}, {params.datagram_bytes} bytes a datagram{params.fec_text()}"
+        what = f"{params.algorithm}, at most {params.datagram_bytes} bytes a datagram{params.fec_text()}"
         text = f"link up, {what}{took}{note}"
         self._report(EventKind.LINK_UP, path[1], text)
         if former is not None:

@@ -16,6 +16,11 @@ READABLE = 1
 WRITABLE = 2
 
 SEGMENT_HEADER_BYTES = 24
+
+SLOT_BYTES = 1536
+"""Most payload of a segment, whatever a datagram holds: a jumbo one carries several. So memory is that of
+Ethernet, and a segment never needs more than two pieces where the path shrinks to 1,280."""
+
 WRITABLE_ROOM_SEGMENTS = 64
 """A starved writer is woken at this much room, not at one segment: fewer, larger refills."""
 
@@ -46,7 +51,7 @@ class Conv(Kcp):
     """
 
     def __init__(self, bundle: Bundle, conv: int, params: KcpParams) -> None:
-        super().__init__(conv, bundle.frame_room, params)
+        super().__init__(conv, bundle.kcp_mtu, params, slot_bytes=SLOT_BYTES)
         self.ack_hold_ms = ACK_HOLD_MS
         self.bundle = bundle
         self.user: object = None

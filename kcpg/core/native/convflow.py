@@ -20,7 +20,7 @@ class ConvFlow(Flow):
     empty message is an empty packet; it is sent when everything before it has arrived.
     """
 
-    __slots__ = ("_mss", "_table", "conv", "delivery", "ended", "heard_end", "peer_finished")
+    __slots__ = ("_table", "conv", "delivery", "ended", "heard_end", "peer_finished")
 
     def __init__(self, kind: Kind, delivery: Delivery) -> None:
         super().__init__(kind)
@@ -33,12 +33,10 @@ class ConvFlow(Flow):
             False  # the peer has taken all we sent, our end included, and has forgotten the flow
         )
         self._table: FlowTable | None = None
-        self._mss = 0
 
     def attach(self, table: FlowTable, conv: Conv) -> None:
         """The link is there: bytes may go into `conv`, which has sent or taken its OPEN message already."""
         self._table, self.conv = table, conv
-        self._mss = conv.bundle.frame_room - SEGMENT_HEADER_BYTES
         conv.user = self
         if self.delivery is not Delivery.ORDERED:
             conv.mark_first = conv.unordered = True
@@ -106,7 +104,7 @@ class ConvFlow(Flow):
         room = self.conv.room
         if room == 0:
             self.conv.want_room = True
-        return room * self._mss
+        return room * (self.conv.kcp_mtu - SEGMENT_HEADER_BYTES)
 
     # Packets.
 

@@ -46,6 +46,9 @@ class LinkCounters:
     """Times the peer was not heard though it owed an answer."""
     resumes: int = 0
     rekeys: int = 0
+    mtu_probes: int = 0
+    mtu_shrinks: int = 0
+    """Times datagrams of the size in use did not pass any more."""
     moves: int = 0
     """Changes of the peer's address that were followed."""
     hops: int = 0

@@ -58,6 +58,8 @@ class DialSettings:
     kcp: KcpParams = field(default_factory=KcpParams)
     """Retransmission behaviour; the windows come from what is agreed."""
     limits: LinkLimits = field(default_factory=lambda: LinkLimits(idle_ms=None))
+    find_mtu: bool = True
+    """Datagrams become as large as the path takes; False: as large as is agreed."""
     hop_every_ms: int = 0
     """Time between hops to another path; 0: only away from a path that has become bad."""
     paths: int = 1

@@ -19,20 +19,25 @@ PING = 3  # 8 opaque bytes, which a PONG brings back
 PONG = 4
 PATH_CHALLENGE = 5  # 8 opaque bytes, which a PATH_RESPONSE brings back on the same path
 PATH_RESPONSE = 6
-MTU_PROBE = 7
+MTU_PROBE = 7  # 8 opaque bytes and as many more as the path may take
 RESET = 8  # conv | code | text: this flow is aborted
 RESET_ACK = 9  # conv
 CLOSE = 10  # code | text: the link ends
 REKEY = 11  # a handshake message for the next epoch
 FEC_DATA = 12  # a KCP or DATAGRAM frame as a data shard: see kcpg.core.fecgroup
 FEC_PARITY = 13  # a parity shard
-MTU_ACK = 14
+MTU_ACK = 14  # the 8 bytes of an MTU_PROBE, which has arrived
 LOSS_REPORT = 15  # expected u32 | lost u32 | bursts u32: counted since the link began
+PIECE = 16  # number | place | count | part of a KCP or DATAGRAM frame that the path does not take whole
 
-CONTROL = frozenset((PING, PONG, PATH_CHALLENGE, PATH_RESPONSE, RESET, RESET_ACK, CLOSE, REKEY, LOSS_REPORT))
+CONTROL = frozenset(
+    {
+        *(PING, PONG, PATH_CHALLENGE, PATH_RESPONSE, MTU_PROBE, MTU_ACK),
+        *(RESET, RESET_ACK, CLOSE, REKEY, LOSS_REPORT),
+    }
+)
 """What concerns the link and not a conversation's data."""
 
-RESERVED = frozenset((MTU_PROBE, MTU_ACK))  # numbers given out, not in use
 
 PATH_PROBES = frozenset((PATH_CHALLENGE, PATH_RESPONSE))
 """They ask about a path without taking it: where they come from is not where the peer wants its data."""
@@ -86,7 +91,7 @@ def read_conv(payload: bytes) -> int | None:
 
 
 def read_opaque(payload: bytes) -> bytes | None:
-    """The 8 bytes of PING, PONG, PATH_CHALLENGE or PATH_RESPONSE."""
+    """The 8 bytes of PING, PONG, PATH_CHALLENGE, PATH_RESPONSE, MTU_PROBE or MTU_ACK."""
     return payload[:OPAQUE_BYTES] if len(payload) >= OPAQUE_BYTES else None
 
 

@@ -346,7 +346,7 @@ class Hopper:
         self._move = _Move(old, now_ms + int(wait_ms), wait_ms, ends_ms, candidate.urgent)
 
     def _go(self, link: Link, path: Path, now_ms: int) -> None:
-        link.bundle.set_path(*path)
+        link.take_path(path, now_ms)
         self._sockets.swap(path[0])
         link.liveness.ping(now_ms)
 

@@ -87,6 +87,13 @@ class NativeLeg:
         self._serve_ready(now_ms)
         self._serve_timers(now_ms)
 
+    def too_big(self, sock: int, addr: bytes, size: int) -> None:
+        """The kernel refused to send a datagram of `size` bytes by this path: it is too long for the
+        interface."""
+        for link in self.links:
+            if link.bundle.path == (sock, addr):
+                link.too_big(size, self.now_ms)
+
     def deadline(self) -> int | None:
         """See `node.Leg`."""
         self._ready.extend(self.wire.take_ready())

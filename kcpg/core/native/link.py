@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Protocol
 from kcpg.core.flow import Open, Reset, ResetCode
 from kcpg.core.kcp import KcpParams
 from kcpg.core.native import frames
+from kcpg.core.native.bundle import DEFAULT_DATAGRAM_BYTES
 from kcpg.core.native.counters import LinkCounters
 from kcpg.core.native.epochs import Epochs, NewEpoch
 from kcpg.core.native.flowtable import FlowTable, reset_code
 from kcpg.core.native.liveness import Liveness
 from kcpg.core.native.params import LinkParams
+from kcpg.core.native.pathmtu import PathMtu
 from kcpg.core.native.protection import Protection
 from kcpg.core.native.rekeying import DialerRekeying, ListenerRekeying
 from kcpg.core.native.wire import UNKNOWN_CONV
@@ -116,7 +118,8 @@ class LinkLimits:
 class Link:
     """See the module. `epoch`: the first keys. `on_flow` None: this is the dialer's side.
 
-    `params` are seen from this side. The path must be set before anything is sent.
+    `params` are seen from this side. `find_mtu`: datagrams may be as large as the path takes, at most what
+    was agreed; else they are as large as agreed. The path must be set before anything is sent.
     """
 
     def __init__(
@@ -128,6 +131,7 @@ class Link:
         kcp: KcpParams,
         limits: LinkLimits,
         on_flow: Callable[[ConvFlow, Open, int], None] | None,
+        find_mtu: bool,
         rtt_ms: int,
         now_ms: int,
     ) -> None:
@@ -143,10 +147,9 @@ class Link:
         self._state_rx = 0
         self._challenged: deque[Path] = deque(maxlen=CHALLENGED_PATHS)
         bundle.user = self
-        bundle.datagram_bytes = params.datagram_bytes
         bundle.rate_bps = params.outbound_bps
         if kcp.auto:
-            bundle.adapt(RateController(params.datagram_bytes))
+            bundle.adapt(RateController(min(params.datagram_bytes, DEFAULT_DATAGRAM_BYTES)))
         self.protection = Protection(bundle, params)
         self.epochs = Epochs(self, bundle, owner.cids, self.dials)
         self.epochs.begin(epoch, now_ms)
@@ -157,11 +160,14 @@ class Link:
         self.flows = FlowTable(bundle, kcp, self.counters, limits.max_flows, on_flow, self._touch)
         self.flows.now_ms = now_ms
         self.liveness = Liveness(bundle, self.counters, params.keep_alive_s, self.dials, rtt_ms, now_ms)
+        self.mtu = PathMtu(bundle, self.liveness, self.counters, params.datagram_bytes, find_mtu)
         self._handlers: dict[int, Callable[[bytes, Path, int], None]] = {
             frames.PING: self._on_ping,
             frames.PONG: self._on_pong,
             frames.PATH_CHALLENGE: self._on_path_challenge,
             frames.PATH_RESPONSE: self._on_path_response,
+            frames.MTU_PROBE: self._on_mtu_probe,
+            frames.MTU_ACK: self._on_mtu_ack,
             frames.RESET: lambda payload, path, now_ms: self.flows.on_reset(payload),
             frames.RESET_ACK: lambda payload, path, now_ms: self.flows.on_reset_ack(payload),
             frames.CLOSE: self._on_close,
@@ -221,17 +227,29 @@ class Link:
         this is a hop."""
         path = self.bundle.source
         assert path is not None
-        self.bundle.set_path(*path)
+        self.take_path(path, self.bundle.rx_last_ms)
         hop = path in self._challenged
         self.bundle.hurry(self.bundle.rx_last_ms)
         self.counters.moves += 1
         return hop
 
+    def take_path(self, path: Path, now_ms: int) -> None:
+        """Send by this path from now on."""
+        if path != self.bundle.path:
+            self.bundle.set_path(*path)
+            self.mtu.moved(now_ms)
+            self._touch()
+
+    def too_big(self, size: int, now_ms: int) -> None:
+        """The kernel refused to send a datagram of `size` bytes by the present path."""
+        self.mtu.refused(size, now_ms)
+        self._touch()
+
     def renew(self, epoch: NewEpoch, params: LinkParams, now_ms: int) -> None:
         """A handshake resumed this link: new keys, perhaps new parameters; its flows live on."""
         self.counters.resumes += 1
         self.params = params
-        self.bundle.datagram_bytes = params.datagram_bytes
+        self.mtu.agree(params.datagram_bytes, now_ms)
         self.bundle.rate_bps = params.outbound_bps
         self.protection.configure(params)
         self.rekeying.restart(epoch.secret)
@@ -265,6 +283,8 @@ class Link:
         self.liveness.advance(now_ms, self._used, self._silent)
         if isinstance(self.rekeying, DialerRekeying) and self.state is LinkState.UP:
             self._rekey(self.rekeying, now_ms)
+        if self.state is LinkState.UP:
+            self.mtu.advance(now_ms, self._used)
         silent_at = self._silent_at()
         if silent_at is not None and silent_at <= now_ms and self._turn(LinkInput.SILENCE):
             self.counters.silences += 1
@@ -284,6 +304,8 @@ class Link:
         times.append(self.protection.deadline())
         if isinstance(self.rekeying, DialerRekeying) and self.state is LinkState.UP:
             times.append(self.rekeying.deadline() if self.rekeying.running else self._rekey_at())
+        if self.state is LinkState.UP:
+            times.append(self.mtu.deadline(self._used))
         return min((at for at in times if at is not None), default=None)
 
     def close(self, reason: Reset, tell: bool) -> None:
@@ -386,6 +408,17 @@ class Link:
             self.counters.frames_malformed += 1
         else:
             self._owner.link_path_answered(self, opaque, path)
+
+    def _on_mtu_probe(self, payload: bytes, path: Path, now_ms: int) -> None:
+        self._echo(frames.MTU_ACK, payload, path)
+
+    def _on_mtu_ack(self, payload: bytes, path: Path, now_ms: int) -> None:
+        opaque = frames.read_opaque(payload)
+        if opaque is None:
+            self.counters.frames_malformed += 1
+        else:
+            self.mtu.acked(opaque, now_ms)
+            self._touch()
 
     def _echo(self, type: int, payload: bytes, path: Path | None) -> None:
         opaque = frames.read_opaque(payload)

@@ -43,6 +43,8 @@ class ListenSettings:
     kcp: KcpParams = field(default_factory=KcpParams)
     """Retransmission behaviour; the windows come from what is agreed."""
     limits: LinkLimits = field(default_factory=LinkLimits)
+    find_mtu: bool = True
+    """As of DialSettings."""
     max_links: int = 1024
     """About 10 kB each without flows."""
     max_half_open: int = 256
@@ -91,7 +93,7 @@ class TunnelListener(NativeLeg):
             self._half_open.pop(link, None)
             params = link.params
             fec = params.fec_text()
-            text = f"link up, {params.algorithm}, {params.datagram_bytes} bytes a datagram{fec}"
+            text = f"link up, {params.algorithm}, at most {params.datagram_bytes} bytes a datagram{fec}"
             self._report(EventKind.LINK_UP, link.peer, text)
 
     def link_silent(self, link: Link) -> None:
@@ -236,7 +238,8 @@ class TunnelListener(NativeLeg):
         params = accepted.params.mirrored()
         kcp = replace(self.settings.kcp, snd_wnd=params.snd_wnd, rcv_wnd=params.rcv_wnd)
         limits = self.settings.limits
-        link = Link(self, bundle, _epoch(accepted), params, kcp, limits, self._flow, -1, self.now_ms)
+        find = self.settings.find_mtu
+        link = Link(self, bundle, _epoch(accepted), params, kcp, limits, self._flow, find, -1, self.now_ms)
         self._add(link)
         self._half_open[link] = None
         self._tell_count()

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from kcpg.core.fec import MAX_SHARDS
 from kcpg.core.native.frames import pack_text, read_text
+from kcpg.core.native.pathmtu import MOST_BYTES
 from kcpg.core.seal import ALGORITHMS
 
 VERSION = 1
@@ -51,7 +52,7 @@ class LinkParams:
 
     version: int = VERSION
     algorithm: str = "AES-GCM"
-    datagram_bytes: int = 1400  # largest UDP payload either side sends
+    datagram_bytes: int = 1400  # largest UDP payload that either side receives
     snd_wnd: int = 1024  # segments per conversation, dialer to listener
     rcv_wnd: int = 1024  # segments per conversation, listener to dialer
     outbound_bps: int = 0  # bits per second, 0: not limited
@@ -123,7 +124,7 @@ def negotiate(offer: LinkParams, mine: LinkParams) -> tuple[LinkParams, Verdict]
         fec_in=theirs.fec_in,
         ports=mine.ports,
     )
-    if agreed.datagram_bytes < offer.datagram_bytes:
+    if agreed.datagram_bytes < offer.datagram_bytes < MOST_BYTES:  # more: the dialer asks for nothing
         notes.append(f"mtu: you {offer.datagram_bytes}, here {mine.datagram_bytes}; using the smaller")
     return agreed, Verdict(True, "; ".join(notes))
 

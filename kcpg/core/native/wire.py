@@ -240,17 +240,19 @@ class Wire:
             self._data(bundle, type, payload, False, sock, addr, now_ms)
         elif type in (frames.FEC_DATA, frames.FEC_PARITY):
             bundle.receive_shard(type, payload, sock, addr, now_ms)
+        elif type == frames.PIECE:
+            frame = bundle.pieces.add(payload)
+            if frame is not None:
+                self.unwrap(bundle, frame, False, sock, addr, now_ms)
         elif type in frames.CONTROL:
             self._frame((bundle, type, payload, sock, addr))
-        elif type in frames.RESERVED:
-            self.drop("frame_unsupported")
         elif type != frames.PAD:
             self.drop("frame_unknown")
 
     def unwrap(
         self, bundle: Bundle, frame: bytes, rebuilt: bool, sock: int, addr: bytes, now_ms: int
     ) -> None:
-        """A frame that came as a shard (called by its link's FEC)."""
+        """A frame that came as a shard (called by its link's FEC), or in pieces."""
         if frame and frame[0] in (frames.KCP, frames.DATAGRAM):
             self._data(bundle, frame[0], frame[1:], rebuilt, sock, addr, now_ms)
         else:
