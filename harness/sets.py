@@ -24,6 +24,7 @@ CI = (
     Plan("nat-rebinding", "server", "lossy1"),
     Plan("failover", "server", "lossy1"),
     Plan("small-mtu", "server", "lossy1"),
+    Plan("jumbo", "server", "lossy1"),
     Plan("ipv6-middle", "relays", "lossy1"),
 )
 """Each kind of scenario once; speed is looked at, but not judged: the machine is shared."""

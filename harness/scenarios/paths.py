@@ -10,9 +10,9 @@ client ==== relay1 ==(IPv6 only)== relay2 ==== server
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from typing import ClassVar
 
+from harness import witness
 from harness.capture import Capture
 from harness.cell import Cell, Plan
 from harness.netns import Lab
@@ -22,6 +22,13 @@ from harness.scenarios.secrecy import look
 from harness.topologies import chains, narrow, nat, ways
 from harness.topology import Topology
 from netem.profile import Profile
+
+FOUND_BYTES = 400_000
+FOUND_S = 3.0
+"""By then the size is found: a size that does not pass costs half a second, and a search meets about five."""
+
+FOUND_WITHIN = 40
+"""Of the largest packet that fits: the search stops at 16 bytes, and IPv6 has 20 bytes more of headers."""
 
 
 class Changing(Scenario):
@@ -127,22 +134,38 @@ class SmallMtu(Scenario):
     """Somewhere in the middle only small packets fit, and nobody says so."""
 
     name = "small-mtu"
-    description = "1280 bytes in the middle, no ICMP: with mtu=1280 everything passes, nothing is fragmented"
+    description = "1280 bytes in the middle, no ICMP: kcpg finds the size, nothing is fragmented"
     workload = "half-close"
     modes = ("server",)
-    options: ClassVar[Mapping[str, str]] = {"mtu": str(narrow.IPV6_LEAST_MTU)}
+    mtu: ClassVar[int] = narrow.IPV6_LEAST_MTU
 
     def topology(self, lab: Lab, profile: Profile, plan: Plan) -> Topology:
         """With routers that say nothing."""
         return narrow.narrow_middle(lab, profile, silent=True, seed=plan.seed, backend=plan.backend)
 
     def drive(self, cell: Cell) -> None:
-        """The user has to know the size: kcpg does not find it out."""
+        """Nobody tells kcpg the size, and yet it is used to the full."""
         link = cell.topology.stages[0].links[0]
         with Capture(link, cell.directory) as capture:
-            cell.work("kcpg", self.workload, size_bytes=400_000)
+            cell.work("kcpg", self.workload, size_bytes=FOUND_BYTES)
+            time.sleep(FOUND_S)
+            cell.work("kcpg afterwards", self.workload, size_bytes=FOUND_BYTES)
         for side, path in zip(("near", "far"), capture.files, strict=True):
-            look(cell, link, side, path)
+            look(cell, link, side, path, self.mtu)
+            largest = witness.largest(witness.read(path))
+            cell.expect(f"{side}: packets as large as fit", largest > self.mtu - FOUND_WITHIN, largest)
+
+
+class Jumbo(SmallMtu):
+    """A data centre's network."""
+
+    name = "jumbo"
+    description = "9000 bytes from end to end: kcpg finds and uses them, nothing is fragmented"
+    mtu = 9000
+
+    def topology(self, lab: Lab, profile: Profile, plan: Plan) -> Topology:
+        """A row."""
+        return chains.chain(lab, profile, 0, mtu=self.mtu, seed=plan.seed, backend=plan.backend)
 
 
 class Ipv6Middle(Scenario):
@@ -164,4 +187,4 @@ class Ipv6Middle(Scenario):
         cell.expect("every question was answered", report.get("answered") == 30, report.get("answered"))
 
 
-SCENARIOS = (Rebinding(), Roaming(), Failover(), Outage(), SmallMtu(), Ipv6Middle())
+SCENARIOS = (Rebinding(), Roaming(), Failover(), Outage(), SmallMtu(), Jumbo(), Ipv6Middle())

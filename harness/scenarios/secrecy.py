@@ -69,10 +69,10 @@ class Witness(Scenario):
         cell.outcome.facts["wire_overhead"] = wire / payload - 1
 
 
-def look(cell: Cell, link: Link, side: str, path: Path) -> None:
-    """What every capture of a tunnel must be like."""
+def look(cell: Cell, link: Link, side: str, path: Path, mtu: int = ETHERNET_MTU) -> None:
+    """What every capture of a tunnel must be like; `mtu`: the cable's."""
     seen = witness.read(path)
-    mtu = min(int(cell.plan.options.get("mtu", ETHERNET_MTU)), ETHERNET_MTU)
+    mtu = min(int(cell.plan.options.get("mtu", mtu)), mtu)
     cell.expect(f"{side}: the tunnel was seen", len(seen) > 100, len(seen))
     cell.expect(
         f"{side}: only the tunnel",
