@@ -11,8 +11,7 @@ cdef class Bundle:
         self.user = user
         self.convs = {}
         self.epochs = {}
-        self.dirty = deque()
-        self.sparse = deque()
+        self.dirty, self.sparse = deque(), deque()
         self.watched = True
         self.rx_last_ms = self.tx_last_ms = self.heeded_ms = -1
         self.srtt_ms = -1
@@ -89,7 +88,7 @@ cdef class Bundle:
         return self.segment_bytes()
 
     cdef uint32_t segment_bytes(self):
-        cdef uint32_t room = self.max_payload - OVERHEAD_BYTES - self.fec_room
+        cdef uint32_t room = self.frame_room
         return room // ((room + KCP_HEADER + SLOT_BYTES - 1) // (KCP_HEADER + SLOT_BYTES))
 
     @property
@@ -301,7 +300,7 @@ cdef class Bundle:
             if kcp_queued(&conv.k) > 0:
                 self.admit(conv)
             if conv.k.rcv_wnd < conv.rcv_limit and conv.k.segments_received > WINDOW_START // 2:
-                self.open_window(conv)
+                conv.open_window()
         if busy != conv.is_busy:
             conv.is_busy = busy
             self.busy += 1 if busy else -1
@@ -370,15 +369,6 @@ cdef class Bundle:
             room -= <int64_t>(wanted if wanted < TURN_SEGMENTS else TURN_SEGMENTS) * (conv.k.mss + KCP_HEADER)
             if kcp_wants_flush(&conv.k):
                 self.mark_dirty(conv)
-
-    cdef void open_window(self, Conv conv):
-        """What the reader has shown to take, it may be sent ahead: see bundle.py."""
-        cdef uint64_t unread = conv.k.rcv_held if conv.k.unordered else conv.k.rcv_nxt - conv.k.rcv_read
-        cdef uint64_t wanted = WINDOW_START // 2 + conv.k.segments_received - unread
-        if wanted > conv.rcv_limit:
-            wanted = conv.rcv_limit
-        if wanted > conv.k.rcv_wnd:
-            kcp_set_windows(&conv.k, conv.k.snd_wnd, <uint32_t>wanted)
 
     cdef int measure(self, int64_t now_ms) except -1:
         """One round of the controller."""

@@ -141,6 +141,15 @@ cdef class Conv(Kcp):
             packet = KCP_MAX_FRAGMENTS
         return packet if packet > WAKE_SEGMENTS else WAKE_SEGMENTS
 
+    cdef void open_window(self):
+        """What the reader has shown to take, it may be sent ahead: see conv.py."""
+        cdef uint64_t unread = self.k.rcv_held if self.k.unordered else self.k.rcv_nxt - self.k.rcv_read
+        cdef uint64_t wanted = WINDOW_START // 2 + self.k.segments_received - unread
+        if wanted > self.rcv_limit:
+            wanted = self.rcv_limit
+        if wanted > self.k.rcv_wnd:
+            kcp_set_windows(&self.k, self.k.snd_wnd, <uint32_t>wanted)
+
     cdef void changed(self):
         if kcp_room(&self.k) == 0:
             self.want_room = True

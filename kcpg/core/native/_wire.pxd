@@ -72,6 +72,7 @@ cdef class Conv(Kcp):
     cdef void changed(self)         # after anything that the user did to `k`
     cdef void raise_events(self, int events)
     cdef int wake_segments(self)
+    cdef void open_window(self)
 
 
 cdef class Bundle:
@@ -137,7 +138,6 @@ cdef class Bundle:
     cdef bint tally(self, Conv conv)
     cdef void admit(self, Conv conv)
     cdef void release(self)
-    cdef void open_window(self, Conv conv)
     cdef LinkFec link_fec(self)
     cdef int measure(self, int64_t now_ms) except -1
     cdef void set_pace(self)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from kcpg.core.kcp import KcpParams
 from kcpg.core.kcp_params import CMD_PUSH
 from kcpg.core.native import frames
-from kcpg.core.native.conv import SEGMENT_HEADER_BYTES, SLOT_BYTES, WINDOW_START_SEGMENTS, Conv
+from kcpg.core.native.conv import SEGMENT_HEADER_BYTES, SLOT_BYTES, Conv
 from kcpg.core.native.counters import SEGMENTS
 from kcpg.core.native.linkfec import FEC_ROOM_BYTES, LinkFec, Turn, due
 from kcpg.core.native.pieces import Pieces, cut
@@ -299,7 +299,7 @@ class Bundle:
                 self._release()
             if conv.queued:
                 self._admit(conv)
-            self._open_window(conv)
+            conv.open_window()
         if conv.in_flight:
             if not self._busy:
                 self.wire.begun[self] = None
@@ -459,14 +459,6 @@ class Bundle:
             room -= min(conv.queued, TURN_SEGMENTS) * conv.kcp_mtu
             if conv.wants_flush:
                 self.mark_dirty(conv)
-
-    def _open_window(self, conv: Conv) -> None:
-        """What the reader has shown to take, it may be sent ahead; one that never reads holds little."""
-        if conv.rcv_wnd < conv.windows[1] and conv.segments_received > WINDOW_START_SEGMENTS // 2:
-            taken = conv.segments_received - conv.unread
-            wanted = min(WINDOW_START_SEGMENTS // 2 + taken, conv.windows[1])
-            if wanted > conv.rcv_wnd:
-                conv.set_windows(conv.snd_wnd, wanted)
 
     def _measure(self, now_ms: int) -> None:
         """One round of the controller."""

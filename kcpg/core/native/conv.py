@@ -180,6 +180,14 @@ class Conv(Kcp):
             self.want_room = False
             self.raise_events(WRITABLE)
 
+    def open_window(self) -> None:
+        """What the reader has shown to take, it may be sent ahead; one that never reads holds little."""
+        if self.rcv_wnd < self.windows[1] and self.segments_received > WINDOW_START_SEGMENTS // 2:
+            taken = self.segments_received - self.unread
+            wanted = min(WINDOW_START_SEGMENTS // 2 + taken, self.windows[1])
+            if wanted > self.rcv_wnd:
+                self.set_windows(self.snd_wnd, wanted)
+
     @property
     def wake_room(self) -> int:
         """Segments of room that end a wait: always enough for the largest packet that can travel."""
