@@ -267,6 +267,21 @@ def test_a_link_can_be_resumed_after_rekeys_and_resumes(engine):
     assert near.reason is None and len(world.l.links) == 1
 
 
+def test_many_resumes_whose_answers_are_lost_are_made_good(engine):
+    """The listener hears three attempts with a key agreement each, the dialer none of the answers."""
+    world = World(engine).up()
+    near, far = world.pair()
+    world.lose = lambda sender, path, datagram: sender == "l"
+    near.flow.write(b"still here")
+    world.run(100_000)
+    assert world.l.links[0].counters.resumes >= 3
+    world.lose = lambda sender, path, datagram: False
+    world.until(lambda: world.d.state is DialState.UP, 10_000)
+    assert far.flow.read(100) == b"still here"
+    echo(near, far, world)
+    assert near.reason is None and len(world.l.links) == 1
+
+
 def test_a_resume_whose_answer_is_lost_is_made_good(engine):
     world = World(engine).up()
     near, far = world.pair()

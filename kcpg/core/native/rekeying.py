@@ -79,6 +79,12 @@ class DialerRekeying:
         self._wait_ms = min(2 * self._wait_ms, MOST_WAIT_MS)
 
 
+CONFIRMED_SECRETS = 2
+UNCONFIRMED_SECRETS = 6
+"""What a dialer may hold that got none of the answers to its attempts to resume: the secrets under which it
+was heard last (a rekey leaves two), or one of the latest offered since."""
+
+
 class ListenerRekeying:
     """The side that answers."""
 
@@ -98,8 +104,9 @@ class ListenerRekeying:
         return self._responder.secrets + self._former
 
     def restart(self, secret: bytes) -> None:
-        """A handshake gave new keys, though the dialer may not have got our answer."""
-        self._former = self._responder.secrets
+        """A handshake gave new keys, though the dialer may not have got our answer, nor those before it."""
+        unconfirmed = self._former[CONFIRMED_SECRETS:] + self._responder.secrets
+        self._former = self._former[:CONFIRMED_SECRETS] + unconfirmed[-UNCONFIRMED_SECRETS:]
         self._responder = RekeyResponder(secret, self._algorithm, self._entropy)
 
     def confirm(self) -> None:
