@@ -267,6 +267,19 @@ def test_a_link_can_be_resumed_after_rekeys_and_resumes(engine):
     assert near.reason is None and len(world.l.links) == 1
 
 
+def test_a_process_that_stood_still_reads_before_it_judges(engine):
+    world = World(engine).up()
+    near, _ = world.pair()
+    world.run(500)
+    near.flow.write(b"x")
+    world.run(1)
+    later_ms = world.now_ms + 2_000
+    world.d.advance(later_ms)
+    assert world.d.state is DialState.UP, "the answer may lie unread"
+    world.d.advance(later_ms + world.d.link.liveness.silence_ms)
+    assert world.d.state is DialState.RESUMING
+
+
 def test_many_resumes_whose_answers_are_lost_are_made_good(engine):
     """The listener hears three attempts with a key agreement each, the dialer none of the answers."""
     world = World(engine).up()

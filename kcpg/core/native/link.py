@@ -285,8 +285,7 @@ class Link:
             self._rekey(self.rekeying, now_ms)
         if self.state is LinkState.UP:
             self.mtu.advance(now_ms, self._used)
-        silent_at = self._silent_at()
-        if silent_at is not None and silent_at <= now_ms and self._turn(LinkInput.SILENCE):
+        if self._heeds_silence and self.liveness.is_silent(now_ms) and self._turn(LinkInput.SILENCE):
             self.counters.silences += 1
             self._silent_ms = now_ms
             self.liveness.ping(now_ms)
@@ -296,7 +295,7 @@ class Link:
         """When `advance` must be called though nothing happens; None: never."""
         if self.closed:
             return None
-        silent_at = self._silent_at()
+        silent_at = self.liveness.silent_at() if self._heeds_silence else None
         times = [self.epochs.deadline(), self.flows.deadline(), silent_at, self._expires_at()]
         if silent_at is None and self.bundle.outstanding:
             times.append(self.flows.now_ms + self.liveness.rto_ms)  # sent again, it will be owed an answer
@@ -358,10 +357,10 @@ class Link:
         """Whatever comes is news while it may tell that the peer is back, or has new keys."""
         self.bundle.watched = self.state is not LinkState.UP or self.epochs.on_trial
 
-    def _silent_at(self) -> int | None:
+    @property
+    def _heeds_silence(self) -> bool:
         """A dialer doubts a link that it has just made; a listener forgets that one sooner than it asks."""
-        heeds = self.state is LinkState.UP or (self.dials and self.state is LinkState.FRESH)
-        return self.liveness.silent_at() if heeds else None
+        return self.state is LinkState.UP or (self.dials and self.state is LinkState.FRESH)
 
     def _expires_at(self) -> int | None:
         """When the link is given up if the peer is not heard."""

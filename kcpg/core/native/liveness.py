@@ -28,6 +28,9 @@ IDLE_MS = 240_000
 """A link without flows is touched this often, so that the listener, who drops it after 600 s, keeps it ready
 even if one PING gets lost."""
 
+LATE_MS = 20
+"""A moment noticed later than this: the process or the machine stood still."""
+
 NOTICE_MS = 1000
 QUIET_MIN_MS = 250
 QUIET_DATAGRAMS = 8
@@ -69,6 +72,7 @@ class Liveness:
         self._pinged_ms: int | None = None  # ... and the last
         self._ponged_ms = now_ms
         self._heard_before = 0
+        self._hold_until_ms = 0
 
     @property
     def heard_ms(self) -> int:
@@ -136,7 +140,20 @@ class Liveness:
         since_ms = max(owed_ms, self.heard_ms)
         if self._asking:  # who talks and does not answer is deaf
             since_ms = min(since_ms, max(owed_ms, self._asked_ms))
-        return since_ms + self.silence_ms
+        return max(since_ms + self.silence_ms, self._hold_until_ms)
+
+    def is_silent(self, now_ms: int) -> bool:
+        """Whether the peer's silence is a fact now.
+
+        Noticed late it is not yet: this process was held up, and what the peer said lies unread.
+        """
+        at_ms = self.silent_at()
+        if at_ms is None or at_ms > now_ms:
+            return False
+        if now_ms - at_ms > LATE_MS and at_ms != self._hold_until_ms:
+            self._hold_until_ms = now_ms + min(now_ms - at_ms, self.silence_ms)
+            return False
+        return True
 
     @property
     def owed_ms(self) -> int | None:
