@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -81,13 +80,9 @@ def test_the_demo_says_which_node_ended(tmp_path: Path) -> None:
 
 
 def test_the_measurement_gives_a_table_and_the_figures(tmp_path: Path) -> None:
-    words = ["--repeats", "1", "--seconds", "0.3", "--hops", "1", "--algorithms", "AES-GCM"]
-    with harness(tmp_path, "bench", *words, "--results", str(tmp_path / "results")) as bench:
+    words = ["WORKLOADS=bulk-up", "PLACES=loopback", "SYSTEMS=direct,kcpg", "REPEATS=1", "SECONDS=0.3"]
+    with harness(tmp_path, "bench", *words) as bench:
         code = bench.wait(PATIENCE_S)
-        assert code == 0, bench.output()
-        assert re.search(r"^client → server, AES-GCM +[\d,]+ ", bench.output(), re.MULTILINE)
-    (file,) = (tmp_path / "results").iterdir()
-    runs = json.loads(file.read_text())["runs"]["client → server, AES-GCM"]
-    assert runs[0]["mbit_s"] > 0
-    assert set(runs[0]["cpu_s_per_gb"]) == {"source", "client", "server", "target"}
-    assert min(runs[0]["peak_rss_bytes"].values()) > 1 << 20
+        output = bench.output()
+        assert code == 0, output
+        assert re.search(r"^ *kcpg +[\d,]+", output, re.MULTILINE), output
