@@ -12,6 +12,8 @@ import gevent
 import gevent.server
 import gevent.socket
 
+from tests.net import processes
+
 
 class DnsServer:
     """Serves `zone`: name -> list of (type, text); `asked` has the names. `broken` bends its answers."""
@@ -25,7 +27,7 @@ class DnsServer:
 
     def __enter__(self) -> DnsServer:
         self._udp = gevent.socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._udp.bind(("127.0.0.1", 0))
+        self._udp.bind(("127.0.0.1", processes.free_ports(1)[0]))
         self.place = self._udp.getsockname()
         self._tcp = gevent.server.StreamServer(self.place, self._stream)
         self._tcp.start()
