@@ -264,7 +264,6 @@ def test_mappings_that_are_not_switched_on_are_said() -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "blast=1",
         "fib_egress=1",
     ],
 )

@@ -188,7 +188,8 @@ _KEYS = (
     ),
     Key(
         "blast", "Retransmission", values.boolean, "yes, true, 1, no, false, 0", "no", _ALL,
-        "Forward as quickly as possible regardless of flow control.", default=False, pending="blast",
+        "Send what an application wrote at once, not at the next tick; kcpg always does, with no as well.",
+        default=False,
     ),
     Key(
         "outbound_bandwidth", "Bandwidth and size", values.bandwidth,

@@ -129,7 +129,7 @@ documentation holds:
 | a port range that ends in 65535 | hangs | works |
 | `mtu` and `kcp_mtu` both set | `mtu` counts | `kcp_mtu` counts (warning) |
 | `kcp_mtu` | KCP's own, 22 bytes less than the datagram | the content of the UDP datagram |
-| `blast` | on by default | off by default |
+| `blast` | on by default; without it data waits for the next tick | data leaves at once in any case |
 | names in `listen_on` | refused at start | resolved |
 | `kcp=manual` outside the sections | its numbers are not copied | they are |
 | `encryption_algorithm` missing, password set | nothing is encrypted | AES-GCM |
