@@ -1,4 +1,4 @@
-"""What all tests share: hypothesis' settings and the fixture `engine`."""
+"""What all tests share: hypothesis' settings, the fixture `engine`, and what may run side by side."""
 
 from __future__ import annotations
 
@@ -17,6 +17,17 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 settings.load_profile("kcpg")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With `-n`, tests of real sockets, processes and networks stay in one process, one after another."""
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            if REAL & set(item.path.relative_to(config.rootpath).parts):
+                item.add_marker(pytest.mark.xdist_group("real"))
+
+
+REAL = {"net", "bench"}
 
 
 @pytest.fixture(params=ENGINES)
