@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from kcpg.app import legs
 from kcpg.app.config.model import LegConfig, LegKind
 from kcpg.core.flow import Kind
+from kcpg.core.native.convflow import ConvFlow
 from kcpg.net.addr import text as address_text
 
 if TYPE_CHECKING:
@@ -93,6 +94,8 @@ def link_snapshot(link: Link, ports: TunnelPorts | None) -> Snapshot:
     for name, live in bundle.segment_counts().items():
         found[name] = counters.pop(name) + live
     found["counters"] = counters
+    payload_bytes = found["payload_bytes"] = found.pop("bytes_sent")
+    found["wire_per_payload"] = round(bundle.tx_bytes / payload_bytes, 3) if payload_bytes else None
     return found
 
 
@@ -116,8 +119,10 @@ def fec_snapshot(link: Link) -> Snapshot:
 
 
 def splice_snapshot(splice: Splice) -> Snapshot:
-    """One flow: who, where to, how much each way (bytes for TCP, packets for UDP)."""
+    """One flow: who, where to, how much each way (bytes for TCP, packets for UDP), and of what it sends by
+    its tunnels the payload, and the segments and those of them that were sent again."""
     up, down = splice.moved
+    convs = [flow.conv for flow in splice.flows if isinstance(flow, ConvFlow) and flow.conv is not None]
     return {
         "kind": splice.kind.name.lower(),
         "source": splice.open.source,
@@ -125,4 +130,9 @@ def splice_snapshot(splice: Splice) -> Snapshot:
         "up": up,
         "down": down,
         "dropped": sum(splice.dropped),
+        "payload_bytes": sum(conv.bytes_sent for conv in convs),
+        "segments_sent": sum(conv.segments_sent for conv in convs),
+        "segments_resent": sum(
+            conv.segments_resent_fast + conv.segments_resent_rto + conv.segments_resent_tail for conv in convs
+        ),
     }

@@ -75,9 +75,20 @@ def test_reports_say_what_was_carried(nodes: list[RunningNode], listen: int) -> 
     assert client["flows"]["opened"] == server["flows"]["opened"] == 1
     (link,) = client["egress"]["links"]
     assert link["state"] == "up" and link["counters"]["flows_opened"] == 1 and link["rx_bytes"] > 0
+    assert len(b"hello") < link["payload_bytes"] < 100, "the flow's opening included"
+    assert link["wire_per_payload"] == round(link["tx_bytes"] / link["payload_bytes"], 3) > 1
     assert server["ingress"]["link_count"] == 1
     page = "\n".join(status_report.node_lines(client))
     assert "1 since start" in page and link["peer"] in page
+
+
+def test_a_flow_says_what_it_cost(nodes: list[RunningNode], listen: int) -> None:
+    with gevent.Timeout(processes.PATIENCE_S), gevent.socket.create_connection(("127.0.0.1", listen)) as app:
+        app.sendall(b"hello")
+        app.recv(100)
+        (flow,) = metrics.snapshot(nodes[0])["flow_list"]
+        assert flow["payload_bytes"] > len(b"hello") and flow["segments_sent"] >= 1
+        assert flow["segments_resent"] == 0
 
 
 def test_files_in_log_path(nodes: list[RunningNode], listen: int, tmp_path: Path) -> None:

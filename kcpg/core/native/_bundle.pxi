@@ -154,23 +154,7 @@ cdef class Bundle:
 
     def segment_counts(self):
         """What the conversations there are have counted, summed; 65,535 of them take a millisecond or two."""
-        cdef Conv conv
-        cdef kcp_t* k
-        cdef uint64_t sent = 0, fast = 0, rto = 0, tail = 0, spurious = 0, received = 0, duplicates = 0
-        for conv in self.convs.values():
-            k = &conv.k
-            sent += k.segments_sent
-            fast += k.segments_resent_fast
-            rto += k.segments_resent_rto
-            tail += k.segments_resent_tail
-            spurious += k.resends_spurious
-            received += k.segments_received
-            duplicates += k.duplicates_received
-        return {
-            "segments_sent": sent, "segments_resent_fast": fast, "segments_resent_rto": rto,
-            "segments_resent_tail": tail, "resends_spurious": spurious, "segments_received": received,
-            "duplicates_received": duplicates,
-        }
+        return conversation_counts(self.convs)
 
     # Conversations.
 

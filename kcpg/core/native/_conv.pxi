@@ -183,3 +183,26 @@ cdef class Conv(Kcp):
                 tx.tokens -= len(packet) + 4
             left -= 1
         return 0
+
+
+cdef dict conversation_counts(dict convs):
+    """By the names of counters.SEGMENTS."""
+    cdef Conv conv
+    cdef kcp_t* k
+    cdef uint64_t sent = 0, fast = 0, rto = 0, tail = 0, spurious = 0, received = 0
+    cdef uint64_t duplicates = 0, payload = 0
+    for conv in convs.values():
+        k = &conv.k
+        sent += k.segments_sent
+        fast += k.segments_resent_fast
+        rto += k.segments_resent_rto
+        tail += k.segments_resent_tail
+        spurious += k.resends_spurious
+        received += k.segments_received
+        duplicates += k.duplicates_received
+        payload += k.bytes_sent
+    return {
+        "segments_sent": sent, "segments_resent_fast": fast, "segments_resent_rto": rto,
+        "segments_resent_tail": tail, "resends_spurious": spurious, "segments_received": received,
+        "duplicates_received": duplicates, "bytes_sent": payload,
+    }

@@ -17,6 +17,7 @@ SEGMENTS = (
     "resends_spurious",
     "segments_received",
     "duplicates_received",
+    "bytes_sent",
 )
 """What a conversation counts, by the names it has there; a link keeps the sums of those that are over."""
 
@@ -65,6 +66,8 @@ class LinkCounters:
     resends_spurious: int = 0
     segments_received: int = 0
     duplicates_received: int = 0
+    bytes_sent: int = 0
+    """Payload of segments, each counted once however often it was sent."""
 
     def add_conversation(self, conv: Conv) -> None:
         """Keep what a conversation counted: it is about to be forgotten."""
