@@ -22,7 +22,7 @@ from kcpg.app.config.model import NodeConfig
 from kcpg.app.crew import AnyNode, make_node
 from kcpg.app.logs import LogOptions, process_log
 from kcpg.app.paths import Instance
-from kcpg.app.run import allow_descriptors, derive_keys, describe
+from kcpg.app.run import allow_descriptors, derive_keys, describe, spare_collector
 from kcpg.app.status import StatusServer
 from kcpg.app.terminal import Terminal
 from kcpg.core import engine
@@ -78,6 +78,7 @@ class Service:
         housekeeping = None
         try:
             self._start()
+            spare_collector()
             ready(self.ready_line())
             housekeeping = gevent.spawn(self._keep_house)
             self._serve()

@@ -19,7 +19,7 @@ from kcpg.app.channel import Channel, Message, receive, receive_fds
 from kcpg.app.logs import process_log
 from kcpg.app.member import Setup
 from kcpg.app.part import Part
-from kcpg.app.run import RunningNode, allow_descriptors
+from kcpg.app.run import RunningNode, allow_descriptors, spare_collector
 from kcpg.errors import EXIT_FAILURE, EXIT_OK, StartError
 from kcpg.net.handover import HandOver, Tally
 
@@ -71,6 +71,7 @@ class _Worker:
             self._channel.post("failed", error.message, error.hint)
             self._channel.flush(FLUSH_S)
             return EXIT_FAILURE
+        spare_collector()
         self._channel.post("started")
         while not self._end.wait(TICK_S):
             self._node.keep_house(time.monotonic(), summary=False)
