@@ -90,10 +90,8 @@ def link_snapshot(link: Link, ports: TunnelPorts | None) -> Snapshot:
         "rate_bps": bundle.rate_bps,
     }
     found["fec"] = fec_snapshot(link)
-    counters = dataclasses.asdict(link.counters)
-    for name, live in bundle.segment_counts().items():
-        found[name] = counters.pop(name) + live
-    found["counters"] = counters
+    found["counters"] = dataclasses.asdict(link.counters)
+    found |= bundle.segment_counts()
     payload_bytes = found["payload_bytes"] = found.pop("bytes_sent")
     found["wire_per_payload"] = round(bundle.tx_bytes / payload_bytes, 3) if payload_bytes else None
     return found

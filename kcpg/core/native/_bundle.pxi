@@ -153,8 +153,12 @@ cdef class Bundle:
         return self.busy > 0
 
     def segment_counts(self):
-        """What the conversations there are have counted, summed; 65,535 of them take a millisecond or two."""
-        return conversation_counts(self.convs)
+        """What all conversations have counted; 65,535 of them take a millisecond or two."""
+        cdef segment_counts_t total = self.segments_before
+        cdef Conv conv
+        for conv in self.convs.values():
+            count_segments(&total, &conv.k)
+        return total
 
     # Conversations.
 
@@ -172,6 +176,7 @@ cdef class Bundle:
         if gone is None:
             return
         gone.closed = True
+        count_segments(&self.segments_before, &gone.k)
         self.tally(gone)
         self.sent_bytes -= <int64_t>(gone.seen_sent - gone.seen_acked)      # nobody will acknowledge it
         self.release()

@@ -185,24 +185,12 @@ cdef class Conv(Kcp):
         return 0
 
 
-cdef dict conversation_counts(dict convs):
-    """By the names of counters.SEGMENTS."""
-    cdef Conv conv
-    cdef kcp_t* k
-    cdef uint64_t sent = 0, fast = 0, rto = 0, tail = 0, spurious = 0, received = 0
-    cdef uint64_t duplicates = 0, payload = 0
-    for conv in convs.values():
-        k = &conv.k
-        sent += k.segments_sent
-        fast += k.segments_resent_fast
-        rto += k.segments_resent_rto
-        tail += k.segments_resent_tail
-        spurious += k.resends_spurious
-        received += k.segments_received
-        duplicates += k.duplicates_received
-        payload += k.bytes_sent
-    return {
-        "segments_sent": sent, "segments_resent_fast": fast, "segments_resent_rto": rto,
-        "segments_resent_tail": tail, "resends_spurious": spurious, "segments_received": received,
-        "duplicates_received": duplicates, "bytes_sent": payload,
-    }
+cdef void count_segments(segment_counts_t* total, const kcp_t* k) noexcept:
+    total.segments_sent += k.segments_sent
+    total.segments_resent_fast += k.segments_resent_fast
+    total.segments_resent_rto += k.segments_resent_rto
+    total.segments_resent_tail += k.segments_resent_tail
+    total.resends_spurious += k.resends_spurious
+    total.segments_received += k.segments_received
+    total.duplicates_received += k.duplicates_received
+    total.bytes_sent += k.bytes_sent

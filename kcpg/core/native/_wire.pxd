@@ -7,6 +7,17 @@ from kcpg.core._kcp cimport Kcp, Path, Pool, Tx
 from kcpg.core._seal cimport HeaderMask, Replay, Sealer
 
 
+ctypedef struct segment_counts_t:       # names of counters.SEGMENTS
+    uint64_t segments_sent
+    uint64_t segments_resent_fast
+    uint64_t segments_resent_rto
+    uint64_t segments_resent_tail
+    uint64_t resends_spurious
+    uint64_t segments_received
+    uint64_t duplicates_received
+    uint64_t bytes_sent
+
+
 cdef class SegmentPool:
     """Owns the slots of a leg's conversations; lives as long as the last of them."""
     cdef Pool* slots
@@ -97,6 +108,7 @@ cdef class Bundle:
     cdef readonly uint64_t segments_sent
     cdef readonly uint64_t segments_resent
     cdef readonly uint64_t timeouts
+    cdef segment_counts_t segments_before       # of conversations that are over
     cdef readonly object pieces
     cdef uint32_t pieces_sent
     cdef uint32_t longest           # as bundle.py

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -65,6 +65,7 @@ class Bundle:
         self.rx_datagrams = self.rx_bytes = self.tx_datagrams = self.tx_bytes = 0
         self.tx_pn = 0
         self.segments_sent = self.segments_resent = self.timeouts = 0
+        self._segments_before = Counter(dict.fromkeys(SEGMENTS, 0))  # of conversations that are over
         self.pieces = Pieces(wire.max_datagram)
         self._pieces_sent = 0
         self._longest = 0  # datagram that a segment may need, if it was cut before the path shrank
@@ -199,8 +200,11 @@ class Bundle:
         return bool(self._busy)
 
     def segment_counts(self) -> dict[str, int]:
-        """What the conversations there are have counted, summed, by the names of `counters.SEGMENTS`."""
-        return {name: sum(getattr(conv, name) for conv in self.convs.values()) for name in SEGMENTS}
+        """What all conversations have counted, those that are over too, by the names of `counters.SEGMENTS`."""
+        total = Counter(self._segments_before)
+        for conv in self.convs.values():
+            _count(total, conv)
+        return dict(total)
 
     # Conversations.
 
@@ -216,6 +220,7 @@ class Bundle:
         gone = self.convs.pop(conv, None)
         if gone is not None:
             gone.closed = True
+            _count(self._segments_before, gone)
             self._tally(gone)
             unacked = gone.seen.sent - gone.seen.acked  # nobody will acknowledge it
             self._totals = replace(self._totals, sent=self._totals.sent - unacked)
@@ -492,3 +497,8 @@ def _push_bytes(piece: bytes) -> int:
 
 
 _PIECE_TYPE = bytes((frames.PIECE,))
+
+
+def _count(total: Counter[str], conv: Conv) -> None:
+    for name in SEGMENTS:
+        total[name] += getattr(conv, name)

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from kcpg.core.native.wire import Conv
-
 
 SEGMENTS = (
     "segments_sent",
@@ -19,7 +14,7 @@ SEGMENTS = (
     "duplicates_received",
     "bytes_sent",
 )
-"""What a conversation counts, by the names it has there; a link keeps the sums of those that are over."""
+"""What a conversation counts, by the names it has there; its bundle keeps the sums."""
 
 
 @dataclass(slots=True)
@@ -58,21 +53,6 @@ class LinkCounters:
     """Of these: away from a path that was losing much."""
     hops_failed: int = 0
     """Candidate paths that did not answer, or were not taken."""
-    segments_sent: int = 0
-    """This and the following: KCP segments of conversations that are over; live ones count themselves."""
-    segments_resent_fast: int = 0
-    segments_resent_rto: int = 0
-    segments_resent_tail: int = 0
-    resends_spurious: int = 0
-    segments_received: int = 0
-    duplicates_received: int = 0
-    bytes_sent: int = 0
-    """Payload of segments, each counted once however often it was sent."""
-
-    def add_conversation(self, conv: Conv) -> None:
-        """Keep what a conversation counted: it is about to be forgotten."""
-        for name in SEGMENTS:
-            setattr(self, name, getattr(self, name) + getattr(conv, name))
 
 
 @dataclass(slots=True)
