@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import _socket
 import errno
 import os
 from typing import TYPE_CHECKING
 
-from kcpg.core.flow import WRITABLE, Kind, Reset, ResetCode, Target
+from kcpg.core.flow import TCP, WRITABLE, Reset, ResetCode, Target
 from kcpg.net import addr as addresses
 from kcpg.net.clock import now_ms
-from kcpg.net.local_tcp import FlowHost, TcpFlow, abort, tune
+from kcpg.net.fdio import fds
+from kcpg.net.local_tcp import FlowHost, TcpFlow
 from kcpg.net.resolve import Unresolved
+from kcpg.net.sock import PENDING
 from kcpg.net.task import WRITE, Task
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ _CODES = {
     errno.EPERM: ResetCode.FORBIDDEN,
 }
 _OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-_IN_PROGRESS = frozenset({errno.EINPROGRESS, errno.EALREADY, errno.EAGAIN, errno.EWOULDBLOCK})
 
 
 class Dial:
@@ -38,12 +38,12 @@ class Dial:
         "_addrs",
         "_deadline_ms",
         "_family",
+        "_fd",
         "_flow",
         "_host",
         "_inline",
         "_permits",
         "_resolver",
-        "_sock",
         "_target",
         "_task",
         "_until_ms",
@@ -64,7 +64,7 @@ class Dial:
         self._addr = b""  # being waited for
         self._until_ms = 0  # it has its share of the time
         self._addrs: list[bytes] = []  # still to be tried
-        self._sock: _socket.socket | None = None
+        self._fd = -1
         self._task: Task | None = None
         self._inline = True
         self.reason: Reset | None = None
@@ -78,6 +78,14 @@ class Dial:
         self._resolver.resolve(self._target.host, self._target.port, self._resolved, self._family)
         self._inline = False
         return self.reason
+
+    def go_on(self, fd: int, addr: bytes) -> Reset | None:
+        """Wait for an attempt at the target's only address that has been begun. Gives None, as `start`."""
+        self._flow.dial = self
+        self._fd = fd
+        self._inline = False
+        self._await(addr)
+        return None
 
     def _resolved(self, answer: Answer) -> None:
         if self._flow.closed:
@@ -96,38 +104,24 @@ class Dial:
         left."""
         while self._addrs:
             addr = self._addrs.pop(0)
-            error = self._connect(addr)
+            self._fd, error = fds.connect(addr, self._flow.kind is TCP)
             if error == 0:
                 self._connected()
                 return
-            if error in _IN_PROGRESS:
-                assert self._sock is not None
-                self._addr = addr
-                self._until_ms = now_ms() + max(self._deadline_ms - now_ms(), 0) // (len(self._addrs) + 1)
-                self._task = Task(self._turn, self._sock.fileno(), WRITE)
-                self._task.wait_io(self._until_ms - now_ms())
+            if error in PENDING:
+                self._await(addr)
                 return
-            self._drop_socket()
             reason = _reason(error, addr)
             if error in _OUT_OF_RESOURCES:
                 break
         self._resolver.forget(self._target.host)
         self._failed(reason)
 
-    def _connect(self, addr: bytes) -> int:
-        stream = self._flow.kind is Kind.TCP
-        kind = _socket.SOCK_STREAM if stream else _socket.SOCK_DGRAM
-        try:
-            self._sock = _socket.socket(addresses.family(addr), kind | _socket.SOCK_NONBLOCK)
-            if stream:
-                tune(self._sock)
-        except OSError as error:
-            return error.errno or errno.EIO
-        where = addresses.to_tuple(addr)
-        answer = self._sock.connect_ex(where)
-        # connect(2) tells the outcome when it is called again; on this machine and for a refusal nearby that
-        # is known by now, and there is nothing to wait for.
-        return self._sock.connect_ex(where) if answer == errno.EINPROGRESS else answer
+    def _await(self, addr: bytes) -> None:
+        self._addr = addr
+        self._until_ms = now_ms() + max(self._deadline_ms - now_ms(), 0) // (len(self._addrs) + 1)
+        self._task = Task(self._turn, self._fd, WRITE)
+        self._task.wait_io(self._until_ms - now_ms())
 
     def _turn(self) -> None:
         """The connection stands, has failed, or its share of the time is over."""
@@ -138,7 +132,7 @@ class Dial:
             error = errno.EIO
         task = self._task
         assert task is not None
-        if error in _IN_PROGRESS:
+        if error in PENDING:
             task.wait_io(self._until_ms - now_ms())
             return
         task.close()
@@ -146,27 +140,25 @@ class Dial:
         if error == 0:
             self._connected()
         else:
-            self._drop_socket()
+            self._drop()
             self._next(_reason(error, self._addr))
 
     def _outcome(self) -> int:
-        """0: connected; one of _IN_PROGRESS: not decided; another errno: failed."""
-        assert self._sock is not None
-        error = self._sock.connect_ex(addresses.to_tuple(self._addr))
-        return errno.ETIMEDOUT if error in _IN_PROGRESS and now_ms() >= self._until_ms else error
+        """0: connected; one of PENDING: not decided; another errno: failed."""
+        error = fds.again(self._fd, self._addr)
+        return errno.ETIMEDOUT if error in PENDING and now_ms() >= self._until_ms else error
 
     def cancel(self) -> None:
         """The flow is gone: give the attempt up."""
         task, self._task = self._task, None
         if task is not None:
             task.close()
-        self._drop_socket()
+        self._drop()
 
     def _connected(self) -> None:
-        sock, self._sock = self._sock, None
-        assert sock is not None
+        fd, self._fd = self._fd, -1
         self._flow.dial = None
-        self._flow.adopt(sock)
+        self._flow.adopt(fd)
         splice = self._flow.splice
         if splice is not None:
             splice.ready(self._flow, WRITABLE)
@@ -182,10 +174,10 @@ class Dial:
             splice.on_reset(self._flow, reason)
             self._host.touch()
 
-    def _drop_socket(self) -> None:
-        sock, self._sock = self._sock, None
-        if sock is not None:
-            abort(sock)
+    def _drop(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            fds.abort(fd)
 
 
 def _reason(number: int, addr: bytes) -> Reset:

@@ -1,16 +1,16 @@
 """The fast way between a TCP socket and a conversation: the kernel copies into and out of segment slots.
 
-Only the compiled engine has it. For any other partner the functions below answer None, and the flow copies
-through the byte interface of `kcpg.core.flow.Flow` instead, which is the plain-Python twin of this.
+Only the compiled engine has it. For any other partner `fast` answers None, and the flow copies through the
+byte interface of `kcpg.core.flow.Flow` instead, which is the plain-Python twin of this.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
+from kcpg.core import engine
 from kcpg.core.flow import Flow
+from kcpg.net import sock
 
 TURNS = 8
 """System calls per move of one flow, at most 88 kB each: a quarter of a millisecond, then others have their
@@ -22,27 +22,25 @@ LITTLE_SEGMENTS = 4
 NO_ROOM = -10_000
 """`read` was not tried: the conversation takes nothing now. Below every negative errno."""
 
-_tcp_read: Callable[[Any, int], int] | None
-_tcp_write: Callable[[Any, int], int] | None
-_set_outlet: Callable[[Any, int], None] | None
-_take_outlet_bytes: Callable[[Any], int] | None
-_compiled_conv: type | None
+fds: Any = sock
+"""Making and ending connections: `sock`, or its compiled twin."""
+if engine.ENGINE == "compiled":
+    from kcpg.net import _sock as fds
+
 try:
-    from kcpg.net._udp import CompiledConv as _compiled_conv
-    from kcpg.net._udp import set_outlet as _set_outlet
-    from kcpg.net._udp import take_outlet_bytes as _take_outlet_bytes
-    from kcpg.net._udp import tcp_read as _tcp_read
-    from kcpg.net._udp import tcp_write as _tcp_write
+    from kcpg.net._udp import CompiledConv, set_outlet, take_outlet_bytes, tcp_read, tcp_write
 except ImportError:
-    _tcp_read = _tcp_write = _set_outlet = _take_outlet_bytes = _compiled_conv = None
+    CompiledConv = None  # type: ignore[assignment,misc]
 
 
-def reader_into(sink: Flow) -> Callable[[int], int] | None:
-    """A function fd -> bytes read into `sink` (0: end of file; NO_ROOM; -errno), or None."""
-    conv = getattr(sink, "conv", None)
-    if _tcp_read is None or _compiled_conv is None or not isinstance(conv, _compiled_conv):
-        return None
-    return partial(_tcp_read, conv)
+def fast(flow: Flow) -> Any:
+    """The conversation of a flow if sockets can be read into it and written from it here, else None.
+
+    `tcp_read(conv, fd)`: bytes read into it (0: end of file; NO_ROOM; -errno). `tcp_write(conv, fd)`: bytes
+    of it written (0: there are none; -errno).
+    """
+    conv = getattr(flow, "conv", None)
+    return conv if conv is not None and type(conv) is CompiledConv else None
 
 
 def has_little(source: Flow) -> bool:
@@ -51,24 +49,16 @@ def has_little(source: Flow) -> bool:
     return conv is not None and 0 < conv.unread <= LITTLE_SEGMENTS
 
 
-def writer_from(source: Flow) -> Callable[[int], int] | None:
-    """A function fd -> bytes of `source` written (0: none there; -errno), or None."""
-    conv = getattr(source, "conv", None)
-    if _tcp_write is None or _compiled_conv is None or not isinstance(conv, _compiled_conv):
-        return None
-    return partial(_tcp_write, conv)
-
-
 def let_out(source: Flow, fd: int) -> None:
     """Let what little comes for `source` be written to this socket as soon as it is received, without a call
     of Python; -1: no more, to be said before the descriptor is closed. Endings, errors and much data wake the
     partner as ever."""
-    conv = getattr(source, "conv", None)
-    if _set_outlet is not None and _compiled_conv is not None and isinstance(conv, _compiled_conv):
-        _set_outlet(conv, fd)
+    conv = fast(source)
+    if conv is not None:
+        set_outlet(conv, fd)
 
 
 def take_let_out(source: Flow) -> int:
     """Bytes of `source` written in that way since the last call."""
-    conv = getattr(source, "conv", None)
-    return _take_outlet_bytes(conv) if _take_outlet_bytes is not None and conv is not None else 0
+    conv = fast(source)
+    return take_outlet_bytes(conv) if conv is not None else 0

@@ -18,10 +18,11 @@ class ListeningPort(ABC):
 
     def __init__(self, sock: _socket.socket, target: Target | None, host: FlowHost) -> None:
         self.sock = sock
+        self.fd = sock.fileno()
         self.target = target
         self._host = host
         self._closed = False
-        self._task = Task(self._ready, sock.fileno(), READ)
+        self._task = Task(self._ready, self.fd, READ)
 
     def start(self) -> None:
         """Begin to take what comes."""

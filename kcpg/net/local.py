@@ -5,25 +5,28 @@ from __future__ import annotations
 
 import _socket
 import errno
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from kcpg.core.flow import Flow, Kind, Open, Reset, ResetCode, Target
+from kcpg.core.flow import TCP, Flow, Open, Reset, ResetCode, Target
 from kcpg.net import Notice
 from kcpg.net import addr as addresses
 from kcpg.net.allow import AllowList
 from kcpg.net.clock import now_ms
 from kcpg.net.dial import Dial
 from kcpg.net.listening import ListeningPort
-from kcpg.net.local_tcp import TcpFlow, abort, tune
+from kcpg.net.fdio import fds
+from kcpg.net.local_tcp import TcpFlow
 from kcpg.net.local_udp import UdpPort, UdpTarget
 from kcpg.net.resolve import Resolver
+from kcpg.net.sock import tune
 
 # Connections the kernel holds for us while others are served; capped by net.core.somaxconn.
 BACKLOG = 1024
-ACCEPTS_PER_TURN = 64
+ACCEPTS_PER_TURN = 16  # then what they asked for is sent, see driver.MOVES_PER_SERVE
 # Without file descriptors accepting is pointless until some flow ends; the waiting connections keep their
 # places.
 PAUSE_MS = 1000
@@ -155,24 +158,18 @@ class LocalListener(LocalLeg):
         super().close(now_ms, reason)
         self._close_ports()
 
-    def accepted(self, sock: _socket.socket, where: tuple[object, ...], target: Target | None) -> None:
+    def accepted(self, fd: int, where: bytes, target: Target | None) -> None:
         """A TCP connection came in."""
         if len(self.flows) >= self.settings.max_flows:
             self.notice(
                 "flows_full", f"more than {self.settings.max_flows} connections: new ones are refused"
             )
-            abort(sock)
+            fds.abort(fd)
             return
         flow = TcpFlow(self)
-        try:
-            sock.setblocking(False)
-            flow.adopt(sock)
-            self.flows.add(flow)
-            self.on_flow(flow, Open(Kind.TCP, target, addresses.tuple_text(where)), now_ms())
-        except OSError as error:  # the application has gone already
-            self.notice("accept_failed", f"a connection was lost at once: {error.strerror}")
-            flow.reset(Reset(ResetCode.RESET_BY_APPLICATION))
-            sock.close()
+        flow.adopt(fd)
+        self.flows.add(flow)
+        self.on_flow(flow, Open(TCP, target, addresses.text(where)), now_ms())
 
     def _open(self, bind: Bind, kind: int) -> _socket.socket:
         return open_listening(self.settings, bind, kind) if self._inherited is None else next(self._inherited)
@@ -195,20 +192,16 @@ class TcpPort(ListeningPort):
 
     def _turn(self) -> int | None:
         for _ in range(ACCEPTS_PER_TURN):
-            try:
-                fd, where = self.sock._accept()  # type: ignore[attr-defined]
-            except (BlockingIOError, InterruptedError):
+            fd, where = fds.accept(self.fd)
+            if fd >= 0:
+                self._leg.accepted(fd, where, self.target)
+            elif -fd in (errno.EAGAIN, errno.EINTR):
                 break
-            except OSError as error:
-                if error.errno in _NO_DESCRIPTORS:
-                    self._leg.notice(
-                        "out_of_descriptors", f"cannot accept connections for now: {error.strerror}"
-                    )
-                    return PAUSE_MS
-                continue  # accept(2): the error of a connection that is gone already
-            # Family and type are given, or the constructor asks the kernel for each.
-            sock = _socket.socket(self.sock.family, _socket.SOCK_STREAM, 0, fd)
-            self._leg.accepted(sock, where, self.target)
+            elif -fd in _NO_DESCRIPTORS:
+                text = f"cannot accept connections for now: {os.strerror(-fd)}"
+                self._leg.notice("out_of_descriptors", text)
+                return PAUSE_MS
+            # accept(2): any other is the error of a connection that is gone already
             if self._closed:
                 break
         return None
@@ -227,6 +220,9 @@ class LocalDialer(LocalLeg):
         self._family = (
             addresses.AF_INET if settings.ipv4_only else addresses.AF_INET6 if settings.ipv6_only else 0
         )
+        target = settings.target
+        found = resolver.numeric(target.host, target.port, self._family) if target is not None else None
+        self._addr = found[0] if isinstance(found, list) else b""  # of the configured target, if it is no name
 
     def start(self, now_ms: int) -> None:
         """See Leg: nothing to prepare."""
@@ -238,12 +234,19 @@ class LocalDialer(LocalLeg):
             return Reset(ResetCode.NO_ROUTE, "neither the flow nor this node's configuration names a target")
         if open.target is not None and not self.settings.any_target and open.target != self.settings.target:
             return Reset(ResetCode.FORBIDDEN, "this node lets nobody choose a target")
-        flow = TcpFlow(self) if open.kind is Kind.TCP else UdpTarget(self)
+        flow = TcpFlow(self) if open.kind is TCP else UdpTarget(self)
+        fd, error = -1, 0
+        if self._addr and open.target is None:
+            fd, error = fds.connect(self._addr, open.kind is TCP)
+            if fd >= 0 and error == 0:  # as on this machine: nothing to wait for
+                flow.adopt(fd)
+                self.flows.add(flow)
+                return flow
         permits = self._allow.permits if open.target is not None else _permit
         dial = Dial(flow, target, self, self._resolver, timeout_ms=self.settings.timeout_ms,
         family=self._family,
                     permits=permits)  # fmt: skip
-        reason = dial.start()
+        reason = dial.start() if fd < 0 else dial.go_on(fd, self._addr)
         if reason is None:
             self.flows.add(flow)
         return reason or flow

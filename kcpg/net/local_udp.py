@@ -187,11 +187,11 @@ class UdpTarget(Flow):
         self._sock: _socket.socket | None = None
         self._task: Task | None = None
 
-    def adopt(self, sock: _socket.socket) -> None:
+    def adopt(self, fd: int) -> None:
         """Take over a connected, non-blocking socket and start to receive."""
         assert not self.closed
-        self._sock = sock
-        self._task = Task(self._turn, sock.fileno(), READ)
+        self._sock = _socket.socket(fileno=fd)
+        self._task = Task(self._turn, fd, READ)
         self.opening = False
         self._task.wait_io()
 

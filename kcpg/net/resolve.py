@@ -66,6 +66,7 @@ class Resolver:
     def __init__(self, lookup: Callable[..., list[tuple[object, ...]]] | None = None) -> None:
         self._lookup = lookup or gevent.socket.getaddrinfo
         self._entries: OrderedDict[tuple[str, int], _Entry] = OrderedDict()
+        self._numeric: dict[tuple[str, int, int], Answer] = {}  # worked out once, as every flow asks
         self._queue: deque[tuple[str, int]] = deque()
         self._running = 0
 
@@ -83,13 +84,15 @@ class Resolver:
         called exactly once.
         """
 
+        numeric = self.numeric(host, port, family)
+        if numeric is not None:
+            answer(numeric)
+            return
+
         def with_port(found: Answer) -> None:
             answer(found if isinstance(found, Unresolved) else [addresses.with_port(a, port) for a in found])
 
         bare = addresses.strip_brackets(host)
-        if addresses.is_numeric(bare):
-            with_port(_numeric(bare, family))
-            return
         key = (bare, family)
         entry = self._entries.get(key)
         if entry is not None and entry.answer is not None and entry.is_good(now_ms(), max_age_ms):
@@ -104,6 +107,21 @@ class Resolver:
             self._queue.append(key)
         entry.waiting.append(with_port)
         self._start()
+
+    def numeric(self, host: str, port: int, family: int = 0) -> Answer | None:
+        """The answer for an address, which needs no name server; None: `host` is a name."""
+        key = (host, port, family)
+        if key not in self._numeric:
+            bare = addresses.strip_brackets(host)
+            if not addresses.is_numeric(bare):
+                return None
+            if len(self._numeric) >= MAX_NAMES:
+                self._numeric.clear()
+            found = _numeric(bare, family)
+            self._numeric[key] = (
+                found if isinstance(found, Unresolved) else [addresses.with_port(a, port) for a in found]
+            )
+        return self._numeric[key]
 
     def forget(self, host: str) -> None:
         """Drop what is known of `host` (a connection to it failed): the next `resolve` asks again."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from enum import IntEnum
 
 from kcpg.core.flow import Kind, Open, Target
 
+_HEAD = struct.Struct(">BBH")
 _TEXT_MAX_BYTES = 255
 """The length of a text is one byte; DNS names have at most 253."""
 
@@ -22,6 +24,12 @@ class Delivery(IntEnum):
     """A packet is sent once; it arrives or not. One too big for a datagram goes UNORDERED."""
 
 
+# To look a number up is cheaper than to call its class, and every flow does it.
+_KINDS = {kind.value: kind for kind in Kind}
+_NUMBERS = {kind: number for number, kind in _KINDS.items()}
+_DELIVERIES = {delivery.value: delivery for delivery in Delivery}
+
+
 @dataclass(frozen=True, slots=True)
 class Opening:
     """An OPEN message."""
@@ -33,11 +41,10 @@ class Opening:
         """kind u8 | delivery u8 | port u16 BE | name (u8 length, UTF-8; empty: the peer's target) | source
         text."""
         target = self.open.target
-        kind = self.open.kind.value
         port = target.port if target else 0
         name = _text(target.host if target else "")
         assert target is None or len(name) > len(target.host.encode()), "configuration bounds host names"
-        return bytes((kind, self.delivery)) + port.to_bytes(2, "big") + name + _text(self.open.source)
+        return _HEAD.pack(_NUMBERS[self.open.kind], self.delivery, port) + name + _text(self.open.source)
 
     @classmethod
     def decode(cls, message: bytes) -> Opening | None:
@@ -46,11 +53,8 @@ class Opening:
             return None
         name = _read_text(message, 4)
         source = _read_text(message, 5 + message[4])
-        try:
-            kind, delivery = Kind(message[0]), Delivery(message[1])
-        except ValueError:
-            return None
-        if name is None or source is None:
+        kind, delivery = _KINDS.get(message[0]), _DELIVERIES.get(message[1])
+        if name is None or source is None or kind is None or delivery is None:
             return None
         target = Target(name, int.from_bytes(message[2:4], "big")) if name else None
         return cls(Open(kind, target, source), delivery)

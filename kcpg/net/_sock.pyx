@@ -1,0 +1,102 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""Connections as file descriptors, without a socket object for each; see sock.py."""
+from libc.errno cimport EINPROGRESS, errno
+from libc.stdint cimport uint8_t, uint16_t
+from libc.string cimport memcpy
+
+__all__ = ["abort", "accept", "again", "close", "connect", "shutdown"]
+
+cdef extern from "<sys/socket.h>" nogil:
+    ctypedef unsigned int socklen_t
+    struct sockaddr:
+        pass
+    struct linger:
+        int l_onoff
+        int l_linger
+    int SOCK_STREAM, SOCK_DGRAM, SOCK_NONBLOCK, SOCK_CLOEXEC
+    int SOL_SOCKET, SO_KEEPALIVE, SO_LINGER, SHUT_WR
+    int socket(int family, int kind, int protocol)
+    int connect_fd "connect"(int fd, const sockaddr* address, socklen_t length)
+    int shutdown_fd "shutdown"(int fd, int how)
+    int setsockopt(int fd, int level, int name, const void* value, socklen_t length)
+
+cdef extern from *:
+    """
+    #ifndef _GNU_SOURCE
+    #define _GNU_SOURCE
+    #endif
+    #include <sys/socket.h>
+    extern int accept4(int, struct sockaddr *, socklen_t *, int);
+    """
+    int accept4(int fd, sockaddr* address, socklen_t* length, int flags) nogil
+
+cdef extern from "<netinet/in.h>" nogil:
+    int IPPROTO_TCP
+
+cdef extern from "<netinet/tcp.h>" nogil:
+    int TCP_NODELAY
+
+cdef extern from "<unistd.h>" nogil:
+    int close_fd "close"(int fd)
+
+
+from kcpg.net.sock import PENDING as _PENDING
+
+cdef enum:
+    ADDRESS_BYTES = 28          # sockaddr_in6
+
+
+def accept(int fd):
+    """The next connection's descriptor and packed address; (-errno, b"") without one."""
+    cdef uint8_t address[ADDRESS_BYTES]
+    cdef socklen_t length = ADDRESS_BYTES
+    cdef int got = accept4(fd, <sockaddr*>address, &length, SOCK_NONBLOCK | SOCK_CLOEXEC)
+    if got < 0:
+        return -errno, b""
+    return got, address[: length if length < ADDRESS_BYTES else ADDRESS_BYTES]
+
+
+def connect(bytes address, bint stream):
+    """A descriptor and 0 (connected) or EINPROGRESS; or (-1, errno)."""
+    cdef uint16_t family
+    cdef int fd, error, one = 1
+    memcpy(&family, <const uint8_t*>address, sizeof(family))
+    fd = socket(family, (SOCK_STREAM if stream else SOCK_DGRAM) | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
+    if fd < 0:
+        return -1, errno
+    if stream:
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one))
+        setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one))
+    error = again(fd, address)
+    if error == EINPROGRESS:
+        error = again(fd, address)
+    if error != 0 and error not in _PENDING:
+        close_fd(fd)
+        return -1, error
+    return fd, error
+
+
+cpdef int again(int fd, bytes address):
+    """What connect(2) says: 0, or the errno."""
+    if connect_fd(fd, <const sockaddr*><const uint8_t*>address, <socklen_t>len(address)) == 0:
+        return 0
+    return errno
+
+
+def shutdown(int fd):
+    """No more is sent. A peer that has reset the connection is no error here: the reader finds out."""
+    shutdown_fd(fd, SHUT_WR)
+
+
+cpdef close(int fd):
+    """Let go of the descriptor."""
+    close_fd(fd)    # Linux frees it even when it says EINTR (close(2))
+
+
+def abort(int fd):
+    """Close with RST instead of FIN."""
+    cdef linger at_once
+    at_once.l_onoff = 1
+    at_once.l_linger = 0
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once))
+    close_fd(fd)

@@ -1,0 +1,100 @@
+"""Connections of applications and targets as file descriptors.
+
+A short connection spends a good part of its time on what a socket object asks the kernel when it is made, and on
+addresses that become text and are read again. The compiled functions (`_sock`) do without; these are their twins,
+and what runs where there is no compiler. Addresses are packed (`kcpg.net.addr`), descriptors do not block.
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import os
+import struct
+
+from kcpg.net import addr as addresses
+
+PENDING = frozenset({errno.EINPROGRESS, errno.EALREADY, errno.EAGAIN, errno.EWOULDBLOCK})
+"""What connect(2) says while it is not decided."""
+
+_ABORT_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s: close() sends RST (socket(7))
+
+
+def accept(fd: int) -> tuple[int, bytes]:
+    """The next connection's descriptor and packed address; (-errno, b"") without one."""
+    listening = _socket.socket(fileno=fd)
+    try:
+        accepted, where = listening._accept()  # type: ignore[attr-defined]
+    except OSError as error:
+        return -(error.errno or errno.EIO), b""
+    finally:
+        listening.detach()
+    os.set_blocking(accepted, False)
+    return accepted, addresses.from_tuple(where)
+
+
+def connect(address: bytes, stream: bool) -> tuple[int, int]:
+    """A descriptor and 0 (connected) or one of PENDING; or (-1, errno).
+
+    connect(2) tells the outcome when it is called again; on this machine and for a refusal nearby that is known
+    by then, and there is nothing to wait for.
+    """
+    kind = _socket.SOCK_STREAM if stream else _socket.SOCK_DGRAM
+    try:
+        sock = _socket.socket(addresses.family(address), kind | _socket.SOCK_NONBLOCK)
+    except OSError as error:
+        return -1, error.errno or errno.EIO
+    if stream:
+        tune(sock)
+    fd = sock.detach()
+    outcome = again(fd, address)
+    if outcome == errno.EINPROGRESS:
+        outcome = again(fd, address)
+    if outcome and outcome not in PENDING:
+        os.close(fd)
+        return -1, outcome
+    return fd, outcome
+
+
+def again(fd: int, address: bytes) -> int:
+    """What connect(2) says: 0, or the errno."""
+    sock = _socket.socket(fileno=fd)
+    try:
+        return int(sock.connect_ex(addresses.to_tuple(address)))
+    finally:
+        sock.detach()
+
+
+def tune(sock: _socket.socket) -> None:
+    """Set what every local TCP connection has: small writes leave at once, a dead peer is found.
+
+    Linux gives what a listening socket has to the connections it accepts.
+    """
+    sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+    sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_KEEPALIVE, 1)
+
+
+def shutdown(fd: int) -> None:
+    """No more is sent. A peer that has reset the connection is no error here: the reader finds out."""
+    sock = _socket.socket(fileno=fd)
+    try:
+        sock.shutdown(_socket.SHUT_WR)
+    except OSError:
+        pass
+    finally:
+        sock.detach()
+
+
+def close(fd: int) -> None:
+    """Let go of the descriptor."""
+    os.close(fd)
+
+
+def abort(fd: int) -> None:
+    """Close with RST instead of FIN."""
+    sock = _socket.socket(fileno=fd)
+    try:
+        sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_LINGER, _ABORT_ON_CLOSE)
+    except OSError:  # never connected, or the peer was quicker
+        pass
+    sock.close()

@@ -1,0 +1,122 @@
+"""Connections as descriptors: the compiled functions and their plain twins say and do the same."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from kcpg.net import addr, sock
+from tests.engines import require
+from tests.net.sockets import fds, until
+
+
+@pytest.fixture(params=["compiled", "plain"])
+def calls(request: pytest.FixtureRequest) -> Any:
+    if request.param == "plain":
+        return sock
+    require("kcpg.net._sock")
+    from kcpg.net import _sock
+
+    return _sock
+
+
+@pytest.fixture(params=["127.0.0.1", "::1"])
+def listening(request: pytest.FixtureRequest) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in request.param else socket.AF_INET
+    with socket.socket(family) as made:
+        made.bind((request.param, 0))
+        made.listen()
+        made.setblocking(False)
+        yield made
+
+
+def connected(calls: Any, listening: socket.socket) -> tuple[int, int]:
+    """Both ends of a connection: whoever connected, and whoever accepted."""
+    where = addr.from_tuple(listening.getsockname())
+    near, error = calls.connect(where, True)
+    assert near >= 0 and error in (0, *sock.PENDING)
+    until(lambda: calls.again(near, where) in (0, errno.EISCONN), "connected")
+    far, source = calls.accept(listening.fileno())
+    assert far >= 0
+    with socket.socket(fileno=os.dup(near)) as seen:
+        assert source == addr.from_tuple(seen.getsockname())
+    return near, far
+
+
+def test_connections_are_made_and_end(calls: Any, listening: socket.socket) -> None:
+    until(lambda: True, "the event loop has its own descriptors")
+    before = fds()
+    near, far = connected(calls, listening)
+    for fd in (near, far):
+        assert not os.get_blocking(fd) and not os.get_inheritable(fd)
+    with socket.socket(fileno=os.dup(near)) as seen:
+        assert seen.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert seen.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    os.write(near, b"last words")
+    calls.shutdown(near)
+    with pytest.raises(OSError, match=os.strerror(errno.EPIPE)):
+        os.write(near, b"more")
+    got = b""
+    while not got.endswith(b"words"):
+        got += os.read(far, 100)
+    assert os.read(far, 100) == b""
+    os.write(far, b"and back")
+    assert os.read(near, 100) == b"and back"
+    calls.close(near)
+    calls.close(far)
+    assert fds() == before
+
+
+def test_an_abort_is_a_reset(calls: Any, listening: socket.socket) -> None:
+    near, far = connected(calls, listening)
+    calls.abort(far)
+    with pytest.raises(ConnectionResetError):
+        os.read(near, 100)
+    calls.shutdown(near)  # of what is gone already: no error
+    calls.close(near)
+
+
+def test_nobody_there(calls: Any, listening: socket.socket) -> None:
+    assert calls.accept(listening.fileno()) == (-errno.EAGAIN, b"")
+    where = addr.from_tuple(listening.getsockname())
+    listening.close()
+    before = fds()
+    assert calls.connect(where, True) == (-1, errno.ECONNREFUSED)
+    assert fds() == before, "an attempt that failed keeps nothing"
+
+
+def test_packets_have_a_socket_of_their_own(calls: Any, listening: socket.socket) -> None:
+    fd, error = calls.connect(addr.from_tuple(listening.getsockname()), False)
+    assert error == 0
+    with socket.socket(fileno=fd) as made:
+        assert made.type == socket.SOCK_DGRAM and made.getpeername()[:2] == listening.getsockname()[:2]
+
+
+def test_without_descriptors(calls: Any, listening: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    import resource
+
+    where = addr.from_tuple(listening.getsockname())
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(int(name) for name in os.listdir("/proc/self/fd"))
+    fillers = [os.dup(0) for _ in range(highest + 1 - fds())]  # every number below is taken
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(fillers, default=highest) + 1, hard))
+        taken = []
+        try:
+            while True:
+                taken.append(os.dup(0))
+        except OSError:
+            pass
+        assert calls.connect(where, True) == (-1, errno.EMFILE)
+        assert calls.accept(listening.fileno()) in [(-errno.EMFILE, b""), (-errno.EAGAIN, b"")]
+        for fd in taken:
+            os.close(fd)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for fd in fillers:
+            os.close(fd)
