@@ -17,7 +17,21 @@ EXTENSIONS = (
     "kcpg.core._seal",
     "kcpg.core.native._wire",
     "kcpg.net._packets",
+    "kcpg.net._sock",
     "kcpg.net._udp",
+)
+
+# Plain Python files that are also compiled, with the C types of the .pxd beside each (docs/adr/0008): what runs per
+# event and per flow. Without a compiler they run as they are.
+ALSO_COMPILED = (
+    "kcpg.core.flow",
+    "kcpg.core.native.convflow",
+    "kcpg.core.native.flowtable",
+    "kcpg.core.node",
+    "kcpg.core.splice",
+    "kcpg.net.driver",
+    "kcpg.net.local_tcp",
+    "kcpg.net.task",
 )
 
 # -O3 lets the compiler vectorise the ring scans and the byte-wise XOR. No -march: it gains nothing
@@ -26,8 +40,8 @@ COMPILE_ARGS = ["-O3", "-fno-strict-aliasing", "-Wno-unused-function"]
 
 
 def source_of(module: str) -> Path:
-    """The .pyx file of a compiled module, relative to this directory."""
-    return Path(*module.split(".")).with_suffix(".pyx")
+    """The source of a compiled module, relative to this directory."""
+    return Path(*module.split(".")).with_suffix(".py" if module in ALSO_COMPILED else ".pyx")
 
 
 def extensions() -> list[Extension]:
@@ -43,9 +57,16 @@ def extensions() -> list[Extension]:
             include_dirs=[str(source_of(module).parent)],
             extra_compile_args=COMPILE_ARGS,
         )
-        for module in EXTENSIONS
+        for module in EXTENSIONS + ALSO_COMPILED
     ]
-    built: list[Extension] = cythonize(wanted, build_dir="build/cython", language_level=3, quiet=True)
+    # Annotations are for mypy; only the .pxd says what is a C type.
+    built: list[Extension] = cythonize(
+        wanted,
+        build_dir="build/cython",
+        language_level=3,
+        quiet=True,
+        compiler_directives={"annotation_typing": False},
+    )
     for extension in built:
         # Without a compiler the installation still succeeds and kcpg uses its plain-Python engine. Set
         # here because cythonize() drops the attribute from the extensions it is given.

@@ -25,10 +25,9 @@ Two flows of a node are joined by a `kcpg.core.splice.Splice`. What a leg's auth
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import Enum, IntEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from kcpg.core.splice import Splice
@@ -106,14 +105,28 @@ class Blocked(Enum):
     BUDGET = 3  # more could move: pump again after letting others run
 
 
-class Moved(NamedTuple):
+# Looking a member up in its class is slow where every datagram's way passes.
+TCP, UDP = Kind
+SOURCE_DRY, SINK_FULL, ENDED, BUDGET = Blocked
+
+
+class Moved:
     """How much one move (or pump) carried, bytes for TCP and packets for UDP, and why it stopped."""
 
-    amount: int
-    blocked: Blocked
+    __slots__ = ("amount", "blocked")
+
+    def __init__(self, amount: int, blocked: Blocked) -> None:
+        self.amount = amount
+        self.blocked = blocked
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Moved) and self.amount == other.amount and self.blocked is other.blocked
+
+    def __repr__(self) -> str:
+        return f"Moved({self.amount}, {self.blocked})"
 
 
-class Flow(ABC):
+class Flow:
     """One side of a splice; a leg derives its own. See the top of this file for who calls what."""
 
     __slots__ = ("closed", "kind", "opening", "splice")
@@ -135,9 +148,9 @@ class Flow(ABC):
 
     def pull(self, source: Flow) -> Moved:
         """Take what `source` has, by copying; the way that works between any two flows."""
-        return (
-            copy_packets(source, self, PACKET_TURNS) if self.kind is Kind.UDP else _copy_bytes(source, self)
-        )
+        if self.kind is UDP:
+            return copy_packets(source, self, PACKET_TURNS)
+        return copy_bytes(source, self)
 
     # -- byte interface (TCP), for flows that have no faster way ---------------------------------------
 
@@ -165,7 +178,10 @@ class Flow(ABC):
 
     def send_packets(self, packets: list[bytes]) -> int:
         """Accept each packet, whole, for which there is room now, in order; how many."""
-        return sum(self.send_packet(packet) for packet in packets)
+        taken = 0
+        for packet in packets:
+            taken += self.send_packet(packet)
+        return taken
 
     def recv_packet(self) -> bytes | None:
         """Take the next packet, which may be empty; None: none now."""
@@ -182,15 +198,15 @@ class Flow(ABC):
 
     # -- life ------------------------------------------------------------------------------------------------
 
-    @abstractmethod
     def end(self) -> None:
         """No more bytes come: half-close after those already written. Idempotent. UDP: the association is
         over.
         """
+        raise TypeError(f"{type(self).__name__} has no end")
 
-    @abstractmethod
     def reset(self, reason: Reset) -> None:
         """Abort both directions and free everything. Idempotent; nothing is called back for it."""
+        raise TypeError(f"{type(self).__name__} cannot be reset")
 
     def release(self) -> None:
         """The splice is over, cleanly: deliver what was accepted, then free everything. `splice` is None by
@@ -209,24 +225,24 @@ class Flow(ABC):
             splice.run(self)
 
 
-def _copy_bytes(source: Flow, sink: Flow) -> Moved:
+def copy_bytes(source: Flow, sink: Flow) -> Moved:
     """Read only what the sink has room for, so that nothing is ever left in our hands."""
     total = 0
     for _ in range(COPY_TURNS):
         room = sink.room
         if room <= 0:
-            return Moved(total, Blocked.SINK_FULL)
+            return Moved(total, SINK_FULL)
         data = source.read(min(room, COPY_BYTES))
         if data is None:
-            return Moved(total, Blocked.SOURCE_DRY)
+            return Moved(total, SOURCE_DRY)
         if not data:
-            return Moved(total, Blocked.ENDED)
+            return Moved(total, ENDED)
         taken = sink.write(data)
         total += taken
         if sink.closed:
-            return Moved(total, Blocked.SINK_FULL)  # it was reset by what we wrote, and has told the splice
+            return Moved(total, SINK_FULL)  # it was reset by what we wrote, and has told the splice
         assert taken == len(data), f"{type(sink).__name__} promised room for {room} bytes and took {taken}"
-    return Moved(total, Blocked.BUDGET)
+    return Moved(total, BUDGET)
 
 
 def copy_packets(source: Flow, sink: Flow, limit: int) -> Moved:
@@ -239,5 +255,5 @@ def copy_packets(source: Flow, sink: Flow, limit: int) -> Moved:
         if taken < len(packets) and source.splice is not None:
             source.splice.drop(source, len(packets) - taken)
         if len(packets) < PACKET_BATCH:
-            return Moved(total, Blocked.ENDED if source.at_end else Blocked.SOURCE_DRY)
-    return Moved(total, Blocked.BUDGET)
+            return Moved(total, ENDED if source.at_end else SOURCE_DRY)
+    return Moved(total, BUDGET)

@@ -15,7 +15,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from kcpg.core.flow import READABLE, Flow, Kind, Open, Reset, ResetCode
+from kcpg.core.flow import READABLE, UDP, Flow, Open, Reset, ResetCode
 from kcpg.core.splice import Splice
 from kcpg.core.units import earliest
 
@@ -142,6 +142,7 @@ class Node:
         legs: tuple[Leg, ...] = (ingress, egress)
         self.tunnels: tuple[TunnelLeg, ...] = tuple(leg for leg in legs if isinstance(leg, TunnelLeg))
         self.splices: dict[Splice, None] = {}  # an ordered set
+        self._max_flows = self.settings.max_flows
         self._report = report
         self._later: deque[tuple[Splice, Flow]] = deque()
         self._idle: deque[_IdleCheck] = deque()  # in order of due_ms, because every check waits equally long
@@ -211,7 +212,7 @@ class Node:
         self.splices[splice] = None
         self.counters.opened += 1
         self._tell(FlowOpened(open))
-        if open.kind is Kind.UDP:
+        if open.kind is UDP:
             self._idle.append(_IdleCheck(now_ms + self._idle_step_ms, splice, 0, now_ms))
         if not egress.opening:
             splice.ready(flow, READABLE)  # the first bytes often come together with the request
@@ -219,8 +220,8 @@ class Node:
     def _dial(self, open: Open, now_ms: int) -> Flow | Reset:
         if self._closed:
             return Reset(ResetCode.SHUTDOWN)
-        if len(self.splices) >= self.settings.max_flows:
-            return Reset(ResetCode.REFUSED, f"this node already carries {self.settings.max_flows} flows")
+        if len(self.splices) >= self._max_flows:
+            return Reset(ResetCode.REFUSED, f"this node already carries {self._max_flows} flows")
         return self.egress.dial(open, now_ms)
 
     def splice_over(self, splice: Splice, reason: Reset | None) -> None:

@@ -18,18 +18,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from kcpg.core.flow import PACKET_BATCH, PACKET_TURNS, Blocked, Flow, Kind, Moved
+from kcpg.core.flow import (
+    BUDGET,
+    ENDED,
+    PACKET_BATCH,
+    PACKET_TURNS,
+    SINK_FULL,
+    SOURCE_DRY,
+    UDP,
+    Flow,
+    Moved,
+)
 
 if TYPE_CHECKING:
     from kcpg.core.flow import Open, Reset
 
-UP, DOWN = 0, 1  # indexes of the counters: ingress to egress, egress to ingress
-
 # How often one pump repeats because it was asked for again from inside, before others get their turn.
 REPEATS = 16
 
-NOTHING_MORE = Moved(0, Blocked.ENDED)
-IN_PROGRESS = Moved(0, Blocked.SOURCE_DRY)
+NOTHING_MORE = Moved(0, ENDED)
+IN_PROGRESS = Moved(0, SOURCE_DRY)
 
 
 class Owner(Protocol):
@@ -43,47 +51,58 @@ class Owner(Protocol):
 
 
 class Way:
-    """One direction of a splice."""
+    """One direction of a splice; without flows when that is over."""
 
-    __slots__ = ("again", "busy", "done", "index", "sink", "source")
+    __slots__ = ("again", "busy", "done", "dropped", "moved", "sink", "source")
 
-    def __init__(self, index: int, source: Flow, sink: Flow) -> None:
-        self.index = index
-        self.source = source
-        self.sink = sink
+    def __init__(self, source: Flow, sink: Flow) -> None:
+        self.source: Flow | None = source
+        self.sink: Flow | None = sink
+        self.moved = 0  # bytes, or packets
+        self.dropped = 0
         self.done = False
         self.busy = False  # a pump of this direction is running further up the stack
         self.again = False  # and was asked for once more meanwhile
 
 
 class Splice:
-    """Joins `ingress` (who asked) with `egress` (who was dialled) and sets `splice` in both.
+    """Joins `ingress` (who asked) with `egress` (who was dialled) and sets `splice` in both."""
 
-    `moved` and `dropped` count [up, down], bytes for TCP and packets for UDP; they stay readable afterwards.
-    """
-
-    __slots__ = ("_owner", "_ways", "dropped", "kind", "moved", "open", "over")
+    __slots__ = ("_down", "_owner", "_packets", "_up", "kind", "open", "over")
 
     def __init__(self, ingress: Flow, egress: Flow, open: Open, owner: Owner | None = None) -> None:
         assert ingress.kind is egress.kind is open.kind, "a splice joins flows of one kind"
         assert ingress.splice is None and egress.splice is None, "a flow is spliced once"
         self.kind = open.kind
         self.open = open
-        self.moved = [0, 0]
-        self.dropped = [0, 0]
         self.over = False
-        self._ways: tuple[Way, ...] = (Way(UP, ingress, egress), Way(DOWN, egress, ingress))
+        self._packets = open.kind is UDP
+        self._up = Way(ingress, egress)
+        self._down = Way(egress, ingress)
         self._owner = owner
         ingress.splice = egress.splice = self
 
+    @property
+    def moved(self) -> list[int]:
+        """Bytes (TCP) or packets (UDP) carried up, from ingress to egress, and down; readable to the end."""
+        return [self._up.moved, self._down.moved]
+
+    @property
+    def dropped(self) -> list[int]:
+        """Packets that were for [egress, ingress] and had no room there; readable to the end."""
+        return [self._up.dropped, self._down.dropped]
+
     def partner(self, flow: Flow) -> Flow:
         """The flow on the other side. Only while not `over`."""
-        return self._way(flow).sink
+        sink = self._way(flow).sink
+        assert sink is not None
+        return sink
 
     @property
     def flows(self) -> tuple[Flow, ...]:
         """Ingress and egress; nothing when `over`."""
-        return tuple(way.source for way in self._ways)
+        ingress, egress = self._up.source, self._down.source
+        return () if ingress is None or egress is None else (ingress, egress)
 
     def ended(self, source: Flow) -> bool:
         """Whether everything `source` will ever give has been moved."""
@@ -114,46 +133,52 @@ class Splice:
         """`pump` for callers that do not wait: what is left undone, the node continues after the others'
         turns.
         """
-        if self.pump(source).blocked is Blocked.BUDGET and self._owner is not None:
+        if self.pump(source).blocked is BUDGET and self._owner is not None:
             self._owner.splice_later(self, source)
 
     def _pump(self, way: Way) -> Moved:
         source, sink = way.source, way.sink
+        assert source is not None and sink is not None
         total = 0
         for _ in range(REPEATS):
             way.again = False
             if sink.opening:
-                return Moved(total, Blocked.SINK_FULL)
-            count, blocked = source.move_to(sink)
-            total += count
-            self.moved[way.index] += count
+                return Moved(total, SINK_FULL)
+            moved = source.move_to(sink)
+            total += moved.amount
+            way.moved += moved.amount
             if self.over:
-                return Moved(total, Blocked.ENDED)
-            if blocked is Blocked.SINK_FULL and self.kind is Kind.UDP:
+                return Moved(total, ENDED)
+            blocked = moved.blocked
+            if self._packets and blocked is SINK_FULL:
                 blocked = self._discard(way)
-            if blocked is Blocked.ENDED:
+            if blocked is ENDED:
                 self._end(way)
-                return Moved(total, Blocked.ENDED)
+                return Moved(total, ENDED)
             if not way.again:
                 return Moved(total, blocked)
-        return Moved(total, Blocked.BUDGET)
+        return Moved(total, BUDGET)
 
     def _discard(self, way: Way) -> Blocked:
         """A UDP sink is full: what the source still has is late already."""
+        source = way.source
+        assert source is not None
         for _ in range(PACKET_TURNS // PACKET_BATCH):
-            late = len(way.source.recv_packets(PACKET_BATCH))
-            self.dropped[way.index] += late
+            late = len(source.recv_packets(PACKET_BATCH))
+            way.dropped += late
             if late < PACKET_BATCH:
-                return Blocked.ENDED if way.source.at_end else Blocked.SOURCE_DRY
-        return Blocked.BUDGET
+                return ENDED if source.at_end else SOURCE_DRY
+        return BUDGET
 
     def _end(self, way: Way) -> None:
+        source, sink = way.source, way.sink
+        assert source is not None and sink is not None
         way.done = True
-        if self.kind is Kind.UDP:
-            self.finished(way.source)
+        if self._packets:
+            self.finished(source)
             return
-        way.sink.end()
-        if not self.over and all(w.done for w in self._ways):
+        sink.end()
+        if not self.over and self._up.done and self._down.done:
             self._finish()
 
     def push(self, source: Flow, packet: bytes) -> bool:
@@ -164,23 +189,26 @@ class Splice:
         if self.over:
             return False
         way = self._way(source)
-        if way.sink.opening or not way.sink.send_packets([packet]):
-            self.dropped[way.index] += 1
+        sink = way.sink
+        assert sink is not None
+        if sink.opening or not sink.send_packets([packet]):
+            way.dropped += 1
             return False
-        self.moved[way.index] += 1
+        way.moved += 1
         return True
 
     def drop(self, source: Flow, count: int = 1) -> None:
         """Count packets of `source` that its partner refused."""
         if not self.over:
-            self.dropped[self._way(source).index] += count
+            way = self._way(source)
+            way.dropped += count
 
     # -- what flows tell -------------------------------------------------------------------------------------
 
     def ready(self, flow: Flow, events: int) -> None:
         """`flow` became READABLE and/or WRITABLE; who acts on it is the partner's choice (`Flow.wake`)."""
         if not self.over:
-            self._way(flow).sink.wake(events)
+            self.partner(flow).wake(events)
 
     def finished(self, flow: Flow) -> None:
         """`flow` is over in both directions, cleanly (a UDP association that idled out or whose end came)."""
@@ -195,7 +223,7 @@ class Splice:
     def expire(self) -> None:
         """The node ends an idle flow, cleanly, on both sides."""
         if not self.over:
-            self.finished(self.flows[UP])
+            self.finished(self.flows[0])
 
     def on_reset(self, flow: Flow, reason: Reset) -> None:
         """`flow` was aborted by its own side and is gone: abort the other with the same reason."""
@@ -231,15 +259,15 @@ class Splice:
     def _detach(self) -> Owner | None:
         """Let go of everything, before anybody is told, so that whatever they call back finds nothing."""
         self.over = True
-        for way in self._ways:
-            way.source.splice = None
-        self._ways = ()
+        for way in (self._up, self._down):
+            if way.source is not None:
+                way.source.splice = None
+            way.source = way.sink = None
         owner, self._owner = self._owner, None
         return owner
 
     def _way(self, source: Flow) -> Way:
-        up, down = self._ways
-        if up.source is source:
-            return up
-        assert down.source is source, "this flow is not part of this splice"
-        return down
+        if self._up.source is source:
+            return self._up
+        assert self._down.source is source, "this flow is not part of this splice"
+        return self._down

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 # Receive calls of one socket before local flows and other sockets have their turn.
 BATCHES_PER_TURN = 16
+# Flows that moved something before it is sent: with more the next node would stand idle meanwhile, and then this one.
+MOVES_PER_SERVE = 16
 # Rounds of advance and transmit before the event loop looks at the sockets again.
 ROUNDS_PER_TURN = 8
 # After an error of this program the same thing may be due again at once; this keeps it from taking the whole
@@ -60,6 +62,7 @@ class Driver:
         self._advance_at_ms = 0
         self._touched = False
         self._due = False
+        self._moves = 0
         self._serving = False
         self._timer: Any = None
         self._timer_at_ms = 0
@@ -103,7 +106,10 @@ class Driver:
 
     def moved(self) -> None:
         """Local flows moved bytes, and that is all: as `touch`, without need to advance."""
-        if not self._due and self._running:
+        self._moves += 1
+        if self._moves >= MOVES_PER_SERVE and not self._serving:
+            self.serve()
+        elif not self._due and self._running:
             self._due = True
             self._hub.loop.run_callback(self._serve_due)
 
@@ -112,6 +118,7 @@ class Driver:
         if not self._running or self._serving:
             return
         self._serving = True
+        self._moves = 0
         try:
             due_ms = self._rounds()
         except Exception:
@@ -144,7 +151,8 @@ class Driver:
 
     def _serve_due(self) -> None:
         self._due = False
-        self.serve()
+        if self._moves:  # else it has been done since
+            self.serve()
 
     def _rounds(self) -> int | None:
         """Advance and transmit until nothing is left to do now, or it is time for others; when to come
@@ -157,15 +165,17 @@ class Driver:
                 self._advance_at_ms = now + LOOK_MS
             # Sending makes room, and room makes flows writable: that is for the next round's advance.
             sent = 0
+            blocked = False
             due_ms = self._advance_at_ms
             for tunnel in self._tunnels:
                 sent += tunnel.transmit(now)
+                blocked = blocked or tunnel.is_blocked()
                 at_ms = tunnel.wire.deadline()
                 if at_ms is not None and at_ms < due_ms:
                     due_ms = at_ms
             if due_ms > now and not self._touched and not self._has_news():
                 return due_ms if due_ms < NEVER_MS else None
-            if not sent and any(tunnel.is_blocked for tunnel in self._tunnels):
+            if blocked and not sent:
                 return now + BLOCKED_MS
             now = now_ms()
         return now
@@ -175,7 +185,10 @@ class Driver:
         which is most, is for `transmit` alone."""
         if self.node.left_over:
             return True
-        return any(tunnel.wire.news for tunnel in self._tunnels)
+        for tunnel in self._tunnels:  # noqa: SIM110 (a generator is slower than what it asks)
+            if tunnel.wire.news:
+                return True
+        return False
 
     def _advance(self, now: int) -> None:
         self._touched = False
@@ -210,6 +223,8 @@ class Driver:
 class _Tunnel:
     """One tunnel leg's sockets while the node runs: a receiver for each."""
 
+    __slots__ = ("_blocked", "_driver", "_leg", "_ports", "_receivers", "io", "wire")
+
     def __init__(self, leg: Any, ports: TunnelPorts, driver: Driver) -> None:
         self.io = make_io(leg.wire)
         self.wire = leg.wire
@@ -234,7 +249,6 @@ class _Tunnel:
         self._unblock()
         self._ports.close_all()
 
-    @property
     def is_blocked(self) -> bool:
         """A socket is full; sending goes on when it is writable."""
         return self._blocked is not None
@@ -284,6 +298,8 @@ class _Tunnel:
 
 class _Receiver:
     """Drains one tunnel socket whenever it is readable."""
+
+    __slots__ = ("_driver", "_io", "_number", "_open", "_task")
 
     def __init__(self, number: int, sock: UdpSocket, io: Any, driver: Driver) -> None:
         self._number = number

@@ -4,13 +4,27 @@ segments where the engine can (`kcpg.net.fdio`), else through the flow's byte in
 
 from __future__ import annotations
 
-import _socket
 import errno
-import struct
-from typing import TYPE_CHECKING, Protocol
+import os
+from typing import TYPE_CHECKING, Any, Protocol
 
-from kcpg.core.flow import COPY_BYTES, READABLE, WRITABLE, Blocked, Flow, Kind, Moved, Reset, ResetCode
+from kcpg.core.flow import (
+    BUDGET,
+    COPY_BYTES,
+    ENDED,
+    READABLE,
+    SINK_FULL,
+    SOURCE_DRY,
+    TCP,
+    WRITABLE,
+    Flow,
+    Moved,
+    Reset,
+    ResetCode,
+    copy_bytes,
+)
 from kcpg.net import fdio
+from kcpg.net.fdio import fds
 from kcpg.net.task import READ, WRITE, Task
 
 if TYPE_CHECKING:
@@ -18,9 +32,6 @@ if TYPE_CHECKING:
 
     from kcpg.net.dial import Dial
 
-# Where a pump stopped for good, or until the partner says more.
-_WAITS_FOR_PARTNER = (Blocked.SOURCE_DRY, Blocked.ENDED)
-_ABORT_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s: close() sends RST (socket(7))
 # When the system has no memory, nothing tells that it has some again: look after this.
 STARVED_MS = 20
 
@@ -44,37 +55,18 @@ class FlowHost(Protocol):
         """An exception that nobody expected ended `what`; called while it is handled."""
 
 
-def tune(sock: _socket.socket) -> None:
-    """Set what every local TCP connection has: small writes leave at once, a dead peer is found.
-
-    Linux gives what a listening socket has to the connections it accepts.
-    """
-    sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
-    sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_KEEPALIVE, 1)
-
-
-def abort(sock: _socket.socket) -> None:
-    """Close with RST instead of FIN."""
-    try:
-        sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_LINGER, _ABORT_ON_CLOSE)
-    except OSError:  # never connected, or the peer was quicker
-        pass
-    sock.close()
-
-
 class TcpFlow(Flow):
-    """One TCP connection. `adopt` gives it its connected, non-blocking socket; until then it is `opening`."""
+    """One TCP connection. `adopt` gives it its connected, non-blocking descriptor; until then it is `opening`."""
 
-    __slots__ = ("_ending", "_fd", "_host", "_outlet", "_pending", "_reader", "_released", "_shut", "_sock",
+    __slots__ = ("_ending", "_fd", "_host", "_outlet", "_pending", "_reader", "_released", "_shut",
                  "_starved", "_writer", "dial")  # fmt: skip
 
     def __init__(self, host: FlowHost) -> None:
-        super().__init__(Kind.TCP)
+        super().__init__(TCP)
         self.opening = True
         self.dial: Dial | None = None  # the attempt that is under way
         self._host = host
         self._outlet: Flow | None = None  # whose little data goes to the socket without us
-        self._sock: _socket.socket | None = None
         self._fd = -1
         self._reader: Task | None = None
         self._writer: Task | None = None
@@ -84,11 +76,10 @@ class TcpFlow(Flow):
         self._released = False
         self._starved = False
 
-    def adopt(self, sock: _socket.socket) -> None:
+    def adopt(self, fd: int) -> None:
         """Take over a connected socket and start to carry, as soon as the flow is spliced."""
         assert not self.closed
-        self._sock = sock
-        self._fd = sock.fileno()
+        self._fd = fd
         self._reader = Task(self._read_turn, self._fd, READ)
         self.opening = False
         self._reader.wait_io()
@@ -97,69 +88,69 @@ class TcpFlow(Flow):
 
     def move_to(self, sink: Flow) -> Moved:
         """Socket into the segments of a conversation where that is possible, else by copying."""
-        read_into = fdio.reader_into(sink)
-        if read_into is None:
-            return super().move_to(sink)
+        conv = fdio.fast(sink)
+        if conv is None:
+            return sink.pull(self)
         total = 0
         for _ in range(fdio.TURNS):
-            count = read_into(self._fd)
+            count = fdio.tcp_read(conv, self._fd)
             if count > 0:
                 total += count
                 if count < fdio.SHORT_READ:
-                    return Moved(total, Blocked.SOURCE_DRY)
+                    return Moved(total, SOURCE_DRY)
             elif count == 0:
-                return Moved(total, Blocked.ENDED)
+                return Moved(total, ENDED)
             elif count == fdio.NO_ROOM:
-                return Moved(total, Blocked.SINK_FULL)
+                return Moved(total, SINK_FULL)
             elif count == -errno.EAGAIN:
-                return Moved(total, Blocked.SOURCE_DRY)
+                return Moved(total, SOURCE_DRY)
             elif count == -errno.ENOBUFS:
                 self._starved = True
-                return Moved(total, Blocked.SINK_FULL)
+                return Moved(total, SINK_FULL)
             else:
                 self._broken(-count)
-                return Moved(total, Blocked.ENDED)
-        return Moved(total, Blocked.BUDGET)
+                return Moved(total, ENDED)
+        return Moved(total, BUDGET)
 
     def pull(self, source: Flow) -> Moved:
         """Segments of a conversation out to the socket where that is possible, else by copying."""
-        write_from = fdio.writer_from(source)
-        if write_from is None or self._pending:
-            moved = super().pull(source)
+        conv = fdio.fast(source)
+        if conv is None or self._pending:
+            moved = copy_bytes(source, self)
         else:
-            moved = self._pull_fast(source, write_from)
-        if moved.blocked is Blocked.SINK_FULL and self._sock is not None:
+            moved = self._pull_fast(source, conv)
+        if moved.blocked is SINK_FULL and self._fd >= 0:
             self._writing().wait_io()  # whoever called: it is the writer that waits for the socket
         return moved
 
-    def _pull_fast(self, source: Flow, write_from: Callable[[int], int]) -> Moved:
-        total = fdio.take_let_out(source)
+    def _pull_fast(self, source: Flow, conv: Any) -> Moved:
+        total = fdio.take_outlet_bytes(conv)
         for _ in range(fdio.TURNS):
-            count = write_from(self._fd)
+            count = fdio.tcp_write(conv, self._fd)
             if count > 0:
                 total += count
             elif count == 0:
                 # Dry, or at its end; reading one byte is how a flow gives its end, and takes nothing if there
                 # is none.
                 if source.read(1) == b"":
-                    return Moved(total, Blocked.ENDED)
+                    return Moved(total, ENDED)
                 if self._outlet is not source and not self.closed:
                     self._outlet = source
-                    fdio.let_out(source, self._fd)
-                return Moved(total, Blocked.SOURCE_DRY)
+                    fdio.set_outlet(conv, self._fd)
+                return Moved(total, SOURCE_DRY)
             elif count == -errno.EAGAIN:
-                return Moved(total, Blocked.SINK_FULL)
+                return Moved(total, SINK_FULL)
             else:
                 self._broken(-count)
-                return Moved(total, Blocked.SINK_FULL)
-        return Moved(total, Blocked.BUDGET)
+                return Moved(total, SINK_FULL)
+        return Moved(total, BUDGET)
 
     def read(self, limit: int) -> bytes | None:
         """See Flow.read."""
-        if self._sock is None:
+        if self._fd < 0:
             return None
         try:
-            return self._sock.recv(limit)
+            return os.read(self._fd, limit)
         except (BlockingIOError, InterruptedError):
             return None
         except OSError as error:
@@ -169,9 +160,9 @@ class TcpFlow(Flow):
     def write(self, data: bytes) -> int:
         """See Flow.write: takes all of it, keeps what the kernel has no room for, and then has no room
         itself."""
-        assert not self._pending and self._sock is not None
+        assert not self._pending and self._fd >= 0
         try:
-            sent = self._sock.send(data)
+            sent = os.write(self._fd, data)
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError as error:
@@ -193,7 +184,7 @@ class TcpFlow(Flow):
         """
         reader, writer = self._reader, self._writer
         waits = writer is not None and writer.waits_io
-        if events & READABLE and not waits and not self._write_little() and self._sock is not None:
+        if events & READABLE and not waits and not self._write_little() and self._fd >= 0:
             self._writing().wake()
         if events & WRITABLE and reader is not None and not reader.waits_io:
             reader.wake()
@@ -201,10 +192,13 @@ class TcpFlow(Flow):
     def _write_little(self) -> bool:
         """Move what the partner has if it is little; False: the writer has to."""
         splice = self.splice
-        if splice is None or self._sock is None:
+        if splice is None or self._fd < 0:
             return False
         partner = splice.partner(self)
-        return fdio.has_little(partner) and splice.pump(partner).blocked in _WAITS_FOR_PARTNER
+        if not fdio.has_little(partner):
+            return False
+        blocked = splice.pump(partner).blocked
+        return blocked is SOURCE_DRY or blocked is ENDED  # for good, or until the partner says more
 
     # -- endings -----------------------------------------------------------------------------------
 
@@ -226,13 +220,10 @@ class TcpFlow(Flow):
             self._free(with_reset=False)
 
     def _shutdown(self) -> None:
-        if self._shut or self.closed or self._sock is None:
+        if self._shut or self.closed or self._fd < 0:
             return
         self._shut = True
-        try:
-            self._sock.shutdown(_socket.SHUT_WR)
-        except OSError:  # the peer has reset it: the reader finds out
-            pass
+        fds.shutdown(self._fd)
 
     def _broken(self, number: int) -> None:
         """The application's or the kernel's doing: tell the other side, free everything."""
@@ -261,12 +252,11 @@ class TcpFlow(Flow):
         if self._outlet is not None:
             fdio.let_out(self._outlet, -1)
             self._outlet = None
-        sock, self._sock, self._fd = self._sock, None, -1
-        if sock is not None:
-            if with_reset:
-                abort(sock)
-            else:
-                sock.close()
+        fd, self._fd = self._fd, -1
+        if fd >= 0 and with_reset:
+            fds.abort(fd)
+        elif fd >= 0:
+            fds.close(fd)
         self._host.forget(self)
 
     # -- turns -------------------------------------------------------------------------------------
@@ -293,7 +283,7 @@ class TcpFlow(Flow):
         if self._starved:
             self._starved = False
             reader.wait(STARVED_MS)
-        elif blocked is Blocked.SINK_FULL:
+        elif blocked is SINK_FULL:
             reader.wait()
         else:  # dry; or had its share and is still readable: others first, and polling between
             reader.wait_io()
@@ -328,17 +318,16 @@ class TcpFlow(Flow):
         if splice.ended(partner):
             return False
         blocked = splice.pump(partner).blocked
-        if self.closed or blocked is Blocked.ENDED:
+        if self.closed or blocked is ENDED:
             self._host.touch()
             return False
         self._host.moved()
-        return blocked in (Blocked.SINK_FULL, Blocked.BUDGET)
+        return blocked is SINK_FULL or blocked is BUDGET
 
     def _send_pending(self) -> bool:
         """Whether all that write() kept has gone, and what waited for that is done."""
-        assert self._sock is not None
         try:
-            sent = self._sock.send(self._pending)
+            sent = os.write(self._fd, self._pending)
         except (BlockingIOError, InterruptedError):
             return False
         except OSError as error:

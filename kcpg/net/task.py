@@ -117,8 +117,10 @@ class Task:
             greenlet.switch(self)
 
     def _run(self) -> None:
+        global _turns
         if self._turn is None:
             return
+        _turns += 1
         self._running = True
         self.waits_io = False
         self._turn()
@@ -134,6 +136,12 @@ class Task:
 
 
 _pool: list[RawGreenlet] = []
+_turns = 0
+
+
+def turns() -> int:
+    """How many turns this process has run so far."""
+    return _turns
 
 
 def _serve(task: Task) -> None:

@@ -13,7 +13,8 @@ import pytest
 from tests.engines import TWINS, require
 from tests.tidy import tree
 
-LISTED = runpy.run_path(str(tree.ROOT / "setup.py"))["EXTENSIONS"]
+SETUP = runpy.run_path(str(tree.ROOT / "setup.py"))
+LISTED = SETUP["EXTENSIONS"]
 
 
 def _module(path: Path) -> str:
@@ -23,6 +24,11 @@ def _module(path: Path) -> str:
 def test_every_compiled_module_is_in_the_one_list() -> None:
     present = {_module(path) for path in tree.sources("kcpg", suffixes=(".pyx",))}
     assert present == set(LISTED), "setup.py builds EXTENSIONS; a source outside it is dead code"
+
+
+def test_what_is_also_compiled_has_its_types() -> None:
+    typed = {_module(path) for path in tree.sources("kcpg", suffixes=(".pxd",)) if path.with_suffix(".py").exists()}
+    assert typed == set(SETUP["ALSO_COMPILED"]), "compiled without a .pxd a file is no faster (docs/adr/0008)"
 
 
 @pytest.mark.parametrize("path", tree.sources("kcpg", suffixes=(".pyx",)), ids=tree.name)

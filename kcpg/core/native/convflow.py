@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kcpg.core.flow import WRITABLE, Blocked, Flow, Kind, Moved, Reset
+from kcpg.core.flow import ENDED, SINK_FULL, SOURCE_DRY, TCP, WRITABLE, Flow, Kind, Moved, Reset
 from kcpg.core.native.conv import SEGMENT_HEADER_BYTES
 from kcpg.core.native.opening import Delivery
 
@@ -20,12 +20,13 @@ class ConvFlow(Flow):
     empty message is an empty packet; it is sent when everything before it has arrived.
     """
 
-    __slots__ = ("_table", "conv", "delivery", "ended", "heard_end", "peer_finished")
+    __slots__ = ("_table", "_tcp", "conv", "delivery", "ended", "heard_end", "peer_finished")
 
     def __init__(self, kind: Kind, delivery: Delivery) -> None:
         super().__init__(kind)
         self.delivery = delivery
         self.opening = True
+        self._tcp = kind is TCP
         self.conv: Conv | None = None
         self.ended = False  # end() was called
         self.heard_end = False  # the peer's end was reached (TCP) or announced (UDP)
@@ -49,30 +50,30 @@ class ConvFlow(Flow):
     def move_to(self, sink: Flow) -> Moved:
         """Conversation to conversation inside the engine; anything else by the sink's way."""
         if not self._moves_within(sink):
-            return super().move_to(sink)
+            return sink.pull(self)
         assert isinstance(sink, ConvFlow) and self.conv is not None and sink.conv is not None
-        count = self.conv.move_to(sink.conv, self.kind is Kind.UDP)
+        count = self.conv.move_to(sink.conv, not self._tcp)
         if self._reached_end():
-            return Moved(count, Blocked.ENDED)
+            return Moved(count, ENDED)
         if not self.conv.readable:
-            return Moved(count, Blocked.SOURCE_DRY)
+            return Moved(count, SOURCE_DRY)
         sink.conv.want_room = True
-        return Moved(count, Blocked.SINK_FULL)
+        return Moved(count, SINK_FULL)
 
     def _moves_within(self, sink: Flow) -> bool:
         """Both are conversations, of one engine, and whole messages are what both carry."""
         return (
-            isinstance(sink, ConvFlow)
+            self._tcp
+            and isinstance(sink, ConvFlow)
             and self.conv is not None
             and type(self.conv) is type(sink.conv)
             and not self.closed
             and not sink.closed
-            and self.kind is Kind.TCP
         )
 
     def _reached_end(self) -> bool:
         """Whether the peer's end is the next thing; takes it."""
-        if self.kind is Kind.UDP:
+        if not self._tcp:
             return self.at_end
         if self.conv is not None and not self.heard_end and self.conv.at_end:
             self.conv.recv()
@@ -132,7 +133,7 @@ class ConvFlow(Flow):
         if self.ended or self.closed:
             return
         self.ended = True
-        if self.kind is Kind.TCP:
+        if self._tcp:
             assert self.conv is not None, "nothing is moved into a flow that is opening"
             self.conv.send(b"")
 

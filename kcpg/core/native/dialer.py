@@ -75,6 +75,10 @@ class _Waiting:
     since_ms: int
 
 
+UP = DialState.UP
+"""Looking it up in its class for each flow is slow."""
+
+
 class TunnelDialer(NativeLeg):
     """See the module and `node.EgressLeg`. `wire`: the engine's class if not the default one.
 
@@ -179,7 +183,7 @@ class TunnelDialer(NativeLeg):
 
     def refused(self, text: str) -> None:
         """The peer wants no link, and perhaps has others: then whoever waits shares one of those."""
-        if not any(caller.state is DialState.UP for caller in self._callers):
+        if not any(caller.state is UP for caller in self._callers):
             self._abort_waiting(Reset(ResetCode.REFUSED, text))
 
     def tell(self, kind: str, peer: bytes, text: str, at_most_every_ms: int) -> None:
@@ -292,7 +296,7 @@ class TunnelDialer(NativeLeg):
     def _ready_links(self) -> list[Link]:
         """Links that are up, of a peer that is known to know them still: each was heard lately itself, or one
         that is older than its silence was."""
-        up = [caller.link for caller in self._callers if caller.state is DialState.UP]
+        up = [caller.link for caller in self._callers if caller.state is UP]
         links = [link for link in up if link is not None]
         lively = (link.since_ms for link in links if self.now_ms - link.liveness.heard_ms < STALE_MS)
         since_ms = min(lively, default=None)
@@ -300,6 +304,11 @@ class TunnelDialer(NativeLeg):
 
     def _link_for(self, waited_ms: int) -> Link | None:
         """The link that a flow is given; None: it has to wait. That may be full, if all are."""
+        if len(self._callers) == 1 and self.settings.paths:  # as most dialers have it, quicker than below
+            (caller,) = self._callers
+            link = caller.link
+            lively = link is not None and self.now_ms - link.liveness.heard_ms < STALE_MS
+            return link if lively and caller.state is UP else None
         links = self._ready_links()
         if not links:
             return None
@@ -316,7 +325,7 @@ class TunnelDialer(NativeLeg):
 
     def _ask_for_life(self, now_ms: int) -> None:
         """Flows wait for a sign of life: have one link ask for it, which speaks for the others."""
-        up = [caller.link for caller in self._callers if caller.state is DialState.UP]
+        up = [caller.link for caller in self._callers if caller.state is UP]
         stale = [link for link in up if link is not None]
         if stale and not self._ready_links():
             max(stale, key=lambda link: link.liveness.heard_ms).liveness.ping(now_ms)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kcpg.core.flow import READABLE, Kind, Open, Reset, ResetCode
+from kcpg.core.flow import READABLE, UDP, Kind, Open, Reset, ResetCode
 from kcpg.core.kcp import KcpParams
 from kcpg.core.native import frames
 from kcpg.core.native.convflow import ConvFlow
@@ -43,11 +43,19 @@ TOLD_AGAIN_MS = 100
 """Late segments of one conversation are answered at most this often."""
 
 
-@dataclass(slots=True)
+FINISHED = Reset(ResetCode.FINISHED)
+"""The end of a flow that went well."""
+
+
 class _Tombstone:
-    reason: Reset
-    expires_ms: int
-    told_ms: int | None = None
+    """What is remembered of a conversation that is over. `told_ms`: when the peer was last told so."""
+
+    __slots__ = ("expires_ms", "reason", "told_ms")
+
+    def __init__(self, reason: Reset, expires_ms: int) -> None:
+        self.reason = reason
+        self.expires_ms = expires_ms
+        self.told_ms: int | None = None
 
 
 @dataclass(slots=True)
@@ -111,8 +119,9 @@ class FlowTable:
     def ready(self, conv: Conv) -> None:
         """A conversation has events."""
         events = conv.take_events()
-        if isinstance(conv.user, ConvFlow):
-            conv.user.notice(events)
+        flow = conv.user
+        if isinstance(flow, ConvFlow):
+            flow.notice(events)
         elif events & READABLE and not conv.closed:
             self._opened(conv)
 
@@ -139,7 +148,7 @@ class FlowTable:
 
         Everything the peer sent has been acknowledged, hence is here; what is unread stays to be read.
         """
-        if flow.kind is Kind.UDP:
+        if flow.kind is UDP:
             flow.heard_end = True
             flow.notice(READABLE)
         elif not flow.ended:
@@ -241,7 +250,7 @@ class FlowTable:
             )
             return
         kind = opening.open.kind
-        flow = ConvFlow(kind, opening.delivery if kind is Kind.UDP else Delivery.ORDERED)
+        flow = ConvFlow(kind, opening.delivery if kind is UDP else Delivery.ORDERED)
         self.flows[conv.conv] = flow
         self._counters.flows_opened += 1
         flow.attach(self, conv)
@@ -264,15 +273,14 @@ class FlowTable:
     def _finish_if_done(self, flow: ConvFlow, since_ms: int) -> bool:
         conv = flow.conv
         assert conv is not None
-        late = flow.kind is Kind.UDP and self.now_ms - since_ms >= UDP_LINGER_MS
+        late = flow.kind is UDP and self.now_ms - since_ms >= UDP_LINGER_MS
         if not late and not flow.peer_finished and (not conv.idle or conv.wants_flush or conv.owes_ack):
             return False
         flow.closed = True
         self._counters.flows_finished += 1
-        reason = Reset(ResetCode.FINISHED)
-        self._forget(conv.conv, reason)
-        if flow.kind is Kind.UDP and not flow.peer_finished:
-            self._insist(conv.conv, reason)
+        self._forget(conv.conv, FINISHED)
+        if flow.kind is UDP and not flow.peer_finished:
+            self._insist(conv.conv, FINISHED)
         return True
 
     def _drop(self, number: int, reason: Reset) -> None:
@@ -287,9 +295,6 @@ class FlowTable:
 
     def _forget(self, number: int, reason: Reset) -> None:
         self.flows.pop(number, None)
-        conv = self._bundle.convs.get(number)
-        if conv is not None:
-            self._counters.add_conversation(conv)
         self._bundle.close(number)
         self._bury(number, reason)
 

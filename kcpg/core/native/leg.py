@@ -24,6 +24,10 @@ LOOK_MS = 50
 """How often a busy link's timers are looked at: well within the shortest silence that means something
 (250 ms), and rarely enough to cost nothing beside a thousand turns a second."""
 
+READY_PER_TURN = 16
+"""Conversations served before what they caused is sent: with more the next node would stand idle meanwhile, and
+then this one."""
+
 REPEAT_EVENT_MS = 60_000
 """An event that strangers or a dead peer can provoke is reported at most this often."""
 
@@ -166,13 +170,16 @@ class NativeLeg:
     # Inside.
 
     def _serve_ready(self, now_ms: int) -> None:
-        """Let flows take what came. What that makes ready in turn is served in the next turn."""
-        ready, self._ready = self._ready + self.wire.take_ready(), []
-        for conv in ready:
+        """Let some flows take what came. The others, and what that makes ready, are served in the next turn."""
+        ready = self._ready
+        ready += self.wire.take_ready()
+        now, self._ready = ready[:READY_PER_TURN], ready[READY_PER_TURN:]
+        for conv in now:
             link = conv.bundle.user
             if isinstance(link, Link) and not conv.closed:
-                link.heard(now_ms)
-                link.flows.ready(conv)
+                flows = link.flows
+                flows.now_ms = now_ms
+                flows.ready(conv)
 
     def _set_timers(self) -> None:
         if not self._touched:

@@ -1,0 +1,19 @@
+# cython: language_level=3
+"""Types of convflow.py, which is compiled with them (docs/adr/0008) and runs without them."""
+from kcpg.core.flow cimport Flow, Moved
+
+
+cdef class ConvFlow(Flow):
+    cdef object _table
+    cdef bint _tcp
+    cdef public object conv
+    cdef public object delivery
+    cdef public bint ended
+    cdef public bint heard_end
+    cdef public bint peer_finished
+
+    cpdef attach(self, table, conv)
+    cpdef notice(self, int events)
+    cpdef aborted(self, reason)
+    cdef bint _moves_within(self, Flow sink)
+    cdef bint _reached_end(self)

@@ -1,0 +1,44 @@
+# cython: language_level=3
+"""Types of flowtable.py, which is compiled with them (docs/adr/0008) and runs without them."""
+cimport cython
+
+from kcpg.core.native.convflow cimport ConvFlow
+
+
+cdef class _Tombstone:
+    cdef readonly object reason
+    cdef readonly long long expires_ms
+    cdef public object told_ms
+
+
+cdef class FlowTable:
+    cdef public long long now_ms
+    cdef readonly dict flows
+    cdef object _bundle
+    cdef object _params
+    cdef object _counters
+    cdef long long _limit
+    cdef object _on_flow
+    cdef object _touch
+    cdef long long _next_conv
+    cdef long long _floor
+    cdef object _pending
+    cdef readonly object _tombstones
+    cdef dict _resets
+    cdef list _lingering
+
+    cpdef dial(self, ConvFlow flow, open)
+    @cython.locals(flow=ConvFlow)
+    cpdef ready(self, conv)
+    cpdef abort(self, ConvFlow flow, reason)
+    cpdef linger(self, ConvFlow flow)
+    cpdef advance(self, long long now_ms)
+    cpdef deadline(self)
+    cpdef _accept(self, number)
+    @cython.locals(flow=ConvFlow)
+    cdef _opened(self, conv)
+    @cython.locals(flow=ConvFlow)
+    cdef _check_lingering(self, long long now_ms)
+    cdef bint _finish_if_done(self, ConvFlow flow, long long since_ms)
+    cdef _forget(self, number, reason)
+    cdef _Tombstone _bury(self, number, reason)

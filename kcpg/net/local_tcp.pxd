@@ -1,0 +1,52 @@
+# cython: language_level=3
+"""Types of local_tcp.py, which is compiled with them (docs/adr/0008) and runs without them."""
+cimport cython
+
+from kcpg.core.flow cimport Flow, Moved, copy_bytes
+from kcpg.core.splice cimport Splice
+from kcpg.net.task cimport Task
+
+
+cdef class TcpFlow(Flow):
+    cdef object __weakref__
+    cdef public object dial
+    cdef object _host
+    cdef Flow _outlet
+    cdef int _fd
+    cdef Task _reader
+    cdef Task _writer
+    cdef readonly bytes _pending        # tests add it up
+    cdef bint _ending
+    cdef bint _shut
+    cdef bint _released
+    cdef bint _starved
+
+    cpdef adopt(self, int fd)
+    @cython.locals(count=int, total="long long")
+    cpdef Moved move_to(self, Flow sink)
+    cpdef Moved pull(self, Flow source)
+    @cython.locals(count=int, total="long long")
+    cdef Moved _pull_fast(self, Flow source, conv)
+    @cython.locals(reader=Task, writer=Task)
+    cpdef wake(self, int events)
+    @cython.locals(splice=Splice, partner=Flow, moved=Moved)
+    cdef bint _write_little(self)
+    @cython.locals(splice=Splice)
+    cpdef end(self)
+    cdef _shutdown(self)
+    cdef _broken(self, int number)
+    @cython.locals(splice=Splice)
+    cdef _fail(self, reason)
+    @cython.locals(fd=int)
+    cdef _free(self, bint with_reset)
+    cpdef _read_turn(self)
+    @cython.locals(reader=Task, splice=Splice)
+    cdef _read(self)
+    cdef Task _writing(self)
+    cpdef _write_turn(self)
+    @cython.locals(writer=Task)
+    cdef _write(self)
+    @cython.locals(splice=Splice, partner=Flow)
+    cdef bint _write_more(self)
+    cdef bint _send_pending(self)
+    cdef _crashed(self)
