@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 
 from harness.bench.figures import Row
 from harness.bench.systems.base import IDLE, LATENCY
-from harness.bench.table import MAIN, UNITS, Cell
+from harness.bench.table import DIRECT, FLOOR, MAIN, UNITS, Cell
 
 COLUMNS = 3
 OWN, OTHER, BASE = "#0b6e4f", "#8a8a8a", "#2f5dc4"
@@ -79,4 +79,4 @@ def _diagram(axis: Axes, cell: Cell) -> None:
 
 
 def _colour(system: str) -> str:
-    return OWN if system.startswith("kcpg") else BASE if system.startswith("direct") else OTHER
+    return OWN if system.startswith("kcpg") else BASE if system.startswith((DIRECT, FLOOR)) else OTHER
