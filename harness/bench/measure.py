@@ -15,6 +15,7 @@ from harness.bench import generator, processes
 from harness.bench.figures import Costs
 from harness.bench.generator import User
 from harness.bench.places import Place
+from harness.bench.ready import await_answer
 from harness.bench.systems.base import FAR, IDLE, LOSSY, NEAR, Address, Part, Settings, System, Wiring
 from harness.bench.workloads import Workload
 from harness.process import POLL_S, Failed, Program, machine_busy_s
@@ -26,6 +27,7 @@ LINE_WARM_UP_S = 2.0
 """The same over an emulated line, where a rate has to be found."""
 
 READY_S = 20.0
+"""Until a program has its sockets; then it still has to carry something (ready.py)."""
 
 FOREVER_S = 600.0
 """Of a bulk flow that is beside something else; it is ended with it."""
@@ -77,6 +79,10 @@ class Bench:
             _await(self.programs[part.name], part)
         self.programs = {part.name: self.programs[part.name] for part in parts}
 
+    def await_answer(self, protocol: str) -> None:
+        """Wait until something comes back through the system. Raises Failed."""
+        await_answer(self.place, self.system.entry(self.wiring), protocol, self.check)
+
     def use(self, program: str, options: Mapping[str, str | float]) -> User:
         """Start a user of a workload."""
         entry: Address = self.system.entry(self.wiring)
@@ -125,11 +131,16 @@ class Bench:
 
 
 def measure(
-    place: Place, system: System, workload: Workload, settings: Settings, seconds: float
+    place: Place, system: System, workload: Workload, settings: Settings, seconds: float, seed: str = "1"
 ) -> tuple[dict[str, Any], Costs]:
-    """Run once; returns what the load generator measured, and the costs. Raises Failed or OSError."""
+    """Run once; returns what the load generator measured, and the costs. Raises Failed or OSError.
+
+    `seed`: of the line's losses from the moment that the system is ready.
+    """
     with ExitStack() as stack:
         bench = Bench(place, system, settings, stack)
+        bench.await_answer(workload.protocol)
+        place.restart(seed)  # every system meets the same losses, however long its handshake took
         run = _idle if workload.group == IDLE else _timed
         found = run(bench, workload, seconds * workload.longer)
         bench.check()
