@@ -90,14 +90,11 @@ def run(chosen: Choice, named: bool = False) -> int:
     runs = recorder.runs
     print("\n" + table.text(runs))
     document = recorder.document()
-    _write(LAST, document)
-    if chosen.save:
-        from harness.bench.picture import draw  # matplotlib takes a second to import
-
-        path = RESULTS / f"{chosen.save}.json"
+    print()
+    for path in [LAST, *([RESULTS / f"{chosen.save}.json"] if chosen.save else [])]:
         _write(path, document)
-        draw(table.cells(runs), path.with_suffix(".png"))
-        print(f"\nkept: {os.path.relpath(path)} and .png")
+        _draw(runs, path.with_suffix(".png"))
+        print(f"kept: {os.path.relpath(path)} and .png")
     bad = [each for each in runs if each.verdict == FAILED]
     for each in bad:
         print(f"FAILED {each.cell} {each.system}: {each.reason}", file=sys.stderr)
@@ -204,6 +201,12 @@ def _write(path: Path, document: dict[str, Any]) -> None:
     path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def _draw(runs: Sequence[Run], path: Path) -> None:
+    from harness.bench.picture import draw  # matplotlib takes a second to import
+
+    draw(table.cells(runs), path)
+
+
 def _tables(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m harness bench table")
     parser.add_argument("results", type=Path, nargs="?", default=LAST, help="of SAVE=; else the last run's")
@@ -216,9 +219,7 @@ def _tables(words: Sequence[str]) -> int:
         for path in options.write:
             print(f"{path}: {', '.join(table.write_into(path, document))}")
         if options.picture is not None:
-            from harness.bench.picture import draw
-
-            draw(table.cells(runs), options.picture)
+            _draw(runs, options.picture)
     except (OSError, ValueError, Failed) as error:
         print(f"bench table: {error}", file=sys.stderr)
         return 1
