@@ -251,6 +251,19 @@ def test_every_run_on_loopback_has_a_loopback_of_its_own(lab: Lab) -> None:
         assert set(leftovers()) != names
 
 
+def test_without_root_loopback_is_the_machines_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    places.shared_loopback.cache_clear()
+    try:
+        assert "need root" in places.shared_loopback()
+        with places.opened("loopback", WORKLOADS["short"]) as place:
+            assert type(place) is Place and place.command(NEAR, ["true"]) == ["true"]
+        with pytest.raises(Failed, match="need root"), places.opened("veth", WORKLOADS["short"]):
+            pass
+    finally:
+        places.shared_loopback.cache_clear()
+
+
 @pytest.mark.parametrize(
     ("system", "workload"),
     [
