@@ -46,6 +46,7 @@ class Moment:
     at_s: float
     cpu_s: Mapping[str, float]
     generators_cpu_s: float
+    line_cpu_s: float
     busy_s: float
     wire_bytes: int | None
 
@@ -98,13 +99,15 @@ class Bench:
             processes.cpu_s(pid) for pid in (self.target.pid, *(user.pid for user in self.users))
         )
         cpu_s = {name: processes.group_cpu_s(program.pid) for name, program in self.programs.items()}
-        return Moment(time.monotonic(), cpu_s, generators, machine_busy_s(), self.place.wire_bytes())
+        line, wire = self.place.line_cpu_s(), self.place.wire_bytes()
+        return Moment(time.monotonic(), cpu_s, generators, line, machine_busy_s(), wire)
 
     def between(self, before: Moment, after: Moment) -> Costs:
         """What a time cost."""
         cpu_s = {name: after.cpu_s[name] - before.cpu_s[name] for name in after.cpu_s}
         generators = after.generators_cpu_s - before.generators_cpu_s
-        foreign = after.busy_s - before.busy_s - sum(cpu_s.values()) - generators
+        line = after.line_cpu_s - before.line_cpu_s
+        foreign = after.busy_s - before.busy_s - sum(cpu_s.values()) - generators - line
         share = foreign / (after.at_s - before.at_s) / (os.cpu_count() or 1)
         wire = None
         if before.wire_bytes is not None and after.wire_bytes is not None:

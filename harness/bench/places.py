@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 
+from harness.bench import processes
 from harness.bench.systems.base import NEAR, Wiring
 from harness.bench.workloads import LOOPBACK, VETH, Workload
 from harness.chain import LOOPBACK as LOCALHOST
@@ -65,6 +66,10 @@ class Place:
         """What the near side has put on the line so far; None where other traffic is on it, too."""
         return None
 
+    def line_cpu_s(self) -> float:
+        """Processor seconds of what emulates the line, so far: 0 where the kernel does it."""
+        return 0.0
+
 
 class Alone(Place):
     """Loopback in a namespace that has nothing else."""
@@ -86,9 +91,10 @@ class Alone(Place):
 class Joined(Place):
     """Two namespaces and the link between them."""
 
-    def __init__(self, name: str, topology: Topology, cable: Link) -> None:
+    def __init__(self, name: str, cable: Link, boxes: Sequence[int]) -> None:
+        """`boxes`: processes that emulate the line."""
         self.name = name
-        self._topology, self._cable = topology, cable
+        self._cable, self._boxes = cable, boxes
 
     def wiring(self, directory: Path) -> Wiring:
         server = self._cable.far.v4
@@ -118,6 +124,9 @@ class Joined(Place):
             facts.get("bytes", facts["sent_bytes"])
         )  # netem counts what it let pass, the box what came
 
+    def line_cpu_s(self) -> float:
+        return sum(processes.cpu_s(pid) for pid in self._boxes)
+
 
 @contextmanager
 def opened(name: str, workload: Workload, seed: str = "1") -> Iterator[Place]:
@@ -144,7 +153,9 @@ def opened(name: str, workload: Workload, seed: str = "1") -> Iterator[Place]:
             for end in (cable.near, cable.far):
                 on = [word for what in OFFLOADS for word in (what, "on")]
                 end.namespace.run(["ethtool", "-K", end.device, *on])
-        yield Joined(name, topology, cable)
+        nodes = topology.nodes.values()
+        boxes = [pid for each in lab.namespaces if each not in nodes for pid in each.pids()]
+        yield Joined(name, cable, boxes)
 
 
 @cache

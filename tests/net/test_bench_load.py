@@ -251,6 +251,14 @@ def test_every_run_on_loopback_has_a_loopback_of_its_own(lab: Lab) -> None:
         assert set(leftovers()) != names
 
 
+def test_what_emulates_the_line_is_no_foreign_load(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NETEM_BACKEND", "box")
+    with places.opened("line", WORKLOADS["lossy5"]) as place:
+        assert place.line_cpu_s() > 0
+    with places.opened("veth", WORKLOADS["short"]) as place:
+        assert place.line_cpu_s() == 0
+
+
 def test_without_root_loopback_is_the_machines_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     places.shared_loopback.cache_clear()
