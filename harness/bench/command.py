@@ -1,6 +1,6 @@
 """`make bench`: tunnels side by side, over the same lines, in the same run.
 
-    make bench                                     everything (half an hour on two cores)
+    make bench                                     everything (an hour with every tunnel)
     make bench QUICK=1                             the workloads that say most, once (two minutes)
     make bench ONLY=lossy SYSTEMS=direct,kcpg      some kinds of workloads, some systems
     make bench WORKLOADS=short REPEATS=9 WITH="kcp=fast3"
