@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -182,6 +183,23 @@ def test_costs_are_those_of_the_process_and_its_children(tmp_path: Path) -> None
     while processes.group(program.pid):
         assert time.monotonic() < until_s
         time.sleep(0.01)
+
+
+def test_a_child_that_ended_is_not_forgotten_before_it_is_waited_for(tmp_path: Path) -> None:
+    """A forwarder that forks ends its child with the connection; until it waits for it, that is a zombie."""
+    code = (
+        "import os, time\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    while time.process_time() < 0.05: pass\n"
+        "    os._exit(0)\n"
+        "os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)\n"
+        "print('ended', time.process_time(), flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    with Program("it", [sys.executable, "-c", code], tmp_path / "log") as program:
+        own_s = float(program.wait_for(r"^ended (.*)", 60)[1])
+        assert processes.group_cpu_s(program.pid) >= own_s + 0.05
 
 
 def test_a_socket_that_is_bound_is_seen() -> None:
