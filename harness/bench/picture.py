@@ -30,10 +30,11 @@ LESS = {LATENCY, IDLE}
 def draw(cells: Sequence[Cell], path: Path) -> None:
     """Write a PNG. A cell in which nothing passed is not drawn."""
     shown = [cell for cell in cells if _bars(cell)]
-    lines = max(-(-len(shown) // COLUMNS), 1)
+    columns = max(min(len(shown), COLUMNS), 1)
+    lines = max(-(-len(shown) // columns), 1)
     most = max((len(_bars(cell)) for cell in shown), default=1)
     figure, axes = pyplot.subplots(
-        lines, COLUMNS, figsize=(5.2 * COLUMNS, lines * (0.9 + 0.26 * most)), squeeze=False
+        lines, columns, figsize=(5.2 * columns, lines * (0.9 + 0.26 * most)), squeeze=False
     )
     for at, axis in enumerate(axes.flat):
         if at < len(shown):
