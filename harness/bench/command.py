@@ -1,6 +1,6 @@
 """`make bench`: tunnels side by side, over the same lines, in the same run.
 
-    make bench                                     everything (half an hour on two cores)
+    make bench                                     everything (an hour with every tunnel)
     make bench QUICK=1                             the workloads that say most, once (two minutes)
     make bench ONLY=lossy SYSTEMS=direct,kcpg      some kinds of workloads, some systems
     make bench WORKLOADS=short REPEATS=9 WITH="kcp=fast3"
@@ -31,10 +31,9 @@ from harness.bench import choice, machine, places, table
 from harness.bench.choice import Choice, Usage
 from harness.bench.figures import FAILED, MISSING, PASSED, UNSUPPORTED, Run, derive
 from harness.bench.measure import measure
-from harness.bench.places import Place
 from harness.bench.systems import SYSTEMS
 from harness.bench.systems.base import System
-from harness.bench.workloads import WORKLOADS, Workload
+from harness.bench.workloads import LOOPBACK, WORKLOADS, Workload
 from harness.process import ROOT, Failed
 from harness.traffic import Damaged
 
@@ -91,14 +90,11 @@ def run(chosen: Choice, named: bool = False) -> int:
     runs = recorder.runs
     print("\n" + table.text(runs))
     document = recorder.document()
-    _write(LAST, document)
-    if chosen.save:
-        from harness.bench.picture import draw  # matplotlib takes a second to import
-
-        path = RESULTS / f"{chosen.save}.json"
+    print()
+    for path in [LAST, *([RESULTS / f"{chosen.save}.json"] if chosen.save else [])]:
         _write(path, document)
-        draw(table.cells(runs), path.with_suffix(".png"))
-        print(f"\nkept: {os.path.relpath(path)} and .png")
+        _draw(runs, path.with_suffix(".png"))
+        print(f"kept: {os.path.relpath(path)} and .png")
     bad = [each for each in runs if each.verdict == FAILED]
     for each in bad:
         print(f"FAILED {each.cell} {each.system}: {each.reason}", file=sys.stderr)
@@ -122,37 +118,34 @@ class Recorder:
         """Every cell, every repetition, every system."""
         if os.geteuid() == 0:
             netns.sweep()  # of runs that were killed
+        if any(where == LOOPBACK for _, where in self._chosen.cells) and (shared := places.shared_loopback()):
+            print(f"loopback is the machine's own ({shared}): it remembers the connections of earlier runs")
         for workload, where in self._chosen.cells:
             systems = list(self._chosen.pairs(workload, self._named))
             if not systems:
                 continue
-            try:
-                with places.opened(where, workload) as place:
-                    self._cell(workload, place, systems)
-            except Failed as error:
-                for system in systems:
-                    self._keep(Run(f"{workload.name}@{where}", system.name, 1, FAILED, str(error)))
+            self._cell(workload, where, systems)
 
-    def _cell(self, workload: Workload, place: Place, systems: Sequence[System]) -> None:
-        cell = f"{workload.name}@{place.name}"
+    def _cell(self, workload: Workload, where: str, systems: Sequence[System]) -> None:
         gone: set[str] = set()
         for repeat in range(1, self._chosen.repeats + 1):
             for system in systems:
                 if system.name in gone:
                     continue
-                done = self._one(cell, workload, place, system, repeat)
+                done = self._one(workload, where, system, repeat)
                 if done.verdict in (MISSING, UNSUPPORTED):
                     gone.add(system.name)  # it will not be there the next time either
                 self._keep(done)
 
-    def _one(self, cell: str, workload: Workload, place: Place, system: System, repeat: int) -> Run:
-        settings = self._chosen.settings
+    def _one(self, workload: Workload, where: str, system: System, repeat: int) -> Run:
+        cell, settings = f"{workload.name}@{where}", self._chosen.settings
         missing = system.missing(settings)
         if missing:
             return Run(cell, system.name, repeat, MISSING, missing)
-        place.restart(f"{self._chosen.seed}.{repeat}")  # the same losses for every system
+        seed = f"{self._chosen.seed}.{repeat}"  # the same losses for every system
         try:
-            measured, costs = measure(place, system, workload, settings, self._chosen.seconds)
+            with places.opened(where, workload, seed) as place:
+                measured, costs = measure(place, system, workload, settings, self._chosen.seconds, seed)
         except (Failed, Damaged, OSError) as error:
             unsupported = system.unsupported(str(error))
             if unsupported:
@@ -208,6 +201,12 @@ def _write(path: Path, document: dict[str, Any]) -> None:
     path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def _draw(runs: Sequence[Run], path: Path) -> None:
+    from harness.bench.picture import draw  # matplotlib takes a second to import
+
+    draw(table.cells(runs), path)
+
+
 def _tables(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m harness bench table")
     parser.add_argument("results", type=Path, nargs="?", default=LAST, help="of SAVE=; else the last run's")
@@ -220,9 +219,7 @@ def _tables(words: Sequence[str]) -> int:
         for path in options.write:
             print(f"{path}: {', '.join(table.write_into(path, document))}")
         if options.picture is not None:
-            from harness.bench.picture import draw
-
-            draw(table.cells(runs), options.picture)
+            _draw(runs, options.picture)
     except (OSError, ValueError, Failed) as error:
         print(f"bench table: {error}", file=sys.stderr)
         return 1

@@ -25,7 +25,9 @@ from harness.bench import choice, places, table
 from harness.bench.choice import Choice, Usage
 from harness.bench.figures import FAILED, PASSED, Run, derive, rows
 from harness.bench.measure import measure
+from harness.bench.systems.base import System
 from harness.bench.systems.kcpg import Kcpg
+from harness.bench.workloads import Workload
 from harness.process import ROOT, Failed
 
 NEW, OLD = "new", "old"
@@ -147,22 +149,24 @@ def _measure(chosen: Choice, directory: Path) -> list[Run]:
     systems = (Kcpg(OLD, root=directory), Kcpg(NEW))
     runs = []
     for workload, where in chosen.cells:
-        with places.opened(where, workload) as place:
-            for repeat in range(1, chosen.repeats + 1):
-                # The first of a pair meets another machine than the second: they take turns at that, too.
-                for system in systems if repeat % 2 else reversed(systems):
-                    place.restart(f"{chosen.seed}.{repeat}")
-                    cell = f"{workload.name}@{where}"
-                    try:
-                        measured, costs = measure(place, system, workload, chosen.settings, chosen.seconds)
-                    except (Failed, OSError) as error:
-                        runs.append(Run(cell, system.name, repeat, FAILED, str(error)))
-                    else:
-                        figures = derive(workload.group, workload.program, measured, costs)
-                        runs.append(Run(cell, system.name, repeat, PASSED, "", figures, costs))
-                    said = f"{cell:<28} {system.name:<4} {runs[-1].verdict}"
-                    print(f"{repeat}/{chosen.repeats}  {said}", flush=True)
+        for repeat in range(1, chosen.repeats + 1):
+            # The first of a pair meets another machine than the second: they take turns at that, too.
+            for system in systems if repeat % 2 else reversed(systems):
+                runs.append(_one(chosen, workload, where, system, repeat))
+                said = f"{runs[-1].cell:<28} {system.name:<4} {runs[-1].verdict}"
+                print(f"{repeat}/{chosen.repeats}  {said}", flush=True)
     return runs
+
+
+def _one(chosen: Choice, workload: Workload, where: str, system: System, repeat: int) -> Run:
+    cell, seed = f"{workload.name}@{where}", f"{chosen.seed}.{repeat}"
+    try:
+        with places.opened(where, workload, seed) as place:
+            measured, costs = measure(place, system, workload, chosen.settings, chosen.seconds, seed)
+    except (Failed, OSError) as error:
+        return Run(cell, system.name, repeat, FAILED, str(error))
+    figures = derive(workload.group, workload.program, measured, costs)
+    return Run(cell, system.name, repeat, PASSED, "", figures, costs)
 
 
 def ratios(runs: Sequence[Run]) -> str:

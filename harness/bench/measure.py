@@ -15,6 +15,7 @@ from harness.bench import generator, processes
 from harness.bench.figures import Costs
 from harness.bench.generator import User
 from harness.bench.places import Place
+from harness.bench.ready import await_answer
 from harness.bench.systems.base import FAR, IDLE, LOSSY, NEAR, Address, Part, Settings, System, Wiring
 from harness.bench.workloads import Workload
 from harness.process import POLL_S, Failed, Program, machine_busy_s
@@ -26,6 +27,7 @@ LINE_WARM_UP_S = 2.0
 """The same over an emulated line, where a rate has to be found."""
 
 READY_S = 20.0
+"""Until a program has its sockets; then it still has to carry something (ready.py)."""
 
 FOREVER_S = 600.0
 """Of a bulk flow that is beside something else; it is ended with it."""
@@ -44,6 +46,7 @@ class Moment:
     at_s: float
     cpu_s: Mapping[str, float]
     generators_cpu_s: float
+    line_cpu_s: float
     busy_s: float
     wire_bytes: int | None
 
@@ -77,6 +80,10 @@ class Bench:
             _await(self.programs[part.name], part)
         self.programs = {part.name: self.programs[part.name] for part in parts}
 
+    def await_answer(self, protocol: str) -> None:
+        """Wait until something comes back through the system. Raises Failed."""
+        await_answer(self.place, self.system.entry(self.wiring), protocol, self.check)
+
     def use(self, program: str, options: Mapping[str, str | float]) -> User:
         """Start a user of a workload."""
         entry: Address = self.system.entry(self.wiring)
@@ -92,13 +99,15 @@ class Bench:
             processes.cpu_s(pid) for pid in (self.target.pid, *(user.pid for user in self.users))
         )
         cpu_s = {name: processes.group_cpu_s(program.pid) for name, program in self.programs.items()}
-        return Moment(time.monotonic(), cpu_s, generators, machine_busy_s(), self.place.wire_bytes())
+        line, wire = self.place.line_cpu_s(), self.place.wire_bytes()
+        return Moment(time.monotonic(), cpu_s, generators, line, machine_busy_s(), wire)
 
     def between(self, before: Moment, after: Moment) -> Costs:
         """What a time cost."""
         cpu_s = {name: after.cpu_s[name] - before.cpu_s[name] for name in after.cpu_s}
         generators = after.generators_cpu_s - before.generators_cpu_s
-        foreign = after.busy_s - before.busy_s - sum(cpu_s.values()) - generators
+        line = after.line_cpu_s - before.line_cpu_s
+        foreign = after.busy_s - before.busy_s - sum(cpu_s.values()) - generators - line
         share = foreign / (after.at_s - before.at_s) / (os.cpu_count() or 1)
         wire = None
         if before.wire_bytes is not None and after.wire_bytes is not None:
@@ -125,11 +134,16 @@ class Bench:
 
 
 def measure(
-    place: Place, system: System, workload: Workload, settings: Settings, seconds: float
+    place: Place, system: System, workload: Workload, settings: Settings, seconds: float, seed: str = "1"
 ) -> tuple[dict[str, Any], Costs]:
-    """Run once; returns what the load generator measured, and the costs. Raises Failed or OSError."""
+    """Run once; returns what the load generator measured, and the costs. Raises Failed or OSError.
+
+    `seed`: of the line's losses from the moment that the system is ready.
+    """
     with ExitStack() as stack:
         bench = Bench(place, system, settings, stack)
+        bench.await_answer(workload.protocol)
+        place.restart(seed)  # every system meets the same losses, however long its handshake took
         run = _idle if workload.group == IDLE else _timed
         found = run(bench, workload, seconds * workload.longer)
         bench.check()

@@ -30,6 +30,9 @@ FLOOR = ("test_floor_copy", "test_floor_aead[{engine}]", "test_floor_calls[{call
 PATH = "test_path[{calls}-{engine}]"
 """What the path cannot go below: copies, AEAD, system calls."""
 
+WAKE_UP, WAKE_UP_FLOOR = "test_driver_wake_up", "test_floor_wake_up"
+"""A node that is asleep, and the system calls alone."""
+
 
 @dataclass(frozen=True)
 class Part:
@@ -59,6 +62,8 @@ def main() -> int:
     print(text(parts))
     print()
     print(floors(parts))
+    print()
+    print(wake_ups(parts))
     return 0
 
 
@@ -96,4 +101,14 @@ def floors(parts: Sequence[Part]) -> str:
                 continue  # an engine that is not built
             shown = [f"{ns:,.0f}" for ns in (*costs, sum(costs), path)]
             lines.append([f"{engine}, {calls}", *shown, f"{path / sum(costs):.2f}"])
+    return aligned(lines)
+
+
+def wake_ups(parts: Sequence[Part]) -> str:
+    """What it costs that a datagram finds a node asleep, beside the system calls that takes."""
+    known = {part.name: part.median_ns for part in parts}
+    lines = [["a wake-up, in ns", "floor", "driver", "driver/floor"]]
+    floor, driver = known.get(WAKE_UP_FLOOR), known.get(WAKE_UP)
+    if floor is not None and driver is not None:
+        lines.append(["send, wait, receive", f"{floor:,.0f}", f"{driver:,.0f}", f"{driver / floor:.2f}"])
     return aligned(lines)

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 
 from harness.bench.figures import Row
 from harness.bench.systems.base import IDLE, LATENCY
-from harness.bench.table import MAIN, UNITS, Cell
+from harness.bench.table import DIRECT, FLOOR, MAIN, UNITS, Cell
 
 COLUMNS = 3
 OWN, OTHER, BASE = "#0b6e4f", "#8a8a8a", "#2f5dc4"
@@ -30,10 +30,11 @@ LESS = {LATENCY, IDLE}
 def draw(cells: Sequence[Cell], path: Path) -> None:
     """Write a PNG. A cell in which nothing passed is not drawn."""
     shown = [cell for cell in cells if _bars(cell)]
-    lines = max(-(-len(shown) // COLUMNS), 1)
+    columns = max(min(len(shown), COLUMNS), 1)
+    lines = max(-(-len(shown) // columns), 1)
     most = max((len(_bars(cell)) for cell in shown), default=1)
     figure, axes = pyplot.subplots(
-        lines, COLUMNS, figsize=(5.2 * COLUMNS, lines * (0.9 + 0.26 * most)), squeeze=False
+        lines, columns, figsize=(5.2 * columns, lines * (0.9 + 0.26 * most)), squeeze=False
     )
     for at, axis in enumerate(axes.flat):
         if at < len(shown):
@@ -79,4 +80,4 @@ def _diagram(axis: Axes, cell: Cell) -> None:
 
 
 def _colour(system: str) -> str:
-    return OWN if system.startswith("kcpg") else BASE if system.startswith("direct") else OTHER
+    return OWN if system.startswith("kcpg") else BASE if system.startswith((DIRECT, FLOOR)) else OTHER

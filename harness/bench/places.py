@@ -1,24 +1,34 @@
-"""Where a measurement takes place: on loopback, in two namespaces joined by a cable, or by a lossy line."""
+"""Where a measurement takes place: on loopback, in two namespaces joined by a cable, or by a lossy line.
+
+Every run gets a place of its own, made afresh. Each TCP connection that a run closes is remembered by the
+kernel for a minute (TIME_WAIT), some ten thousand of them make connecting slow, and they go with their
+namespace; so do the buffers, routes and counters that a run has used.
+"""
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 
+from harness.bench import processes
 from harness.bench.systems.base import NEAR, Wiring
 from harness.bench.workloads import LOOPBACK, VETH, Workload
 from harness.chain import LOOPBACK as LOCALHOST
 from harness.chain import Ports
 from harness.link import Link
-from harness.netns import Lab
+from harness.netns import Lab, Namespace
+from harness.process import Failed
 from harness.topology import Topology
 from netem import profile as profiles
 
 TUNNELS = 3
 """Ports that a system may need for its tunnels."""
 
-ENTRY_PORT, TARGET_PORT, FIRST_TUNNEL_PORT = 5900, 8000, 3000
+ENTRY_PORT, TARGET_PORT = 5900, 8000
+TUNNEL_PORTS = tuple(range(3000, 3000 + TUNNELS))
 """Inside namespaces, where nobody else is."""
 
 OFFLOADS = ("tx", "tso", "gso", "gro")
@@ -26,7 +36,7 @@ OFFLOADS = ("tx", "tso", "gso", "gro")
 
 
 class Place:
-    """Loopback: one network for both sides, where everybody takes ports that are free."""
+    """The machine's own loopback: one network for both sides, where everybody takes ports that are free."""
 
     name = LOOPBACK
 
@@ -45,26 +55,51 @@ class Place:
         """The words that run a program on a side."""
         return list(words)
 
+    def near_socket(self, kind: int) -> socket.socket:
+        """An IPv4 socket on the near side."""
+        return socket.socket(socket.AF_INET, kind)
+
     def restart(self, seed: str) -> None:
-        """Before each run: the line begins its pattern of losses anew."""
+        """The line begins its pattern of losses anew."""
 
     def wire_bytes(self) -> int | None:
         """What the near side has put on the line so far; None where other traffic is on it, too."""
         return None
 
+    def line_cpu_s(self) -> float:
+        """Processor seconds of what emulates the line, so far: 0 where the kernel does it."""
+        return 0.0
+
+
+class Alone(Place):
+    """Loopback in a namespace that has nothing else."""
+
+    def __init__(self, namespace: Namespace) -> None:
+        self._namespace = namespace
+
+    def wiring(self, directory: Path) -> Wiring:
+        target = (LOCALHOST, TARGET_PORT)
+        return Wiring(directory, (LOCALHOST, ENTRY_PORT), target, target, LOCALHOST, TUNNEL_PORTS)
+
+    def command(self, side: str, words: Sequence[str]) -> list[str]:
+        return self._namespace.command(words)
+
+    def near_socket(self, kind: int) -> socket.socket:
+        return self._namespace.socket(socket.AF_INET, kind)
+
 
 class Joined(Place):
     """Two namespaces and the link between them."""
 
-    def __init__(self, name: str, topology: Topology, cable: Link) -> None:
+    def __init__(self, name: str, cable: Link, boxes: Sequence[int]) -> None:
+        """`boxes`: processes that emulate the line."""
         self.name = name
-        self._topology, self._cable = topology, cable
+        self._cable, self._boxes = cable, boxes
 
     def wiring(self, directory: Path) -> Wiring:
         server = self._cable.far.v4
-        tunnels = tuple(range(FIRST_TUNNEL_PORT, FIRST_TUNNEL_PORT + TUNNELS))
         entry, target = (LOCALHOST, ENTRY_PORT), (LOCALHOST, TARGET_PORT)
-        return Wiring(directory, entry, target, (server, TARGET_PORT), server, tunnels)
+        return Wiring(directory, entry, target, (server, TARGET_PORT), server, TUNNEL_PORTS)
 
     @property
     def bound(self) -> str:
@@ -73,6 +108,9 @@ class Joined(Place):
     def command(self, side: str, words: Sequence[str]) -> list[str]:
         end = self._cable.near if side == NEAR else self._cable.far
         return end.namespace.command(words)
+
+    def near_socket(self, kind: int) -> socket.socket:
+        return self._cable.near.namespace.socket(socket.AF_INET, kind)
 
     def restart(self, seed: str) -> None:
         if self._cable.profile is not None:
@@ -86,17 +124,26 @@ class Joined(Place):
             facts.get("bytes", facts["sent_bytes"])
         )  # netem counts what it let pass, the box what came
 
+    def line_cpu_s(self) -> float:
+        return sum(processes.cpu_s(pid) for pid in self._boxes)
+
 
 @contextmanager
-def opened(name: str, workload: Workload) -> Iterator[Place]:
-    """The place for a workload; its namespaces are gone at the end. Raises Failed, without root too."""
-    if name == LOOPBACK:
+def opened(name: str, workload: Workload, seed: str = "1") -> Iterator[Place]:
+    """A place for one run of a workload; its namespaces are gone at the end.
+
+    `seed`: of the line's losses. Raises Failed, without root too; loopback is then the machine's own.
+    """
+    if name == LOOPBACK and shared_loopback():
         yield Place()
         return
     profile = profiles.parse(workload.line.toml()) if workload.line is not None else None
     with ExitStack() as stack:
         lab = stack.enter_context(Lab())
-        topology = stack.enter_context(Topology(lab, "client ==== server"))
+        if name == LOOPBACK:
+            yield Alone(lab.add("loopback"))
+            return
+        topology = stack.enter_context(Topology(lab, "client ==== server", seed))
         for label in ("client", "server"):
             topology.add(label)
         cable = topology.connect("client", "server", profile)
@@ -106,4 +153,18 @@ def opened(name: str, workload: Workload) -> Iterator[Place]:
             for end in (cable.near, cable.far):
                 on = [word for what in OFFLOADS for word in (what, "on")]
                 end.namespace.run(["ethtool", "-K", end.device, *on])
-        yield Joined(name, topology, cable)
+        nodes = topology.nodes.values()
+        boxes = [pid for each in lab.namespaces if each not in nodes for pid in each.pids()]
+        yield Joined(name, cable, boxes)
+
+
+@cache
+def shared_loopback() -> str:
+    """Why runs on loopback are on the machine's own, which remembers the connections of those before; "" when
+    each has one for itself."""
+    try:
+        with Lab() as lab:
+            lab.add("loopback")
+    except (Failed, OSError) as error:
+        return str(error).splitlines()[-1].strip()
+    return ""

@@ -31,8 +31,8 @@ def cpu_s(pid: int) -> float:
 
 
 def group_cpu_s(leader: int) -> float:
-    """Processor seconds of a group so far, children that have ended included once they are waited for."""
-    total = sum(cpu_s(pid) for pid in group(leader))
+    """Processor seconds of a group so far, children that have ended included, waited for or not."""
+    total = sum(cpu_s(pid) for pid, fields in _all() if int(fields[2]) == leader)  # zombies keep their clocks
     fields = _stat(leader)
     return total + (int(fields[13]) + int(fields[14])) / TICKS if fields else total  # cutime, cstime
 

@@ -12,8 +12,8 @@ from harness.bench.systems.base import BULK, IDLE, LATENCY, LOSSY, SHORT, UDP
 from harness.bench.workloads import WORKLOADS, Workload
 from harness.process import Failed
 
-OWN, DIRECT = "kcpg", "direct"
-"""The systems that ratios are taken of and to."""
+OWN, DIRECT, FLOOR = "kcpg", "direct", "udp-relay"
+"""The systems that ratios are taken of and to, and the one that times are compared with, too."""
 
 NONE = "–"
 
@@ -114,11 +114,14 @@ def _cpu_of_own(figure: str) -> Show:
     return show
 
 
-def _over_direct(figure: str) -> Show:
+def _over(name: str, figure: str) -> Show:
+    """By how much a time is longer than that of another system."""
+
     def show(cell: Cell, row: Row) -> str:
-        direct = cell.row(DIRECT)
-        base, value = direct.median(figure) if direct else None, row.median(figure)
-        return NONE if base is None or value is None or row.system == DIRECT else f"{value - base:+,.0f}"
+        other = cell.row(name)
+        base, value = other.median(figure) if other else None, row.median(figure)
+        itself = row.system in (name, DIRECT)
+        return NONE if base is None or value is None or itself else f"{value - base:+,.0f}"
 
     return show
 
@@ -160,8 +163,10 @@ COLUMNS: Mapping[str, Sequence[tuple[str, Show]]] = {
         ("", _spread),
         ("p99 us", _median("p99_us")),
         ("p99.9 us", _median("p999_us")),
-        ("p50 over direct", _over_direct("p50_us")),
-        ("p99 over direct", _over_direct("p99_us")),
+        ("p50 over direct", _over(DIRECT, "p50_us")),
+        ("p99 over direct", _over(DIRECT, "p99_us")),
+        ("p50 over relay", _over(FLOOR, "p50_us")),
+        ("kcpg is", _own_over),
         ("CPU us each", _median("cpu_us_each", 1)),
         ("lost", _median("lost")),
     ),
@@ -185,6 +190,7 @@ COLUMNS: Mapping[str, Sequence[tuple[str, Show]]] = {
     ),
     IDLE: (
         ("KB per flow", _parts("kb_each", 1)),
+        ("kcpg is", _own_over),
         ("CPU %", _median("cpu_percent", 2)),
         ("kept after close %", _median("kept_share", 0, 100)),
         ("opened per second", _median("open_per_s")),

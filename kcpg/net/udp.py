@@ -4,12 +4,16 @@
 offload (UDP_SEGMENT): one system call then carries up to 64 datagrams. `UdpIo` moves datagrams between such
 sockets and one leg's wire; `kcpg.net._udp.UdpIo` is its compiled twin with the same interface, for the
 compiled wire. Constants: include/uapi/linux/udp.h and socket.h.
+
+`KCPG_OFFLOAD=off` in the environment does without both offloads, as on a kernel that has none: to find out
+whether a device's segmentation is to blame for something, and to measure what they are worth.
 """
 
 from __future__ import annotations
 
 import _socket
 import errno
+import os
 import struct
 from collections import Counter, deque
 from collections.abc import Callable
@@ -174,7 +178,13 @@ def _never_fragment(sock: _socket.socket) -> None:
             continue
 
 
+def _offload_is_off() -> bool:
+    return os.environ.get("KCPG_OFFLOAD") == "off"
+
+
 def _has_gso(sock: _socket.socket) -> bool:
+    if _offload_is_off():
+        return False
     try:
         sock.setsockopt(SOL_UDP, UDP_SEGMENT, 0)
     except OSError:
@@ -183,6 +193,8 @@ def _has_gso(sock: _socket.socket) -> bool:
 
 
 def _enable_gro(sock: _socket.socket) -> bool:
+    if _offload_is_off():
+        return False
     try:
         sock.setsockopt(SOL_UDP, UDP_GRO, 1)
     except OSError:

@@ -7,8 +7,10 @@ received with as few system calls as the kernel allows.
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import os
+import select
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -27,6 +29,43 @@ TRAIN = 44
 """Datagrams of a send by UDP segmentation: together below 64 KiB."""
 LONG_BYTES = 1 << 15
 UDP_SEGMENT = 103
+LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+class Vector(ctypes.Structure):
+    """struct iovec."""
+
+    _fields_ = (("base", ctypes.c_void_p), ("size", ctypes.c_size_t))
+
+
+class Header(ctypes.Structure):
+    """struct mmsghdr: sendmmsg(2), recvmmsg(2)."""
+
+    _fields_ = (
+        ("name", ctypes.c_void_p),
+        ("name_size", ctypes.c_uint),
+        ("vectors", ctypes.POINTER(Vector)),
+        ("vector_count", ctypes.c_size_t),
+        ("control", ctypes.c_void_p),
+        ("control_size", ctypes.c_size_t),
+        ("flags", ctypes.c_long),  # an int, and the end of the struct msghdr inside
+        ("size", ctypes.c_uint),
+    )
+
+
+class Messages:
+    """A train in one buffer, a message for each datagram."""
+
+    def __init__(self, train: bytes) -> None:
+        self.buffer = ctypes.create_string_buffer(train, len(train))
+        base = ctypes.addressof(self.buffer)
+        starts = range(base, base + len(train), DATAGRAM_BYTES)
+        self._vectors = (Vector * TRAIN)(*(Vector(start, DATAGRAM_BYTES) for start in starts))
+        one = ctypes.sizeof(Vector)
+        pieces = [Vector.from_buffer(self._vectors, at * one) for at in range(TRAIN)]
+        self.headers = (Header * TRAIN)(
+            *(Header(vectors=ctypes.pointer(piece), vector_count=1) for piece in pieces)
+        )
 
 
 @pytest.fixture(params=["offload", "single"])
@@ -77,6 +116,7 @@ def test_floor_aead(benchmark: Any, engine: str) -> None:
 
 @pytest.mark.parametrize("offload", [True, False], ids=["offload", "single"])
 def test_floor_calls(benchmark: Any, offload: bool) -> None:
+    """A train with one call on each side: cut and joined by the kernel, or datagram by datagram."""
     with (
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as near,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as far,
@@ -84,19 +124,44 @@ def test_floor_calls(benchmark: Any, offload: bool) -> None:
         far.bind(("127.0.0.1", 0))
         near.connect(far.getsockname())
         far.settimeout(10)
-        count = TRAIN if offload else 1
+        train, buffer = os.urandom(DATAGRAM_BYTES * TRAIN), bytearray(1 << 16)
+        per(benchmark, "datagram", TRAIN, DATAGRAM_BYTES)
         if offload:
             near.setsockopt(udp.SOL_UDP, UDP_SEGMENT, DATAGRAM_BYTES)
             far.setsockopt(udp.SOL_UDP, udp.UDP_GRO, 1)
-        train, buffer = os.urandom(DATAGRAM_BYTES * count), bytearray(1 << 16)
-        per(benchmark, "datagram", count, DATAGRAM_BYTES)
 
-        def there() -> int:
-            near.send(train)
-            return far.recv_into(buffer)
+            def there() -> int:
+                near.send(train)
+                return far.recv_into(buffer)
+        else:
+            outgoing, incoming = Messages(train), Messages(bytes(len(train)))
+
+            def there() -> int:
+                assert LIBC.sendmmsg(near.fileno(), outgoing.headers, TRAIN, 0) == TRAIN
+                return int(LIBC.recvmmsg(far.fileno(), incoming.headers, TRAIN, 0, None)) * DATAGRAM_BYTES
 
         assert benchmark(there) == len(train)
-        assert buffer[: len(train)] == train
+        assert (buffer[: len(train)] if offload else incoming.buffer.raw[: len(train)]) == train
+
+
+def test_floor_wake_up(benchmark: Any) -> None:
+    """The same without a node: a datagram is sent, the event call finds it, the receive call takes it."""
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as near,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as far,
+        select.epoll() as events,
+    ):
+        far.bind(("127.0.0.1", 0))
+        near.connect(far.getsockname())
+        events.register(far, select.EPOLLIN)
+        per(benchmark, "wake-up", 1)
+
+        def wake() -> bytes:
+            near.send(b"x")
+            assert events.poll(10)
+            return far.recv(100)
+
+        assert benchmark(wake) == b"x"
 
 
 def test_driver_wake_up(benchmark: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,17 +13,21 @@ from pathlib import Path
 
 import pytest
 
-from harness.bench import generator, processes
+from harness.bench import generator, places, processes
 from harness.bench.generator import User
 from harness.bench.measure import measure
 from harness.bench.places import Place
+from harness.bench.ready import await_answer
 from harness.bench.systems import SYSTEMS
 from harness.bench.systems.base import NEAR, Part, Settings, System, Wiring
 from harness.bench.workloads import WORKLOADS
 from harness.chain import LOOPBACK, Ports
+from harness.netns import Lab, leftovers
 from harness.process import Failed, Program
+from tests.net import emulation
 
 SHORT_S = 0.1
+lab = emulation.lab
 
 
 @pytest.fixture
@@ -43,8 +48,9 @@ def target(tmp_path: Path, counters: Path) -> Iterator[tuple[str, int]]:
 class Proxy:
     """Passes connections on to the target, each piece of what comes back or goes there through `change`."""
 
-    def __init__(self, target: tuple[str, int], change: Callable[[bytes], bytes]) -> None:
-        self._target, self._change = target, change
+    def __init__(self, target: tuple[str, int], change: Callable[[bytes], bytes], late: int = 0) -> None:
+        """The first `late` connections are accepted and ended."""
+        self._target, self._change, self.late = target, change, late
         self._listener = socket.create_server((LOOPBACK, 0))
         self.address: tuple[str, int] = self._listener.getsockname()
         threading.Thread(target=self._serve, daemon=True).start()
@@ -56,6 +62,10 @@ class Proxy:
         with suppress(OSError):
             while True:
                 near, _ = self._listener.accept()
+                if self.late > 0:
+                    self.late -= 1
+                    near.close()
+                    continue
                 far = socket.create_connection(self._target)
                 for pair in ((near, far), (far, near)):
                     threading.Thread(target=self._copy, args=pair, daemon=True).start()
@@ -175,6 +185,23 @@ def test_costs_are_those_of_the_process_and_its_children(tmp_path: Path) -> None
         time.sleep(0.01)
 
 
+def test_a_child_that_ended_is_not_forgotten_before_it_is_waited_for(tmp_path: Path) -> None:
+    """A forwarder that forks ends its child with the connection; until it waits for it, that is a zombie."""
+    code = (
+        "import os, time\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    while time.process_time() < 0.05: pass\n"
+        "    os._exit(0)\n"
+        "os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)\n"
+        "print('ended', time.process_time(), flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    with Program("it", [sys.executable, "-c", code], tmp_path / "log") as program:
+        own_s = float(program.wait_for(r"^ended (.*)", 60)[1])
+        assert processes.group_cpu_s(program.pid) >= own_s + 0.05
+
+
 def test_a_socket_that_is_bound_is_seen() -> None:
     with (
         socket.create_server((LOOPBACK, 0)) as tcp,
@@ -189,13 +216,95 @@ def test_a_socket_that_is_bound_is_seen() -> None:
         )
 
 
+def test_a_system_that_ends_its_first_connections_is_waited_for(target: tuple[str, int]) -> None:
+    with closing(Proxy(target, lambda data: data, late=3)) as proxy:
+        await_answer(Place(), proxy.address, "tcp", patience_s=30)
+        assert proxy.late == 0
+
+
+def test_packets_that_get_lost_at_first_are_sent_again(target: tuple[str, int]) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as entry:
+        entry.bind((LOOPBACK, 0))
+        seen = []
+
+        def relay() -> None:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as onward:
+                while len(seen) < 2:
+                    packet, user = entry.recvfrom(100)
+                    seen.append(packet)
+                onward.sendto(seen[-1], target)
+                entry.sendto(onward.recv(100), user)
+
+        threading.Thread(target=relay, daemon=True).start()
+        await_answer(Place(), entry.getsockname(), "udp", patience_s=30)
+        assert len(seen) == 2
+
+
+def test_a_system_that_never_answers_is_failed_with_what_it_did(target: tuple[str, int]) -> None:
+    said = r"nothing came back through it for .* \(tcp: .*(ended|reset)"
+    with closing(Proxy(target, lambda data: data, late=1 << 30)) as proxy, pytest.raises(Failed, match=said):
+        await_answer(Place(), proxy.address, "tcp", patience_s=0.3)
+    with pytest.raises(Failed, match=r"udp: .*refused"):
+        await_answer(Place(), (LOOPBACK, Ports().one()), "udp", patience_s=0.3)
+    said = r"b'\?' came back as b'!'"
+    changing = Proxy(target, lambda data: data.replace(b"?", b"!"))
+    with closing(changing) as proxy, pytest.raises(Failed, match=said):
+        await_answer(Place(), proxy.address, "tcp", patience_s=30)
+
+    def ended() -> None:
+        raise Failed("client has ended")
+
+    with pytest.raises(Failed, match="client has ended"):
+        await_answer(Place(), target, "tcp", ended)
+
+
+def test_every_run_on_loopback_has_a_loopback_of_its_own(lab: Lab) -> None:
+    """Where root is: the connections of a run are gone with it."""
+    assert places.shared_loopback() == ""
+    with places.opened("loopback", WORKLOADS["short"]) as place:
+        names = set(leftovers())
+        measured, _ = measure(place, SYSTEMS["direct"], WORKLOADS["short"], Settings(), 0.1)
+        assert measured["done"] == 2000
+    with places.opened("loopback", WORKLOADS["short"]):
+        assert set(leftovers()) != names
+
+
+def test_what_emulates_the_line_is_no_foreign_load(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NETEM_BACKEND", "box")
+    with places.opened("line", WORKLOADS["lossy5"]) as place:
+        assert place.line_cpu_s() > 0
+    with places.opened("veth", WORKLOADS["short"]) as place:
+        assert place.line_cpu_s() == 0
+
+
+def test_without_root_loopback_is_the_machines_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    places.shared_loopback.cache_clear()
+    try:
+        assert "need root" in places.shared_loopback()
+        with places.opened("loopback", WORKLOADS["short"]) as place:
+            assert type(place) is Place and place.command(NEAR, ["true"]) == ["true"]
+        with pytest.raises(Failed, match="need root"), places.opened("veth", WORKLOADS["short"]):
+            pass
+    finally:
+        places.shared_loopback.cache_clear()
+
+
 @pytest.mark.parametrize(
-    ("system", "workload"), [("direct", "bulk-down"), ("direct", "short"), ("kcpg", "udp-requests")]
+    ("system", "workload"),
+    [
+        ("direct", "bulk-down"),
+        ("direct", "short"),
+        ("kcpg", "udp-requests"),
+        ("udp-relay", "tcp-requests"),
+        ("udp-relay", "udp-requests"),
+        ("udp-relay", "short"),
+    ],
 )
 def test_a_run_gives_figures_and_costs(system: str, workload: str) -> None:
     measured, used = measure(Place(), SYSTEMS[system], WORKLOADS[workload], Settings(), 0.2)
     assert measured["seconds"] > 0
-    assert set(used.cpu_s) == ({"client", "server"} if system == "kcpg" else set())
+    assert set(used.cpu_s) == (set() if system == "direct" else {"client", "server"})
     assert all(seconds > 0 for seconds in used.cpu_s.values())
     assert used.wire_bytes is None, "loopback carries more than that"
 

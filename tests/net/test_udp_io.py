@@ -105,6 +105,14 @@ def test_without_offload(pair):
     assert not pair.a.io.errors
 
 
+def test_offload_can_be_left_alone(monkeypatch):
+    monkeypatch.setenv("KCPG_OFFLOAD", "off")
+    sock = udp.open_udp("127.0.0.1")
+    assert (sock.gso, sock.gro) == (False, False)
+    assert sock.sock.getsockopt(udp.SOL_UDP, udp.UDP_GRO) == 0
+    sock.close()
+
+
 def test_a_kernel_that_cannot_segment_is_found_out(classes):
     """Runs longer than the route's MTU allows are refused with EMSGSIZE or EINVAL: then singly, nothing
     lost."""

@@ -89,9 +89,13 @@ def test_the_table_has_medians_ratios_and_reasons() -> None:
 def test_latency_is_told_as_what_is_added_to_direct() -> None:
     cell = "tcp-requests@veth"
     runs = [run("direct", 1, {"p50_us": 20.0, "p99_us": 30.0}, cell)]
+    runs += [run("udp-relay", 1, {"p50_us": 60.0, "p99_us": 90.0}, cell)]
     runs += [run("kcpg", 1, {"p50_us": 80.0, "p99_us": 150.0}, cell)]
-    own = table.text(runs).splitlines()[-1].split()
-    assert own == ["kcpg", "80", "150", "+60", "+120"]
+    heading, direct, relay, own = (line.split() for line in table.text(runs).splitlines()[1:])
+    assert " ".join(heading).endswith("p50 over direct p99 over direct p50 over relay kcpg is")
+    assert direct == ["direct", "20", "30", "–", "–", "–", "4.00×"]
+    assert relay == ["udp-relay", "60", "90", "+40", "+60", "–", "1.33×"]
+    assert own == ["kcpg", "80", "150", "+60", "+120", "+20", "–"], "and what is not the kernel's part of it"
 
 
 def test_less_is_better_where_it_is() -> None:

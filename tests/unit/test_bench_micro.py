@@ -42,6 +42,14 @@ def test_the_floor_is_the_sum_of_its_pieces() -> None:
     ], "python has no AEAD figure here, and hence no floor"
 
 
+def test_a_wake_up_stands_beside_its_system_calls() -> None:
+    parts = micro.read(
+        {"benchmarks": [entry("test_driver_wake_up", 60, 1), entry("test_floor_wake_up", 15, 1)]}
+    )
+    assert micro.wake_ups(parts).splitlines()[1].split()[-3:] == ["15", "60", "4.00"]
+    assert len(micro.wake_ups([]).splitlines()) == 1
+
+
 def test_micro_is_asked_for_like_a_kind_of_workload() -> None:
     chosen = choice.read(["ONLY=micro"], {})
     assert chosen.micro and not chosen.cells

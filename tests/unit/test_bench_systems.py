@@ -103,9 +103,12 @@ def test_kcptun_libev_gets_json_and_kcptube_its_own_grammar(
     near, far = (json.loads(Path(part.words[-1]).read_text()) for part in (client, server))
     assert near["kcp_connect"] == far["kcp_bind"] == "10.77.1.2:3000"
     assert near["password"] == far["password"] and near["listen"] == "127.0.0.1:5900"
+    assert near["udp"] == far["udp"] == {"sndbuf": 1048576, "rcvbuf": 1048576}, "those of its sample"
+    assert near["kcp"] == far["kcp"] and near["kcp"]["flush"] == 2
     client, server = parts("kcptube", wiring, Settings(programs))
     texts = [Path(part.words[-1]).read_text() for part in (client, server)]
     assert "mode=client" in texts[0] and "mode=server" in texts[1]
+    assert all("kcp=regular3\n" in text and "bandwidth" not in text for text in texts)
     assert "mux_tunnels" in texts[0] and "mux_tunnels" not in texts[1], "a server refuses it"
 
 

@@ -2,6 +2,7 @@
 
    load target       HOST PORT COUNTERS                  serves connections and packets until it is ended
    load WORKLOAD     HOST PORT COUNTERS [NAME=VALUE]...  is the user of one workload, and ends
+   load relay-…      HOST PORT COUNTERS to_host= to_port=  is one half of what tunnels are compared with (relay.c)
 
    Workloads: bulk-up, bulk-down, tcp-requests, udp-requests, short, idle, packets. Names: flows, seconds, warm_s,
    size_bytes, count, interval_s, congestion, patience_s. COUNTERS is a file that both map (struct shared).
@@ -179,6 +180,10 @@ static void read_option(struct options *options, char *word) {
         patience_s = atoi(value);
     else if (!strcmp(word, "congestion"))
         options->congestion = value;
+    else if (!strcmp(word, "to_host"))
+        options->to_host = value;
+    else if (!strcmp(word, "to_port"))
+        options->to_port = atoi(value);
     else
         fail("unknown option %s", word);
 }
@@ -188,8 +193,9 @@ int main(int count, char **words) {
         {"target", run_target},       {"bulk-up", use_bulk_up},           {"bulk-down", use_bulk_down},
         {"short", use_short},         {"tcp-requests", use_tcp_requests}, {"udp-requests", use_udp_requests},
         {"idle", use_idle},           {"packets", use_packets},
+        {"relay-near", run_relay_near}, {"relay-far", run_relay_far},
     };
-    struct options options = {.flows = 1, .seconds = 3, .size_bytes = 64, .count = 1, .congestion = ""};
+    struct options options = {.flows = 1, .seconds = 3, .size_bytes = 64, .count = 1, .congestion = "", .to_host = ""};
     struct rlimit files;
     if (count < 5)
         fail("usage: load WORKLOAD HOST PORT COUNTERS [NAME=VALUE]...");

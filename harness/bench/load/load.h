@@ -44,6 +44,8 @@ struct options {
     int count;
     double interval_s;
     const char *congestion;
+    const char *to_host;
+    int to_port;
 };
 
 /* load.c */
@@ -76,5 +78,7 @@ void use_udp_requests(const struct options *options);
 void use_short(const struct options *options);
 void use_idle(const struct options *options);
 void use_packets(const struct options *options);
+void run_relay_near(const struct options *options);
+void run_relay_far(const struct options *options);
 
 #endif

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.bench.systems.base import System
-from harness.bench.systems.direct import Bbr, Direct, Socat
+from harness.bench.systems.direct import Bbr, Direct, Socat, UdpRelay
 from harness.bench.systems.kcpg import SYSTEMS as KCPG
 from harness.bench.systems.peers import Kcptube, Kcptun, KcptunLibev, Named
 
@@ -12,6 +12,7 @@ SYSTEMS: dict[str, System] = {
     for system in (
         Direct(),
         Bbr(),
+        UdpRelay(),
         Socat(),
         *KCPG,
         Kcptun(),

@@ -39,20 +39,24 @@ class Kcpg(System):
         relays: int = 0,
         groups: Sequence[str] = GROUPS,
         options: Mapping[str, str] | None = None,
+        environ: Mapping[str, str] | None = None,
         root: Path = ROOT,
     ) -> None:
-        """`root`: the sources to run."""
+        """`environ`: of its nodes, besides what they need; `root`: the sources to run."""
         self.name = name
         self.groups = frozenset(groups)
         relayed = "client, relay, server" if relays else "client, server"
-        self.about = f"{relayed}; {algorithm}" + "".join(f", {key}={v}" for key, v in (options or {}).items())
+        self._environ = dict(environ or {})
+        given = {**(options or {}), **self._environ}
+        self.about = f"{relayed}; {algorithm}" + "".join(f", {key}={value}" for key, value in given.items())
         self._algorithm, self._relays = algorithm, relays
         self._options = {"kcp": "auto", **(options or {})}
         self._root = root
 
     def parts(self, wiring: Wiring, settings: Settings) -> list[Part]:
         # The path alone says what runs, not what is installed or the directory it is started in.
-        environ = {"KCPG_STATE_DIR": str(wiring.directory / "state"), "PYTHONPATH": str(self._root)}
+        own = {"KCPG_STATE_DIR": str(wiring.directory / "state"), "PYTHONPATH": str(self._root)}
+        environ = {**self._environ, **own}
         parts = []
         for name, text in self._texts(wiring, {**self._options, **settings.options}).items():
             config = private(wiring.directory / f"{name}.conf", text)
@@ -100,6 +104,7 @@ SYSTEMS = (
     Kcpg("kcpg-ocb", "AES-OCB", groups=[BULK]),
     Kcpg("kcpg-chacha20", "chacha20", groups=[BULK]),
     Kcpg("kcpg-none", "none", groups=[BULK]),
+    Kcpg("kcpg-nogso", groups=[BULK], environ={"KCPG_OFFLOAD": "off"}),
     Kcpg("kcpg-relay", relays=1),
     Kcpg("kcpg-kcptube", options={"dialect": "kcptube"}, groups=[BULK]),
 )
