@@ -11,6 +11,8 @@ PY     := $(VENV)/bin/python
 PIP    := $(PY) -m pip --disable-pip-version-check -qq
 ENGINE := $(if $(filter python,$(KCPG_ENGINE)),python,compiled)
 SOURCES := $(shell find kcpg -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi' -o -name '*.h')
+# Python files that are compiled, too: those with a .pxd beside them.
+SOURCES += $(wildcard $(patsubst %.pxd,%.py,$(filter %.pxd,$(SOURCES))))
 
 # Stamps: each names a step that was done; a step runs again only when what it depends on changed.
 STAMPS      := $(VENV)/stamps
