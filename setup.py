@@ -21,8 +21,8 @@ EXTENSIONS = (
     "kcpg.net._udp",
 )
 
-# Plain Python files that are also compiled, with the C types of the .pxd beside each (docs/adr/0008): what runs per
-# event and per flow. Without a compiler they run as they are.
+# Plain Python files that are also compiled, with the C types of the .pxd beside each (docs/adr/0008): what
+# runs per event and per flow. Without a compiler they run as they are.
 ALSO_COMPILED = (
     "kcpg.core.flow",
     "kcpg.core.native.convflow",

@@ -26,6 +26,7 @@ from kcpg.core.flow import (
     SINK_FULL,
     SOURCE_DRY,
     UDP,
+    Blocked,
     Flow,
     Moved,
 )

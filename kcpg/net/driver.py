@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 # Receive calls of one socket before local flows and other sockets have their turn.
 BATCHES_PER_TURN = 16
-# Flows that moved something before it is sent: with more the next node would stand idle meanwhile, and then this one.
+# Flows that moved something before it is sent: with more the next node would stand idle meanwhile, and then
+# this one.
 MOVES_PER_SERVE = 16
 # Rounds of advance and transmit before the event loop looks at the sockets again.
 ROUNDS_PER_TURN = 8

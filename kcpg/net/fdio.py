@@ -25,12 +25,16 @@ NO_ROOM = -10_000
 fds: Any = sock
 """Making and ending connections: `sock`, or its compiled twin."""
 if engine.ENGINE == "compiled":
-    from kcpg.net import _sock as fds
+    pass
 
 try:
-    from kcpg.net._udp import CompiledConv, set_outlet, take_outlet_bytes, tcp_read, tcp_write
+    from kcpg.net._udp import CompiledConv
+    from kcpg.net._udp import set_outlet as set_outlet
+    from kcpg.net._udp import take_outlet_bytes as take_outlet_bytes
+    from kcpg.net._udp import tcp_read as tcp_read
+    from kcpg.net._udp import tcp_write as tcp_write
 except ImportError:
-    CompiledConv = None  # type: ignore[assignment,misc]
+    CompiledConv = None  # type: ignore[assignment]
 
 
 def fast(flow: Flow) -> Any:

@@ -17,8 +17,8 @@ from kcpg.net import addr as addresses
 from kcpg.net.allow import AllowList
 from kcpg.net.clock import now_ms
 from kcpg.net.dial import Dial
-from kcpg.net.listening import ListeningPort
 from kcpg.net.fdio import fds
+from kcpg.net.listening import ListeningPort
 from kcpg.net.local_tcp import TcpFlow
 from kcpg.net.local_udp import UdpPort, UdpTarget
 from kcpg.net.resolve import Resolver
@@ -222,7 +222,8 @@ class LocalDialer(LocalLeg):
         )
         target = settings.target
         found = resolver.numeric(target.host, target.port, self._family) if target is not None else None
-        self._addr = found[0] if isinstance(found, list) else b""  # of the configured target, if it is no name
+        # Of the configured target, if that is no name.
+        self._addr = found[0] if isinstance(found, list) else b""
 
     def start(self, now_ms: int) -> None:
         """See Leg: nothing to prepare."""

@@ -56,7 +56,8 @@ class FlowHost(Protocol):
 
 
 class TcpFlow(Flow):
-    """One TCP connection. `adopt` gives it its connected, non-blocking descriptor; until then it is `opening`."""
+    """One TCP connection. `adopt` gives it a connected descriptor that does not block; until then it is
+    `opening`."""
 
     __slots__ = ("_ending", "_fd", "_host", "_outlet", "_pending", "_reader", "_released", "_shut",
                  "_starved", "_writer", "dial")  # fmt: skip

@@ -1,8 +1,9 @@
 """Connections of applications and targets as file descriptors.
 
-A short connection spends a good part of its time on what a socket object asks the kernel when it is made, and on
-addresses that become text and are read again. The compiled functions (`_sock`) do without; these are their twins,
-and what runs where there is no compiler. Addresses are packed (`kcpg.net.addr`), descriptors do not block.
+A short connection spends a good part of its time on what a socket object asks the kernel when it is made,
+and on addresses that become text and are read again. The compiled functions (`_sock`) do without; these are
+their twins, and what runs where there is no compiler. Addresses are packed (`kcpg.net.addr`), descriptors do
+not block.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ def accept(fd: int) -> tuple[int, bytes]:
 def connect(address: bytes, stream: bool) -> tuple[int, int]:
     """A descriptor and 0 (connected) or one of PENDING; or (-1, errno).
 
-    connect(2) tells the outcome when it is called again; on this machine and for a refusal nearby that is known
-    by then, and there is nothing to wait for.
+    connect(2) tells the outcome when it is called again; on this machine and for a refusal nearby that is
+    known by then, and there is nothing to wait for.
     """
     kind = _socket.SOCK_STREAM if stream else _socket.SOCK_DGRAM
     try:

@@ -27,7 +27,8 @@ def test_every_compiled_module_is_in_the_one_list() -> None:
 
 
 def test_what_is_also_compiled_has_its_types() -> None:
-    typed = {_module(path) for path in tree.sources("kcpg", suffixes=(".pxd",)) if path.with_suffix(".py").exists()}
+    types = tree.sources("kcpg", suffixes=(".pxd",))
+    typed = {_module(path) for path in types if path.with_suffix(".py").exists()}
     assert typed == set(SETUP["ALSO_COMPILED"]), "compiled without a .pxd a file is no faster (docs/adr/0008)"
 
 

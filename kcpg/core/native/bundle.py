@@ -200,7 +200,7 @@ class Bundle:
         return bool(self._busy)
 
     def segment_counts(self) -> dict[str, int]:
-        """What all conversations have counted, those that are over too, by the names of `counters.SEGMENTS`."""
+        """What all conversations have counted, also those that are over, by the names of `SEGMENTS`."""
         total = Counter(self._segments_before)
         for conv in self.convs.values():
             _count(total, conv)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kcpg.core.flow import READABLE, UDP, Kind, Open, Reset, ResetCode
+from kcpg.core.flow import READABLE, UDP, Open, Reset, ResetCode
 from kcpg.core.kcp import KcpParams
 from kcpg.core.native import frames
 from kcpg.core.native.convflow import ConvFlow

@@ -25,8 +25,8 @@ LOOK_MS = 50
 (250 ms), and rarely enough to cost nothing beside a thousand turns a second."""
 
 READY_PER_TURN = 16
-"""Conversations served before what they caused is sent: with more the next node would stand idle meanwhile, and
-then this one."""
+"""Conversations served before what they caused is sent: with more the next node would stand idle meanwhile,
+and then this one."""
 
 REPEAT_EVENT_MS = 60_000
 """An event that strangers or a dead peer can provoke is reported at most this often."""
@@ -170,7 +170,7 @@ class NativeLeg:
     # Inside.
 
     def _serve_ready(self, now_ms: int) -> None:
-        """Let some flows take what came. The others, and what that makes ready, are served in the next turn."""
+        """Let some flows take what came. The others, and what that makes ready, have the next turn."""
         ready = self._ready
         ready += self.wire.take_ready()
         now, self._ready = ready[:READY_PER_TURN], ready[READY_PER_TURN:]
