@@ -10,6 +10,7 @@ cdef class Conv(Kcp):
         self.segment_pool = bundle.wire.segment_pool
         self.setup(self.segment_pool.slots, conv, bundle.segment_bytes(), params)
         self.k.ack_hold_ms = ACK_HOLD_MS
+        self.k.ack_maps = True
         self.bundle = bundle
         self.armed_ms = -1
         self.outlet = -1

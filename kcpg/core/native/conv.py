@@ -53,6 +53,7 @@ class Conv(Kcp):
     def __init__(self, bundle: Bundle, conv: int, params: KcpParams) -> None:
         super().__init__(conv, bundle.kcp_mtu, params, slot_bytes=SLOT_BYTES)
         self.ack_hold_ms = ACK_HOLD_MS
+        self.ack_maps = True
         self.bundle = bundle
         self.user: object = None
         self.events = 0
