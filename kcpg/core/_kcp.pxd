@@ -200,6 +200,9 @@ cdef struct ack_t:
     uint32_t sn
     uint32_t ts
 
+cdef enum:
+    MAP_FLUSHES = 4             # as kcp_ackmap.py
+
 cdef struct kcp_t:
     Pool* pool                  # NULL: cleared
     uint32_t conv
@@ -234,6 +237,7 @@ cdef struct kcp_t:
     uint32_t ack_count          # end of all
     uint32_t ack_credit         # for telling again, in eighths of an acknowledgement
     uint32_t ack_cap
+    uint32_t map_lowest[MAP_FLUSHES]    # see kcp_ackmap.py: what each of the last flushes acknowledged
     ack_t ack_below             # newest of those una covers
     int64_t ack_at              # when that one is told; -1: at once
     uint32_t told_wnd           # window in the last segment sent
@@ -268,6 +272,8 @@ cdef struct kcp_t:
     uint32_t rto_ms
     bint nc
     bint ack_below_due
+    bint ack_maps               # see Kcp.ack_maps
+    uint8_t map_next            # the oldest of map_lowest
     bint ask                    # WASK due
     bint tell                   # WINS due
     bint fast_due               # a segment is to be resent

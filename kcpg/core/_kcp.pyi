@@ -7,6 +7,7 @@ class Kcp:
     params: KcpParams
     mark_first: bool
     ack_hold_ms: int
+    ack_maps: bool
     kcp_mtu: int
     unordered: bool
     def __init__(self, conv: int, kcp_mtu: int, params: KcpParams, *, initial_sn: int = 0) -> None: ...

@@ -219,6 +219,14 @@ cdef class Kcp:
     def ack_hold_ms(self, value):
         self.k.ack_hold_ms = value
 
+    @property
+    def ack_maps(self):
+        return self.k.ack_maps
+
+    @ack_maps.setter
+    def ack_maps(self, value):
+        self.k.ack_maps = value
+
     # state
 
     @property

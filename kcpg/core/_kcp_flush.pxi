@@ -51,8 +51,10 @@ cdef bint flush_acks(kcp_t* k, Tx* tx) noexcept nogil:
             k.ack_credit += ACK_CREDIT
             any_told = True
         k.ack_done += 1
+    if any_told and k.ack_maps and k.rcv_end != k.rcv_nxt:
+        flush_map(k, tx)
     if k.ack_count > 0:
-        if any_told:
+        if any_told and not k.ack_maps:
             flush_acks_again(k, tx)
         keep_acks(k)
     return True
@@ -75,9 +77,9 @@ cdef void keep_acks(kcp_t* k) noexcept nogil:
     """Remember what was told for the first time now, to tell it again; nothing where no gap is left."""
     cdef uint32_t first = k.ack_fresh
     cdef uint32_t count = k.ack_count - first
-    if k.rcv_end == k.rcv_nxt:
+    if k.ack_maps or k.rcv_end == k.rcv_nxt:
         k.ack_told = k.ack_fresh = k.ack_done = k.ack_count = k.ack_credit = 0
-        if k.ack_cap > RING_KEEP:
+        if k.ack_cap > RING_KEEP and k.rcv_end == k.rcv_nxt:
             free(k.acks)
             k.acks = NULL
             k.ack_cap = 0

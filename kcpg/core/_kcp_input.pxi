@@ -43,9 +43,12 @@ cdef int kcp_input(kcp_t* k, const uint8_t* p, size_t n, uint64_t now_ms, bint r
     cdef uint32_t age = REBUILT_AGE_MS if rebuilt else 0
     cdef bint acked = False
     cdef bint sampled = False
+    cdef bint mapped = False
     cdef int answer = KCP_OK
     cdef uint8_t cmd
     cdef echo_t echo
+    cdef const uint8_t* map_at = NULL
+    cdef uint32_t map_bytes = 0
     if n == 0:
         return KCP_SHORT
     if k.pool == NULL:
@@ -91,13 +94,18 @@ cdef int kcp_input(kcp_t* k, const uint8_t* p, size_t n, uint64_t now_ms, bint r
                     acked = True
                 heed_echo(k, i, sn, ts, &echo)
                 snd_ack(k, i)
+            if size > 0:
+                map_at = p + KCP_HEADER
+                map_bytes = size
         elif cmd == CMD_ASK:
             k.tell = True
         p += KCP_HEADER + size
         n -= KCP_HEADER + size
     if sampled:
         snd_sample(k, diff32(<uint32_t>now_ms, sample_ts))
-    if acked or una != una_before:
+    if map_bytes > 0 and k.ack_maps:
+        mapped = heed_map(k, map_at, map_bytes)
+    if acked or mapped or una != una_before:
         if una != una_before:
             heed_una(k, una, &echo)
         if k.timed_out:

@@ -231,8 +231,11 @@ cdef int kcp_init(
 
 
 cdef void kcp_start_at(kcp_t* k, uint32_t sn) noexcept nogil:
+    cdef int i
     k.snd_una = k.snd_nxt = k.snd_end = k.rack_end = sn
     k.rcv_read = k.rcv_nxt = k.rcv_end = sn
+    for i in range(MAP_FLUSHES):
+        k.map_lowest[i] = sn
 
 
 cdef void kcp_clear(kcp_t* k) noexcept nogil:

@@ -7,8 +7,9 @@ Wire-compatible with ikcp and kcptube. What differs is the sender's and the ackn
 * a skip counts only if the acknowledged segment was sent no earlier than the skipped one's last copy, and a
   segment overtaken for longer than a reordering window is lost without more skips (`kcp_recovery`);
 * a time-out resends the oldest segments only: the answer tells what else is missing;
-* of the segments before `una` only the newest is acknowledged by a segment of its own; some of those beyond a
-  gap are acknowledged again by the next datagram, as that of the first time may be lost;
+* of the segments before `una` only the newest is acknowledged by a segment of its own; those beyond a
+  gap are told again by the next datagrams, as that of the first time may be lost: some as they were, or all
+  as bits (`kcp_ackmap`);
 * a stale window (from a datagram whose una lies behind) is ignored; an opened window is told at once, and
   again until a push arrives; a shut one is probed after one RTO instead of seven seconds;
 * nothing is sent by a clock tick: `wants_flush` and `deadline` say when flush() has something to do.
@@ -16,6 +17,7 @@ Wire-compatible with ikcp and kcptube. What differs is the sender's and the ackn
 
 from __future__ import annotations
 
+from kcpg.core.kcp_ackmap import arrived
 from kcpg.core.kcp_params import (
     CMD_ACK,
     CMD_ASK,
@@ -53,6 +55,11 @@ class _Datagrams:
         self._open += header
         self._open += payload
 
+    def extend(self, payload: bytes) -> None:
+        """Give the segment that was added last, which has none, this payload; it fits."""
+        self._open[-4:] = len(payload).to_bytes(4, "little")
+        self._open += payload
+
     @property
     def space(self) -> int:
         """Bytes that the open datagram takes; 0: none is open."""
@@ -87,6 +94,9 @@ class Kcp:
         self._rx = Receiver(min(max(params.rcv_wnd, 1), WINDOW_MAX), initial_sn)
         self._tx.set_window(params.snd_wnd)
         self.acks_sent = 0
+        self.ack_maps = False
+        """Acknowledgements tell as bits what else has arrived beyond a gap, and are heeded so (kcp_ackmap).
+        For peers that do the same; any other KCP skips the bits."""
         self._ack_hold_ms = 0
 
     # --- user side ------------------------------------------------------------------------------------------
@@ -178,6 +188,7 @@ class Kcp:
             return 0
         una = self._tx.snd_una
         acks: list[tuple[int, int]] = []
+        bits: Bytes = b""
         answer = 0
         while view:
             if len(view) < HEADER_BYTES:
@@ -198,10 +209,11 @@ class Kcp:
                 self._rx.push(sn, ts, frg, bytes(view[HEADER_BYTES : HEADER_BYTES + size]), hold_until)
             elif cmd == CMD_ACK:
                 acks.append((sn, ts))
+                bits = view[HEADER_BYTES : HEADER_BYTES + size] if size else bits
             elif cmd == CMD_ASK:
                 self._rx.tell = True
             view = view[HEADER_BYTES + size :]
-        self._tx.acknowledge(una, acks, now_ms)
+        self._tx.acknowledge(una, acks, now_ms, list(arrived(bits)) if self.ack_maps else [])
         if self._tx.rmt_wnd > 0:
             self._tx.probe_at = None
         return answer
@@ -225,12 +237,7 @@ class Kcp:
         out = _Datagrams(self._tx.mss + HEADER_BYTES)
         if self._cleared:
             return []
-        for sn, ts in self._rx.take_acks():
-            out.add(self._header(CMD_ACK, ts=ts, sn=sn))
-            self.acks_sent += 1
-        for sn, ts in self._rx.take_acks_again(out.space // HEADER_BYTES):
-            out.add(self._header(CMD_ACK, ts=ts, sn=sn))
-            self.acks_sent += 1
+        self._flush_acks(out)
         self._flush_probes(out, now_ms)
 
         def push(sn: int, frg: int, payload: bytes | bytearray) -> bool:
@@ -245,6 +252,19 @@ class Kcp:
 
         self._tx.flush(now_ms, push)
         return out.close()
+
+    def _flush_acks(self, out: _Datagrams) -> None:
+        acks = self._rx.take_acks()
+        for sn, ts in acks:
+            out.add(self._header(CMD_ACK, ts=ts, sn=sn))
+            self.acks_sent += 1
+        if self.ack_maps:
+            if acks and (bits := self._rx.take_map(out.space)):
+                out.extend(bits)
+            return
+        for sn, ts in self._rx.take_acks_again(out.space // HEADER_BYTES):
+            out.add(self._header(CMD_ACK, ts=ts, sn=sn))
+            self.acks_sent += 1
 
     def _flush_probes(self, out: _Datagrams, now_ms: int) -> None:
         tx, rx = self._tx, self._rx

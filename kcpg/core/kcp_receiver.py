@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from kcpg.core.kcp_ackmap import AckMap
 from kcpg.core.kcp_params import FRG_FIRST, FRG_REST, WINDOW_MAX
 from kcpg.core.units import MASK32, add32, diff32
 
@@ -41,6 +42,7 @@ class Receiver:
         self.rcv_wnd = rcv_wnd
         self.rcv_read = initial_sn  # first sn not yet delivered
         self.rcv_nxt = initial_sn  # first sn missing
+        self.rcv_end = initial_sn  # 1 + highest sn received
         self.unordered = False
         self.tell = False  # a window-tell is due
         self.tells_left = 0
@@ -60,6 +62,7 @@ class Receiver:
         self._acks_told: list[tuple[int, int]] = []  # of those, what the last flush told
         self._acks_fresh: list[tuple[int, int]] = []  # ... and what this one does
         self._acks_any = False  # this flush tells something
+        self._ack_map = AckMap(initial_sn)
         self._ack_credit = 0  # for telling again, in eighths of an acknowledgement
 
     # --- window ---------------------------------------------------------------------------------------------
@@ -110,6 +113,8 @@ class Receiver:
 
     def _keep(self, sn: int, ts: int, segment: _Arrived, hold_until: int | None) -> None:
         self._segments[sn] = segment
+        if diff32(sn, self.rcv_end) >= 0:
+            self.rcv_end = add32(sn, 1)
         self._held += 1
         self.segments_received += 1
         self.bytes_received += len(segment.data)
@@ -152,6 +157,13 @@ class Receiver:
         self._ack_below = self.ack_at = None
         self._acks_beyond.clear()
         return acks + beyond
+
+    def take_map(self, room: int) -> bytes:
+        """After `take_acks` gave some: what has arrived as bits, at most `room` bytes."""
+        fresh = [sn for sn, _ in self._acks_fresh]
+        if not self._gap:
+            return b""
+        return self._ack_map.make(fresh, self.rcv_nxt, self.rcv_end, room, self._segments.__contains__)
 
     def take_acks_again(self, most: int) -> list[tuple[int, int]]:
         """Of what the last flush told the newest again, at most `most`: its datagram may have been lost."""
@@ -287,7 +299,7 @@ class Receiver:
         self._acks_beyond.clear()
         self._acks_told.clear()
         self._ack_below = self.ack_at = None
-        self.rcv_nxt = self.rcv_read
+        self.rcv_nxt = self.rcv_end = self.rcv_read
         self._held = self._offset = 0
         self.tell = False
         self.tell_at = None

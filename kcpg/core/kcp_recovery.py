@@ -28,6 +28,15 @@ class Mark(IntEnum):
 
 
 @dataclass(slots=True)
+class Queued:
+    """A segment that was not sent yet."""
+
+    frg: int
+    payload: bytes | bytearray
+    stream: bool  # made by write(): more bytes may be added
+
+
+@dataclass(slots=True)
 class Sent:
     """A segment in flight."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from typing import Protocol
 
 from kcpg.core.kcp_congestion import Congestion
@@ -16,7 +15,7 @@ from kcpg.core.kcp_params import (
     WINDOW_MAX,
     KcpParams,
 )
-from kcpg.core.kcp_recovery import RTO_MAX_MS, Echo, Mark, Rack, Rtt, Sent, is_later
+from kcpg.core.kcp_recovery import RTO_MAX_MS, Echo, Mark, Queued, Rack, Rtt, Sent, is_later
 from kcpg.core.units import MASK32, add32, diff32
 
 PROBE_MIN_MS = 30  # no window probe sooner, however short the RTT: the reader needs time to read
@@ -31,13 +30,6 @@ class Push(Protocol):
     """Puts one push segment into a datagram; False: the pacer's tokens do not suffice, nothing was done."""
 
     def __call__(self, sn: int, frg: int, payload: bytes | bytearray) -> bool: ...
-
-
-@dataclass(slots=True)
-class _Queued:
-    frg: int
-    payload: bytes | bytearray
-    stream: bool  # made by write(): more bytes may be added
 
 
 class Sender:
@@ -62,7 +54,7 @@ class Sender:
         self.resends_spurious = 0  # known to have been needless
         self.bytes_sent = 0
         self.acked_bytes = 0  # segments that carry payload and are known to have arrived, headers included
-        self._queue: deque[_Queued] = deque()
+        self._queue: deque[Queued] = deque()
         self._flight: dict[int, Sent] = {}  # in order of sn
         self._clock = 0  # the last time that input or flush was told
         self._sent_ms = 0  # when a segment was sent for the first time last
@@ -103,7 +95,7 @@ class Sender:
             frg = count - 1 - j
             if j == 0 and self.mark_first:
                 frg |= FRG_FIRST
-            self._queue.append(_Queued(frg, bytes(message[j * self.mss : (j + 1) * self.mss]), False))
+            self._queue.append(Queued(frg, bytes(message[j * self.mss : (j + 1) * self.mss]), False))
 
     def write(self, data: memoryview) -> int:
         taken = 0
@@ -113,7 +105,7 @@ class Sender:
             tail += data[:taken]
         while taken < len(data) and self.room:
             piece = bytearray(data[taken : taken + self.mss])
-            self._queue.append(_Queued(0, piece, True))
+            self._queue.append(Queued(0, piece, True))
             taken += len(piece)
         return taken
 
@@ -127,21 +119,25 @@ class Sender:
 
     # --- acknowledgements -----------------------------------------------------------------------------------
 
-    def acknowledge(self, una: int, acks: list[tuple[int, int]], now: int) -> None:
-        """What one datagram acknowledged: all before `una`, and (sn, ts echoed) one by one."""
+    def acknowledge(self, una: int, acks: list[tuple[int, int]], now: int, mapped: list[int]) -> None:
+        """What one datagram acknowledged: all before `una`, (sn, ts echoed) one by one, and `mapped`."""
         self._clock = now
         una_before = self.snd_una
         newly: dict[int, int] = {}
         for sn, ts in acks:
             if sn in self._flight:
                 newly.setdefault(sn, ts)
-        if not newly and una == una_before:
+        mapped = [sn for sn in mapped if sn in self._flight and sn not in newly]
+        if not newly and not mapped and una == una_before:
             return
         echo = Echo()
         for sn, ts in newly.items():
             self._heed_echo(sn, ts, echo)
         self._sample([ts for sn, ts in newly.items() if ts == self._flight[sn].first_ts])
         for sn in newly:
+            self._arrived(sn)
+        for sn in mapped:
+            self._note_needless(self._flight[sn])
             self._arrived(sn)
         if una != una_before:
             self._heed_una(una, echo)
@@ -186,11 +182,15 @@ class Sender:
         if first is not None:
             if first.ts == first.first_ts:
                 self.rack.note_reordering(first.ts, self.rtt.srtt_ms)
-            elif ((self._clock - first.ts) & MASK32) < self.rtt.srtt_ms // 2:
-                self.resends_spurious += 1  # the copy cannot have been answered yet
+            else:
+                self._note_needless(first)
         last = self._flight.get(add32(una, -1))
         if last is not None and self._timeout_ts is not None and diff32(last.ts, self._timeout_ts) < 0:
             echo.before_timeout = True
+
+    def _note_needless(self, segment: Sent) -> None:
+        if segment.ts != segment.first_ts and self._age(segment) < self.rtt.srtt_ms // 2:
+            self.resends_spurious += 1  # the copy cannot have been answered yet
 
     def _answer_timeout(self, echo: Echo) -> None:
         """Something sent before it arrived: the time-out was too early. Something sent by it: it was not."""

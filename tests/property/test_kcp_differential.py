@@ -106,9 +106,10 @@ params_of = st.builds(
     seed=st.integers(0, 2**32),
     loss=st.sampled_from([0.0, 0.1, 0.4]),
     unordered=st.booleans(),
+    maps=st.booleans(),
 )
 def test_random_schedules(
-    params: KcpParams, mtu: int, sn: int, start: int, seed: int, loss: float, unordered: bool
+    params: KcpParams, mtu: int, sn: int, start: int, seed: int, loss: float, unordered: bool, maps: bool
 ) -> None:
     rng = random.Random(seed)
     ends = [Twins(params, mtu, sn), Twins(params, mtu, sn)]
@@ -117,6 +118,8 @@ def test_random_schedules(
     lines = [Line(rng, **impair), Line(rng, **impair)]  # type: ignore[arg-type]
     if unordered:
         ends[0].put("mark_first", True)
+    for end in ends:
+        end.put("ack_maps", maps)
     now = start
     for _ in range(250):
         which = rng.randrange(2)

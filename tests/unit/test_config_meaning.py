@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kcpg.app.config import Severity, load, load_text, load_texts
-from kcpg.app.config.model import Dialect, Mapping, UdpDelivery
+from kcpg.app.config.model import Dialect, FecConfig, Mapping, UdpDelivery
 from tests.unit.config_texts import CLIENT, RELAY, SERVER, errors, said
 
 # meaning together
@@ -290,6 +290,23 @@ def test_keys_without_effect_are_noted(line: str) -> None:
 )
 def test_values_that_change_nothing_are_not_noted(line: str) -> None:
     assert load_text("c.conf", CLIENT + line).problems == ()
+
+
+@pytest.mark.parametrize(
+    ("lines", "fec"),
+    [
+        ("", None),
+        ("kcp=fast1\n", None),
+        ("kcp=auto\n", FecConfig(auto=True, data_shards=0, parity_shards=0)),
+        ("kcp=auto\nfec=off\n", None),
+        ("kcp=auto\nfec=0:0\n", None),
+        ("kcp=auto\nfec=20:4\n", FecConfig(auto=False, data_shards=20, parity_shards=4)),
+        ("fec=auto\n", FecConfig(auto=True, data_shards=0, parity_shards=0)),
+    ],
+)
+def test_where_the_rate_is_measured_redundancy_is_too(lines: str, fec: FecConfig | None) -> None:
+    """kcptube knows no kcp=auto, so that its files mean what they meant."""
+    assert load_text("c.conf", CLIENT + lines).nodes[0].egress.fec == fec
 
 
 def test_a_txt_record_takes_the_place_of_address_and_port() -> None:

@@ -129,6 +129,7 @@ def test_windows() -> None:
         ("1 : 1", FecConfig(auto=False, data_shards=1, parity_shards=1)),
         ("200:55", FecConfig(auto=False, data_shards=200, parity_shards=55)),
         ("AUTO", FecConfig(auto=True, data_shards=0, parity_shards=0)),
+        ("off", None),
         ("0:4", None),
         ("20:0", None),
     ],

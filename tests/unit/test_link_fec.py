@@ -126,6 +126,38 @@ def test_no_datagram_is_longer_than_agreed(engine: str, controlled: bool) -> Non
     assert max(sizes) == ends.a.datagram_bytes == 1400
 
 
+@pytest.mark.parametrize("bulk", [False, True])
+def test_a_long_transfer_fills_whole_datagrams_where_bulk_is_left_out(engine: str, bulk: bool) -> None:
+    """A short one keeps room for FEC to the end, as that is protected."""
+    ends = make(engine, bulk=bulk)
+    opened = Opened(ends)
+    conv = ends.open()
+
+    def transfer(size: int) -> tuple[int, int]:
+        """(the longest segment payload, how many frames were protected)"""
+        first = len(opened.types)
+        left = size
+        while left or not conv.idle:
+            left -= conv.write(bytes(min(left, conv.room * 1300)))
+            ends.run(1)
+            while ends.peer(conv).read(1 << 20):
+                pass
+        longest = max(len(datagram) for sender, datagram in ends.sent if sender == "a")
+        ends.sent.clear()
+        return longest, opened.types[first:].count(frames.FEC_DATA)
+
+    longest, protected = transfer(80_000)
+    assert longest <= 1400 and protected >= 59 and conv.kcp_mtu == ends.a.kcp_mtu == ends.a.frame_room
+    longest, protected = transfer(3_000_000)
+    assert longest == 1400
+    if bulk:
+        assert protected > 2000
+        return
+    assert protected < 600, "the beginning, and nothing of the end"
+    longest, protected = transfer(80_000)
+    assert conv.kcp_mtu == ends.a.frame_room and protected > 50
+
+
 def test_a_frame_too_long_for_a_shard_travels_bare(engine: str) -> None:
     """A conversation that was opened before this link had FEC (it was resumed with another setting)."""
     ends = Ends(engine, UNORDERED)

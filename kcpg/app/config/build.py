@@ -155,12 +155,21 @@ def _tunnel(raw: RawFile, options: Options) -> Fields:
         "mtu_bytes": options.get("mtu", int),
         "kcp_mtu_bytes": options.get("kcp_mtu", int),
         "keep_alive_s": options.get("keep_alive", int) or 0,
-        "fec": options.get("fec", FecConfig),
+        "fec": _fec(options),
         "outbound_bps": options.get("outbound_bandwidth", int) or 0,
         "inbound_bps": options.get("inbound_bandwidth", int) or 0,
         "blast": options.flag("blast"),
         **_kcp(options),
     }
+
+
+def _fec(options: Options) -> FecConfig | None:
+    """Where rate and windows are found by measurement, so is redundancy, unless the file says otherwise."""
+    if options.given("fec"):
+        return options.get("fec", FecConfig)
+    if options.get("kcp", str) != presets.AUTO or options.get("dialect", Dialect) is Dialect.KCPTUBE:
+        return None
+    return FecConfig(auto=True, data_shards=0, parity_shards=0)
 
 
 def secret(raw: RawFile, options: Options) -> tuple[bytes, bytes | None]:

@@ -213,7 +213,8 @@ _KEYS = (
         "Largest content of a UDP datagram, everything included. Wins over mtu.",
     ),
     Key(
-        "fec", "Bandwidth and size", values.fec, "D:R (D + R at most 255), auto", "off", _ALL,
+        "fec", "Bandwidth and size", values.fec, "D:R (D + R at most 255), auto, off",
+        "auto with kcp=auto, else off", _ALL,
         "R redundant datagrams for every D; with auto as many as losses call for, and none for bulk. It"
         " is about what this end sends; the other end has its own setting. A 0 on either side: off.",
     ),

@@ -281,13 +281,15 @@ def _whole_bandwidth(digits: str, fraction: str, unit: str) -> str:
 
 
 def fec(text: str, remarks: Remarks) -> FecConfig | None:
-    """`D:R`, `auto`, or None when one of the numbers is 0."""
+    """`D:R`, `auto`, or None: off, or one of the numbers is 0."""
     bare = uncomment(text, remarks)
     if bare.lower() == "auto":
         return FecConfig(auto=True, data_shards=0, parity_shards=0)
+    if bare.lower() == "off":
+        return None
     first, colon, second = bare.partition(":")
     if not (colon and first.strip(BLANKS) and second.strip(BLANKS)):
-        raise BadValue(f"'{bare}' is not of the form D:R", "for example 20:4, or auto")
+        raise BadValue(f"'{bare}' is not of the form D:R", "for example 20:4, or auto, or off")
     data, parity = whole_number(first, remarks), whole_number(second, remarks)
     if data < 0 or parity < 0:
         raise BadValue("numbers of shards cannot be negative")

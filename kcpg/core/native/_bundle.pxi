@@ -78,17 +78,18 @@ cdef class Bundle:
         self.max_payload = value
         cdef Conv conv
         for conv in self.convs.values():
-            kcp_set_mtu(&conv.k, self.segment_bytes())
-        self.longest = max(self.longest, self.segment_bytes() + OVERHEAD_BYTES)
+            kcp_set_mtu(&conv.k, self.segment_bytes(conv.is_long))
+        self.longest = max(self.longest, self.segment_bytes(True) + OVERHEAD_BYTES)
         self.set_pace()
 
     @property
     def kcp_mtu(self):
         """Of segments cut now, headers included: as many as a datagram needs fill it."""
-        return self.segment_bytes()
+        return self.segment_bytes(False)
 
-    cdef uint32_t segment_bytes(self):
-        cdef uint32_t room = self.frame_room
+    cdef uint32_t segment_bytes(self, bint is_long):
+        """Of a segment that is protected, or of one of a long transfer, which is not."""
+        cdef uint32_t room = self.max_payload - OVERHEAD_BYTES - (0 if is_long else self.fec_room)
         return room // ((room + KCP_HEADER + SLOT_BYTES - 1) // (KCP_HEADER + SLOT_BYTES))
 
     @property
@@ -124,6 +125,7 @@ cdef class Bundle:
     def fec_use(self, plan, wait_ms, bulk):
         """Protect what leaves from now on by this plan; first before any conversation, as it takes room."""
         self.fec_room = FEC_ROOM
+        self.spares_bulk = not bulk
         self.link_fec().use(plan, wait_ms, bulk)
         self.wire.wake(self)
 
@@ -166,7 +168,7 @@ cdef class Bundle:
         """A new conversation with this number, which must be free."""
         assert conv not in self.convs
         made = Conv(self, conv, params)
-        self.longest = max(self.longest, self.segment_bytes() + OVERHEAD_BYTES)
+        self.longest = max(self.longest, self.segment_bytes(True) + OVERHEAD_BYTES)
         self.convs[conv] = made
         return made
 
@@ -283,6 +285,8 @@ cdef class Bundle:
         if conv.closed:
             return
         cdef bint busy = kcp_in_flight(&conv.k) > 0
+        if self.spares_bulk:
+            conv.fit()
         if self.control is not None:
             if self.tally(conv):
                 self.release()
@@ -433,7 +437,7 @@ cdef class Bundle:
         tx.cur_path = self.tx_path
         tx.head_room = HEADER + TYPE
         tx.tail_room = TAG
-        tx.limit = self.max_payload - OVERHEAD_BYTES - self.fec_room
+        tx.limit = self.max_payload - OVERHEAD_BYTES
         tx.frame_type = <uint8_t>T_KCP
         if self.rate:
             self.refill(now_ms)

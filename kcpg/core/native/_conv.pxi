@@ -8,8 +8,9 @@ cdef class Conv(Kcp):
 
     def __init__(self, Bundle bundle not None, uint32_t conv, params):
         self.segment_pool = bundle.wire.segment_pool
-        self.setup(self.segment_pool.slots, conv, bundle.segment_bytes(), params)
+        self.setup(self.segment_pool.slots, conv, bundle.segment_bytes(False), params)
         self.k.ack_hold_ms = ACK_HOLD_MS
+        self.k.ack_maps = True
         self.bundle = bundle
         self.armed_ms = -1
         self.outlet = -1
@@ -140,6 +141,16 @@ cdef class Conv(Kcp):
         if packet > KCP_MAX_FRAGMENTS:
             packet = KCP_MAX_FRAGMENTS
         return packet if packet > WAKE_SEGMENTS else WAKE_SEGMENTS
+
+    cdef void fit(self):
+        """Cut segments as large as the frames they will travel in."""
+        cdef bint is_long
+        if kcp_queued(&self.k) <= BULK_SEGMENTS:
+            self.bulk_from = self.k.segments_sent
+        is_long = self.k.segments_sent - self.bulk_from > LONG_SEGMENTS
+        if is_long != self.is_long:
+            self.is_long = is_long
+            kcp_set_mtu(&self.k, self.bundle.segment_bytes(is_long))
 
     cdef void open_window(self):
         """What the reader has shown to take, it may be sent ahead: see conv.py."""

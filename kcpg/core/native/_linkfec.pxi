@@ -70,6 +70,7 @@ cdef class LinkFec:
         self.shielded = wanted
         if wanted:
             tx.head_room += FEC_TYPE
+            tx.limit -= FEC_ROOM
 
     cdef void finish(self, Tx* tx):
         """Make shards of the datagrams that were built with room for it."""
@@ -89,6 +90,7 @@ cdef class LinkFec:
                 fec_tx_data(&self.tx, p + TYPE, p + FEC_TYPE, n, self.now_ms)
             self.shielded = False
             tx.head_room -= FEC_TYPE
+            tx.limit += FEC_ROOM
             self.parity(tx)
         self.first = tx.count
 

@@ -70,6 +70,8 @@ cdef class Conv(Kcp):
     cdef object packets_in
     cdef uint32_t snd_limit         # windows the user gave; with a controller those of `k` stay below them
     cdef uint32_t rcv_limit
+    cdef uint64_t bulk_from         # segments sent before this transfer in bulk
+    cdef bint is_long               # it is a long one: see linkfec.py
     cdef bint is_capped
     cdef uint64_t seen_sent         # what the bundle's totals hold of this conversation
     cdef uint64_t seen_acked
@@ -83,6 +85,7 @@ cdef class Conv(Kcp):
     cdef void changed(self)         # after anything that the user did to `k`
     cdef void raise_events(self, int events)
     cdef int wake_segments(self)
+    cdef void fit(self)
     cdef void open_window(self)
 
 
@@ -143,6 +146,7 @@ cdef class Bundle:
     cdef object capped              # deque of Conv that wait for flight_max
     cdef readonly LinkFec fec       # None: none yet
     cdef uint32_t fec_room          # bytes of each datagram that are kept free for it
+    cdef bint spares_bulk           # it leaves bulk out
     cdef public bint counts_losses
     cdef object losses_before       # of epochs that are over
 
@@ -158,7 +162,7 @@ cdef class Bundle:
     cdef int64_t held_until(self)
     cdef void refill(self, int64_t now_ms)
     cdef int turn(self, Tx* tx, uint64_t now_ms, int budget) except -1
-    cdef uint32_t segment_bytes(self)
+    cdef uint32_t segment_bytes(self, bint is_long)
     cdef bint note_received(
         self, RxEpoch epoch, uint64_t pn, const Path* path, size_t size, bint probes, uint64_t now_ms)
 

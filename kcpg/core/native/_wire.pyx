@@ -74,6 +74,7 @@ cdef enum:
     FEC_TYPE = 8                # type and header of a data shard: TYPE + FEC_HEADER
     FEC_ROOM = 11               # as linkfec.py
     BULK_SEGMENTS = 64
+    LONG_SEGMENTS = 512
     FEC_POOL_SHARE = 2          # shards kept by all links have a quarter of the memory of segments
     LOSS_SCAN = 4096            # as rxepoch.py
     SLOT_BYTES = 1536           # as conv.py

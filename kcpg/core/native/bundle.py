@@ -8,9 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kcpg.core.kcp import KcpParams
-from kcpg.core.kcp_params import CMD_PUSH
 from kcpg.core.native import frames
-from kcpg.core.native.conv import SEGMENT_HEADER_BYTES, SLOT_BYTES, Conv
+from kcpg.core.native.conv import SEGMENT_HEADER_BYTES, SLOT_BYTES, Conv, push_bytes
 from kcpg.core.native.counters import SEGMENTS
 from kcpg.core.native.linkfec import FEC_ROOM_BYTES, LinkFec, Turn, due
 from kcpg.core.native.pieces import Pieces, cut
@@ -74,6 +73,7 @@ class Bundle:
         self.fec: LinkFec | None = None
         self.counts_losses = False
         self._fec_room = 0
+        self._spares_bulk = False  # FEC leaves bulk out
         self._losses_before = NO_LOSSES  # of epochs that are over
         self._datagram_bytes = DEFAULT_DATAGRAM_BYTES
         self.control: RateController | None = None
@@ -130,14 +130,18 @@ class Bundle:
         assert value <= self.wire.max_datagram
         self._datagram_bytes = value
         for conv in self.convs.values():
-            conv.kcp_mtu = self.kcp_mtu
-        self._longest = max(self._longest, self.kcp_mtu + self.OVERHEAD)
+            conv.kcp_mtu = self.segment_bytes(conv.is_long)
+        self._longest = max(self._longest, self.segment_bytes(True) + self.OVERHEAD)
         self._set_pace()
 
     @property
     def kcp_mtu(self) -> int:
         """Of segments cut now, headers included: as many as a datagram needs fill it."""
-        room = self.frame_room
+        return self.segment_bytes(False)
+
+    def segment_bytes(self, is_long: bool) -> int:
+        """Of a segment that is protected, or of one of a long transfer, which is not."""
+        room = self._datagram_bytes - self.OVERHEAD - (0 if is_long else self._fec_room)
         return room // -(-room // (SEGMENT_HEADER_BYTES + SLOT_BYTES))
 
     @property
@@ -172,6 +176,7 @@ class Bundle:
     def fec_use(self, plan: Plan, wait_ms: int, bulk: bool) -> None:
         """Protect what leaves from now on by this plan; first before any conversation, as it takes room."""
         self._fec_room = FEC_ROOM_BYTES
+        self._spares_bulk = not bulk
         self._link_fec().use(plan, wait_ms, bulk)
         self._wake()
 
@@ -185,8 +190,7 @@ class Bundle:
         self._link_fec().receive(self, type, payload, sock, addr, now_ms)
 
     def _link_fec(self) -> LinkFec:
-        if self.fec is None:
-            self.fec = LinkFec(self.wire.max_datagram)
+        self.fec = self.fec or LinkFec(self.wire.max_datagram)
         return self.fec
 
     @property
@@ -212,7 +216,7 @@ class Bundle:
         """A new conversation with this number, which must be free."""
         assert conv not in self.convs
         self.convs[conv] = made = Conv(self, conv, params)
-        self._longest = max(self._longest, self.kcp_mtu + self.OVERHEAD)
+        self._longest = max(self._longest, self.segment_bytes(True) + self.OVERHEAD)
         return made
 
     def close(self, conv: int) -> None:
@@ -299,6 +303,8 @@ class Bundle:
         """After any change of a conversation: queue it, or arm its deadline."""
         if conv.closed:
             return
+        if self._spares_bulk:
+            conv.fit()
         if self.control is not None:
             if self._tally(conv):
                 self._release()
@@ -342,7 +348,7 @@ class Bundle:
             self._measure(now_ms)
         self._dirty.extendleft(reversed(self._sparse))
         self._sparse.clear()
-        plain = Turn(self.fec, self.frame_room, self._datagram_bytes - HEADER_BYTES - TAG_BYTES, now_ms)
+        plain = Turn(self.fec, self._datagram_bytes - HEADER_BYTES - TAG_BYTES, now_ms)
         rounds, served = len(self._dirty), -1
         self._in_turn = True
         while rounds and len(plain.frames) < budget:
@@ -415,7 +421,7 @@ class Bundle:
         if self._rate_bps:
             self._pacer.spend(sent + len(pieces) * self.OVERHEAD)
         else:
-            self._pacer.spend(sum(map(_push_bytes, pieces)))
+            self._pacer.spend(sum(map(push_bytes, pieces)))
         if conv.deadline is not None and conv.deadline <= now_ms:
             self.mark_dirty(conv)  # the pacer, or its share, held a retransmission back
         self.settle(conv)
@@ -484,16 +490,6 @@ class Bundle:
     def _wake(self) -> None:
         if self.can_send():
             self.wire.wake(self)
-
-
-def _push_bytes(piece: bytes) -> int:
-    """Of the segments that carry data."""
-    at = count = 0
-    while at < len(piece):
-        size = SEGMENT_HEADER_BYTES + int.from_bytes(piece[at + 20 : at + 24], "little")
-        count += size if piece[at + 4] == CMD_PUSH else 0
-        at += size
-    return count
 
 
 _PIECE_TYPE = bytes((frames.PIECE,))

@@ -6,7 +6,9 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from kcpg.core.kcp import Kcp, KcpParams
+from kcpg.core.kcp_params import CMD_PUSH
 from kcpg.core.native import frames
+from kcpg.core.native.linkfec import BULK_SEGMENTS, LONG_SEGMENTS
 from kcpg.core.rate import Totals
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ class Conv(Kcp):
     def __init__(self, bundle: Bundle, conv: int, params: KcpParams) -> None:
         super().__init__(conv, bundle.kcp_mtu, params, slot_bytes=SLOT_BYTES)
         self.ack_hold_ms = ACK_HOLD_MS
+        self.ack_maps = True
         self.bundle = bundle
         self.user: object = None
         self.events = 0
@@ -62,6 +65,8 @@ class Conv(Kcp):
         self.armed_ms: int | None = None
         self.deficit = 0
         self.is_capped = False
+        self.is_long = False  # a long transfer: see linkfec.LONG_SEGMENTS
+        self._bulk_from = 0  # how many segments had been sent before it
         self.seen = Totals()  # what the bundle's totals hold of this conversation
         self.acked_empty = 0  # bytes of acknowledged segments without payload, known when all is
         self.windows = (params.snd_wnd, params.rcv_wnd)  # the user's: limits where a controller sets them
@@ -180,6 +185,15 @@ class Conv(Kcp):
             self.want_room = False
             self.raise_events(WRITABLE)
 
+    def fit(self) -> None:
+        """Cut segments as large as the frames they will travel in."""
+        if self.queued <= BULK_SEGMENTS:
+            self._bulk_from = self.segments_sent
+        is_long = self.segments_sent - self._bulk_from > LONG_SEGMENTS
+        if is_long != self.is_long:
+            self.is_long = is_long
+            self.kcp_mtu = self.bundle.segment_bytes(is_long)
+
     def open_window(self) -> None:
         """What the reader has shown to take, it may be sent ahead; one that never reads holds little."""
         if self.rcv_wnd < self.windows[1] and self.segments_received > WINDOW_START_SEGMENTS // 2:
@@ -212,3 +226,13 @@ class Conv(Kcp):
             moved += len(packet)
         other.want_room = True
         return moved
+
+
+def push_bytes(piece: bytes) -> int:
+    """Of the segments that carry data."""
+    at = count = 0
+    while at < len(piece):
+        size = SEGMENT_HEADER_BYTES + int.from_bytes(piece[at + 20 : at + 24], "little")
+        count += size if piece[at + 4] == CMD_PUSH else 0
+        at += size
+    return count

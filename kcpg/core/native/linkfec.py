@@ -25,6 +25,10 @@ BULK_SEGMENTS = 64
 """A conversation with more than this waiting transfers in bulk: to it a resend costs nothing but its bytes,
 and parity would cost more of them. Less is what somebody waits for, or the end of it; 86 kB."""
 
+LONG_SEGMENTS = 512
+"""After so many of them one after the other the segments of a transfer fill whole datagrams, so that FEC
+costs it nothing, and its end is not protected: after 730 kB the round trip that a loss takes is little."""
+
 _KCP_TYPE = bytes((frames.KCP,))
 _DATAGRAM_TYPE = bytes((frames.DATAGRAM,))
 _DATA_TYPE = bytes((frames.FEC_DATA,))
@@ -118,13 +122,13 @@ class LinkFec:
 class Turn:
     """The frames that leave in one turn of a link: segments packed together, shards where they are wanted.
 
-    `room`: bytes of segments in a frame; `longest`: bytes of a frame, type included.
+    `longest`: bytes of a frame, type included.
     """
 
-    def __init__(self, fec: LinkFec | None, room: int, longest: int, now_ms: int) -> None:
+    def __init__(self, fec: LinkFec | None, longest: int, now_ms: int) -> None:
         self.frames = fec.expire(longest, now_ms) if fec is not None else []
         self._fec = fec
-        self._room = room
+        self._room = longest - 1  # for segments in a frame
         self._longest = longest
         self._now_ms = now_ms
         self._shielded = False
@@ -135,6 +139,7 @@ class Turn:
         if wanted != self._shielded:
             self.close()
             self._shielded = wanted
+            self._room += -FEC_ROOM_BYTES if wanted else FEC_ROOM_BYTES
 
     def segments(self, piece: bytes) -> None:
         """KCP segments, to be packed with those of other conversations."""
