@@ -1,5 +1,5 @@
-/* The checksum of the algorithms "none" and "XOR": a number mod 2^127-1. The plain-Python twin is `_Checksum` in
-   seal.py. */
+/* The checksum of the algorithms "none" and "XOR": a number mod 2^127-1.
+   The plain-Python twin is `_Checksum` in seal.py. */
 #ifndef KCPG_CHECKSUM_H
 #define KCPG_CHECKSUM_H
 
@@ -45,10 +45,11 @@ static inline kcpg_u128 kcpg_load(const uint8_t *p)
     return (kcpg_u128)hi << 64 | lo;
 }
 
-/* The number of `blocks` blocks of 16 bytes with `top` above them. As 2^128 = 2, it is the sum of block[i] * 2^i:
-   Horner's rule from the last pair of blocks down, in lanes of 64 bits for the lower and the upper 32 bits of
-   each word. */
-static inline __attribute__((always_inline)) kcpg_u128 kcpg_blocks(const uint8_t *p, size_t blocks, kcpg_u128 top)
+/* The number of `blocks` blocks of 16 bytes with `top` above them. As 2^128 = 2, it is the sum of
+   block[i] * 2^i: Horner's rule from the last pair of blocks down, in lanes of 64 bits for the lower and the
+   upper 32 bits of each word. */
+static inline __attribute__((always_inline))
+kcpg_u128 kcpg_blocks(const uint8_t *p, size_t blocks, kcpg_u128 top)
 {
     const kcpg_lanes half = {0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff};
     const kcpg_lanes first = {~(uint64_t)0, 0, ~(uint64_t)0, 0};
@@ -71,10 +72,11 @@ static inline __attribute__((always_inline)) kcpg_u128 kcpg_blocks(const uint8_t
             low = (low << 2) + (word & half);
             high = (high << 2) + (word >> 32);
         }
-        high += low >> 32;                                  /* what overflows goes into the next 32 bits, ... */
+        /* What overflows goes into the next 32 bits, from 2^128 to 2 * 2^0. */
+        high += low >> 32;
         word = high >> 32;
         word = (kcpg_lanes){word[1], word[0], word[3], word[2]};
-        low = (low & half) + word + (word & first);         /* ... from 2^128 to 2 * 2^0 */
+        low = (low & half) + word + (word & first);
         high &= half;
     }
     for (i = 0; i < 2; i++) {
@@ -84,16 +86,17 @@ static inline __attribute__((always_inline)) kcpg_u128 kcpg_blocks(const uint8_t
     return kcpg_fold(kcpg_fold(sum[0] + (sum[1] << 32) + kcpg_turn(sum[2], 64)) + kcpg_turn(sum[3], 96));
 }
 
-static kcpg_u128 kcpg_blocks_plain(const uint8_t *p, size_t blocks, kcpg_u128 above)
+static kcpg_u128 kcpg_blocks_plain(const uint8_t *p, size_t blocks, kcpg_u128 top)
 {
-    return kcpg_blocks(p, blocks, above);
+    return kcpg_blocks(p, blocks, top);
 }
 
 #if defined(__x86_64__)
 /* The same with four lanes in one register. */
-static __attribute__((target("avx2"))) kcpg_u128 kcpg_blocks_avx2(const uint8_t *p, size_t blocks, kcpg_u128 above)
+static __attribute__((target("avx2")))
+kcpg_u128 kcpg_blocks_avx2(const uint8_t *p, size_t blocks, kcpg_u128 top)
 {
-    return kcpg_blocks(p, blocks, above);
+    return kcpg_blocks(p, blocks, top);
 }
 #endif
 

@@ -43,7 +43,7 @@ cdef inline void put32(uint8_t* p, uint32_t v) noexcept nogil:
 # --- pool: LIFO of fixed slots --------------------------------------------------------------------
 
 cdef struct Pool:
-    uint8_t** free          # total - live of them: beside the slots, which are not in the cache when they change hands
+    uint8_t** free          # total - live of them: beside the slots, which the cache does not hold by then
     void* chunks            # the next chunk is named by the first bytes of this one
     uint32_t slot_bytes
     size_t live             # slots handed out now
@@ -145,7 +145,7 @@ cdef inline uint8_t* tx_need(Tx* tx, uint32_t n) noexcept nogil:
 
 cdef enum:
     KCP_HEADER = 24             # bytes of a segment's header
-    KCP_QUEUE_SEGMENTS = 512    # segments that write() leaves waiting behind the window at most: as kcp_params.py
+    KCP_QUEUE_SEGMENTS = 512    # segments that write() leaves waiting behind the window at most
     KCP_MAX_FRAGMENTS = 127     # fragments of one message at most (KCP keeps them in 7 bits)
     # Who may take how much of a limited pool. Were it filled by what waits to be sent, or by what waits for a
     # gap to close, nothing could arrive any more that frees it.

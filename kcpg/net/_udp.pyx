@@ -2,8 +2,8 @@
 """Batched system calls between sockets and the compiled data plane.
 
 The plain-Python twins are `udp.py` and, for TCP, the byte interface of flows. Receiving: one recvmmsg takes
-a few buffers, each with up to 64 kB of equal datagrams (UDP_GRO), which are opened where they lie; a batch is as
-many of these calls as there is something for, up to a bound.
+a few buffers, each with up to 64 kB of equal datagrams (UDP_GRO), which are opened where they lie; a batch is
+several of these calls.
 Sending: the wire's vector is cut into runs of one path and one size, each run is one message with
 UDP_SEGMENT, and as many messages as possible are one sendmmsg. A local address behind the remote one travels
 as IP_PKTINFO or IPV6_PKTINFO, both ways. TCP is read into and written out of segment
@@ -232,9 +232,9 @@ cdef class UdpIo:
         return self.datagrams_in - before
 
     cdef int64_t receive_some(self, uint32_t sock_id, int* count, uint64_t now_ms) except -1:
-        """One recvmmsg of up to `count` buffers, and what came to the wire; how many bytes, in `count` messages.
+        """One recvmmsg of `count` buffers; how many bytes came to the wire, and in how many messages.
 
-        `more` is left set if there may be more.
+        `more` stays set if there may be more.
         """
         cdef mmsghdr messages[BUFFERS]
         cdef iovec iov[BUFFERS]
