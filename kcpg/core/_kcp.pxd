@@ -43,7 +43,7 @@ cdef inline void put32(uint8_t* p, uint32_t v) noexcept nogil:
 # --- pool: LIFO of fixed slots --------------------------------------------------------------------
 
 cdef struct Pool:
-    uint8_t* free_head      # the next free slot is named by the first bytes of this one
+    uint8_t** free          # total - live of them: beside the slots, which the cache does not hold by then
     void* chunks            # the next chunk is named by the first bytes of this one
     uint32_t slot_bytes
     size_t live             # slots handed out now
@@ -52,20 +52,15 @@ cdef struct Pool:
 
 cdef Pool* pool_new(uint32_t slot_bytes, size_t max_slots) noexcept nogil     # NULL: no memory
 cdef void pool_free(Pool* pool) noexcept nogil                                # frees also slots still live
-cdef bint pool_grow(Pool* pool) noexcept nogil                                # True: free_head is not NULL
+cdef bint pool_grow(Pool* pool) noexcept nogil                                # True: some are free
 
 
 cdef inline uint8_t* slot_get(Pool* pool) noexcept nogil:
     """One slot of `slot_bytes`, or NULL at the limit or without memory (or when `pool` is NULL)."""
-    cdef uint8_t* slot
-    if pool == NULL:
+    if pool == NULL or (pool.live == pool.total and not pool_grow(pool)):
         return NULL
-    if pool.free_head == NULL and not pool_grow(pool):
-        return NULL
-    slot = pool.free_head
-    memcpy(&pool.free_head, slot, sizeof(uint8_t*))
     pool.live += 1
-    return slot
+    return pool.free[pool.total - pool.live]
 
 
 cdef inline bint pool_spares(const Pool* pool, size_t spare) noexcept nogil:
@@ -74,8 +69,7 @@ cdef inline bint pool_spares(const Pool* pool, size_t spare) noexcept nogil:
 
 
 cdef inline void slot_put(Pool* pool, uint8_t* slot) noexcept nogil:
-    memcpy(slot, &pool.free_head, sizeof(uint8_t*))
-    pool.free_head = slot
+    pool.free[pool.total - pool.live] = slot
     pool.live -= 1
 
 
@@ -151,7 +145,7 @@ cdef inline uint8_t* tx_need(Tx* tx, uint32_t n) noexcept nogil:
 
 cdef enum:
     KCP_HEADER = 24             # bytes of a segment's header
-    KCP_QUEUE_SEGMENTS = 256    # segments that write() leaves waiting behind the window at most
+    KCP_QUEUE_SEGMENTS = 512    # segments that write() leaves waiting behind the window at most
     KCP_MAX_FRAGMENTS = 127     # fragments of one message at most (KCP keeps them in 7 bits)
     # Who may take how much of a limited pool. Were it filled by what waits to be sent, or by what waits for a
     # gap to close, nothing could arrive any more that frees it.

@@ -43,6 +43,7 @@ cdef void pool_free(Pool* pool) noexcept nogil:
         memcpy(&following, chunk, sizeof(void*))
         free(chunk)
         chunk = following
+    free(pool.free)
     free(pool)
 
 
@@ -50,7 +51,7 @@ cdef bint pool_grow(Pool* pool) noexcept nogil:
     cdef size_t stride = (pool.slot_bytes + SLOT_ALIGN - 1) // SLOT_ALIGN * SLOT_ALIGN
     cdef size_t count = pool.total
     cdef uint8_t* chunk
-    cdef uint8_t* slot
+    cdef void* grown
     cdef size_t i
     if count < CHUNK_SLOTS_MIN:
         count = CHUNK_SLOTS_MIN
@@ -63,12 +64,15 @@ cdef bint pool_grow(Pool* pool) noexcept nogil:
     chunk = <uint8_t*>malloc(SLOT_ALIGN + stride * count)
     if chunk == NULL:
         return False
+    grown = realloc(pool.free, (pool.total + count) * sizeof(uint8_t*))
+    if grown == NULL:
+        free(chunk)
+        return False
+    pool.free = <uint8_t**>grown
     memcpy(chunk, &pool.chunks, sizeof(void*))
     pool.chunks = chunk
-    for i in range(count):
-        slot = chunk + SLOT_ALIGN + stride * (count - 1 - i)
-        memcpy(slot, &pool.free_head, sizeof(uint8_t*))
-        pool.free_head = slot
+    for i in range(count):      # none is free now; the first slot of the chunk is the first to be taken
+        pool.free[i] = chunk + SLOT_ALIGN + stride * (count - 1 - i)
     pool.total += count
     return True
 

@@ -143,23 +143,36 @@ cdef int kcp_send_message(kcp_t* k, const uint8_t* data, size_t n) noexcept nogi
 
 
 cdef int64_t kcp_move_stream(kcp_t* src, kcp_t* dst) noexcept nogil:
-    cdef iovec[64] iov
+    cdef iovec[64] taken
+    cdef iovec[64] given
     cdef int64_t moved = 0
     cdef size_t batch, piece
-    cdef int count, j
+    cdef int here, there, i, j
+    if dst.pool == NULL:
+        return 0
     while True:
-        count = kcp_read_begin(src, iov, 64)
+        here = kcp_read_begin(src, taken, 64)
         batch = 0
-        for j in range(count):
-            piece = kcp_write_bytes(dst, <const uint8_t*>iov[j].iov_base, iov[j].iov_len)
+        for i in range(here):
+            batch += taken[i].iov_len
+        there = kcp_write_begin(dst, given, <int>min(batch // dst.mss + 2, <size_t>64)) if here > 0 else 0
+        batch = 0
+        i = j = 0
+        while i < here and j < there:
+            piece = min(taken[i].iov_len, given[j].iov_len)
+            memcpy(given[j].iov_base, taken[i].iov_base, piece)
             batch += piece
-            if piece < iov[j].iov_len:
-                count = 0
-                break
+            taken[i].iov_base = <uint8_t*>taken[i].iov_base + piece
+            taken[i].iov_len -= piece
+            given[j].iov_base = <uint8_t*>given[j].iov_base + piece
+            given[j].iov_len -= piece
+            i += taken[i].iov_len == 0
+            j += given[j].iov_len == 0
+        kcp_write_commit(dst, batch)
         kcp_read_commit(src, batch)
-        moved += <int64_t>batch
-        if count == 0:
+        if batch == 0:
             return moved
+        moved += <int64_t>batch
 
 
 cdef int kcp_move_message(kcp_t* src, kcp_t* dst) noexcept nogil:

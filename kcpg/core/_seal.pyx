@@ -24,6 +24,7 @@ cdef extern from "<dlfcn.h>" nogil:
 
 cdef extern from "_checksum.h" nogil:
     void kcpg_checksum(const uint8_t* aad, size_t aadlen, const uint8_t* p, size_t n, uint8_t* out)
+    void kcpg_obscure(const uint8_t* key, uint8_t* buf, size_t n)
 
 cdef enum:
     TAG = 16
@@ -210,27 +211,16 @@ cdef int _none_open(SealerC* c, uint64_t pn, const uint8_t* aad, size_t aadlen,
     return -1 if _differs(tag, buf + n) else 0
 
 
-cdef void _obscure(SealerC* c, uint8_t* buf, size_t n) noexcept nogil:
-    cdef size_t i = 0
-    cdef size_t j
-    while i + 32 <= n:
-        for j in range(32):
-            buf[i + j] ^= c.key[j]
-        i += 32
-    for j in range(n - i):
-        buf[i + j] ^= c.key[j]
-
-
 cdef int _xor_seal(SealerC* c, uint64_t pn, const uint8_t* aad, size_t aadlen,
                    uint8_t* buf, size_t n) noexcept nogil:
     _checksum_tag(c, pn, aad, aadlen, buf, n, buf + n)
-    _obscure(c, buf, n)
+    kcpg_obscure(c.key, buf, n)
     return 0
 
 
 cdef int _xor_open(SealerC* c, uint64_t pn, const uint8_t* aad, size_t aadlen,
                    uint8_t* buf, size_t n) noexcept nogil:
-    _obscure(c, buf, n - TAG)
+    kcpg_obscure(c.key, buf, n - TAG)
     return _none_open(c, pn, aad, aadlen, buf, n)
 
 

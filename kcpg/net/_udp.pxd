@@ -1,6 +1,6 @@
 # cython: language_level=3
 """What the compiled socket functions keep between calls."""
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from kcpg.core._kcp cimport Path
 from kcpg.core.native._wire cimport Conv, Wire
@@ -33,6 +33,7 @@ cdef class UdpIo:
     cdef int run(self, int first, uint32_t* size) except -1
     cdef int send_some(self) except -1
     cdef int let_out(self) except -1
+    cdef int64_t receive_some(self, uint32_t sock_id, int* count, uint64_t now_ms) except -1
 
 
 cpdef int tcp_read(Conv conv, int fd)

@@ -2,7 +2,8 @@
 """Batched system calls between sockets and the compiled data plane.
 
 The plain-Python twins are `udp.py` and, for TCP, the byte interface of flows. Receiving: one recvmmsg takes
-up to 16 buffers, each with up to 64 kB of equal datagrams (UDP_GRO), which are opened where they lie.
+a few buffers, each with up to 64 kB of equal datagrams (UDP_GRO), which are opened where they lie; a batch is
+several of these calls.
 Sending: the wire's vector is cut into runs of one path and one size, each run is one message with
 UDP_SEGMENT, and as many messages as possible are one sendmmsg. A local address behind the remote one travels
 as IP_PKTINFO or IPV6_PKTINFO, both ways. TCP is read into and written out of segment
@@ -13,7 +14,7 @@ from collections import Counter
 from libc.errno cimport (
     EADDRNOTAVAIL, EAGAIN, EINTR, EINVAL, EIO, EMSGSIZE, ENETUNREACH, ENOBUFS, errno,
 )
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
@@ -68,8 +69,13 @@ cdef enum:
     SOL_UDP = 17                # include/uapi/linux/udp.h
     UDP_SEGMENT = 103
     UDP_GRO = 104
-    BUFFERS = 16                # of one recvmmsg: as udp.py
+    BUFFERS = 32                # of one recvmmsg where datagrams come singly ...
+    JOINED_BUFFERS = 4          # ... and where the kernel joins them: 256 kB, which the L2 cache holds
+    JOINED_BYTES = 16384        # a message of more than this has many
+    BATCH_BYTES = 1048576       # of one batch, about ...
+    BATCH_MESSAGES = 64         # ... and no more than this: acknowledgements leave after each
     BUFFER_BYTES = 65536        # the most that GRO joins
+    BUFFER_STRIDE = 67136       # 25 cache lines more, as the beginnings of all would be in the same sets
     SOL_IP = 0                  # include/uapi/linux/in.h and in6.h
     IP_PKTINFO = 8
     SOL_IPV6 = 41
@@ -97,7 +103,7 @@ memcpy(STUN_COOKIE, <const uint8_t*><bytes>COOKIE, 4)
 cdef uint32_t STUN_AT = COOKIE_AT
 
 # One set for all sockets of the process: a batch is used up before the next one is received.
-cdef uint8_t* rx_buffers = <uint8_t*>malloc(BUFFERS * BUFFER_BYTES)
+cdef uint8_t* rx_buffers = <uint8_t*>malloc(BUFFERS * BUFFER_STRIDE)
 if rx_buffers == NULL:
     raise MemoryError()
 
@@ -210,6 +216,26 @@ cdef class UdpIo:
 
     def receive(self, uint32_t sock_id, uint64_t now_ms):
         """Feed one batch of waiting datagrams to the wire; how many there were (0: the socket is dry)."""
+        cdef uint64_t before = self.datagrams_in
+        cdef int64_t size, total = 0
+        cdef int count = JOINED_BUFFERS, messages = 0
+        self.more = True
+        while self.more and total < BATCH_BYTES and messages < BATCH_MESSAGES:
+            size = self.receive_some(sock_id, &count, now_ms)
+            if count == 0:
+                break
+            total += size
+            messages += count
+            count = JOINED_BUFFERS if size > <int64_t>count * JOINED_BYTES else BUFFERS
+        if self.wire.ready:
+            self.let_out()
+        return self.datagrams_in - before
+
+    cdef int64_t receive_some(self, uint32_t sock_id, int* count, uint64_t now_ms) except -1:
+        """One recvmmsg of `count` buffers; how many bytes came to the wire, and in how many messages.
+
+        `more` stays set if there may be more.
+        """
         cdef mmsghdr messages[BUFFERS]
         cdef iovec iov[BUFFERS]
         cdef uint8_t names[BUFFERS][ADDRESS_BYTES]
@@ -217,14 +243,15 @@ cdef class UdpIo:
         cdef Port* port = self.port(sock_id)
         cdef Path path
         cdef uint32_t size
-        cdef int i, count
-        cdef uint64_t total = 0
-        self.more = False
+        cdef int i, got, wanted = count[0]
+        cdef int64_t total = 0
+        count[0] = 0
         if port == NULL:
+            self.more = False
             return 0
-        for i in range(BUFFERS):
-            memset(&messages[i], 0, sizeof(mmsghdr))
-            iov[i].iov_base = rx_buffers + i * BUFFER_BYTES
+        memset(messages, 0, wanted * sizeof(mmsghdr))
+        for i in range(wanted):
+            iov[i].iov_base = rx_buffers + i * BUFFER_STRIDE
             iov[i].iov_len = BUFFER_BYTES
             messages[i].msg_hdr.msg_iov = &iov[i]
             messages[i].msg_hdr.msg_iovlen = 1
@@ -232,15 +259,17 @@ cdef class UdpIo:
             messages[i].msg_hdr.msg_namelen = ADDRESS_BYTES
             messages[i].msg_hdr.msg_control = control[i]
             messages[i].msg_hdr.msg_controllen = CONTROL_BYTES
-        count = recvmmsg(port.fd, messages, BUFFERS, MSG_DONTWAIT, NULL)
-        if count < 0:
+        got = recvmmsg(port.fd, messages, wanted, MSG_DONTWAIT, NULL)
+        if got < 0:
+            self.more = False
             if errno != EAGAIN and errno != EINTR:
                 self.refused(sock_id, errno, 1)  # an ICMP error of an earlier datagram; the socket is fine
                 self.more = True
             return 0
-        self.more = count == BUFFERS
+        count[0] = got
+        self.more = got == wanted
         path.sock = <uint16_t>sock_id
-        for i in range(count):
+        for i in range(got):
             if messages[i].msg_hdr.msg_namelen > ADDRESS_BYTES or messages[i].msg_len == 0:
                 continue
             path.addrlen = <uint8_t>messages[i].msg_hdr.msg_namelen
@@ -248,17 +277,14 @@ cdef class UdpIo:
             size = read_control(&messages[i].msg_hdr, &path)
             if size == 0:
                 size = messages[i].msg_len
+            total += messages[i].msg_len
+            self.datagrams_in += (messages[i].msg_len + size - 1) // size
             if memcmp(<uint8_t*>iov[i].iov_base + STUN_AT, STUN_COOKIE, 4) == 0:
                 take = self.sockets[sock_id].stun
                 if take is not None:
                     self.offer(take, &path, <uint8_t*>iov[i].iov_base, messages[i].msg_len, size, now_ms)
-                    total += (messages[i].msg_len + size - 1) // size
                     continue
             self.wire.receive_run(&path, <uint8_t*>iov[i].iov_base, messages[i].msg_len, size, now_ms)
-            total += (messages[i].msg_len + size - 1) // size
-        self.datagrams_in += total
-        if self.wire.ready:
-            self.let_out()
         return total
 
     cdef int let_out(self) except -1:
