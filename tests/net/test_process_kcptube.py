@@ -1,5 +1,5 @@
-"""Real processes that speak kcptube's protocol: chains, what they say of it, and that they give back what they
-took."""
+"""Real processes that speak kcptube's protocol: chains, what they say of it, and that they give back what
+they took."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ from tests.net.processes import Node
 
 TUBE = "dialect=kcptube\nkcp=fast3\nencryption_password=a secret\nencryption_algorithm={}\n"
 NATIVE = "kcp=auto\nencryption_password=another\nencryption_algorithm=AES-GCM\n"
-CLIENT = (
-    "mode=client\nlisten_on=127.0.0.1\nlisten_port={}\ndestination_address=127.0.0.1\ndestination_port={}\n"
+PLACES = "listen_port={}\ndestination_address=127.0.0.1\ndestination_port={}\n"
+CLIENT = f"mode=client\nlisten_on=127.0.0.1\n{PLACES}"
+RELAY = (
+    "mode=relay\n[listener]\nlisten_port={}\n{}"
+    "[forwarder]\ndestination_address=127.0.0.1\ndestination_port={}\n{}"
 )
-RELAY = "mode=relay\n[listener]\nlisten_port={}\n{}[forwarder]\ndestination_address=127.0.0.1\ndestination_port={}\n{}"
-SERVER = "mode=server\nlisten_port={}\ndestination_address=127.0.0.1\ndestination_port={}\n"
+SERVER = f"mode=server\n{PLACES}"
 BYTES = 1_000_000
 
 

@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kcpg.core.flow import Kind, Open, Reset, ResetCode, Target
@@ -71,7 +71,7 @@ class Pair:
             leg.advance(self.now_ms)
             for sock, _, datagram in leg.transmit(self.now_ms):
                 self.sent.append((leg.name, sock, datagram))
-                other.receive(1 if other is self.l else sock, source, hurt(datagram), self.now_ms)
+                other.receive(sock, source, hurt(datagram), self.now_ms)
             other.advance(self.now_ms)
 
     def up(self) -> TubeFlow:
@@ -94,6 +94,7 @@ FORMATS = [Format(algorithm, PASSWORD) for algorithm in ALGORITHMS] + [
 
 
 @pytest.mark.parametrize("format", FORMATS, ids=lambda each: f"{each.algorithm}{each.fec}")
+@settings(max_examples=30)  # each makes a pair of legs and goes through a handshake
 @given(data=st.data())
 def test_any_bytes_are_counted_drops(format: Format, data: st.DataObject) -> None:
     pair = Pair("compiled", format, 1)
@@ -109,6 +110,7 @@ def test_any_bytes_are_counted_drops(format: Format, data: st.DataObject) -> Non
 
 
 @pytest.mark.parametrize("format", FORMATS, ids=lambda each: f"{each.algorithm}{each.fec}")
+@settings(max_examples=30)  # each makes a pair of legs and goes through a handshake
 @given(data=st.data())
 def test_authentic_nonsense_raises_nothing(format: Format, data: st.DataObject) -> None:
     """What a peer with the password may send: every layer below the seal, down to the messages."""
@@ -137,6 +139,7 @@ def messages_of(conv: int, command: int, sn: int, body: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("tunnels", [0, 1])
+@settings(max_examples=30)
 @given(seed=st.integers(0, 1 << 32))
 def test_flipped_and_cut_datagrams_do_no_harm(tunnels: int, seed: int) -> None:
     pair = Pair("compiled", Format("AES-GCM", PASSWORD), tunnels, seed)
@@ -236,6 +239,15 @@ def test_what_was_seen_lately_is_known_and_memory_is_bounded(marks: list[int]) -
         seen.add(mark.to_bytes(2, "big"), now_ms)
         assert len(seen) <= 50
         assert all(each.to_bytes(2, "big") in seen for each in marks[max(0, now_ms - 24) : now_ms + 1])
+
+
+def test_a_port_that_is_used_again_is_answered_again(engine: str) -> None:
+    pair = Pair(engine, Format("AES-GCM", PASSWORD), 0)
+    pair.up()
+    for _ in range(60):  # the first answer is acknowledged and old
+        pair.step(100)
+    second = pair.up()
+    assert not second.opening and pair.l.counters.links_opened == 2
 
 
 def test_requests_beyond_the_limit_are_dropped(engine: str) -> None:

@@ -106,7 +106,9 @@ class TubeChain(Chain):
                 count = len(leg.links) - len(mux) + sum(link.flow_count for link in mux)
                 if isinstance(leg, TubeDialer):
                     callers: list[Caller] = list(leg._callers)
-                    count += len(callers) - leg.settings.tunnels + len(leg._owners) - len(mux)
+                    count += (
+                        len(callers) - leg.settings.tunnels + len(leg._owners) - len(mux) + len(leg._closing)
+                    )
                 else:
                     assert isinstance(leg, TubeListener)
                     count += len(leg._convs) - len(mux) + len(leg._greetings) + len(leg._asked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 MAX_WAITING = 4096
 """Flows that wait for a mux link; each holds an accepted socket of an application."""
+
+PORT_MS = 10_500
+"""A socket is kept open so long at least: kcptube does not answer another request from its port for 10 s."""
 
 MAX_TUNNELS = 100
 """Mux links of one dialer, each with a socket."""
@@ -67,6 +71,8 @@ class TubeDialer(TubeLeg):
         self._callers: dict[Caller, None] = {}
         self._by_link: dict[Link, Caller] = {}
         self._owners: dict[int, Caller] = {}
+        self._opened: dict[int, int] = {}
+        self._closing: list[tuple[int, int]] = []
         self._stirred: dict[Caller, None] = {}
         self._calls: Timers[Caller] = Timers()
         self._waiting: deque[_Waiting] = deque()
@@ -118,12 +124,17 @@ class TubeDialer(TubeLeg):
         """A socket of this caller's. OSError if there is none."""
         sock = self.env.open_socket()
         self._owners[sock] = caller
+        self._opened[sock] = self.now_ms
         return sock
 
     def give_back(self, sock: int) -> None:
-        """Close a socket."""
+        """Close a socket, now or when its port may be used again."""
         self._owners.pop(sock, None)
-        self.env.close_socket(sock)
+        close_ms = self._opened.pop(sock) + PORT_MS
+        if close_ms <= self.now_ms or not self._running:
+            self.env.close_socket(sock)
+        else:
+            heapq.heappush(self._closing, (close_ms, sock))
 
     def stir(self, caller: Caller) -> None:
         """Its deadline may have come nearer."""
@@ -178,10 +189,14 @@ class TubeDialer(TubeLeg):
             caller.advance(now_ms)
             self._stirred[caller] = None
         self._serve_waiting(now_ms)
+        while self._closing and self._closing[0][0] <= now_ms:
+            self.env.close_socket(heapq.heappop(self._closing)[1])
 
     def _own_deadline(self) -> int | None:
         self._set_calls()
         due_ms = self._calls.first()
+        if self._closing:
+            due_ms = earliest(due_ms, self._closing[0][0])
         if self._waiting:
             due_ms = earliest(due_ms, self._waiting[0].since_ms + self.settings.flow_wait_ms)
         return due_ms

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 GREETING_MS = 10_000
 """A request is remembered so long after its answer, so that repetitions of it open nothing (kcptube: 8 s)."""
 
+GREETED_MS = 5_000
+"""The same where the answer was acknowledged: kcptube may use the same port again after 4 s."""
+
 MAX_GREETINGS = 4096
 """Requests remembered; the oldest gives way."""
 
@@ -214,6 +217,7 @@ class TubeListener(TubeLeg):
         self.counters.answered += 1
         greeting.expires_ms = self.now_ms + GREETING_MS
         greeting.conv.send(message)
+        self._expiring.wake_by(greeting, self.now_ms + GREETED_MS)
 
     def _number(self) -> int:
         """Of a new conversation: random, so that nobody guesses it."""
@@ -226,7 +230,7 @@ class TubeListener(TubeLeg):
         for greeting in self._expiring.take_due(now_ms):
             if greeting.link in self._asked:  # its target is still being reached
                 greeting.expires_ms = now_ms + GREETING_MS
-            if greeting.expires_ms > now_ms:
+            if greeting.expires_ms > now_ms and (greeting.link in self._asked or not greeting.conv.kcp.idle):
                 self._expiring.wake_by(greeting, greeting.expires_ms)
             else:
                 self._forget(greeting)
