@@ -101,7 +101,6 @@ class TubeLeg:
     def advance(self, now_ms: int) -> None:
         """See `node.Leg`."""
         self._clock(now_ms)
-        self.wire.alert = False
         for sock, addr, block in self.wire.take_strangers():
             self._stranger(sock, addr, block)
         for conv, events in self.wire.take_ready():
@@ -113,6 +112,7 @@ class TubeLeg:
             self._touched[link] = None
         self._serve(now_ms)
         self._set_timers()
+        self.wire.alert = False  # whatever asked for this turn had it
 
     def deadline(self) -> int | None:
         """See `node.Leg`."""

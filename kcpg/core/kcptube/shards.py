@@ -10,21 +10,18 @@ block had part in it and if it is whole segments of its conversation; KCP sends 
 
 from __future__ import annotations
 
+from importlib import import_module
 from struct import Struct
 from typing import TYPE_CHECKING
 
+from kcpg.core.engine import ENGINE
 from kcpg.core.kcp_params import CMD_PUSH, CMD_TELL, HEADER, HEADER_BYTES
 from kcpg.core.units import MASK32, add32, diff32
 
 if TYPE_CHECKING:
     from kcpg.core.fec import Code
 else:
-    from importlib import import_module
-
-    try:
-        Code = import_module("kcpg.core._fec").Code
-    except ImportError:
-        Code = import_module("kcpg.core.fec").Code
+    Code = import_module("kcpg.core._fec" if ENGINE == "compiled" else "kcpg.core.fec").Code
 
 SHARD = Struct(">IB")
 PARITY = Struct(">IBI")
