@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import pytest
 
 from kcpg.core.flow import Kind, Open, Reset, ResetCode, Target
+from kcpg.core.kcptube.caller import Caller
 from kcpg.core.kcptube.cipher import ALGORITHMS
-from kcpg.core.kcptube.link import CLOSED_SILENT_MS, END_GRACE_MS
+from kcpg.core.kcptube.flow import TubeFlow
+from kcpg.core.kcptube.link import CLOSED_SILENT_MS, END_GRACE_MS, Link
 from kcpg.core.kcptube.mux import INBOX_BYTES, STALL_MS
+from kcpg.core.kcptube.timers import STALE_ENTRIES
+from kcpg.core.kcptube.wire import Conv
 from tests.sim.actors import Talker
 from tests.sim.chain import DATAGRAM_BYTES, KCP, QUEUE_SEGMENTS, Hop
 from tests.sim.memory import BUFFER_BYTES, Answer
@@ -141,6 +146,25 @@ def test_flows_one_after_another_leave_nothing(engine: str, tunnels: int) -> Non
         tube.finish(10_000)
     tube.settle()
     assert tube.reasons("client") == tube.reasons("server") == [None] * 80
+
+
+@pytest.mark.parametrize("tunnels", TUNNELS)
+def test_what_is_over_does_not_wait_for_the_garbage_collector(engine: str, tunnels: int) -> None:
+    kinds = (Conv, Link, TubeFlow, Caller)
+    tube = chain(engine, f"memory {tunnels}", tunnels)
+    gc.collect()
+    before = sum(isinstance(each, kinds) for each in gc.get_objects())
+    gc.disable()
+    try:
+        for _ in range(200):
+            tube.talk(3_000, 3_000)
+            tube.finish(10_000)
+        tube.settle()
+        after = sum(isinstance(each, kinds) for each in gc.get_objects())
+    finally:
+        gc.enable()
+    # Each flow made eight of them. What timers have not passed over yet is few.
+    assert after - before <= 8 * STALE_ENTRIES
 
 
 @pytest.mark.parametrize("tunnels", [0, 1])

@@ -155,6 +155,7 @@ class Conv:
     def close(self) -> None:
         """Forget everything."""
         self.closed = True
+        self.user = None  # which has this conversation: without the circle both go at once
         self.kcp.clear()
         self.wire.forget(self)
 
