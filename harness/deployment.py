@@ -32,6 +32,15 @@ PRESET = {"kcp": "auto", "encryption_algorithm": "AES-GCM"}
 """What a cell is configured with unless it says otherwise."""
 
 
+TUBE_PRESET = {"kcp": "regular3", "encryption_algorithm": "AES-GCM"}
+"""The same where kcptube's protocol is spoken, which has no `kcp=auto` and no keys."""
+
+
+def is_tube(options: Mapping[str, str]) -> bool:
+    """Whether a configuration asks for kcptube's protocol."""
+    return options.get("dialect") == "kcptube"
+
+
 @dataclass(frozen=True)
 class Node:
     """A running node."""
@@ -100,10 +109,11 @@ def configurations(
     stages: Sequence[Stage], seed: str, options: Mapping[str, str], family: int
 ) -> dict[str, str]:
     """A configuration for every node, by its label, from the client to the server."""
-    shared = {**PRESET, **options}
+    preset, secret = (TUBE_PRESET, "encryption_password") if is_tube(options) else (PRESET, "encryption_key")
+    shared = {**preset, **options}
     dialling, listening = [], []
     for number, stage in enumerate(stages, 1):
-        key = {"encryption_key": stage_key(seed, number)}
+        key = {secret: stage_key(seed, number)}
         both = shared if shared["encryption_algorithm"] == "none" else {**shared, **key}
         wanted = [each for each in stage.addresses if (":" in each) == (family == 6)] or stage.addresses
         where = {

@@ -173,6 +173,8 @@ class Runner:
     def _cell(self, scenario: Scenario, plan: Plan, outcome: Outcome) -> None:
         if plan.mode not in scenario.modes:
             raise Skipped(f"{scenario.name} is not made for the chain {plan.mode}")
+        if plan.dialect not in scenario.dialects:
+            raise Skipped(f"{scenario.name} is about what the protocol {plan.dialect} does not have")
         profile = profiles.load(plan.profile)
         with Lab(print if self._show else None) as lab, scenario.topology(lab, profile, plan) as topology:
             outcome.drawing = topology.drawing

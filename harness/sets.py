@@ -87,5 +87,5 @@ def full() -> Iterator[Plan]:
                 yield Plan(scenario.name, mode, profile, baselines=baselines)
     for dialect in DIALECTS[1:]:
         for scenario in SCENARIOS.values():
-            for mode in scenario.modes:
+            for mode in scenario.modes if dialect in scenario.dialects else ():
                 yield Plan(scenario.name, mode, scenario.profile, baselines=False, dialect=dialect)

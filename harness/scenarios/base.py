@@ -26,6 +26,8 @@ class Scenario(ABC):
     profile: ClassVar[str] = "lossy1"
     modes: ClassVar[tuple[str, ...]] = ("server", "relay", "relays")
     """The chains it can run with, the usual one first."""
+    dialects: ClassVar[tuple[str, ...]] = ("native", "kcptube")
+    """The protocols it can run with."""
     limit_s: ClassVar[float] = 60.0
     """Time it gets, set-up included; measurements (Plan.seconds) come on top."""
     options: ClassVar[Mapping[str, str]] = {}

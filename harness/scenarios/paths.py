@@ -135,6 +135,7 @@ class SmallMtu(Scenario):
 
     name = "small-mtu"
     description = "1280 bytes in the middle, no ICMP: kcpg finds the size, nothing is fragmented"
+    dialects = ("native",)
     workload = "half-close"
     modes = ("server",)
     mtu: ClassVar[int] = narrow.IPV6_LEAST_MTU

@@ -45,6 +45,7 @@ class Witness(Scenario):
 
     name = "witness"
     description = "captures of both ends: no plaintext, no fragment, no datagram too large, nothing constant"
+    dialects = ("native",)
     workload = "half-close"
     modes = ("server", "relay")
 
@@ -92,6 +93,7 @@ class Opponent(Scenario):
     description = (
         "replay, reflection, bit flips, truncation, floods, spoofed sources, forged handshakes under a flow"
     )
+    dialects = ("native",)
     workload = "latency"
     modes = ("server", "relay")
     limit_s = 90.0
@@ -154,6 +156,7 @@ class Insider(Scenario):
     description = (
         "authentic datagrams of a party with the key: far out of the window, wrong conv, sn, una, lengths"
     )
+    dialects = ("native",)
     workload = "latency"
     modes = ("server", "relay")
     limit_s = 150.0

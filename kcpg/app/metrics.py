@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from kcpg.app import legs
 from kcpg.app.config.model import LegConfig, LegKind
+from kcpg.app.tubes import is_kcptube
 from kcpg.core.flow import Kind
 from kcpg.core.native.convflow import ConvFlow
 from kcpg.net.addr import text as address_text
 
 if TYPE_CHECKING:
     from kcpg.app.run import RunningNode
+    from kcpg.core.kcptube.link import Link as TubeLink
     from kcpg.core.native.link import Link
     from kcpg.core.splice import Splice
     from kcpg.net.ports import TunnelPorts
@@ -61,10 +63,11 @@ def leg_snapshot(config: LegConfig, leg: Any, ports: TunnelPorts | None) -> Snap
         "where": legs.where(config),
     }
     if config.kind is LegKind.TUNNEL:
+        shot = tube_snapshot if is_kcptube(config) else link_snapshot
         links = list(leg.links)
         found["algorithm"] = config.algorithm
         found["link_count"] = len(links)
-        found["links"] = [link_snapshot(link, ports) for link in links[:MAX_LINKS]]
+        found["links"] = [shot(link, ports) for link in links[:MAX_LINKS]]
         found["counters"] = dataclasses.asdict(leg.counters)
         found["drops"] = {**leg.wire.drops, **getattr(leg, "handshake_drops", {})}
     return found
@@ -95,6 +98,47 @@ def link_snapshot(link: Link, ports: TunnelPorts | None) -> Snapshot:
     payload_bytes = found["payload_bytes"] = found.pop("bytes_sent")
     found["wire_per_payload"] = round(bundle.tx_bytes / payload_bytes, 3) if payload_bytes else None
     return found
+
+
+def tube_snapshot(link: TubeLink, ports: TunnelPorts | None) -> Snapshot:
+    """The same of a link in kcptube's format."""
+    conv = link.conv
+    kcp, sender, receiver = conv.kcp, conv.sender, conv.receiver
+    sock = ports.get(conv.path[0]) if ports is not None and conv.path is not None else None
+    return {
+        "peer": address_text(link.peer) if link.peer else "",
+        "local_port": sock.port if sock is not None else 0,
+        "dials": link.dials,
+        "carries": link.carries.name.lower(),
+        "state": link.state.value,
+        "srtt_ms": link.rtt_ms,
+        "flows": link.flow_count,
+        "rx_bytes": conv.rx_bytes,
+        "tx_bytes": conv.tx_bytes,
+        "rx_datagrams": conv.rx_datagrams,
+        "tx_datagrams": conv.tx_datagrams,
+        "datagram_bytes": conv.wire.format.datagram_bytes,
+        "datagram_bytes_final": True,
+        "rate_bps": 0,
+        "fec": {
+            "sends": "{}:{}".format(*conv.wire.format.fec) if sender is not None else "off",
+            "loss": 0.0,
+            "groups": sender.groups if sender is not None else 0,
+            "parity_bytes": sender.parity_bytes if sender is not None else 0,
+            "rebuilt": receiver.rebuilt if receiver is not None else 0,
+            "lost": receiver.untrusted if receiver is not None else 0,
+        },
+        "segments_sent": kcp.segments_sent,
+        "segments_resent_fast": kcp.segments_resent_fast,
+        "segments_resent_rto": kcp.segments_resent_rto,
+        "segments_resent_tail": kcp.segments_resent_tail,
+        "resends_spurious": kcp.resends_spurious,
+        "segments_received": kcp.segments_received,
+        "duplicates_received": kcp.duplicates_received,
+        "payload_bytes": kcp.bytes_sent,
+        "wire_per_payload": round(conv.tx_bytes / kcp.bytes_sent, 3) if kcp.bytes_sent else None,
+        "counters": dataclasses.asdict(link.counters),
+    }
 
 
 def fec_snapshot(link: Link) -> Snapshot:

@@ -24,7 +24,11 @@ from kcpg.app.metrics import Snapshot, snapshot
 from kcpg.app.observed import ObservedDialer, ObservedListener
 from kcpg.app.part import Part
 from kcpg.app.public import Program, PublicAddress
+from kcpg.app.tubes import is_kcptube, tube_dial, tube_listen
 from kcpg.core.flow import Flow, Kind, Open, Reset, ResetCode
+from kcpg.core.kcptube import LACKS
+from kcpg.core.kcptube.dialer import TubeDialer
+from kcpg.core.kcptube.listener import TubeListener
 from kcpg.core.native.env import Env, Event
 from kcpg.core.native.keys import RootKeys
 from kcpg.core.native.sharing import Share
@@ -44,7 +48,7 @@ Secret = tuple[bytes, bytes | None]
 """Password and key of a leg; one of them counts."""
 
 KeyRing = Mapping[Secret, RootKeys]
-"""The derived keys of every secret that some leg uses."""
+"""The derived keys of every secret that some native leg uses."""
 
 MAX_DESCRIPTORS = 1 << 20
 COLLECT_AFTER = 50_000  # objects that may be part of a cycle: those of some thousand flows
@@ -52,11 +56,10 @@ COLLECT_AFTER = 50_000  # objects that may be part of a cycle: those of some tho
 
 
 def derive_keys(configs: Iterable[NodeConfig]) -> KeyRing:
-    """Derive every secret once, in the thread pool: scrypt takes 0.1 s and 32 MiB each, traffic goes on
-    meanwhile."""
-    tunnels = [
-        leg for config in configs for leg in (config.ingress, config.egress) if leg.kind is LegKind.TUNNEL
-    ]
+    """Derive every secret of a native leg once, in the thread pool: scrypt takes 0.1 s and 32 MiB each,
+    traffic goes on meanwhile."""
+    both = [leg for config in configs for leg in (config.ingress, config.egress)]
+    tunnels = [leg for leg in both if leg.kind is LegKind.TUNNEL and not is_kcptube(leg)]
     secrets = list(dict.fromkeys(_secret(leg) for leg in tunnels))
     made = [gevent.get_hub().threadpool.apply(_derive, (secret,)) for secret in secrets]
     return dict(zip(secrets, made, strict=True))
@@ -157,17 +160,18 @@ class RunningNode:
     # -- legs
     # ----------------------------------------------------------------------------------------------------
 
-    def _ingress(self, config: LegConfig) -> LocalListener | ObservedListener:
+    def _ingress(self, config: LegConfig) -> LocalListener | ObservedListener | TubeListener:
         if config.kind is LegKind.LOCAL:
             settings = legs.local_listen(config, self.config.max_flows, lookup)
             inherited = None if self._part is None else iter(self._part.sockets)
             return LocalListener(settings, self._reporter.notice, inherited)
         ports = self._tunnel_ports(config)
-        leg = ObservedListener(
-            legs.tunnel_listen(config, self.config.max_flows),
-            self._root(config),
-            replace(make_env(ports, self._reporter.event), share=self._share()),
-        )
+        env = replace(make_env(ports, self._reporter.event), share=self._share())
+        leg: ObservedListener | TubeListener
+        if is_kcptube(config):
+            leg = TubeListener(tube_listen(config, self.config.max_flows), env)
+        else:
+            leg = ObservedListener(legs.tunnel_listen(config, self.config.max_flows), self._root(config), env)
         self.ports[leg] = ports
         if self._part is not None:
             for sock in self._part.sockets:
@@ -199,7 +203,7 @@ class RunningNode:
         """Do what is done only once for a node."""
         return self._part is None or self._part.index == 0
 
-    def _egress(self, config: LegConfig) -> LocalDialer | ObservedDialer:
+    def _egress(self, config: LegConfig) -> LocalDialer | ObservedDialer | TubeDialer:
         if config.kind is LegKind.LOCAL:
             return LocalDialer(legs.local_dial(config), self._resolver, self._reporter.notice)
         ports = self._tunnel_ports(config)
@@ -208,11 +212,11 @@ class RunningNode:
             changed = self._say if self._is_first else _ignore
             self._peer = TxtPeer(config.dnstxt, ports, changed=changed, report=self._reporter.notice)
             env = replace(env, resolve=self._peer.resolve)
-        leg = ObservedDialer(
-            legs.tunnel_dial(config, self.config.max_flows),
-            self._root(config),
-            env,
-        )
+        leg: ObservedDialer | TubeDialer
+        if is_kcptube(config):
+            leg = TubeDialer(tube_dial(config), env)
+        else:
+            leg = ObservedDialer(legs.tunnel_dial(config, self.config.max_flows), self._root(config), env)
         self.ports[leg] = ports
         return leg
 
@@ -264,8 +268,10 @@ class RunningNode:
 
     def _warn_of_weakness(self) -> None:
         for leg in (self.config.ingress, self.config.egress):
+            place = f"[{leg.section}] " if leg.section else ""
+            if is_kcptube(leg):
+                self.log.say(logging.WARNING, f"{place}dialect=kcptube, for compatibility only: {LACKS}")
             if leg.kind is LegKind.TUNNEL and leg.algorithm in ("none", "XOR"):
-                place = f"[{leg.section}] " if leg.section else ""
                 text = f"{place}encryption_algorithm={leg.algorithm}: anybody can read and change the traffic"
                 self.log.say(logging.WARNING, text)
 

@@ -15,7 +15,10 @@ from gevent.pool import Pool
 from kcpg.app import legs
 from kcpg.app.config.model import LegConfig, LegKind, NodeConfig
 from kcpg.app.run import KeyRing, Secret, derive_keys, make_env
+from kcpg.app.tubes import format as tube_format
+from kcpg.app.tubes import is_kcptube, tube_dial
 from kcpg.core.flow import Flow, Open
+from kcpg.core.kcptube.dialer import TubeDialer
 from kcpg.core.native.dialer import TunnelDialer
 from kcpg.core.native.env import Event, EventKind
 from kcpg.core.native.link import Link
@@ -149,9 +152,12 @@ class _Attempt:
         ports = TunnelPorts(
             Resolver(), ipv4_only=config.ipv4_only, ipv6_only=config.ipv6_only, report=self._on_notice
         )
-        leg = TunnelDialer(
-            legs.tunnel_dial(config, max_flows=1), keys[secret], make_env(ports, self._on_event)
-        )
+        env = make_env(ports, self._on_event)
+        leg: TunnelDialer | TubeDialer
+        if is_kcptube(config):
+            leg = TubeDialer(tube_dial(config), env)
+        else:
+            leg = TunnelDialer(legs.tunnel_dial(config, max_flows=1), keys[secret], env)
         driver = Driver(Node(Nobody(), leg), {leg: ports}, self._on_notice)
         began_s = time.monotonic()
         driver.start()
@@ -161,6 +167,8 @@ class _Attempt:
             if not leg.links:
                 return False, self._reason or self._notice or f"no answer within {LIMIT_S:.0f} s: {_GUESSES}"
             link = leg.links[0]
+            if not isinstance(link, Link):
+                return True, f"handshake {taken_ms:.1f} ms, {of_format(config)}"
             return True, f"handshake {taken_ms:.1f} ms, {_measure(link, driver)}, {agreed(link.params)}"
         finally:
             driver.stop("only a test")
@@ -188,6 +196,11 @@ def agreed(params: LinkParams) -> str:
         f"{rate(params.inbound_bps)} in",
     ]
     return ", ".join(words)
+
+
+def of_format(config: LegConfig) -> str:
+    """What an answer in kcptube's protocol shows."""
+    return f"kcptube's protocol, {config.algorithm}, datagrams of {tube_format(config).datagram_bytes} bytes"
 
 
 def rate(bps: int) -> str:

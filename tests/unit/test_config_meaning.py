@@ -197,7 +197,6 @@ def test_own_keys() -> None:
     assert node.egress.udp_delivery is UdpDelivery.DATAGRAM
     assert load_text("s.conf", SERVER + "dial_timeout=5\n").nodes[0].egress.dial_timeout_s == 5
     assert node.ingress.udp_delivery is UdpDelivery.DATAGRAM and node.egress.dialect is Dialect.NATIVE
-    assert errors(CLIENT + "dialect=kcptube\n") == [(7, "dialect")]
 
 
 # mappings

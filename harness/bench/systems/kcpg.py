@@ -19,8 +19,10 @@ from harness.bench.systems.base import (
     Wiring,
     private,
 )
+from harness.bench.systems.peers import WINDOW_SEGMENTS
 from harness.process import ROOT
 
+WINDOWS = {"kcp_sndwnd": str(WINDOW_SEGMENTS), "kcp_rcvwnd": str(WINDOW_SEGMENTS)}
 PASSWORD = "a password of the bench"
 READY = "^kcpg: ready"
 
@@ -106,5 +108,5 @@ SYSTEMS = (
     Kcpg("kcpg-none", "none", groups=[BULK]),
     Kcpg("kcpg-nogso", groups=[BULK], environ={"KCPG_OFFLOAD": "off"}),
     Kcpg("kcpg-relay", relays=1),
-    Kcpg("kcpg-kcptube", options={"dialect": "kcptube"}, groups=[BULK]),
+    Kcpg("kcpg-kcptube", options={"dialect": "kcptube", "kcp": "regular3", **WINDOWS}, groups=[BULK]),
 )

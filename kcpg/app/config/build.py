@@ -8,6 +8,7 @@ from typing import Any
 
 from kcpg.app.config import presets
 from kcpg.app.config.addresses import version
+from kcpg.app.config.dialect import is_kcptube
 from kcpg.app.config.model import (
     DIAL_TIMEOUT_DEFAULT_S,
     FORWARDING_GRACE_S,
@@ -122,10 +123,15 @@ def _tunnel_dial(raw: RawFile, options: Options, section: str, timeout_s: int) -
         dial_timeout_s=options.get("dial_timeout", int) or DIAL_TIMEOUT_DEFAULT_S,
         fib=options.get("fib_egress", int),
         dport_refresh_s=60 if refresh_s is None else refresh_s,
-        mux_tunnels=1 if paths is None else paths,
+        mux_tunnels=_default_paths(options) if paths is None else paths,
         **_tunnel(raw, options),
         **(_common(options) | {"udp_timeout_s": timeout_s}),
     )
+
+
+def _default_paths(options: Options) -> int:
+    """kcptube's flows have windows of their own only where each has a path of its own."""
+    return 0 if is_kcptube(options) else 1
 
 
 def _program(options: Options, name: str) -> str:

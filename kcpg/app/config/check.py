@@ -7,8 +7,9 @@ import os
 
 from kcpg.app.config import presets
 from kcpg.app.config.addresses import version
+from kcpg.app.config.dialect import check_dialect, check_workers
 from kcpg.app.config.keys import KEYS, Place
-from kcpg.app.config.model import Dialect, Role
+from kcpg.app.config.model import Role
 from kcpg.app.config.passwords import read_password
 from kcpg.app.config.raw import Options, RawFile
 from kcpg.app.config.report import Report
@@ -32,6 +33,7 @@ def check(raw: RawFile, report: Report) -> None:
         _check_tunnel(raw, raw.outside, report)
         _check_tunnel_listen(raw.outside, "", report)
         _check_target(raw.outside, report)
+    check_workers(raw, report)
     _check_log_path(raw.outside, report)
     _note_pending(raw, report)
 
@@ -78,7 +80,7 @@ def _override(section: Options, outside: Options, place: Place, report: Report) 
 
 
 def _check_tunnel(raw: RawFile, options: Options, report: Report) -> None:
-    _check_dialect(options, report)
+    check_dialect(options, report)
     _check_encryption(raw, options, report)
     _check_kcp(options, report)
     _check_families(options, report)
@@ -86,12 +88,6 @@ def _check_tunnel(raw: RawFile, options: Options, report: Report) -> None:
         report.warning(
             options.line("mtu"), "mtu", f"is not used, kcp_mtu in line {options.line('kcp_mtu')} is"
         )
-
-
-def _check_dialect(options: Options, report: Report) -> None:
-    if options.get("dialect", Dialect) is Dialect.KCPTUBE:
-        hint = "remove the line and run kcpg at the other end too"
-        report.error(options.line("dialect"), "dialect", "the protocol of kcptube is not available yet", hint)
 
 
 def _check_encryption(raw: RawFile, options: Options, report: Report) -> None:

@@ -130,7 +130,8 @@ _KEYS = (
     ),
     Key(
         "dialect", "Encryption", values.dialect, "native, kcptube", "native", _ALL,
-        "Wire protocol. kcptube, for talking to kcptube itself, is not available in this version.",
+        "Protocol between nodes. kcptube: that of kcptube, for talking to one; weaker and poorer, and a "
+        "warning at every start says how. See kcptube.md.",
         default=Dialect.NATIVE, own=True,
     ),
     Key(
@@ -250,7 +251,8 @@ _KEYS = (
         "Paths that all flows share: links with a UDP port each, opened at the start; a flow takes the one "
         "with the fewest flows. 0: each flow has a path to itself, at the next node a link of its own. "
         "More than 100 are never open; beyond, flows share. outbound_bandwidth holds for all paths "
-        "together, inbound_bandwidth for each.", limits="moved to the nearer end", default=1,
+        "together, inbound_bandwidth for each. With dialect=kcptube the default is 0.",
+        limits="moved to the nearer end", default=1,
     ),
     Key(
         "dport_refresh", "Paths", values.refresh, "0, 20-32767 s", "60", _DIAL,

@@ -132,7 +132,9 @@ documentation holds:
 | `blast` | on by default; without it data waits for the next tick | data leaves at once in any case |
 | names in `listen_on` | refused at start | resolved |
 | `kcp=manual` outside the sections | its numbers are not copied | they are |
-| `encryption_algorithm` missing, password set | nothing is encrypted | AES-GCM |
+| `encryption_algorithm` missing, password set | nothing is encrypted | AES-GCM; with `dialect=kcptube` an \
+error |
+| `mux_tunnels` missing | 0 | 1; with `dialect=kcptube` 0 |
 | `encryption_algorithm=none` outside, a cipher inside a section | does not override | error |
 | `on`, `off` for yes and no | both mean no | error with a hint |
 | `1.5G`, `0x10` | 1G, 0 | error with a hint |

@@ -1,0 +1,60 @@
+"""From a configuration to what the legs of the kcptube dialect want to be told. Pure."""
+
+from __future__ import annotations
+
+from kcpg.app import legs
+from kcpg.app.config.dialect import DATAGRAM_MOST_BYTES
+from kcpg.app.config.model import Dialect, LegConfig, LegKind
+from kcpg.core.kcptube.dialer import DialSettings
+from kcpg.core.kcptube.listener import ListenSettings
+from kcpg.core.kcptube.wire import Format, sealing_bytes
+
+KCP_MTU = 1418
+KCP_MTU_FEC = 1405
+"""kcptube's own defaults, where neither `mtu` nor `kcp_mtu` is set."""
+
+
+def is_kcptube(config: LegConfig) -> bool:
+    """Whether a leg is a tunnel that speaks kcptube's protocol."""
+    return config.kind is LegKind.TUNNEL and config.dialect is Dialect.KCPTUBE
+
+
+def format(config: LegConfig) -> Format:
+    """What both ends must have alike."""
+    fec = (config.fec.data_shards, config.fec.parity_shards) if config.fec is not None else (0, 0)
+    room = sealing_bytes(config.algorithm, all(fec))
+    size = min(config.datagram_bytes, DATAGRAM_MOST_BYTES)
+    if config.finds_mtu:
+        size = room + (KCP_MTU_FEC if all(fec) else KCP_MTU)
+    return Format(config.algorithm, config.password, size, fec)
+
+
+def tube_dial(config: LegConfig) -> DialSettings:
+    """How a client or a relay reaches the next node."""
+    return DialSettings(
+        name=config.section or "tunnel",
+        targets=legs.destinations(config),
+        format=format(config),
+        kcp=legs.kcp_params(config),
+        outbound_bps=config.outbound_bps,
+        inbound_bps=config.inbound_bps,
+        keep_alive_ms=config.keep_alive_s * 1000,
+        hop_every_ms=config.dport_refresh_s * 1000,
+        tunnels=config.mux_tunnels,
+        flow_wait_ms=config.dial_timeout_s * 1000,
+    )
+
+
+def tube_listen(config: LegConfig, max_flows: int) -> ListenSettings:
+    """What a server or a relay offers. A plain link is one flow, so there may be as many of them."""
+    ports = legs.ranges(config.ports)
+    return ListenSettings(
+        name=config.section or "tunnel",
+        format=format(config),
+        kcp=legs.kcp_params(config),
+        outbound_bps=config.outbound_bps,
+        inbound_bps=config.inbound_bps,
+        keep_alive_ms=config.keep_alive_s * 1000,
+        ports=ports[0] if len(ports) == 1 else (0, 0),
+        max_links=max_flows,
+    )

@@ -1,0 +1,11 @@
+"""The kcptube dialect: tunnel legs that speak the wire format of kcptube (github.com/cnbatch/kcptube).
+
+For compatibility only. What that format lacks, whoever speaks it, is in `LACKS`.
+"""
+
+LACKS = (
+    "its one key is an unsalted hash of the password, for both directions and for ever, and of its 65,536"
+    " nonces each comes again soon: who records traffic can read it and forge. There is no forward secrecy,"
+    " and no protection against replay but the clock and this end's memory"
+)
+"""One sentence for the log, said at every start of such a leg."""
