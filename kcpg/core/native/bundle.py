@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from kcpg.core.kcp import KcpParams
 from kcpg.core.native import frames
 from kcpg.core.native.conv import SEGMENT_HEADER_BYTES, SLOT_BYTES, Conv, push_bytes
-from kcpg.core.native.counters import SEGMENTS
+from kcpg.core.native.counters import SEGMENTS, add_segments
 from kcpg.core.native.linkfec import FEC_ROOM_BYTES, LinkFec, Turn, due
 from kcpg.core.native.pieces import Pieces, cut
 from kcpg.core.native.rxepoch import NO_LOSSES, RxEpoch, settle, total
@@ -207,7 +207,7 @@ class Bundle:
         """What all conversations have counted, also those that are over, by the names of `SEGMENTS`."""
         total = Counter(self._segments_before)
         for conv in self.convs.values():
-            _count(total, conv)
+            add_segments(total, conv)
         return dict(total)
 
     # Conversations.
@@ -224,7 +224,7 @@ class Bundle:
         gone = self.convs.pop(conv, None)
         if gone is not None:
             gone.closed = True
-            _count(self._segments_before, gone)
+            add_segments(self._segments_before, gone)
             self._tally(gone)
             unacked = gone.seen.sent - gone.seen.acked  # nobody will acknowledge it
             self._totals = replace(self._totals, sent=self._totals.sent - unacked)
@@ -493,8 +493,3 @@ class Bundle:
 
 
 _PIECE_TYPE = bytes((frames.PIECE,))
-
-
-def _count(total: Counter[str], conv: Conv) -> None:
-    for name in SEGMENTS:
-        total[name] += getattr(conv, name)

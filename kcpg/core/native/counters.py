@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kcpg.core.native.wire import Conv
 
 SEGMENTS = (
     "segments_sent",
@@ -15,6 +20,12 @@ SEGMENTS = (
     "bytes_sent",
 )
 """What a conversation counts, by the names it has there; its bundle keeps the sums."""
+
+
+def add_segments(total: Counter[str], conv: Conv) -> None:
+    """Add what a conversation has counted so far."""
+    for name in SEGMENTS:
+        total[name] += getattr(conv, name)
 
 
 @dataclass(slots=True)
