@@ -89,6 +89,8 @@ cdef enum:
     MESSAGES = 64               # of one sendmmsg; a wire's vector has at most 128 datagrams
     VECTORS = 4                 # vectors of one transmit(): the node advances in between
     SLOTS = 64                  # segments of one readv or sendmsg of TCP, about 88 kB
+    FEW_SLOTS = 4               # where the last read was short, and at first
+    SHORT_READ = 4096           # as fdio.py
     EV_READABLE = 1             # as conv.py
     LITTLE_SEGMENTS = 4         # as fdio.py
     MAX_TOO_BIG = 64            # as udp.py
@@ -463,18 +465,22 @@ cpdef int tcp_read(Conv conv, int fd):
     -errno.
     """
     cdef iovec iov[SLOTS]
-    cdef ssize_t got
-    cdef int count, error
+    cdef ssize_t got, space = 0
+    cdef int count, error, i
     if conv.closed:
         return NOT_TRIED
     if kcp_room(&conv.k) == 0:
         conv.changed()      # so that it hears of room: in its own queue, or in the pool
         return NOT_TRIED
-    count = kcp_write_begin(&conv.k, iov, SLOTS)
+    count = kcp_write_begin(&conv.k, iov, FEW_SLOTS if conv.appetite == 0 else conv.appetite)
+    for i in range(count):
+        space += iov[i].iov_len
     got = readv(fd, iov, count) if count > 0 else -1
     error = errno if count > 0 else ENOBUFS
     kcp_write_commit(&conv.k, <size_t>got if got > 0 else 0)
     if got > 0:
+        # Slots that stay empty are taken and given back for nothing, at each request of 64 bytes.
+        conv.appetite = SLOTS if got == space or got >= SHORT_READ else FEW_SLOTS
         conv.changed()
     return <int>got if got >= 0 else (-EAGAIN if error == EINTR else -error)
 

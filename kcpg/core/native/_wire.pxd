@@ -78,6 +78,7 @@ cdef class Conv(Kcp):
     cdef uint64_t acked_empty       # acknowledged segments without payload, known when all is acknowledged
     cdef uint64_t seen_first
     cdef uint64_t seen_resent
+    cdef int appetite               # segments that the next read of kcpg.net takes from a socket at most
     cdef int outlet                 # descriptor to which kcpg.net writes little data at once, -1: none
     cdef uint64_t outlet_bytes      # so much that nobody has asked about yet
 
