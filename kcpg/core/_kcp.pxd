@@ -145,7 +145,7 @@ cdef inline uint8_t* tx_need(Tx* tx, uint32_t n) noexcept nogil:
 
 cdef enum:
     KCP_HEADER = 24             # bytes of a segment's header
-    KCP_QUEUE_SEGMENTS = 512    # segments that write() leaves waiting behind the window at most
+    KCP_QUEUE_SEGMENTS = 256    # segments that write() leaves waiting behind the window at most
     KCP_MAX_FRAGMENTS = 127     # fragments of one message at most (KCP keeps them in 7 bits)
     # Who may take how much of a limited pool. Were it filled by what waits to be sent, or by what waits for a
     # gap to close, nothing could arrive any more that frees it.

@@ -9,7 +9,6 @@ from typing import Any
 
 from kcpg.core.flow import Kind, Open, Reset
 from kcpg.core.kcp import KcpParams
-from kcpg.core.kcp_params import QUEUE_SEGMENTS
 from kcpg.core.native.attempt import Destination
 from kcpg.core.native.dialer import DialSettings, TunnelDialer
 from kcpg.core.native.env import Env, Event, Resolved, ResolveFailed
@@ -27,6 +26,7 @@ from tests.sim.world import LegSlot, SimNode, World, address, host_of
 
 PORTS = (3000, 3001, 3002)
 WALL_S = 1_700_000_000  # any date
+QUEUE_SEGMENTS = 256  # what a conversation keeps beside its window before it is full
 # Small windows, so that scenarios reach them with little data.
 KCP = KcpParams(nodelay=1, interval_ms=10, resend=2, nc=True, snd_wnd=128, rcv_wnd=128)
 DATAGRAM_BYTES = 1400

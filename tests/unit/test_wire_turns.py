@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from kcpg.core.kcp import KcpParams
-from kcpg.core.kcp_params import QUEUE_SEGMENTS
 from tests.wires import PATH_A, Ends
 
 READABLE, WRITABLE = 1, 2
@@ -22,7 +21,7 @@ def read_all(conv):
 def test_the_writer_is_woken_when_there_is_room_again(engine):
     ends = Ends(engine, KcpParams(snd_wnd=32, rcv_wnd=32))
     conv = ends.open()
-    data = bytes(1400) * (QUEUE_SEGMENTS + 200)
+    data = bytes(1400) * 400
     taken = conv.write(data)
     assert 0 < taken < len(data) and conv.room == 0
     assert conv.take_events() == 0
@@ -40,7 +39,7 @@ def test_a_reader_that_stops_stops_the_sender(engine):
     for _ in range(50):
         total += conv.write(bytes(100_000))
         ends.run(10)
-    held = (QUEUE_SEGMENTS + 64 + 64) * 1351
+    held = (256 + 64 + 64) * 1351
     assert total <= held, "the windows and the queue bound what is accepted"
     assert ends.peer(conv).unread <= 64
     got = 0
@@ -205,7 +204,7 @@ def test_the_writer_is_woken_with_the_smallest_datagrams(engine):
     ends = Ends(engine, KcpParams(snd_wnd=32, rcv_wnd=32))
     ends.a.datagram_bytes = ends.b.datagram_bytes = 256
     conv = ends.open()
-    conv.write(bytes(256 * QUEUE_SEGMENTS))
+    conv.write(bytes(100_000))
     assert conv.room == 0
     for _ in range(200):
         ends.run(10)
