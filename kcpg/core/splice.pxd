@@ -32,8 +32,6 @@ cdef class Splice:
     cpdef Moved pump(self, Flow source)
     @cython.locals(moved=Moved)
     cpdef run(self, Flow source)
-    @cython.locals(way=Way, sink=Flow)
-    cpdef bint push(self, Flow source, packet)
     @cython.locals(way=Way)
     cpdef drop(self, Flow source, long long count=*)
     cpdef ready(self, Flow flow, int events)

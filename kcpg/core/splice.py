@@ -182,22 +182,6 @@ class Splice:
         if not self.over and self._up.done and self._down.done:
             self._finish()
 
-    def push(self, source: Flow, packet: bytes) -> bool:
-        """UDP: hand over one packet that `source` cannot keep (it came from a socket that many flows share).
-
-        False: it was dropped, and counted.
-        """
-        if self.over:
-            return False
-        way = self._way(source)
-        sink = way.sink
-        assert sink is not None
-        if sink.opening or not sink.send_packets([packet]):
-            way.dropped += 1
-            return False
-        way.moved += 1
-        return True
-
     def drop(self, source: Flow, count: int = 1) -> None:
         """Count packets of `source` that its partner refused."""
         if not self.over:

@@ -41,7 +41,10 @@ def fast(flow: Flow) -> Any:
     """The conversation of a flow if sockets can be read into it and written from it here, else None.
 
     `tcp_read(conv, fd)`: bytes read into it (0: end of file; NO_ROOM; -errno). `tcp_write(conv, fd)`: bytes
-    of it written (0: there are none; -errno).
+    of it written (0: there are none; -errno). `set_outlet(conv, fd)`: what little comes for it is written to
+    this socket as soon as it is received, without a call of Python (-1: no more, to be said before the
+    descriptor is closed); endings, errors and much data wake the partner as ever. `take_outlet_bytes(conv)`:
+    bytes written in that way since the last call.
     """
     conv = getattr(flow, "conv", None)
     return conv if conv is not None and type(conv) is CompiledConv else None
@@ -52,17 +55,3 @@ def has_little(source: Flow) -> bool:
     conv = getattr(source, "conv", None)
     return conv is not None and 0 < conv.unread <= LITTLE_SEGMENTS
 
-
-def let_out(source: Flow, fd: int) -> None:
-    """Let what little comes for `source` be written to this socket as soon as it is received, without a call
-    of Python; -1: no more, to be said before the descriptor is closed. Endings, errors and much data wake the
-    partner as ever."""
-    conv = fast(source)
-    if conv is not None:
-        set_outlet(conv, fd)
-
-
-def take_let_out(source: Flow) -> int:
-    """Bytes of `source` written in that way since the last call."""
-    conv = fast(source)
-    return take_outlet_bytes(conv) if conv is not None else 0

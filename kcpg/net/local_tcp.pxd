@@ -11,7 +11,7 @@ cdef class TcpFlow(Flow):
     cdef object __weakref__
     cdef public object dial
     cdef object _host
-    cdef Flow _outlet
+    cdef object _outlet
     cdef int _fd
     cdef Task _reader
     cdef Task _writer

@@ -67,7 +67,7 @@ class TcpFlow(Flow):
         self.opening = True
         self.dial: Dial | None = None  # the attempt that is under way
         self._host = host
-        self._outlet: Flow | None = None  # whose little data goes to the socket without us
+        self._outlet: Any = None  # the conversation whose little data goes to the socket without us
         self._fd = -1
         self._reader: Task | None = None
         self._writer: Task | None = None
@@ -135,8 +135,8 @@ class TcpFlow(Flow):
                 # is none.
                 if source.read(1) == b"":
                     return Moved(total, ENDED)
-                if self._outlet is not source and not self.closed:
-                    self._outlet = source
+                if self._outlet is not conv and not self.closed:
+                    self._outlet = conv
                     fdio.set_outlet(conv, self._fd)
                 return Moved(total, SOURCE_DRY)
             elif count == -errno.EAGAIN:
@@ -251,7 +251,7 @@ class TcpFlow(Flow):
             self.dial.cancel()
             self.dial = None
         if self._outlet is not None:
-            fdio.let_out(self._outlet, -1)
+            fdio.set_outlet(self._outlet, -1)
             self._outlet = None
         fd, self._fd = self._fd, -1
         if fd >= 0 and with_reset:
