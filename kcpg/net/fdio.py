@@ -54,4 +54,3 @@ def has_little(source: Flow) -> bool:
     """Whether `source` is a conversation with few unread segments."""
     conv = getattr(source, "conv", None)
     return conv is not None and 0 < conv.unread <= LITTLE_SEGMENTS
-
