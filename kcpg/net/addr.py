@@ -143,13 +143,6 @@ def text(addr: bytes) -> str:
     return f"[{host}{zone}]:{number}"
 
 
-def tuple_text(where: tuple[Any, ...]) -> str:
-    """`text` for an address tuple of Python's socket functions."""
-    if len(where) == 2:
-        return f"{where[0]}:{where[1]}"  # as text() has it, without the way there and back
-    return text(from_tuple(where))
-
-
 def source_key(addr: bytes) -> bytes:
     """What limits per sender count as one sender: the IPv4 address, or the /64 of the IPv6 address."""
     bare = unmapped(addr)

@@ -6,6 +6,7 @@ byte interface of `kcpg.core.flow.Flow` instead, which is the plain-Python twin 
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 from kcpg.core import engine
@@ -25,7 +26,7 @@ NO_ROOM = -10_000
 fds: Any = sock
 """Making and ending connections: `sock`, or its compiled twin."""
 if engine.ENGINE == "compiled":
-    pass
+    fds = import_module("kcpg.net._sock")
 
 try:
     from kcpg.net._udp import CompiledConv

@@ -120,3 +120,11 @@ def test_without_descriptors(calls: Any, listening: socket.socket, monkeypatch: 
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         for fd in fillers:
             os.close(fd)
+
+
+def test_the_compiled_engine_takes_the_compiled_functions() -> None:
+    require("kcpg.net._sock")
+    from kcpg.core import engine
+    from kcpg.net import _sock, fdio
+
+    assert fdio.fds is (_sock if engine.ENGINE == "compiled" else sock)

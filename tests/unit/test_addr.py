@@ -39,7 +39,7 @@ def test_a_kernel_takes_and_gives_the_same_bytes():
             sock.bind((host, 0))
             where = sock.getsockname()
             assert addr.to_tuple(addr.pack(host, where[1])) == where
-            assert addr.tuple_text(where) == (
+            assert addr.text(addr.from_tuple(where)) == (
                 f"{host}:{where[1]}" if kind == socket.AF_INET else f"[{host}]:{where[1]}"
             )
 
