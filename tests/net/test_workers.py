@@ -131,9 +131,10 @@ def test_a_chain_in_which_every_node_has_two_workers(tmp_path: Path, start: Star
         write(tmp_path, "relay.conf", relay, listen=middle, ports=last),
         write(tmp_path, "client.conf", CLIENT + TWO, listen=listen, ports=middle),
     ]
-    nodes = [start(file) for file in files]
-    for node in nodes:
-        assert "2 workers" in node.ready().says("kcpg: ready")
+    nodes = []
+    for file in files:  # each is there before somebody calls it: repeated calls would be answered twice
+        nodes.append(start(file))
+        assert "2 workers" in nodes[-1].ready().says("kcpg: ready")
     for size in range(100_000, 100_024):
         assert processes.exchange(listen, pattern(size)) == pattern(size)
     assert processes.ask_packet(listen, pattern(3000)) == pattern(3000)
