@@ -294,3 +294,17 @@ def test_a_link_counts_the_segments_of_all_its_conversations(engine):
     counts = world.d.link.bundle.segment_counts()
     assert counts == {name: sum(getattr(conv, name) for conv in convs) for name in SEGMENTS}
     assert counts["segments_sent"] == 10 and counts["segments_received"] == 5
+
+
+def test_a_conversation_says_once_that_nothing_is_owed(engine):
+    world = World(engine).up()
+    near, _far = world.pair()
+    conv, wire = near.flow.conv, world.d.wire
+    near.flow.write(b"x")
+    conv.want_drained = True
+    assert not conv.drained and wire.drained == []
+    world.until(lambda: conv.drained)
+    assert not conv.want_drained and near.events == 0
+    near.flow.write(b"y")
+    world.run(100)
+    assert conv.drained and wire.drained == []

@@ -306,6 +306,9 @@ cdef class Bundle:
         if conv.want_room and kcp_room(&conv.k) >= conv.wake_segments():
             conv.want_room = False
             conv.raise_events(EV_WRITABLE)
+        if conv.want_drained and conv.is_drained():
+            conv.want_drained = False
+            self.wire.drained.append(conv)
         if kcp_wants_flush(&conv.k) or (conv.packets_out is not None and conv.packets_out):
             self.mark_dirty(conv)
         elif not conv.is_dirty:

@@ -132,6 +132,14 @@ cdef class Conv(Kcp):
         return events
 
     @property
+    def drained(self):
+        """Nothing is owed: all that was queued has arrived, and what came is acknowledged."""
+        return self.is_drained()
+
+    cdef bint is_drained(self):
+        return kcp_idle(&self.k) and not kcp_wants_flush(&self.k) and not kcp_owes_ack(&self.k)
+
+    @property
     def wake_room(self):
         """Segments of room that end a wait: always enough for the largest packet that can travel."""
         return self.wake_segments()

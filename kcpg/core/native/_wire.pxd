@@ -63,6 +63,7 @@ cdef class Conv(Kcp):
     cdef readonly int events
     cdef readonly bint closed
     cdef public bint want_room
+    cdef public bint want_drained
     cdef bint is_dirty
     cdef bint is_busy
     cdef int64_t armed_ms           # -1: no timer entry counts
@@ -85,6 +86,7 @@ cdef class Conv(Kcp):
     cdef int packets_turn(self, Tx* tx) except -1
     cdef void changed(self)         # after anything that the user did to `k`
     cdef void raise_events(self, int events)
+    cdef bint is_drained(self)
     cdef int wake_segments(self)
     cdef void fit(self)
     cdef void open_window(self)
@@ -181,6 +183,7 @@ cdef class Wire:
     cdef RxEpoch last_epoch
     cdef object outbox
     cdef list ready
+    cdef readonly list drained
     cdef object active              # deque of Bundle
     cdef list timers
     cdef uint64_t timer_count

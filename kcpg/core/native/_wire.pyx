@@ -21,10 +21,10 @@ from kcpg.core._fec cimport (
 )
 from kcpg.core._kcp cimport (
     KCP_DONE, KCP_HEADER, KCP_MAX_FRAGMENTS, KCP_PACED, KCP_QUEUE_SEGMENTS, PATH_ADDRESS_BYTES, Kcp, Path,
-    Tx, get32, kcp_clear, kcp_deadline, kcp_flush, kcp_hurry, kcp_in_flight, kcp_input, kcp_move_message,
-    kcp_move_stream, kcp_peek_size, kcp_queued, kcp_readable, kcp_recv_message, kcp_room, kcp_send_message,
-    kcp_set_mtu,
-    kcp_set_windows, kcp_t, kcp_wants_flush, kcp_write_bytes, pool_free, pool_new, put32, tx_close, tx_need,
+    Tx, get32, kcp_clear, kcp_deadline, kcp_flush, kcp_hurry, kcp_idle, kcp_in_flight, kcp_input,
+    kcp_move_message, kcp_move_stream, kcp_owes_ack, kcp_peek_size, kcp_queued, kcp_readable,
+    kcp_recv_message, kcp_room, kcp_send_message, kcp_set_mtu, kcp_set_windows, kcp_t, kcp_wants_flush,
+    kcp_write_bytes, pool_free, pool_new, put32, tx_close, tx_need,
 )
 from kcpg.core._seal cimport (
     HeaderMask, Sealer, mask_batch, replay_check, replay_commit, replay_expand, replay_init, sealer_open,
@@ -145,6 +145,7 @@ cdef class Wire:
         self.outbox = deque()
         self.active = deque()
         self.ready = []
+        self.drained = []
         self.timers = []
         self.frames = []
         self.strangers = []
@@ -325,6 +326,11 @@ cdef class Wire:
             self.feed()
         ready, self.ready = self.ready, []
         return [conv for conv in ready if not conv.closed]
+
+    def take_drained(self):
+        """Conversations that are drained and were to say so. They are no news: nobody waits for them."""
+        drained, self.drained = self.drained, []
+        return [conv for conv in drained if not conv.closed]
 
     cdef void feed(self):
         """Tell those that waited for segments of the pool, longest first, that there are some again."""

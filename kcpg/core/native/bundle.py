@@ -321,7 +321,7 @@ class Bundle:
             self.srtt_ms = conv.srtt_ms
         if conv.acked_ms > self.heeded_ms:
             self.heeded_ms = conv.acked_ms
-        conv.notice_room()
+        conv.notice()
         if conv.wants_flush or conv.packets_out:
             self.mark_dirty(conv)
         elif not conv.is_dirty:

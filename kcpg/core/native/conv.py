@@ -49,7 +49,8 @@ class Conv(Kcp):
     """A conversation registered with its bundle: what changes is sent by the next `Wire.transmit`.
 
     `user` belongs to the caller (the flow). `events` collects READABLE and WRITABLE until `take_events`;
-    WRITABLE comes when room was 0, or `want_room` was set, and room is there again.
+    WRITABLE comes when room was 0, or `want_room` was set, and room is there again. `want_drained`: be told
+    once, by `Wire.take_drained`, when it is `drained`.
     """
 
     def __init__(self, bundle: Bundle, conv: int, params: KcpParams) -> None:
@@ -61,6 +62,7 @@ class Conv(Kcp):
         self.events = 0
         self.closed = False
         self.want_room = False
+        self.want_drained = False
         self.is_dirty = False
         self.armed_ms: int | None = None
         self.deficit = 0
@@ -179,11 +181,19 @@ class Conv(Kcp):
             self.bundle.wire.ready.append(self)
         self.events |= events
 
-    def notice_room(self) -> None:
-        """Raise WRITABLE if the user waits for room and enough of it is there."""
+    @property
+    def drained(self) -> bool:
+        """Nothing is owed: all that was queued has arrived, and what came is acknowledged."""
+        return self.idle and not self.wants_flush and not self.owes_ack
+
+    def notice(self) -> None:
+        """Say what the user waits for, if it is there: WRITABLE when there is room enough, or the end."""
         if self.want_room and self.room >= self.wake_room:
             self.want_room = False
             self.raise_events(WRITABLE)
+        if self.want_drained and self.drained:
+            self.want_drained = False
+            self.bundle.wire.drained.append(self)
 
     def fit(self) -> None:
         """Cut segments as large as the frames they will travel in."""

@@ -10,6 +10,7 @@ cdef class ConvFlow(Flow):
     cdef public object delivery
     cdef public bint ended
     cdef public bint heard_end
+    cdef public bint lingers
     cdef public bint peer_finished
 
     cpdef attach(self, table, conv)

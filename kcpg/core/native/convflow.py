@@ -20,7 +20,7 @@ class ConvFlow(Flow):
     empty message is an empty packet; it is sent when everything before it has arrived.
     """
 
-    __slots__ = ("_table", "_tcp", "conv", "delivery", "ended", "heard_end", "peer_finished")
+    __slots__ = ("_table", "_tcp", "conv", "delivery", "ended", "heard_end", "lingers", "peer_finished")
 
     def __init__(self, kind: Kind, delivery: Delivery) -> None:
         super().__init__(kind)
@@ -33,6 +33,7 @@ class ConvFlow(Flow):
         self.peer_finished = (
             False  # the peer has taken all we sent, our end included, and has forgotten the flow
         )
+        self.lingers = False  # it was released, and its conversation waits for what is owed
         self._table: FlowTable | None = None
 
     def attach(self, table: FlowTable, conv: Conv) -> None:

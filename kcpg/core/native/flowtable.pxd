@@ -25,20 +25,21 @@ cdef class FlowTable:
     cdef object _pending
     cdef readonly object _tombstones
     cdef dict _resets
-    cdef list _lingering
+    cdef object _lingering
 
     cpdef dial(self, ConvFlow flow, open)
     @cython.locals(flow=ConvFlow)
     cpdef ready(self, conv)
     cpdef abort(self, ConvFlow flow, reason)
     cpdef linger(self, ConvFlow flow)
+    @cython.locals(flow=ConvFlow)
+    cpdef drained(self, conv)
+    @cython.locals(flow=ConvFlow)
     cpdef advance(self, long long now_ms)
     cpdef deadline(self)
     cpdef _accept(self, number)
     @cython.locals(flow=ConvFlow)
     cdef _opened(self, conv)
-    @cython.locals(flow=ConvFlow)
-    cdef _check_lingering(self, long long now_ms)
-    cdef bint _finish_if_done(self, ConvFlow flow, long long since_ms)
+    cdef _finish(self, ConvFlow flow)
     cdef _forget(self, number, reason)
     cdef _Tombstone _bury(self, number, reason)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import heapq
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -27,10 +26,6 @@ TOMBSTONES = 4096
 
 UDP_LINGER_MS = 30_000
 """How long packets of an ended UDP association may still be on their way."""
-
-LINGER_FIRST_MS = 10
-LINGER_MOST_MS = 1000
-"""A flow that only waits for its last acknowledgement is looked at again after these."""
 
 RESET_FIRST_MS = 200
 RESET_TRIES = 8
@@ -94,7 +89,7 @@ class FlowTable:
         self._pending: OrderedDict[int, int] = OrderedDict()
         self._tombstones: OrderedDict[int, _Tombstone] = OrderedDict()
         self._resets: dict[int, _Resetting] = {}
-        self._lingering: list[tuple[int, int, int, int]] = []
+        self._lingering: deque[tuple[int, int]] = deque()  # UDP's: when they are given up, number
         if on_flow is not None:
             bundle.accept = self._accept
 
@@ -155,7 +150,7 @@ class FlowTable:
             return False
         flow.peer_finished = True
         if flow.splice is None:
-            self._finish_if_done(flow, self.now_ms)
+            self._finish(flow)
         return True
 
     def on_reset_ack(self, payload: bytes) -> None:
@@ -185,17 +180,34 @@ class FlowTable:
 
     def linger(self, flow: ConvFlow) -> None:
         """Both directions have ended: keep the conversation until what was accepted has arrived."""
-        assert flow.conv is not None
-        if not self._finish_if_done(flow, self.now_ms):
-            wait = LINGER_FIRST_MS
-            heapq.heappush(self._lingering, (self.now_ms + wait, flow.conv.conv, wait, self.now_ms))
+        conv = flow.conv
+        assert conv is not None
+        if flow.peer_finished or conv.drained:
+            self._finish(flow)
+            return
+        flow.lingers = conv.want_drained = True
+        if flow.kind is UDP:
+            self._lingering.append((self.now_ms + UDP_LINGER_MS, conv.conv))
             self._touch()
+
+    def drained(self, conv: Conv) -> None:
+        """A conversation said that it is, as it was to."""
+        flow = conv.user
+        if not isinstance(flow, ConvFlow) or not flow.lingers:
+            return
+        if conv.drained:
+            self._finish(flow)
+        else:  # something has come since
+            conv.want_drained = True
 
     # Time.
 
     def advance(self, now_ms: int) -> None:
         """Serve every timer that is due."""
-        self._check_lingering(now_ms)
+        while self._lingering and self._lingering[0][0] <= now_ms:
+            flow = self.flows.get(self._lingering.popleft()[1])
+            if flow is not None:
+                self._finish(flow)
         self._repeat_resets(now_ms)
         while self._pending and next(iter(self._pending.values())) <= now_ms:
             number, _ = self._pending.popitem(last=False)
@@ -262,26 +274,14 @@ class FlowTable:
 
     # Ending.
 
-    def _check_lingering(self, now_ms: int) -> None:
-        while self._lingering and self._lingering[0][0] <= now_ms:
-            _, number, wait, since_ms = heapq.heappop(self._lingering)
-            flow = self.flows.get(number)
-            if flow is not None and not self._finish_if_done(flow, since_ms):
-                wait = min(2 * wait, LINGER_MOST_MS)
-                heapq.heappush(self._lingering, (now_ms + wait, number, wait, since_ms))
-
-    def _finish_if_done(self, flow: ConvFlow, since_ms: int) -> bool:
+    def _finish(self, flow: ConvFlow) -> None:
         conv = flow.conv
         assert conv is not None
-        late = flow.kind is UDP and self.now_ms - since_ms >= UDP_LINGER_MS
-        if not late and not flow.peer_finished and (not conv.idle or conv.wants_flush or conv.owes_ack):
-            return False
         flow.closed = True
         self._counters.flows_finished += 1
         self._forget(conv.conv, FINISHED)
         if flow.kind is UDP and not flow.peer_finished:
             self._insist(conv.conv, FINISHED)
-        return True
 
     def _drop(self, number: int, reason: Reset) -> None:
         """The peer, or the link, ended this conversation."""

@@ -89,6 +89,8 @@ class NativeLeg:
             if isinstance(bundle.user, Link) and not bundle.user.closed:
                 bundle.user.on_frame(type, payload, (sock, addr), now_ms)
         self._serve_ready(now_ms)
+        if self.wire.drained:
+            self._serve_drained(now_ms)
         self._serve_timers(now_ms)
 
     def too_big(self, sock: int, addr: bytes, size: int) -> None:
@@ -101,7 +103,10 @@ class NativeLeg:
     def deadline(self) -> int | None:
         """See `node.Leg`."""
         self._ready.extend(self.wire.take_ready())
-        return self.now_ms if self.wire.backlog else earliest(self.wire.deadline(), self.advance_at())
+        if self.wire.backlog:
+            return self.now_ms
+        due_ms = earliest(self.wire.deadline(), self.advance_at())
+        return earliest(due_ms, self.now_ms + LOOK_MS) if self.wire.drained else due_ms
 
     def advance_at(self) -> int | None:
         """See `node.Leg`."""
@@ -180,6 +185,13 @@ class NativeLeg:
                 flows = link.flows
                 flows.now_ms = now_ms
                 flows.ready(conv)
+
+    def _serve_drained(self, now_ms: int) -> None:
+        for conv in self.wire.take_drained():
+            link = conv.bundle.user
+            if isinstance(link, Link) and not conv.closed:
+                link.flows.now_ms = now_ms
+                link.flows.drained(conv)
 
     def _set_timers(self) -> None:
         if not self._touched:

@@ -58,6 +58,7 @@ class Wire:
         self.epochs: dict[int, RxEpoch] = {}
         self.outbox: deque[tuple[int, bytes, bytes]] = deque()
         self.ready: list[Conv] = []
+        self.drained: list[Conv] = []
         self.now_ms = 0
         self._mask_rx = HeaderMask(mask_rx)
         self._mask_tx = HeaderMask(mask_tx)
@@ -179,6 +180,11 @@ class Wire:
         """The conversations with events, each once."""
         ready, self.ready = self.ready, []
         return [conv for conv in ready if not conv.closed]
+
+    def take_drained(self) -> list[Conv]:
+        """Conversations that are drained and were to say so. They are no news: nobody waits for them."""
+        drained, self.drained = self.drained, []
+        return [conv for conv in drained if not conv.closed]
 
     def take_frames(self) -> list[Frame]:
         """Control frames for the links: (bundle, type, payload, socket, address)."""
