@@ -27,6 +27,7 @@ ALSO_COMPILED = (
     "kcpg.core.flow",
     "kcpg.core.native.convflow",
     "kcpg.core.native.flowtable",
+    "kcpg.core.native.opening",
     "kcpg.core.node",
     "kcpg.core.splice",
     "kcpg.net.driver",

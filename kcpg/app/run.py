@@ -236,7 +236,11 @@ class RunningNode:
 
     def _settings(self) -> NodeSettings:
         idle_s = max(self.config.ingress.udp_timeout_s, self.config.egress.udp_timeout_s)
-        return NodeSettings(udp_timeout_ms=idle_s * 1000, max_flows=self.config.max_flows)
+        return NodeSettings(
+            udp_timeout_ms=idle_s * 1000,
+            max_flows=self.config.max_flows,
+            tells_all=self.log.hears(logging.DEBUG),
+        )
 
     def _ask_for_address(self, config: LegConfig, ports: TunnelPorts) -> None:
         """Find out the public address of a listening leg, if it is configured to."""

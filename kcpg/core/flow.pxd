@@ -2,6 +2,12 @@
 """Types of flow.py, which is compiled with them (docs/adr/0008) and runs without them."""
 
 
+cdef class Open:
+    cdef readonly object kind
+    cdef readonly object target
+    cdef readonly str source
+
+
 cdef class Moved:
     cdef readonly long long amount
     cdef readonly object blocked

@@ -60,13 +60,22 @@ class Target:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
 class Open:
     """A request for a flow. `target` None: the last node's configured one. `source`: who asks, for logs."""
 
-    kind: Kind
-    target: Target | None
-    source: str
+    __slots__ = ("kind", "source", "target")
+
+    def __init__(self, kind: Kind, target: Target | None, source: str) -> None:
+        self.kind = kind
+        self.target = target
+        self.source = source
+
+    def __eq__(self, other: object) -> bool:
+        mine = (self.kind, self.target, self.source)
+        return isinstance(other, Open) and mine == (other.kind, other.target, other.source)
+
+    def __repr__(self) -> str:
+        return f"Open({self.kind}, {self.target!r}, {self.source!r})"
 
 
 class ResetCode(IntEnum):

@@ -2,7 +2,7 @@
 """Types of node.py, which is compiled with them (docs/adr/0008) and runs without them."""
 cimport cython
 
-from kcpg.core.flow cimport Flow
+from kcpg.core.flow cimport Flow, Open
 from kcpg.core.splice cimport Splice
 
 
@@ -15,6 +15,7 @@ cdef class Node:
     cdef readonly tuple tunnels
     cdef readonly dict splices
     cdef object _report
+    cdef bint _tells_all
     cdef readonly object _later
     cdef readonly object _idle
     cdef bint _closed
@@ -24,9 +25,10 @@ cdef class Node:
     cpdef advance(self, long long now_ms)
     cpdef deadline(self)
     cpdef advance_at(self)
-    @cython.locals(splice=Splice)
-    cpdef _on_flow(self, Flow flow, open, long long now_ms)
-    cdef _dial(self, open, long long now_ms)
+    @cython.locals(splice=Splice, egress=Flow)
+    cpdef _on_flow(self, Flow flow, Open open, long long now_ms)
+    cdef _dial(self, Open open, long long now_ms)
+    @cython.locals(dropped="long long")
     cpdef splice_over(self, Splice splice, reason)
     cpdef splice_later(self, Splice splice, Flow source)
     cdef _tell(self, event)

@@ -79,10 +79,12 @@ class TunnelLeg(Protocol):
 @dataclass(frozen=True, slots=True)
 class NodeSettings:
     """`udp_timeout_ms`: idle time after which a UDP flow ends (a relay passes the larger of its two legs').
-    `max_flows`: more are refused, because each costs the legs memory."""
+    `max_flows`: more are refused, because each costs the legs memory. `tells_all`: `report` hears of every
+    flow's begin and end; else only of ends with a reason."""
 
     udp_timeout_ms: int = 180_000  # kcptube's default for udp_timeout
     max_flows: int = 65_536
+    tells_all: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +126,8 @@ class _IdleCheck:
 
 
 class Node:
-    """Wires `ingress.on_flow` to `egress.dial`, keeps the splices; `report` hears of every flow's begin and
-    end.
-    """
+    """Wires `ingress.on_flow` to `egress.dial`, keeps the splices; `report` hears of flows as `settings`
+    say."""
 
     def __init__(
         self,
@@ -144,6 +145,7 @@ class Node:
         self.splices: dict[Splice, None] = {}  # an ordered set
         self._max_flows = self.settings.max_flows
         self._report = report
+        self._tells_all = report is not None and self.settings.tells_all
         self._later: deque[tuple[Splice, Flow]] = deque()
         self._idle: deque[_IdleCheck] = deque()  # in order of due_ms, because every check waits equally long
         self._closed = False
@@ -202,16 +204,18 @@ class Node:
     # -- flows -----------------------------------------------------------------------------------------------
 
     def _on_flow(self, flow: Flow, open: Open, now_ms: int) -> None:
-        egress = self._dial(open, now_ms)
-        if isinstance(egress, Reset):
+        answer = self._dial(open, now_ms)
+        if not isinstance(answer, Flow):
             self.counters.refused += 1
-            flow.reset(egress)
-            self._tell(FlowOver(open, egress, 0, 0, 0))
+            flow.reset(answer)
+            self._tell(FlowOver(open, answer, 0, 0, 0))
             return
+        egress = answer
         splice = Splice(flow, egress, open, self)
         self.splices[splice] = None
         self.counters.opened += 1
-        self._tell(FlowOpened(open))
+        if self._tells_all:
+            self._tell(FlowOpened(open))
         if open.kind is UDP:
             self._idle.append(_IdleCheck(now_ms + self._idle_step_ms, splice, 0, now_ms))
         if not egress.opening:
@@ -231,9 +235,12 @@ class Node:
             self.counters.finished += 1
         else:
             self.counters.reset += 1
-        self.counters.packets_dropped += sum(splice.dropped)
-        up, down = splice.moved
-        self._tell(FlowOver(splice.open, reason, up, down, sum(splice.dropped)))
+        dropped = splice.lost()
+        if dropped:
+            self.counters.packets_dropped += dropped
+        if self._tells_all or reason is not None:
+            up, down = splice.moved
+            self._tell(FlowOver(splice.open, reason, up, down, dropped))
 
     def splice_later(self, splice: Splice, source: Flow) -> None:
         """See `kcpg.core.splice.Owner`."""
@@ -256,7 +263,7 @@ class Node:
             splice = check.splice
             if splice.over:
                 continue
-            seen = sum(splice.moved) + sum(splice.dropped)
+            seen = sum(splice.moved) + splice.lost()
             if seen != check.seen:
                 check.seen, check.since_ms = seen, now_ms
             elif now_ms - check.since_ms >= self.settings.udp_timeout_ms:

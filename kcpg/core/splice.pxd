@@ -2,7 +2,7 @@
 """Types of splice.py, which is compiled with them (docs/adr/0008) and runs without them."""
 cimport cython
 
-from kcpg.core.flow cimport Flow, Moved
+from kcpg.core.flow cimport Flow, Moved, Open
 
 
 cdef class Way:
@@ -22,9 +22,10 @@ cdef class Splice:
     cdef Way _down
     cdef bint _packets
     cdef readonly object kind
-    cdef readonly object open
+    cdef readonly Open open
     cdef readonly bint over
 
+    cpdef long long lost(self)
     @cython.locals(sink=Flow)
     cpdef Flow partner(self, Flow flow)
     cpdef bint ended(self, Flow source)
@@ -41,7 +42,7 @@ cdef class Splice:
     @cython.locals(partner=Flow)
     cpdef on_reset(self, Flow flow, reason)
     cpdef abort(self, reason)
-    @cython.locals(source=Flow, sink=Flow, moved=Moved, total="long long")
+    @cython.locals(source=Flow, sink=Flow, moved=Moved, total="long long", _="int")
     cdef Moved _pump(self, Way way)
     @cython.locals(source=Flow)
     cdef _discard(self, Way way)

@@ -93,6 +93,10 @@ class Splice:
         """Packets that were for [egress, ingress] and had no room there; readable to the end."""
         return [self._up.dropped, self._down.dropped]
 
+    def lost(self) -> int:
+        """Packets dropped, both ways; readable to the end."""
+        return self._up.dropped + self._down.dropped
+
     def partner(self, flow: Flow) -> Flow:
         """The flow on the other side. Only while not `over`."""
         sink = self._way(flow).sink

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from kcpg.core.flow import Kind, Open, Target
 from kcpg.core.native import frames
-from kcpg.core.native.opening import Delivery, Opening
+from kcpg.core.native.opening import Delivery, Opening, read_opening
 from kcpg.core.pacer import BURST_DATAGRAMS, BURST_MS, Pacer
 from tests.links import World, echo
 from tests.wires import PATH_A, Ends, make_wire
@@ -24,14 +24,14 @@ NAMES = TEXT.filter(lambda text: text and text.isprintable())
 )
 def test_openings_come_back_as_they_went(kind, delivery, target, source):
     opening = Opening(Open(kind, target, source), delivery)
-    assert Opening.decode(opening.encode()) == opening
-    assert Opening.decode(opening.encode() + b"of a later version") == opening
+    assert read_opening(opening.encode()) == opening
+    assert read_opening(opening.encode() + b"of a later version") == opening
 
 
 @given(st.binary(max_size=80))
 def test_any_bytes_are_an_opening_or_none(message):
-    opening = Opening.decode(message)
-    assert opening is None or Opening.decode(opening.encode()) is not None
+    opening = read_opening(message)
+    assert opening is None or read_opening(opening.encode()) is not None
 
 
 @given(

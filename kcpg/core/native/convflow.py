@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from kcpg.core.flow import ENDED, SINK_FULL, SOURCE_DRY, TCP, WRITABLE, Flow, Kind, Moved, Reset
 from kcpg.core.native.conv import SEGMENT_HEADER_BYTES
-from kcpg.core.native.opening import Delivery
+from kcpg.core.native.opening import DATAGRAM, ORDERED, Delivery
 
 if TYPE_CHECKING:
     from kcpg.core.native.flowtable import FlowTable
@@ -40,7 +40,7 @@ class ConvFlow(Flow):
         """The link is there: bytes may go into `conv`, which has sent or taken its OPEN message already."""
         self._table, self.conv = table, conv
         conv.user = self
-        if self.delivery is not Delivery.ORDERED:
+        if self.delivery is not ORDERED:
             conv.mark_first = conv.unordered = True
         self.opening = False
         if self.splice is not None:
@@ -120,7 +120,7 @@ class ConvFlow(Flow):
         """See Flow."""
         if self.conv is None or self.closed or self.ended:
             return 0
-        return self.conv.send_packets(packets, self.delivery is Delivery.DATAGRAM)
+        return self.conv.send_packets(packets, self.delivery is DATAGRAM)
 
     @property
     def at_end(self) -> bool:

@@ -2,7 +2,9 @@
 """Types of flowtable.py, which is compiled with them (docs/adr/0008) and runs without them."""
 cimport cython
 
+from kcpg.core.flow cimport Open
 from kcpg.core.native.convflow cimport ConvFlow
+from kcpg.core.native.opening cimport Opening
 
 
 cdef class _Tombstone:
@@ -22,24 +24,28 @@ cdef class FlowTable:
     cdef object _touch
     cdef long long _next_conv
     cdef long long _floor
-    cdef object _pending
-    cdef readonly object _tombstones
+    cdef dict _pending
+    cdef dict _tombstones
+    cdef object _buried
     cdef dict _resets
     cdef object _lingering
 
-    cpdef dial(self, ConvFlow flow, open)
+    @cython.locals(number="long long")
+    cpdef dial(self, ConvFlow flow, Open open)
     @cython.locals(flow=ConvFlow)
     cpdef ready(self, conv)
     cpdef abort(self, ConvFlow flow, reason)
     cpdef linger(self, ConvFlow flow)
     @cython.locals(flow=ConvFlow)
     cpdef drained(self, conv)
-    @cython.locals(flow=ConvFlow)
+    @cython.locals(flow=ConvFlow, tomb=_Tombstone)
     cpdef advance(self, long long now_ms)
     cpdef deadline(self)
     cpdef _accept(self, number)
-    @cython.locals(flow=ConvFlow)
+    @cython.locals(flow=ConvFlow, opening=Opening, open=Open)
     cdef _opened(self, conv)
     cdef _finish(self, ConvFlow flow)
     cdef _forget(self, number, reason)
+    @cython.locals(tomb=_Tombstone)
     cdef _Tombstone _bury(self, number, reason)
+    cdef _forget_oldest(self)

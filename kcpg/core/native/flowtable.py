@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ from kcpg.core.kcp import KcpParams
 from kcpg.core.native import frames
 from kcpg.core.native.convflow import ConvFlow
 from kcpg.core.native.counters import LinkCounters
-from kcpg.core.native.opening import Delivery, Opening
+from kcpg.core.native.opening import ORDERED, Opening, read_opening
 
 if TYPE_CHECKING:
     from kcpg.core.native.wire import Bundle, Conv
@@ -86,8 +86,9 @@ class FlowTable:
         self._touch = touch
         self._next_conv = 1
         self._floor = 0
-        self._pending: OrderedDict[int, int] = OrderedDict()
-        self._tombstones: OrderedDict[int, _Tombstone] = OrderedDict()
+        self._pending: dict[int, int] = {}
+        self._tombstones: dict[int, _Tombstone] = {}
+        self._buried: deque[int] = deque()  # their numbers, oldest first
         self._resets: dict[int, _Resetting] = {}
         self._lingering: deque[tuple[int, int]] = deque()  # UDP's: when they are given up, number
         if on_flow is not None:
@@ -102,10 +103,11 @@ class FlowTable:
         """Open a conversation for `flow`: its OPEN message goes out with the first data, without a round
         trip."""
         assert not self.full
-        conv = self._bundle.open(self._next_conv, self._params)
+        number = self._next_conv
         self._next_conv += 1
+        conv = self._bundle.open(number, self._params)
         conv.send(Opening(open, flow.delivery).encode())
-        self.flows[conv.conv] = flow
+        self.flows[number] = flow
         self._counters.flows_opened += 1
         flow.attach(self, conv)
 
@@ -210,11 +212,15 @@ class FlowTable:
                 self._finish(flow)
         self._repeat_resets(now_ms)
         while self._pending and next(iter(self._pending.values())) <= now_ms:
-            number, _ = self._pending.popitem(last=False)
+            number = next(iter(self._pending))
+            del self._pending[number]
             self._counters.opens_late += 1
             self._refuse(number, Reset(ResetCode.TIMEOUT, "the request to open the flow did not arrive"))
-        while self._tombstones and next(iter(self._tombstones.values())).expires_ms <= now_ms:
-            self._floor = max(self._floor, self._tombstones.popitem(last=False)[0])
+        while self._buried:
+            tomb = self._tombstones[self._buried[0]]
+            if tomb.expires_ms > now_ms:
+                break
+            self._forget_oldest()
 
     def deadline(self) -> int | None:
         """When `advance` has something to do; None: never. Tombstones need no punctuality."""
@@ -243,8 +249,7 @@ class FlowTable:
             self._counters.flows_refused += 1
             self._bury(number, Reset(ResetCode.REFUSED, f"a link carries at most {self._limit} flows"))
             return None
-        self._pending[number] = self.now_ms + OPEN_WAIT_MS
-        self._touch()
+        self._pending[number] = self.now_ms + OPEN_WAIT_MS  # a link that was heard is looked at soon
         return self._bundle.open(number, self._params)
 
     def _opened(self, conv: Conv) -> None:
@@ -253,20 +258,19 @@ class FlowTable:
         message = conv.recv()
         if message is None:
             return
-        self._pending.pop(conv.conv, None)
-        opening = Opening.decode(message)
+        number = conv.conv
+        self._pending.pop(number, None)
+        opening = read_opening(message)
         if opening is None:
             self._counters.opens_malformed += 1
-            self._refuse(
-                conv.conv, Reset(ResetCode.INTERNAL, "the request to open the flow was not understood")
-            )
+            self._refuse(number, Reset(ResetCode.INTERNAL, "the request to open the flow was not understood"))
             return
-        kind = opening.open.kind
-        flow = ConvFlow(kind, opening.delivery if kind is UDP else Delivery.ORDERED)
-        self.flows[conv.conv] = flow
+        open = opening.open
+        flow = ConvFlow(open.kind, opening.delivery if open.kind is UDP else ORDERED)
+        self.flows[number] = flow
         self._counters.flows_opened += 1
         flow.attach(self, conv)
-        self._on_flow(flow, opening.open, self.now_ms)
+        self._on_flow(flow, open, self.now_ms)
 
     def _refuse(self, number: int, reason: Reset) -> None:
         self._forget(number, reason)
@@ -299,11 +303,19 @@ class FlowTable:
         self._bury(number, reason)
 
     def _bury(self, number: int, reason: Reset) -> _Tombstone:
-        self._tombstones.pop(number, None)
-        while len(self._tombstones) >= TOMBSTONES:
-            self._floor = max(self._floor, self._tombstones.popitem(last=False)[0])
-        tomb = self._tombstones[number] = _Tombstone(reason, self.now_ms + TOMBSTONE_MS)
+        if number not in self._tombstones:
+            if len(self._buried) >= TOMBSTONES:
+                self._forget_oldest()
+            self._buried.append(number)
+        tomb = _Tombstone(reason, self.now_ms + TOMBSTONE_MS)
+        self._tombstones[number] = tomb
         return tomb
+
+    def _forget_oldest(self) -> None:
+        number = self._buried.popleft()
+        del self._tombstones[number]
+        if number > self._floor:
+            self._floor = number
 
     def _insist(self, number: int, reason: Reset) -> None:
         """Send RESET and repeat it until it is acknowledged."""

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import struct
-from dataclasses import dataclass
 from enum import IntEnum
 
-from kcpg.core.flow import Kind, Open, Target
+from kcpg.core.flow import TCP, Kind, Open, Target
 
-_HEAD = struct.Struct(">BBH")
 _TEXT_MAX_BYTES = 255
 """The length of a text is one byte; DNS names have at most 253."""
 
@@ -25,47 +22,53 @@ class Delivery(IntEnum):
 
 
 # To look a number up is cheaper than to call its class, and every flow does it.
+UNORDERED, ORDERED, DATAGRAM = Delivery
 _KINDS = {kind.value: kind for kind in Kind}
-_NUMBERS = {kind: number for number, kind in _KINDS.items()}
+_TCP, _UDP = _KINDS
 _DELIVERIES = {delivery.value: delivery for delivery in Delivery}
 
 
-@dataclass(frozen=True, slots=True)
 class Opening:
     """An OPEN message."""
 
-    open: Open
-    delivery: Delivery
+    __slots__ = ("delivery", "open")
+
+    def __init__(self, open: Open, delivery: Delivery) -> None:
+        self.open = open
+        self.delivery = delivery
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Opening) and (self.open, self.delivery) == (other.open, other.delivery)
+
+    def __repr__(self) -> str:
+        return f"Opening({self.open}, {self.delivery!r})"
 
     def encode(self) -> bytes:
         """kind u8 | delivery u8 | port u16 BE | name (u8 length, UTF-8; empty: the peer's target) | source
         text."""
-        target = self.open.target
-        port = target.port if target else 0
-        name = _text(target.host if target else "")
-        assert target is None or len(name) > len(target.host.encode()), "configuration bounds host names"
-        return _HEAD.pack(_NUMBERS[self.open.kind], self.delivery, port) + name + _text(self.open.source)
-
-    @classmethod
-    def decode(cls, message: bytes) -> Opening | None:
-        """None if this is no OPEN message. Bytes after the known fields are left to later versions."""
-        if len(message) < 6:
-            return None
-        name = _read_text(message, 4)
-        source = _read_text(message, 5 + message[4])
-        kind, delivery = _KINDS.get(message[0]), _DELIVERIES.get(message[1])
-        if name is None or source is None or kind is None or delivery is None:
-            return None
-        target = Target(name, int.from_bytes(message[2:4], "big")) if name else None
-        return cls(Open(kind, target, source), delivery)
+        open = self.open
+        kind = _TCP if open.kind is TCP else _UDP
+        source = open.source.encode("utf-8")[:_TEXT_MAX_BYTES]
+        if open.target is None:
+            return bytes((kind, self.delivery, 0, 0, 0, len(source))) + source
+        name = open.target.host.encode("utf-8")
+        assert len(name) <= _TEXT_MAX_BYTES, "configuration bounds host names"
+        port = open.target.port
+        head = bytes((kind, self.delivery, port >> 8, port & 0xFF, len(name)))
+        return head + name + bytes((len(source),)) + source
 
 
-def _text(text: str) -> bytes:
-    raw = text.encode("utf-8")[:_TEXT_MAX_BYTES]
-    return bytes((len(raw),)) + raw
-
-
-def _read_text(message: bytes, at: int) -> str | None:
-    if at >= len(message) or at + 1 + message[at] > len(message):
+def read_opening(message: bytes) -> Opening | None:
+    """None if this is no OPEN message. Bytes after the known fields are left to later versions."""
+    size = len(message)
+    if size < 6:
         return None
-    return message[at + 1 : at + 1 + message[at]].decode("utf-8", "replace")
+    source = 5 + message[4]
+    end = source + 1 + message[source] if source < size else size + 1
+    kind, delivery = _KINDS.get(message[0]), _DELIVERIES.get(message[1])
+    if end > size or kind is None or delivery is None:
+        return None
+    target = None
+    if source > 5:
+        target = Target(message[5:source].decode("utf-8", "replace"), message[2] << 8 | message[3])
+    return Opening(Open(kind, target, message[source + 1 : end].decode("utf-8", "replace")), delivery)
