@@ -31,6 +31,7 @@ ALSO_COMPILED = (
     "kcpg.core.node",
     "kcpg.core.splice",
     "kcpg.net.driver",
+    "kcpg.net.local",
     "kcpg.net.local_tcp",
     "kcpg.net.task",
 )

@@ -134,11 +134,10 @@ def unmapped(addr: bytes) -> bytes:
 
 def text(addr: bytes) -> str:
     """``192.0.2.1:80`` or ``[2001:db8::1]:80``, for logs; v4-mapped shown as IPv4."""
-    bare = unmapped(addr)
-    if family(bare) == AF_INET:
-        host, number = to_tuple(bare)
-        return f"{host}:{number}"
-    host, number, _, scope = to_tuple(bare)
+    v4 = addr[4:8] if family(addr) == AF_INET else addr[20:24] if addr[8:20] == _MAPPED else b""
+    if v4:  # every connection's source is put into words
+        return f"{v4[0]}.{v4[1]}.{v4[2]}.{v4[3]}:{port(addr)}"
+    host, number, _, scope = to_tuple(addr)
     zone = f"%{scope}" if scope else ""
     return f"[{host}{zone}]:{number}"
 

@@ -21,7 +21,7 @@ class ListeningPort(ABC):
         self.fd = sock.fileno()
         self.target = target
         self._host = host
-        self._closed = False
+        self.closed = False
         self._task = Task(self._ready, self.fd, READ)
 
     def start(self) -> None:
@@ -30,8 +30,8 @@ class ListeningPort(ABC):
 
     def close(self) -> None:
         """Stop; what the kernel still holds for this socket is lost. Idempotent."""
-        if not self._closed:
-            self._closed = True
+        if not self.closed:
+            self.closed = True
             self._task.close()
             self.sock.close()
 

@@ -158,8 +158,24 @@ class LocalListener(LocalLeg):
         super().close(now_ms, reason)
         self._close_ports()
 
-    def accepted(self, fd: int, where: bytes, target: Target | None) -> None:
-        """A TCP connection came in."""
+    def accept(self, port: TcpPort) -> int | None:
+        """Take a bounded number of connections in; a number: none for so many milliseconds."""
+        for _ in range(ACCEPTS_PER_TURN):
+            fd, where = fds.accept(port.fd)
+            if fd >= 0:
+                self._accepted(fd, where, port.target)
+            elif -fd in (errno.EAGAIN, errno.EINTR):
+                break
+            elif -fd in _NO_DESCRIPTORS:
+                text = f"cannot accept connections for now: {os.strerror(-fd)}"
+                self.notice("out_of_descriptors", text)
+                return PAUSE_MS
+            # accept(2): any other is the error of a connection that is gone already
+            if port.closed:
+                break
+        return None
+
+    def _accepted(self, fd: int, where: bytes, target: Target | None) -> None:
         if len(self.flows) >= self.settings.max_flows:
             self.notice(
                 "flows_full", f"more than {self.settings.max_flows} connections: new ones are refused"
@@ -191,20 +207,7 @@ class TcpPort(ListeningPort):
         self._leg = leg
 
     def _turn(self) -> int | None:
-        for _ in range(ACCEPTS_PER_TURN):
-            fd, where = fds.accept(self.fd)
-            if fd >= 0:
-                self._leg.accepted(fd, where, self.target)
-            elif -fd in (errno.EAGAIN, errno.EINTR):
-                break
-            elif -fd in _NO_DESCRIPTORS:
-                text = f"cannot accept connections for now: {os.strerror(-fd)}"
-                self._leg.notice("out_of_descriptors", text)
-                return PAUSE_MS
-            # accept(2): any other is the error of a connection that is gone already
-            if self._closed:
-                break
-        return None
+        return self._leg.accept(self)
 
 
 class LocalDialer(LocalLeg):

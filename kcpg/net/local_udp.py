@@ -122,7 +122,7 @@ class UdpPort(ListeningPort):
 
     def send(self, packets: list[bytes], place: Place) -> int:
         """To an application; how many of them are dealt with. What the network refuses is lost, as UDP is."""
-        return 0 if self._closed else _send(self.sock, packets, place, self._refused)
+        return 0 if self.closed else _send(self.sock, packets, place, self._refused)
 
     def _turn(self) -> int | None:
         for _ in range(PACKETS_PER_TURN // BATCH):
@@ -136,7 +136,7 @@ class UdpPort(ListeningPort):
                     flow.offer(packets)
                     if flow.splice is not None:
                         flow.splice.run(flow)
-            if count < BATCH or self._closed:
+            if count < BATCH or self.closed:
                 break
         return None
 
