@@ -19,6 +19,7 @@ cdef class Flow:
     cdef public bint opening
     cdef public bint closed
 
+    cdef _begin(self, kind)
     cpdef Moved move_to(self, Flow sink)
     cpdef Moved pull(self, Flow source)
     cpdef read(self, limit)

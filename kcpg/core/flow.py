@@ -141,6 +141,10 @@ class Flow:
     __slots__ = ("closed", "kind", "opening", "splice")
 
     def __init__(self, kind: Kind) -> None:
+        self._begin(kind)
+
+    def _begin(self, kind: Kind) -> None:
+        """For classes that are made for every connection: `super()` would cost more than all the rest."""
         self.kind = kind
         self.splice: Splice | None = None  # set and cleared by the splice
         self.opening = False

@@ -24,6 +24,7 @@ AF_INET6 = int(socket.AF_INET6)
 _SIN = struct.Struct("=H2s4s8x")
 _SIN6 = struct.Struct("=H2s4s16sI")
 _PORT = struct.Struct(">H")
+_LOW = 0 if sys.byteorder == "little" else 1  # where the low byte of the family stands
 _MAPPED = b"\x00" * 10 + b"\xff\xff"
 # A router hands one customer at least a /64, so limits per source count that prefix as one (RFC 6177).
 _V6_SOURCE_PREFIX_BITS = 64
@@ -87,7 +88,7 @@ def to_tuple(addr: bytes) -> tuple[Any, ...]:
 
 def family(addr: bytes) -> int:
     """AF_INET or AF_INET6."""
-    return int.from_bytes(addr[:2], sys.byteorder)
+    return addr[_LOW] | addr[1 - _LOW] << 8
 
 
 def remote(addr: bytes) -> bytes:

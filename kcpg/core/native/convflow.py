@@ -23,7 +23,7 @@ class ConvFlow(Flow):
     __slots__ = ("_table", "_tcp", "conv", "delivery", "ended", "heard_end", "lingers", "peer_finished")
 
     def __init__(self, kind: Kind, delivery: Delivery) -> None:
-        super().__init__(kind)
+        self._begin(kind)
         self.delivery = delivery
         self.opening = True
         self._tcp = kind is TCP

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from kcpg.core.flow import Kind, Open, Reset, ResetCode
+from kcpg.core.flow import UDP, Open, Reset, ResetCode
 from kcpg.core.kcp import KcpParams
 from kcpg.core.native.attempt import Choice, Destination
 from kcpg.core.native.caller import Caller, DialState
@@ -15,7 +15,7 @@ from kcpg.core.native.env import Env
 from kcpg.core.native.keys import RootKeys
 from kcpg.core.native.leg import LOOK_MS, NativeLeg
 from kcpg.core.native.link import Link, LinkLimits, LinkState
-from kcpg.core.native.opening import Delivery
+from kcpg.core.native.opening import ORDERED, Delivery
 from kcpg.core.native.params import DELIVERIES, LinkParams
 from kcpg.core.native.wire import Path, Wire
 from kcpg.core.units import earliest
@@ -68,11 +68,13 @@ class DialSettings:
     """How long a flow waits for a link before it is reset."""
 
 
-@dataclass(slots=True)
 class _Waiting:
-    flow: ConvFlow
-    open: Open
-    since_ms: int
+    __slots__ = ("flow", "open", "since_ms")
+
+    def __init__(self, flow: ConvFlow, open: Open, since_ms: int) -> None:
+        self.flow = flow
+        self.open = open
+        self.since_ms = since_ms
 
 
 UP = DialState.UP
@@ -95,6 +97,7 @@ class TunnelDialer(NativeLeg):
         self.choice = Choice(settings.targets, env.rng, env.source_key)
         self.clock_offset_s = 0
         self._delivery = Delivery(DELIVERIES.index(settings.params.udp_delivery))
+        self._paths = settings.paths
         self._running = False
         self._callers: dict[Caller, None] = {}
         self._owners: dict[Link, Caller] = {}
@@ -128,7 +131,7 @@ class TunnelDialer(NativeLeg):
         self.now_ms = now_ms
         if not self._running:
             return Reset(ResetCode.SHUTDOWN, "this node is not running")
-        flow = ConvFlow(open.kind, self._delivery if open.kind is Kind.UDP else Delivery.ORDERED)
+        flow = ConvFlow(open.kind, self._delivery if open.kind is UDP else ORDERED)
         link = self._link_for(0) if not self._waiting else None
         if link is not None and link.flows.full:
             return Reset(ResetCode.REFUSED, f"a link carries at most {link.limits.max_flows} flows")
@@ -139,12 +142,13 @@ class TunnelDialer(NativeLeg):
         else:
             self._waiting.append(_Waiting(flow, open, now_ms))
             self._ask_for_life(now_ms)
-        self._top_up(now_ms)
+        if self._paths == 0 or len(self._callers) < self._paths:
+            self._top_up(now_ms)
         return flow
 
     def advance(self, now_ms: int) -> None:
         """See `node.Leg`."""
-        super().advance(now_ms)
+        NativeLeg.advance(self, now_ms)
         self._set_due()
         if now_ms - self._looked_ms >= LOOK_MS:
             self._looked_ms = now_ms
@@ -283,7 +287,9 @@ class TunnelDialer(NativeLeg):
             else:
                 self._due[caller] = caller.deadline()
         self._stirred.clear()
-        self._due_ms = min((due_ms for due_ms in self._due.values() if due_ms is not None), default=None)
+        self._due_ms = None
+        for due_ms in self._due.values():
+            self._due_ms = earliest(self._due_ms, due_ms)
 
     def _serve_due(self, now_ms: int) -> None:
         for caller, due_ms in list(self._due.items()):
@@ -304,11 +310,14 @@ class TunnelDialer(NativeLeg):
 
     def _link_for(self, waited_ms: int) -> Link | None:
         """The link that a flow is given; None: it has to wait. That may be full, if all are."""
-        if len(self._callers) == 1 and self.settings.paths:  # as most dialers have it, quicker than below
+        if self._paths and len(self._callers) == 1:  # as most dialers have it, quicker than below
             (caller,) = self._callers
             link = caller.link
             lively = link is not None and self.now_ms - link.liveness.heard_ms < STALE_MS
             return link if lively and caller.state is UP else None
+        return self._shared_link(waited_ms)
+
+    def _shared_link(self, waited_ms: int) -> Link | None:
         links = self._ready_links()
         if not links:
             return None
@@ -319,9 +328,11 @@ class TunnelDialer(NativeLeg):
         return None if best.flows.flows and one_comes else best
 
     def _open(self, link: Link, flow: ConvFlow, open: Open) -> None:
-        link.flows.now_ms = self.now_ms
-        link.flows.dial(flow, open)
-        self.stir(self._owners[link])
+        flows = link.flows
+        flows.now_ms = self.now_ms
+        if not flows.flows:  # from now on the link may hop
+            self.stir(self._owners[link])
+        flows.dial(flow, open)
 
     def _ask_for_life(self, now_ms: int) -> None:
         """Flows wait for a sign of life: have one link ask for it, which speaks for the others."""
@@ -342,21 +353,25 @@ class TunnelDialer(NativeLeg):
                 else:
                     self._open(link, first.flow, first.open)
             self._waiting.popleft()
-        while self._waiting and now_ms - self._waiting[0].since_ms >= self.settings.flow_wait_ms:
-            flow = self._waiting.popleft().flow
-            if not flow.closed:
+        while self._waiting:
+            first = self._waiting[0]
+            if now_ms - first.since_ms < self.settings.flow_wait_ms:
+                break
+            self._waiting.popleft()
+            if not first.flow.closed:
                 self.counters.flows_unreachable += 1
-                flow.aborted(Reset(ResetCode.UNREACHABLE, "there is no link to the next node"))
+                first.flow.aborted(Reset(ResetCode.UNREACHABLE, "there is no link to the next node"))
 
     def _patience_ends_ms(self) -> int:
         """When the flow that waits longest shares a path, or gives up."""
-        since_ms = self._waiting[0].since_ms
+        first = self._waiting[0]
+        since_ms = first.since_ms
         own = self.settings.paths == 0 and self.now_ms - since_ms < OWN_WAIT_MS
         wait_ms = self.settings.flow_wait_ms
         return since_ms + (min(OWN_WAIT_MS, wait_ms) if own else wait_ms)
 
     def _abort_waiting(self, reason: Reset) -> None:
         while self._waiting:
-            flow = self._waiting.popleft().flow
-            if not flow.closed:
-                flow.aborted(reason)
+            first = self._waiting.popleft()
+            if not first.flow.closed:
+                first.flow.aborted(reason)

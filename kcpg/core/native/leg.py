@@ -190,8 +190,9 @@ class NativeLeg:
         for conv in self.wire.take_drained():
             link = conv.bundle.user
             if isinstance(link, Link) and not conv.closed:
-                link.flows.now_ms = now_ms
-                link.flows.drained(conv)
+                flows = link.flows
+                flows.now_ms = now_ms
+                flows.drained(conv)
 
     def _set_timers(self) -> None:
         if not self._touched:

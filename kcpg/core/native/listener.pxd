@@ -1,0 +1,18 @@
+# cython: language_level=3
+"""Types of listener.py, which is compiled with them (docs/adr/0008) and runs without them."""
+from kcpg.core.flow cimport Open
+from kcpg.core.native.convflow cimport ConvFlow
+from kcpg.core.native.leg cimport NativeLeg
+
+
+cdef class TunnelListener(NativeLeg):
+    cdef readonly object settings
+    cdef public object on_flow
+    cdef object _responder
+    cdef dict _half_open
+    cdef dict _requests
+    cdef dict _left
+    cdef bint _closed
+
+    cpdef _own_deadline(self)
+    cpdef _flow(self, ConvFlow flow, Open open, long long now_ms)
