@@ -30,6 +30,7 @@ ALSO_COMPILED = (
     "kcpg.core.native.flowtable",
     "kcpg.core.native.leg",
     "kcpg.core.native.listener",
+    "kcpg.core.native.liveness",
     "kcpg.core.native.opening",
     "kcpg.core.node",
     "kcpg.core.splice",

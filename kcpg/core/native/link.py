@@ -97,6 +97,9 @@ class LinkOwner(Protocol):
         """The link is gone, its flows are reset."""
 
 
+FRESH, UP, SILENT, CLOSED = LinkState  # looking them up in their class is slow
+
+
 @dataclass(frozen=True, slots=True)
 class LinkLimits:
     """How long a link is kept, and how much it may carry."""
@@ -139,7 +142,7 @@ class Link:
         self.params = params
         self.limits = limits
         self.dials = on_flow is None
-        self.state = LinkState.FRESH
+        self.state = FRESH
         self.since_ms = self._silent_ms = now_ms
         self.timer_ms: int | None = None  # the leg's own note
         self.counters = LinkCounters()
@@ -189,7 +192,7 @@ class Link:
     @property
     def closed(self) -> bool:
         """Nothing can be done with this link any more."""
-        return self.state is LinkState.CLOSED
+        return self.state is CLOSED
 
     # What came in.
 
@@ -204,7 +207,7 @@ class Link:
             self.rekeying.confirm()
             self.liveness.forgive(now_ms)
             self.bundle.hurry(now_ms)  # these keys may be those of a resumed link
-        if self.state is LinkState.FRESH or (self._silent and self.liveness.heeded_ms >= self._silent_ms):
+        if self.state is FRESH or (self._silent and self.liveness.heeded_ms >= self._silent_ms):
             self._answered(now_ms)
         elif self._silent:
             self.liveness.ask_again(now_ms)
@@ -281,9 +284,9 @@ class Link:
         if self._expired(now_ms):
             return
         self.liveness.advance(now_ms, self._used, self._silent)
-        if isinstance(self.rekeying, DialerRekeying) and self.state is LinkState.UP:
+        if isinstance(self.rekeying, DialerRekeying) and self.state is UP:
             self._rekey(self.rekeying, now_ms)
-        if self.state is LinkState.UP:
+        if self.state is UP:
             self.mtu.advance(now_ms, self._used)
         if self._heeds_silence and self.liveness.is_silent(now_ms) and self._turn(LinkInput.SILENCE):
             self.counters.silences += 1
@@ -301,9 +304,9 @@ class Link:
             times.append(self.flows.now_ms + self.liveness.rto_ms)  # sent again, it will be owed an answer
         times.append(self.liveness.ping_at(self._used, self._silent))
         times.append(self.protection.deadline())
-        if isinstance(self.rekeying, DialerRekeying) and self.state is LinkState.UP:
+        if isinstance(self.rekeying, DialerRekeying) and self.state is UP:
             times.append(self.rekeying.deadline() if self.rekeying.running else self._rekey_at())
-        if self.state is LinkState.UP:
+        if self.state is UP:
             times.append(self.mtu.deadline(self._used))
         return min((at for at in times if at is not None), default=None)
 
@@ -322,13 +325,13 @@ class Link:
 
     @property
     def _silent(self) -> bool:
-        return self.state is LinkState.SILENT
+        return self.state is SILENT
 
     def _answered(self, now_ms: int) -> None:
         """The peer is there, and hears us if it was silent: what waits for that goes on."""
         former = self.state
         if self._turn(LinkInput.HEARD):
-            if former is LinkState.SILENT:
+            if former is SILENT:
                 self.bundle.hurry(now_ms)
             self._owner.link_heard(self, former)
             self._touch()
@@ -355,16 +358,16 @@ class Link:
 
     def _watch(self) -> None:
         """Whatever comes is news while it may tell that the peer is back, or has new keys."""
-        self.bundle.watched = self.state is not LinkState.UP or self.epochs.on_trial
+        self.bundle.watched = self.state is not UP or self.epochs.on_trial
 
     @property
     def _heeds_silence(self) -> bool:
         """A dialer doubts a link that it has just made; a listener forgets that one sooner than it asks."""
-        return self.state is LinkState.UP or (self.dials and self.state is LinkState.FRESH)
+        return self.state is UP or (self.dials and self.state is FRESH)
 
     def _expires_at(self) -> int | None:
         """When the link is given up if the peer is not heard."""
-        if self.state is LinkState.FRESH and not self.dials:
+        if self.state is FRESH and not self.dials:
             return self.since_ms + self.limits.fresh_ms
         if self._used:
             silent_ms = self.liveness.heard_ms + self.limits.silent_ms
@@ -376,7 +379,7 @@ class Link:
         expires_ms = self._expires_at()
         if expires_ms is None or expires_ms > now_ms:
             return False
-        self.close(Reset(ResetCode.TIMEOUT, "not heard for too long"), tell=self.state is not LinkState.FRESH)
+        self.close(Reset(ResetCode.TIMEOUT, "not heard for too long"), tell=self.state is not FRESH)
         return True
 
     def _rekey_at(self) -> int | None:
@@ -447,7 +450,7 @@ class Link:
         if message is None:
             self.counters.frames_malformed += 1
             return
-        epoch = self.rekeying.receive(message) if self.state is LinkState.UP else None
+        epoch = self.rekeying.receive(message) if self.state is UP else None
         if epoch is None:
             return
         self.counters.rekeys += 1
