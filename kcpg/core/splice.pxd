@@ -25,6 +25,7 @@ cdef class Splice:
     cdef readonly Open open
     cdef readonly bint over
 
+    cdef _join(self, Flow ingress, Flow egress, Open open)
     cpdef long long lost(self)
     @cython.locals(sink=Flow)
     cpdef Flow partner(self, Flow flow)
@@ -48,6 +49,7 @@ cdef class Splice:
     cdef _discard(self, Way way)
     @cython.locals(source=Flow, sink=Flow)
     cdef _end(self, Way way)
+    @cython.locals(flow=Flow)
     cdef _finish(self)
     @cython.locals(way=Way)
     cdef _detach(self)

@@ -72,6 +72,10 @@ class Splice:
     __slots__ = ("_down", "_owner", "_packets", "_up", "kind", "open", "over")
 
     def __init__(self, ingress: Flow, egress: Flow, open: Open, owner: Owner | None = None) -> None:
+        self._join(ingress, egress, open)
+        self._owner = owner
+
+    def _join(self, ingress: Flow, egress: Flow, open: Open) -> None:
         assert ingress.kind is egress.kind is open.kind, "a splice joins flows of one kind"
         assert ingress.splice is None and egress.splice is None, "a flow is spliced once"
         self.kind = open.kind
@@ -80,7 +84,6 @@ class Splice:
         self._packets = open.kind is UDP
         self._up = Way(ingress, egress)
         self._down = Way(egress, ingress)
-        self._owner = owner
         ingress.splice = egress.splice = self
 
     @property

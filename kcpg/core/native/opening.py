@@ -48,7 +48,9 @@ class Opening:
         text."""
         open = self.open
         kind = _TCP if open.kind is TCP else _UDP
-        source = open.source.encode("utf-8")[:_TEXT_MAX_BYTES]
+        source = open.source.encode("utf-8")
+        if len(source) > _TEXT_MAX_BYTES:
+            source = source[:_TEXT_MAX_BYTES]
         if open.target is None:
             return bytes((kind, self.delivery, 0, 0, 0, len(source))) + source
         name = open.target.host.encode("utf-8")
