@@ -186,6 +186,7 @@ cdef class Bundle:
             gone.is_busy = False
             self.busy -= 1
         self.last_conv = None
+        gone.leave_timers()
         kcp_clear(&gone.k)
 
     def free(self):
@@ -312,7 +313,7 @@ cdef class Bundle:
         if kcp_wants_flush(&conv.k) or (conv.packets_out is not None and conv.packets_out):
             self.mark_dirty(conv)
         elif not conv.is_dirty:
-            self.wire.arm(conv)
+            timer_set(&self.wire.timers, conv, kcp_deadline(&conv.k))
 
     cdef bint tally(self, Conv conv):
         """Bring the totals up to date with this conversation. True: something was acknowledged."""
@@ -433,8 +434,11 @@ cdef class Bundle:
         if self.control is not None and <int64_t>now_ms >= self.round_due:
             self.measure(now_ms)
         if self.sparse:
-            self.dirty.extendleft(reversed(self.sparse))
-            self.sparse.clear()
+            if self.dirty:
+                self.dirty.extendleft(reversed(self.sparse))
+                self.sparse.clear()
+            else:
+                self.dirty, self.sparse = self.sparse, self.dirty
         rounds = len(self.dirty)
         segments = budget if rounds == 1 else TURN_SEGMENTS
         tx.cur_path = self.tx_path

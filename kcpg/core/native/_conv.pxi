@@ -6,13 +6,17 @@
 cdef class Conv(Kcp):
     """A conversation registered with its bundle; see conv.py. Made by `Bundle.open` only."""
 
+    def __cinit__(self, *args, **kwargs):
+        self.timer = -1
+
     def __init__(self, Bundle bundle not None, uint32_t conv, params):
+        timers_reserve(&bundle.wire.timers)
         self.segment_pool = bundle.wire.segment_pool
         self.setup(self.segment_pool.slots, conv, bundle.segment_bytes(False), params)
         self.k.ack_hold_ms = ACK_HOLD_MS
         self.k.ack_maps = True
         self.bundle = bundle
-        self.armed_ms = -1
+        self.in_timers = True
         self.outlet = -1
         self.snd_limit = self.k.snd_wnd
         self.rcv_limit = self.k.rcv_wnd
@@ -20,6 +24,7 @@ cdef class Conv(Kcp):
             kcp_set_windows(&self.k, self.k.snd_wnd, WINDOW_START)
 
     def __dealloc__(self):
+        self.leave_timers()
         kcp_clear(&self.k)
 
     def send(self, message):
@@ -149,6 +154,13 @@ cdef class Conv(Kcp):
         if packet > KCP_MAX_FRAGMENTS:
             packet = KCP_MAX_FRAGMENTS
         return packet if packet > WAKE_SEGMENTS else WAKE_SEGMENTS
+
+    cdef void leave_timers(self):
+        """Once, at the end: no deadline any more, and no room for one."""
+        if self.bundle is not None and self.bundle.wire is not None and self.in_timers:
+            self.in_timers = False
+            timer_remove(&self.bundle.wire.timers, self)
+            self.bundle.wire.timers.convs -= 1
 
     cdef void fit(self):
         """Cut segments as large as the frames they will travel in."""

@@ -1,5 +1,6 @@
 # cython: language_level=3
 """C interface of the compiled native data plane: `kcpg.net` feeds and drains it, a batch per call."""
+from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from kcpg.core._fec cimport fec_losses_t, fec_rx_t, fec_tx_t
@@ -16,6 +17,21 @@ ctypedef struct segment_counts_t:       # names of counters.SEGMENTS
     uint64_t segments_received
     uint64_t duplicates_received
     uint64_t bytes_sent
+
+
+cdef struct timer_t:
+    int64_t due_ms
+    uint64_t order                  # among equals the first that was set
+    int* place                      # where its conversation keeps the place of this entry
+    PyObject* conv                  # borrowed: a conversation that closes or goes takes its entry along
+
+
+cdef struct timers_t:
+    timer_t* heap
+    int count
+    uint32_t room
+    uint32_t convs                  # conversations that may have an entry
+    uint64_t order
 
 
 cdef class SegmentPool:
@@ -66,7 +82,8 @@ cdef class Conv(Kcp):
     cdef public bint want_drained
     cdef bint is_dirty
     cdef bint is_busy
-    cdef int64_t armed_ms           # -1: no timer entry counts
+    cdef int timer                  # place in the wire's timers, -1: none
+    cdef bint in_timers             # it may have one
     cdef object packets_out         # deques, made at the first unreliable packet
     cdef object packets_in
     cdef uint32_t snd_limit         # windows the user gave; with a controller those of `k` stay below them
@@ -84,6 +101,7 @@ cdef class Conv(Kcp):
     cdef uint64_t outlet_bytes      # so much that nobody has asked about yet
 
     cdef int packets_turn(self, Tx* tx) except -1
+    cdef void leave_timers(self)
     cdef void changed(self)         # after anything that the user did to `k`
     cdef void raise_events(self, int events)
     cdef bint is_drained(self)
@@ -185,8 +203,7 @@ cdef class Wire:
     cdef list ready
     cdef readonly list drained
     cdef object active              # deque of Bundle
-    cdef list timers
-    cdef uint64_t timer_count
+    cdef timers_t timers
     cdef list frames
     cdef list strangers
     cdef dict moved
@@ -203,6 +220,9 @@ cdef class Wire:
         self, const Path* source, uint8_t* buf, size_t n, uint32_t size, uint64_t now_ms) except -1
     # Fill `tx` with what may leave now; how many datagrams wait there. Nothing new while old ones wait.
     cdef int build(self, uint64_t now_ms) except -1
+    # When build() must be called again though nothing happens; INT64_MAX: never.
+    cdef int64_t due(self) except -2
+    cdef bint has_news(self)
     # Everything in `tx` has left or is given up.
     cdef void tx_done(self)
 
@@ -216,7 +236,5 @@ cdef class Wire:
     cdef int frame(self, Bundle bundle, int type, bytes payload) except -1
     cdef void feed(self)
     cdef void count_drop(self, str reason)
-    cdef void arm(self, Conv conv)
-    cdef int64_t first_timer(self) except -2
     cdef int ripen(self, uint64_t now_ms) except -1
     cdef void wake(self, Bundle bundle)

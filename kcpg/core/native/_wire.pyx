@@ -6,12 +6,12 @@ Python object, no allocation and no call into Python; those happen per batch, pe
 ready, and for control frames.
 """
 from collections import deque
-from heapq import heappop, heappush
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.object cimport PyObject
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
 from kcpg.core._fec cimport (
@@ -108,6 +108,7 @@ cdef class RxEpoch:
     pass
 
 
+include "_timers.pxi"
 include "_linkfec.pxi"
 include "_sealing.pxi"
 include "_conv.pxi"
@@ -137,6 +138,7 @@ cdef class Wire:
         free(self.tx.off)
         free(self.tx.len)
         free(self.tx.path)
+        free(self.timers.heap)
 
     def __init__(self, *, bytes mask_rx, bytes mask_tx, uint32_t max_datagram, size_t pool_bytes=256 << 20):
         self.max_datagram = max_datagram
@@ -146,7 +148,6 @@ cdef class Wire:
         self.active = deque()
         self.ready = []
         self.drained = []
-        self.timers = []
         self.frames = []
         self.strangers = []
         self.moved, self.begun, self.starved = {}, {}, {}
@@ -208,6 +209,11 @@ cdef class Wire:
 
     def deadline(self):
         """When transmit must be called again though nothing else happens; None: never."""
+        cdef int64_t due = self.due()
+        return None if due == INT64_MAX else due
+
+    cdef int64_t due(self) except -2:
+        """See deadline; INT64_MAX: never."""
         cdef int64_t due = INT64_MAX, until
         cdef Bundle bundle
         if self.outbox:
@@ -217,47 +223,22 @@ cdef class Wire:
                 until = bundle.held_until()
                 until = <int64_t>self.now_ms if until < 0 else until
                 due = until if until < due else due
-        until = self.first_timer()
-        if 0 <= until < due:
-            due = until
-        return None if due == INT64_MAX else due
+        if self.timers.count > 0 and self.timers.heap[0].due_ms < due:
+            due = self.timers.heap[0].due_ms
+        return due
 
     cdef void wake(self, Bundle bundle):
         if not bundle.is_active and bundle.sendable():
             bundle.is_active = True
             self.active.append(bundle)
 
-    cdef void arm(self, Conv conv):
-        cdef int64_t due = -1 if conv.closed else kcp_deadline(&conv.k)
-        if due >= 0 and (conv.armed_ms < 0 or due < conv.armed_ms):
-            conv.armed_ms = due
-            self.timer_count += 1
-            heappush(self.timers, (due, self.timer_count, conv))
-
-    cdef int64_t first_timer(self) except -2:
-        """The earliest deadline of a conversation, -1: none. One that has moved meanwhile is armed anew."""
-        cdef Conv conv
-        cdef int64_t armed, due
-        while self.timers:
-            armed, _, conv = self.timers[0]
-            due = -1 if conv.closed else kcp_deadline(&conv.k)
-            if conv.armed_ms == armed and 0 <= due <= armed:
-                return armed
-            heappop(self.timers)
-            if conv.armed_ms == armed:
-                conv.armed_ms = -1
-                self.arm(conv)
-        return -1
-
     cdef int ripen(self, uint64_t now_ms) except -1:
         """Give a turn to every conversation whose deadline has come."""
         cdef Conv conv
-        cdef int64_t due = self.first_timer()
-        while 0 <= due <= <int64_t>now_ms:
-            conv = heappop(self.timers)[2]
-            conv.armed_ms = -1
+        while self.timers.count > 0 and self.timers.heap[0].due_ms <= <int64_t>now_ms:
+            conv = <Conv>self.timers.heap[0].conv
+            timer_remove(&self.timers, conv)
             conv.bundle.mark_dirty(conv)
-            due = self.first_timer()
         return 0
 
     cdef int build_outbox(self) except -1:
@@ -374,6 +355,9 @@ cdef class Wire:
     @property
     def news(self):
         """Something came that links or flows have to act on now: see the `take_` functions."""
+        return self.has_news()
+
+    cdef bint has_news(self):
         if self.starved:
             self.feed()
         return self.alert or len(self.ready) + len(self.frames) + len(self.strangers) + len(self.moved) > 0
