@@ -184,8 +184,7 @@ class Node:
         due_ms = earliest(self.ingress.advance_at(), self.egress.advance_at())
         return earliest(due_ms, self._idle[0].due_ms) if self._idle else due_ms
 
-    @property
-    def left_over(self) -> bool:
+    def is_left_over(self) -> bool:
         """Some flow had its share and waits for the next `advance`."""
         return bool(self._later)
 

@@ -32,6 +32,8 @@ cdef class Splice:
     cpdef bint ended(self, Flow source)
     @cython.locals(way=Way)
     cpdef Moved pump(self, Flow source)
+    @cython.locals(way=Way)
+    cpdef carried(self, Flow source, long long amount)
     @cython.locals(moved=Moved)
     cpdef run(self, Flow source)
     @cython.locals(way=Way)

@@ -137,6 +137,11 @@ class Splice:
         finally:
             way.busy = False
 
+    def carried(self, source: Flow, amount: int) -> None:
+        """So many bytes went on to the partner without a pump."""
+        way = self._way(source)
+        way.moved += amount
+
     def run(self, source: Flow) -> None:
         """`pump` for callers that do not wait: what is left undone, the node continues after the others'
         turns.

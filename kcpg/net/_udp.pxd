@@ -24,6 +24,11 @@ cdef class UdpIo:
     cdef dict faults
     cdef dict too_big
 
+    cpdef int64_t receive(self, uint32_t sock_id, uint64_t now_ms) except -1
+    cpdef int transmit(self, uint64_t now_ms) except -2
+    cpdef int64_t due_ms(self) except -2
+    cpdef bint has_news(self) except -1
+    cpdef bint troubled(self) except -1
     cdef Port* port(self, uint32_t number)
     cdef int offer(self, object take, const Path* path, uint8_t* data, uint32_t n, uint32_t size,
                    uint64_t now_ms) except -1
@@ -36,5 +41,7 @@ cdef class UdpIo:
     cdef int64_t receive_some(self, uint32_t sock_id, int* count, uint64_t now_ms) except -1
 
 
-cpdef int tcp_read(Conv conv, int fd)
-cpdef int tcp_write(Conv conv, int fd)
+cpdef int tcp_read(Conv conv, int fd) noexcept
+cpdef int tcp_write(Conv conv, int fd) noexcept
+cpdef void set_outlet(Conv conv, int fd) noexcept
+cpdef uint64_t take_outlet_bytes(Conv conv) noexcept

@@ -202,6 +202,10 @@ cdef class UdpIo:
         """More can be transmitted at once: the last call stopped at its bound."""
         return self.wire.backlog
 
+    cpdef bint troubled(self) except -1:
+        """There are faults, or datagrams that were too big."""
+        return len(self.faults) + len(self.too_big) > 0
+
     def take_faults(self):
         """Sockets that had an error since the last call, with the last errno."""
         faults = self.faults
@@ -216,7 +220,7 @@ cdef class UdpIo:
             self.too_big = {}
         return too_big
 
-    def receive(self, uint32_t sock_id, uint64_t now_ms):
+    cpdef int64_t receive(self, uint32_t sock_id, uint64_t now_ms) except -1:
         """Feed one batch of waiting datagrams to the wire; how many there were (0: the socket is dry)."""
         cdef uint64_t before = self.datagrams_in
         cdef int64_t size, total = 0
@@ -231,7 +235,7 @@ cdef class UdpIo:
             count = JOINED_BUFFERS if size > <int64_t>count * JOINED_BYTES else BUFFERS
         if self.wire.ready:
             self.let_out()
-        return self.datagrams_in - before
+        return <int64_t>(self.datagrams_in - before)
 
     cdef int64_t receive_some(self, uint32_t sock_id, int* count, uint64_t now_ms) except -1:
         """One recvmmsg of `count` buffers; how many bytes came to the wire, and in how many messages.
@@ -299,7 +303,7 @@ cdef class UdpIo:
         self.wire.ready = left
         return 0
 
-    def transmit(self, uint64_t now_ms):
+    cpdef int transmit(self, uint64_t now_ms) except -2:
         """Hand what the wire has now to the kernel, a bounded number.
 
         Returns -1, or the number of the socket whose buffer is full: the rest is kept; call again when it is
@@ -316,6 +320,14 @@ cdef class UdpIo:
                     return blocked
             wire.tx_done()
         return -1
+
+    cpdef int64_t due_ms(self) except -2:
+        """When the wire wants to transmit though nothing happens; at least `driver.NEVER_MS`: never."""
+        return self.wire.due()
+
+    cpdef bint has_news(self) except -1:
+        """The wire's `news`."""
+        return self.wire.has_news()
 
     cdef int send_some(self) except -1:
         """One sendmmsg from the vector's cursor on; -2: go on, else the number of the socket that is full."""
@@ -458,7 +470,7 @@ cdef class UdpIo:
         self.faults[number] = error
 
 
-cpdef int tcp_read(Conv conv, int fd):
+cpdef int tcp_read(Conv conv, int fd) noexcept:
     """Read from a TCP socket into the conversation's segments.
 
     Bytes read; 0: end of file; NO_ROOM: not tried, WRITABLE follows; -ENOBUFS: the system has no memory;
@@ -500,19 +512,19 @@ cdef int write_little(Conv conv) except -1:
     return True
 
 
-cpdef set_outlet(Conv conv, int fd):
+cpdef void set_outlet(Conv conv, int fd) noexcept:
     """Let what little comes for this conversation be written to this TCP socket at once; -1: no more."""
     conv.outlet = -1 if conv.closed else fd
 
 
-cpdef uint64_t take_outlet_bytes(Conv conv):
+cpdef uint64_t take_outlet_bytes(Conv conv) noexcept:
     """Bytes written there since the last call."""
     cdef uint64_t count = conv.outlet_bytes
     conv.outlet_bytes = 0
     return count
 
 
-cpdef int tcp_write(Conv conv, int fd):
+cpdef int tcp_write(Conv conv, int fd) noexcept:
     """Write the conversation's unread stream bytes to a TCP socket: bytes written, 0: there are none,
     -errno."""
     cdef iovec iov[SLOTS]

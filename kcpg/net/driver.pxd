@@ -2,13 +2,25 @@
 """Types of driver.py, which is compiled with them (docs/adr/0008) and runs without them."""
 cimport cython
 
+from kcpg.core.node cimport Node
+from kcpg.net._udp cimport UdpIo as CompiledIo
+from kcpg.net.clock cimport now_ms
 from kcpg.net.task cimport Task
+
+cdef int BATCHES_PER_TURN
+cdef int MOVES_PER_SERVE
+cdef int ROUNDS_PER_TURN
+cdef int LOOK_MS
+cdef int BLOCKED_MS
+cdef long long NEVER_MS
 
 
 cdef class Driver:
-    cdef readonly object node
+    cdef readonly Node node
     cdef object _report
-    cdef object _hub
+    cdef object _loop
+    cdef object _later
+    cdef object _when_due
     cdef list _tunnels
     cdef bint _running
     cdef bint _touched
@@ -21,22 +33,23 @@ cdef class Driver:
 
     cpdef touch(self)
     cpdef moved(self)
+    @cython.locals(due_ms="long long")
     cpdef serve(self)
     cpdef crashed(self, what)
     cpdef _serve_due(self)
     cpdef _on_timer(self)
-    @cython.locals(tunnel=_Tunnel, now="long long", due_ms="long long", sent="long long", blocked=bint)
-    cdef _rounds(self)
+    @cython.locals(tunnel=_Tunnel, now="long long", due_ms="long long", sent="long long", blocked=bint, _=int)
+    cdef long long _rounds(self) except? -1
     @cython.locals(tunnel=_Tunnel)
-    cdef bint _has_news(self)
+    cdef bint _has_news(self) except -1
     cdef _advance(self, long long now)
-    cdef _arm(self, due_ms)
+    cdef _arm(self, long long due_ms)
     cdef _disarm(self)
 
 
 cdef class _Tunnel:
     cdef readonly object io
-    cdef readonly object wire
+    cdef CompiledIo fast
     cdef object _leg
     cdef object _ports
     cdef Driver _driver
@@ -46,20 +59,28 @@ cdef class _Tunnel:
     cpdef start(self)
     cpdef stop(self)
     cpdef bint is_blocked(self)
-    @cython.locals(before="long long", blocked="long long")
+    @cython.locals(fast=CompiledIo, before="long long", sent="long long", blocked="int", troubled=bint)
     cpdef long long transmit(self, long long now) except -1
+    @cython.locals(fast=CompiledIo)
+    cdef long long due_ms(self) except -2
+    @cython.locals(fast=CompiledIo)
+    cdef bint has_news(self) except -1
+    @cython.locals(fast=CompiledIo)
+    cdef bint receive(self, int number, long long now) except -1
+    @cython.locals(fast=CompiledIo)
+    cdef bint has_more(self) except -1
     cdef _wait_writable(self, number)
     cdef _unblock(self)
 
 
-cdef class _Receiver:
-    cdef object _number
-    cdef object _io
+cdef class _Receiver(Task):
+    cdef int _number
+    cdef _Tunnel _tunnel
     cdef Driver _driver
     cdef bint _open
-    cdef Task _task
 
     cpdef start(self)
     cpdef stop(self)
-    cpdef _ready(self)
-    cdef _turn(self)
+    cpdef bint quick(self) except -1
+    @cython.locals(tunnel=_Tunnel, driver=Driver, _=int)
+    cdef _drain(self)

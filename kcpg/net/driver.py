@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import gevent
 
-from kcpg.net import Notice
-from kcpg.net.clock import now_ms
+from kcpg.net import Notice, fdio
+from kcpg.net.clock import NEVER_MS, now_ms
 from kcpg.net.local import LocalLeg
 from kcpg.net.task import READ, Task
 from kcpg.net.udp import UdpIo
@@ -42,7 +42,6 @@ BLOCKED_MS = 5
 LOOK_MS = 50
 # libev's limit for timers is far away; a day keeps the arithmetic in milliseconds exact.
 MAX_WAIT_MS = 86_400_000
-NEVER_MS = 1 << 62
 
 
 class Driver:
@@ -57,7 +56,6 @@ class Driver:
     ) -> None:
         self.node = node
         self._report = report
-        self._hub = gevent.get_hub()
         self._tunnels = [_Tunnel(leg, ports, self) for leg, ports in (tunnels or {}).items()]
         self._running = False
         self._advance_at_ms = 0
@@ -65,8 +63,11 @@ class Driver:
         self._due = False
         self._moves = 0
         self._serving = False
+        self._loop = gevent.get_hub().loop
+        self._later = self._loop.run_callback
+        self._when_due = self._serve_due
         self._timer: Any = None
-        self._timer_at_ms = 0
+        self._timer_at_ms = NEVER_MS
         for leg in (node.ingress, node.egress):
             if isinstance(leg, LocalLeg):
                 leg.touch = self.touch
@@ -112,7 +113,7 @@ class Driver:
             self.serve()
         elif not self._due and self._running:
             self._due = True
-            self._hub.loop.run_callback(self._serve_due)
+            self._later(self._when_due)
 
     def serve(self) -> None:
         """Let the node act on what came in, send everything, and set the timer. Never raises, never waits."""
@@ -127,7 +128,7 @@ class Driver:
             due_ms = now_ms() + ERROR_PAUSE_MS
         finally:
             self._serving = False
-        if self._running:
+        if due_ms < self._timer_at_ms and self._running:
             self._arm(due_ms)
 
     def crashed(self, what: str) -> None:
@@ -155,7 +156,7 @@ class Driver:
         if self._moves:  # else it has been done since
             self.serve()
 
-    def _rounds(self) -> int | None:
+    def _rounds(self) -> int:
         """Advance and transmit until nothing is left to do now, or it is time for others; when to come
         back."""
         now = now_ms()
@@ -171,11 +172,9 @@ class Driver:
             for tunnel in self._tunnels:
                 sent += tunnel.transmit(now)
                 blocked = blocked or tunnel.is_blocked()
-                at_ms = tunnel.wire.deadline()
-                if at_ms is not None and at_ms < due_ms:
-                    due_ms = at_ms
+                due_ms = min(due_ms, tunnel.due_ms())
             if due_ms > now and not self._touched and not self._has_news():
-                return due_ms if due_ms < NEVER_MS else None
+                return due_ms
             if blocked and not sent:
                 return now + BLOCKED_MS
             now = now_ms()
@@ -184,10 +183,10 @@ class Driver:
     def _has_news(self) -> bool:
         """The node has to be advanced. What only puts data into conversations or takes acknowledgements in,
         which is most, is for `transmit` alone."""
-        if self.node.left_over:
+        if self.node.is_left_over():
             return True
         for tunnel in self._tunnels:  # noqa: SIM110 (a generator is slower than what it asks)
-            if tunnel.wire.news:
+            if tunnel.has_news():
                 return True
         return False
 
@@ -197,17 +196,14 @@ class Driver:
         at_ms = self.node.advance_at()
         self._advance_at_ms = NEVER_MS if at_ms is None else at_ms
 
-    def _arm(self, due_ms: int | None) -> None:
-        """Have `serve` called at `due_ms`. A timer that fires too early only looks again, so it is rarely
-        moved."""
-        if due_ms is None or (self._timer is not None and self._timer_at_ms <= due_ms):
-            return
+    def _arm(self, due_ms: int) -> None:
+        """Have `serve` called at `due_ms`, sooner than was said. A timer that fires too early only looks
+        again, so it is never put off."""
         self._disarm()
-        loop = self._hub.loop
-        loop.update_now()
+        self._loop.update_now()
         self._timer_at_ms = due_ms
         # A zero timer, and not a callback: between two of them the loop polls the sockets.
-        self._timer = loop.timer(min(max(due_ms - now_ms(), 0), MAX_WAIT_MS) / 1000)
+        self._timer = self._loop.timer(min(max(due_ms - now_ms(), 0), MAX_WAIT_MS) / 1000)
         self._timer.start(self._on_timer)
 
     def _on_timer(self) -> None:
@@ -216,6 +212,7 @@ class Driver:
 
     def _disarm(self) -> None:
         timer, self._timer = self._timer, None
+        self._timer_at_ms = NEVER_MS
         if timer is not None:
             timer.stop()
             timer.close()
@@ -224,11 +221,15 @@ class Driver:
 class _Tunnel:
     """One tunnel leg's sockets while the node runs: a receiver for each."""
 
-    __slots__ = ("_blocked", "_driver", "_leg", "_ports", "_receivers", "io", "wire")
+    __slots__ = ("_blocked", "_driver", "_leg", "_ports", "_receivers", "fast", "io")
+
+    io: UdpIo  # or its compiled twin
+    fast: UdpIo | None
 
     def __init__(self, leg: Any, ports: TunnelPorts, driver: Driver) -> None:
         self.io = make_io(leg.wire)
-        self.wire = leg.wire
+        # The same if it is the compiled one: what every datagram of a request passes is no call of Python.
+        self.fast = self.io if fdio.is_compiled(self.io) else None
         self._leg = leg
         self._ports = ports
         self._driver = driver
@@ -258,17 +259,45 @@ class _Tunnel:
         """Send what the wire has; how many datagrams the kernel took. Nothing is lost when it has no room."""
         if self._blocked is not None:
             return 0
-        before = self.io.datagrams_out
-        blocked = self.io.transmit(now)
+        io, fast = self.io, self.fast
+        if fast is not None:
+            before = fast.datagrams_out
+            blocked = fast.transmit(now)
+            sent = fast.datagrams_out - before
+            troubled = fast.troubled()
+        else:
+            before = io.datagrams_out
+            blocked = io.transmit(now)
+            sent = io.datagrams_out - before
+            troubled = io.troubled()
         if blocked >= 0:
             self._wait_writable(blocked)
-        faults = self.io.take_faults()
-        if faults:
-            for number, error in faults.items():
+        if troubled:
+            for number, error in io.take_faults().items():
                 self._ports.fault(number, error, now)
-        for path, size in self.io.take_too_big().items():
-            self._leg.too_big(*path, size)
-        return int(self.io.datagrams_out - before)
+            for path, size in io.take_too_big().items():
+                self._leg.too_big(*path, size)
+        return sent
+
+    def due_ms(self) -> int:
+        """When `transmit` must be called though nothing happens; NEVER_MS: never."""
+        fast = self.fast
+        return self.io.due_ms() if fast is None else fast.due_ms()
+
+    def has_news(self) -> bool:
+        """The node has to act on something that came."""
+        fast = self.fast
+        return self.io.has_news() if fast is None else fast.has_news()
+
+    def receive(self, number: int, now: int) -> bool:
+        """Take one batch of datagrams of this socket in; False: there was none."""
+        fast = self.fast
+        return self.io.receive(number, now) > 0 if fast is None else fast.receive(number, now) > 0
+
+    def has_more(self) -> bool:
+        """The last `receive` stopped at its bound, not because the socket was dry."""
+        fast = self.fast
+        return self.io.more if fast is None else fast.more
 
     def _wait_writable(self, number: int) -> None:
         sock = self._ports.get(number)
@@ -288,7 +317,7 @@ class _Tunnel:
 
     def _opened(self, number: int, sock: UdpSocket) -> None:
         self.io.add(number, sock)
-        receiver = self._receivers[number] = _Receiver(number, sock, self.io, self._driver)
+        receiver = self._receivers[number] = _Receiver(number, sock, self, self._driver)
         receiver.start()
 
     def _closed(self, number: int) -> None:
@@ -297,48 +326,55 @@ class _Tunnel:
         self._receivers.pop(number).stop()
 
 
-class _Receiver:
-    """Drains one tunnel socket whenever it is readable."""
+class _Receiver(Task):
+    """Drains one tunnel socket whenever it is readable, in the event loop's own greenlet: what is done for
+    datagrams never waits, no more than what timers do."""
 
-    __slots__ = ("_driver", "_io", "_number", "_open", "_task")
+    __slots__ = ("_driver", "_number", "_open", "_tunnel")
 
-    def __init__(self, number: int, sock: UdpSocket, io: Any, driver: Driver) -> None:
+    def __init__(self, number: int, sock: UdpSocket, tunnel: _Tunnel, driver: Driver) -> None:
+        super().__init__(_no_turn, sock.fd, READ)
         self._number = number
-        self._io = io
+        self._tunnel = tunnel
         self._driver = driver
         self._open = True
-        self._task = Task(self._ready, sock.fd, READ)
 
     def start(self) -> None:
         """Begin to receive."""
-        self._task.wait_io()
+        self.wait_io()
 
     def stop(self) -> None:
         """Let go of the socket; called before it is closed."""
         self._open = False
-        self._task.close()
+        self.close()
 
-    def _ready(self) -> None:
+    def quick(self) -> bool:
+        """See Task."""
         try:
-            self._turn()
+            self._drain()
         except Exception:
             self._driver.crashed("a turn of a tunnel socket")
-        self._task.wait_io()
+        return True
 
-    def _turn(self) -> None:
+    def _drain(self) -> None:
+        tunnel, driver = self._tunnel, self._driver
         for _ in range(BATCHES_PER_TURN):
-            if not self._open or not self._io.receive(self._number, now_ms()):
+            if not self._open or not tunnel.receive(self._number, now_ms()):
                 return
-            self._driver.serve()  # acknowledgements leave after every batch, which keeps the peer sending
-            if not self._io.more:
+            driver.serve()  # acknowledgements leave after every batch, which keeps the peer sending
+            if not tunnel.has_more():
                 return
+
+
+def _no_turn() -> None:
+    """What is left of a turn when `quick` has done all of it."""
 
 
 def make_io(wire: Any) -> Any:
     """The batched I/O that fits the wire's engine."""
     try:
         from kcpg.core.native._wire import Wire as CompiledWire
-        from kcpg.net._udp import UdpIo as CompiledIo
+        from kcpg.net._udp import UdpIo as CompiledUdpIo
     except ImportError:
         return UdpIo(wire)
-    return CompiledIo(wire) if isinstance(wire, CompiledWire) else UdpIo(wire)
+    return CompiledUdpIo(wire) if isinstance(wire, CompiledWire) else UdpIo(wire)

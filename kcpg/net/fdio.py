@@ -30,12 +30,14 @@ if engine.ENGINE == "compiled":
 
 try:
     from kcpg.net._udp import CompiledConv
-    from kcpg.net._udp import set_outlet as set_outlet
-    from kcpg.net._udp import take_outlet_bytes as take_outlet_bytes
-    from kcpg.net._udp import tcp_read as tcp_read
-    from kcpg.net._udp import tcp_write as tcp_write
+    from kcpg.net._udp import UdpIo as CompiledIo
 except ImportError:
-    CompiledConv = None  # type: ignore[assignment]
+    CompiledConv = CompiledIo = None  # type: ignore[assignment,misc]
+
+
+def is_compiled(io: Any) -> bool:
+    """Whether these are the tunnel sockets of a compiled wire."""
+    return CompiledIo is not None and type(io) is CompiledIo
 
 
 def fast(flow: Flow) -> Any:

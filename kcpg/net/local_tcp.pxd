@@ -3,17 +3,27 @@
 cimport cython
 
 from kcpg.core.flow cimport Flow, Moved, copy_bytes
+from kcpg.core.native._wire cimport Conv
 from kcpg.core.splice cimport Splice
+from kcpg.net._udp cimport set_outlet, take_outlet_bytes, tcp_read, tcp_write
 from kcpg.net.task cimport Task
+
+cdef int SHORT_READ
+cdef int NO_ROOM
+cdef int UNREAD
+cdef int EAGAIN
+cdef int ENOBUFS
 
 
 cdef class TcpFlow(Flow):
     cdef object __weakref__
     cdef public object dial
     cdef object _host
-    cdef object _outlet
+    cdef Conv _outlet
+    cdef Conv _sink
+    cdef int _early
     cdef int _fd
-    cdef Task _reader
+    cdef _Reader _reader
     cdef Task _writer
     cdef readonly bytes _pending        # tests add it up
     cdef bint _ending
@@ -22,11 +32,11 @@ cdef class TcpFlow(Flow):
     cdef bint _starved
 
     cpdef adopt(self, int fd)
-    @cython.locals(count=int, total="long long")
+    @cython.locals(conv=Conv, count=int, total="long long", _=int)
     cpdef Moved move_to(self, Flow sink)
     cpdef Moved pull(self, Flow source)
-    @cython.locals(count=int, total="long long")
-    cdef Moved _pull_fast(self, Flow source, conv)
+    @cython.locals(count=int, total="long long", _=int)
+    cdef Moved _pull_fast(self, Flow source, Conv conv)
     @cython.locals(reader=Task, writer=Task)
     cpdef wake(self, int events)
     @cython.locals(splice=Splice, partner=Flow, moved=Moved)
@@ -39,6 +49,8 @@ cdef class TcpFlow(Flow):
     cdef _fail(self, reason)
     @cython.locals(fd=int)
     cdef _free(self, bint with_reset)
+    @cython.locals(splice=Splice, count=int)
+    cpdef bint read_little(self) except -1
     cpdef _read_turn(self)
     @cython.locals(reader=Task, splice=Splice)
     cdef _read(self)
@@ -49,4 +61,12 @@ cdef class TcpFlow(Flow):
     @cython.locals(splice=Splice, partner=Flow)
     cdef bint _write_more(self)
     cdef bint _send_pending(self)
-    cdef _crashed(self)
+    cpdef crashed(self)
+
+
+cdef class _Reader(Task):
+    cdef TcpFlow _flow
+
+    @cython.locals(flow=TcpFlow)
+    cpdef bint quick(self) except -1
+    cpdef close(self)

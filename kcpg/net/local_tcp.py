@@ -24,8 +24,13 @@ from kcpg.core.flow import (
     copy_bytes,
 )
 from kcpg.net import fdio
-from kcpg.net.fdio import fds
+from kcpg.net.fdio import NO_ROOM, SHORT_READ, fds
 from kcpg.net.task import READ, WRITE, Task
+
+try:
+    from kcpg.net._udp import set_outlet, take_outlet_bytes, tcp_read, tcp_write
+except ImportError:
+    pass  # there are no compiled conversations, which these are for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +39,9 @@ if TYPE_CHECKING:
 
 # When the system has no memory, nothing tells that it has some again: look after this.
 STARVED_MS = 20
+UNREAD = NO_ROOM - 1
+EAGAIN = -errno.EAGAIN
+ENOBUFS = -errno.ENOBUFS
 
 
 class FlowHost(Protocol):
@@ -59,8 +67,8 @@ class TcpFlow(Flow):
     """One TCP connection. `adopt` gives it a connected descriptor that does not block; until then it is
     `opening`."""
 
-    __slots__ = ("_ending", "_fd", "_host", "_outlet", "_pending", "_reader", "_released", "_shut",
-                 "_starved", "_writer", "dial")  # fmt: skip
+    __slots__ = ("_early", "_ending", "_fd", "_host", "_outlet", "_pending", "_reader", "_released", "_shut",
+                 "_sink", "_starved", "_writer", "dial")  # fmt: skip
 
     def __init__(self, host: FlowHost) -> None:
         super().__init__(TCP)
@@ -68,8 +76,10 @@ class TcpFlow(Flow):
         self.dial: Dial | None = None  # the attempt that is under way
         self._host = host
         self._outlet: Any = None  # the conversation whose little data goes to the socket without us
+        self._sink: Any = None  # the compiled conversation that what is read goes into
+        self._early = UNREAD  # what a read gave that nobody has looked at yet
         self._fd = -1
-        self._reader: Task | None = None
+        self._reader: _Reader | None = None
         self._writer: Task | None = None
         self._pending = b""  # accepted by write(), not yet by the kernel: at most one copy's worth
         self._ending = False
@@ -81,7 +91,7 @@ class TcpFlow(Flow):
         """Take over a connected socket and start to carry, as soon as the flow is spliced."""
         assert not self.closed
         self._fd = fd
-        self._reader = Task(self._read_turn, self._fd, READ)
+        self._reader = _Reader(self, fd)
         self.opening = False
         self._reader.wait_io()
 
@@ -92,20 +102,23 @@ class TcpFlow(Flow):
         conv = fdio.fast(sink)
         if conv is None:
             return sink.pull(self)
+        self._sink = conv
         total = 0
         for _ in range(fdio.TURNS):
-            count = fdio.tcp_read(conv, self._fd)
+            count, self._early = self._early, UNREAD
+            if count == UNREAD:
+                count = tcp_read(conv, self._fd)
             if count > 0:
                 total += count
-                if count < fdio.SHORT_READ:
+                if count < SHORT_READ:
                     return Moved(total, SOURCE_DRY)
             elif count == 0:
                 return Moved(total, ENDED)
-            elif count == fdio.NO_ROOM:
+            elif count == NO_ROOM:
                 return Moved(total, SINK_FULL)
-            elif count == -errno.EAGAIN:
+            elif count == EAGAIN:
                 return Moved(total, SOURCE_DRY)
-            elif count == -errno.ENOBUFS:
+            elif count == ENOBUFS:
                 self._starved = True
                 return Moved(total, SINK_FULL)
             else:
@@ -125,9 +138,9 @@ class TcpFlow(Flow):
         return moved
 
     def _pull_fast(self, source: Flow, conv: Any) -> Moved:
-        total = fdio.take_outlet_bytes(conv)
+        total = take_outlet_bytes(conv)
         for _ in range(fdio.TURNS):
-            count = fdio.tcp_write(conv, self._fd)
+            count = tcp_write(conv, self._fd)
             if count > 0:
                 total += count
             elif count == 0:
@@ -137,9 +150,9 @@ class TcpFlow(Flow):
                     return Moved(total, ENDED)
                 if self._outlet is not conv and not self.closed:
                     self._outlet = conv
-                    fdio.set_outlet(conv, self._fd)
+                    set_outlet(conv, self._fd)
                 return Moved(total, SOURCE_DRY)
-            elif count == -errno.EAGAIN:
+            elif count == EAGAIN:
                 return Moved(total, SINK_FULL)
             else:
                 self._broken(-count)
@@ -251,8 +264,9 @@ class TcpFlow(Flow):
             self.dial.cancel()
             self.dial = None
         if self._outlet is not None:
-            fdio.set_outlet(self._outlet, -1)
+            set_outlet(self._outlet, -1)
             self._outlet = None
+        self._sink = None
         fd, self._fd = self._fd, -1
         if fd >= 0 and with_reset:
             fds.abort(fd)
@@ -262,12 +276,25 @@ class TcpFlow(Flow):
 
     # -- turns -------------------------------------------------------------------------------------
 
+    def read_little(self) -> bool:
+        """Read once into the conversation. True: it was little, and nothing else is to do."""
+        splice = self.splice
+        if self._sink is None or splice is None or splice.ended(self):
+            return False
+        count = tcp_read(self._sink, self._fd)
+        if 0 < count < SHORT_READ:
+            splice.carried(self, count)
+            self._host.moved()
+            return True
+        self._early = count
+        return False
+
     def _read_turn(self) -> None:
         """Application to partner, until the application's end."""
         try:
             self._read()
         except Exception:
-            self._crashed()
+            self.crashed()
 
     def _read(self) -> None:
         reader, splice = self._reader, self.splice
@@ -300,7 +327,7 @@ class TcpFlow(Flow):
         try:
             self._write()
         except Exception:
-            self._crashed()
+            self.crashed()
 
     def _write(self) -> None:
         writer = self._writer
@@ -345,6 +372,32 @@ class TcpFlow(Flow):
             self.splice.ready(self, WRITABLE)
         return True
 
-    def _crashed(self) -> None:
+    def crashed(self) -> None:
+        """An exception that nobody expected is being handled: it ends this flow, and no other."""
         self._host.crashed("a TCP flow")
         self._fail(Reset(ResetCode.INTERNAL, "internal error"))
+
+
+class _Reader(Task):
+    """Waits for what an application sends, and takes it at once if it is little."""
+
+    __slots__ = ("_flow",)
+
+    def __init__(self, flow: TcpFlow, fd: int) -> None:
+        super().__init__(flow._read_turn, fd, READ)
+        self._flow: TcpFlow | None = flow
+
+    def quick(self) -> bool:
+        """See Task."""
+        flow = self._flow
+        try:
+            return flow is not None and flow.read_little()
+        except Exception:
+            if flow is not None:
+                flow.crashed()
+            return True
+
+    def close(self) -> None:
+        """See Task."""
+        Task.close(self)
+        self._flow = None

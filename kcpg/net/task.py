@@ -3,8 +3,9 @@
 A turn runs in a greenlet that it has while it runs: it is taken from a pool when the event loop has something
 for the task, and goes back when the turn returns. A turn that blocks holds up its own task and nothing else.
 A greenlet of its own for as long as a socket exists would cost an idle flow 8 kB, and a short flow a stack to
-map, touch and unmap (docs/adr/0005). No exception may leave a turn: there is nobody to take it but the hub,
-which prints it.
+map, touch and unmap (docs/adr/0005). What takes a few system calls that cannot block, and is most of what
+happens, needs none: a task may do that first, in the event loop's own greenlet (`quick`). No exception may
+leave a turn: there is nobody to take it but the hub, which prints it.
 """
 
 from __future__ import annotations
@@ -83,6 +84,11 @@ class Task:
         if at_most_ms is not None or self._timer is not None:
             self._set_timer(at_most_ms)
 
+    def quick(self) -> bool:
+        """For derived classes: do what can be done without ever waiting. False: the turn has to do it, or the
+        rest. Nothing may be raised here, either."""
+        return False
+
     def close(self) -> None:
         """No further turn; lets go of the file descriptor, so call it before closing that."""
         watcher, self._watcher = self._watcher, None
@@ -112,7 +118,7 @@ class Task:
         if self._running:  # and blocks: the next turn is when this one is over
             self._again = True
             self._disarm()
-        elif self._turn is not None:
+        elif self._turn is not None and not self.quick():
             greenlet = _pool.pop() if _pool else RawGreenlet(_serve, gevent.get_hub())
             greenlet.switch(self)
 

@@ -23,6 +23,7 @@ from typing import Any, Protocol
 from kcpg.core.stun import COOKIE, COOKIE_AT
 from kcpg.net import addr as addresses
 from kcpg.net import pktinfo
+from kcpg.net.clock import NEVER_MS
 
 SOL_UDP = 17
 UDP_SEGMENT = 103
@@ -68,7 +69,13 @@ GSO_ERRNOS = frozenset({errno.EIO, errno.EINVAL, errno.EMSGSIZE})
 class DatagramWire(Protocol):
     """The part of a leg's data plane that `UdpIo` needs."""
 
-    backlog: bool
+    @property
+    def backlog(self) -> bool: ...
+
+    @property
+    def news(self) -> bool: ...
+
+    def deadline(self) -> int | None: ...
 
     def receive(self, sock: int, addr: bytes, datagram: bytes, now_ms: int) -> None: ...
 
@@ -239,6 +246,10 @@ class UdpIo:
         """More can be transmitted at once: the last call stopped at its bound."""
         return bool(self._kept) or self.wire.backlog
 
+    def troubled(self) -> bool:
+        """There are faults, or datagrams that were too big."""
+        return bool(self._faults or self._too_big)
+
     def take_faults(self) -> dict[int, int]:
         """Sockets that had an error since the last call, with the last errno."""
         faults, self._faults = self._faults, {}
@@ -291,6 +302,15 @@ class UdpIo:
                 self.wire.receive(sock_id, source, datagram, now_ms)
             count += 1
         return count
+
+    def due_ms(self) -> int:
+        """When the wire wants to transmit though nothing happens; NEVER_MS: never."""
+        at_ms = self.wire.deadline()
+        return NEVER_MS if at_ms is None else at_ms
+
+    def has_news(self) -> bool:
+        """The wire's `news`."""
+        return self.wire.news
 
     def transmit(self, now_ms: int) -> int:
         """Hand everything the wire has now to the kernel.

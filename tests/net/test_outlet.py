@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from kcpg.core.flow import Kind
-from kcpg.net import fdio, udp
+from kcpg.net import _udp, udp
 from tests.engines import require
 from tests.net.sockets import until
 from tests.net.test_fdio import Ends
@@ -73,13 +73,13 @@ def ends():
 
 
 def test_little_data_is_at_the_application_before_anybody_is_told(ends):
-    fdio.set_outlet(ends.source.conv, ends.far.fileno())
+    _udp.set_outlet(ends.source.conv, ends.far.fileno())
     for word in (b"one", b"two"):
         ends.convs[0].write(word)
         assert ends.deliver() == []
         assert ends.app_got() == word
     assert ends.conv.unread == 0 and ends.conv.events == 0
-    assert (fdio.take_outlet_bytes(ends.source.conv), fdio.take_outlet_bytes(ends.source.conv)) == (6, 0)
+    assert (_udp.take_outlet_bytes(ends.source.conv), _udp.take_outlet_bytes(ends.source.conv)) == (6, 0)
 
 
 def test_without_an_outlet_it_is_an_event(ends):
@@ -89,22 +89,22 @@ def test_without_an_outlet_it_is_an_event(ends):
 
 
 def test_an_outlet_that_was_taken_back_is_not_used(ends):
-    fdio.set_outlet(ends.source.conv, ends.far.fileno())
-    fdio.set_outlet(ends.source.conv, -1)
+    _udp.set_outlet(ends.source.conv, ends.far.fileno())
+    _udp.set_outlet(ends.source.conv, -1)
     ends.convs[0].write(b"one")
     assert ends.deliver() == [ends.conv]
     assert ends.app_got() == b""
 
 
 def test_much_data_is_left_to_the_flow(ends):
-    fdio.set_outlet(ends.source.conv, ends.far.fileno())
+    _udp.set_outlet(ends.source.conv, ends.far.fileno())
     ends.convs[0].write(bytes(20_000))
     assert ends.deliver() == [ends.conv]
-    assert fdio.take_outlet_bytes(ends.source.conv) == 0
+    assert _udp.take_outlet_bytes(ends.source.conv) == 0
 
 
 def test_the_end_of_the_stream_is_left_to_the_flow(ends):
-    fdio.set_outlet(ends.source.conv, ends.far.fileno())
+    _udp.set_outlet(ends.source.conv, ends.far.fileno())
     ends.convs[0].write(b"last")
     ends.convs[0].send(b"")
     assert ends.deliver() == [ends.conv] and ends.conv.take_events() == READABLE
@@ -112,7 +112,7 @@ def test_the_end_of_the_stream_is_left_to_the_flow(ends):
 
 
 def test_a_socket_that_takes_nothing_keeps_it_for_the_flow(ends):
-    fdio.set_outlet(ends.source.conv, ends.far.fileno())
+    _udp.set_outlet(ends.source.conv, ends.far.fileno())
     filled = 0
     try:
         while True:
@@ -125,7 +125,7 @@ def test_a_socket_that_takes_nothing_keeps_it_for_the_flow(ends):
 
 
 def test_an_error_is_left_to_the_flow(ends):
-    fdio.set_outlet(ends.source.conv, ends.far.fileno())
+    _udp.set_outlet(ends.source.conv, ends.far.fileno())
     ends.far.shutdown(socket.SHUT_WR)
     ends.convs[0].write(b"one")
     assert ends.deliver() == [ends.conv] and ends.conv.unread == 1
@@ -133,7 +133,7 @@ def test_an_error_is_left_to_the_flow(ends):
 
 def test_a_closed_conversation_gets_no_outlet(ends):
     ends.conv.bundle.close(1)
-    fdio.set_outlet(ends.source.conv, ends.far.fileno())
+    _udp.set_outlet(ends.source.conv, ends.far.fileno())
     ends.convs[0].write(b"one")
     ends.deliver()
     assert ends.app_got() == b""
