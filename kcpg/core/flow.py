@@ -209,6 +209,11 @@ class Flow:
         """UDP: the far side said that no more packets come, and all were taken."""
         return False
 
+    def past(self) -> int:
+        """Bytes or packets of this flow that went to its partner without a pump so far: see
+        `kcpg.net.fdio`."""
+        return 0
+
     # -- life ------------------------------------------------------------------------------------------------
 
     def end(self) -> None:

@@ -56,3 +56,6 @@ cdef class Splice:
     @cython.locals(way=Way)
     cdef _detach(self)
     cdef Way _way(self, Flow source)
+
+
+cdef long long _moved(Way way) except -1

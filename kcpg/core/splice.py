@@ -89,7 +89,7 @@ class Splice:
     @property
     def moved(self) -> list[int]:
         """Bytes (TCP) or packets (UDP) carried up, from ingress to egress, and down; readable to the end."""
-        return [self._up.moved, self._down.moved]
+        return [_moved(self._up), _moved(self._down)]
 
     @property
     def dropped(self) -> list[int]:
@@ -257,6 +257,7 @@ class Splice:
         """Let go of everything, before anybody is told, so that whatever they call back finds nothing."""
         self.over = True
         for way in (self._up, self._down):
+            way.moved = _moved(way)
             if way.source is not None:
                 way.source.splice = None
             way.source = way.sink = None
@@ -268,3 +269,7 @@ class Splice:
             return self._up
         assert self._down.source is source, "this flow is not part of this splice"
         return self._down
+
+
+def _moved(way: Way) -> int:
+    return way.moved if way.source is None else way.moved + way.source.past()

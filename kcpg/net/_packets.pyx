@@ -4,12 +4,17 @@
 A system call carries up to 64 packets: recvmmsg in; out, runs of equal packets are one message that the
 kernel cuts (UDP segmentation offload), and sendmmsg takes many of those.
 """
+from collections import deque
+
 from libc.errno cimport EAGAIN, EINTR, EINVAL, EIO, EMSGSIZE, errno
-from libc.stdint cimport uint8_t, uint16_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport malloc
 from libc.string cimport memcpy, memset
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+
+from kcpg.core._kcp cimport iovec, kcp_peek_size, kcp_readable, kcp_recv_message
+from kcpg.core.native._wire cimport Conv
 
 from kcpg.net.pktinfo import IP_PKTINFO as _IP_PKTINFO
 from kcpg.net.pktinfo import IPV6_PKTINFO as _IPV6_PKTINFO
@@ -18,9 +23,6 @@ from kcpg.net.pktinfo import SOL_IPV6 as _SOL_IPV6
 
 cdef extern from "<sys/socket.h>" nogil:
     ctypedef unsigned int socklen_t
-    struct iovec:
-        void* iov_base
-        size_t iov_len
     struct msghdr:
         void* msg_name
         socklen_t msg_namelen
@@ -39,6 +41,7 @@ cdef extern from "<sys/socket.h>" nogil:
     struct timespec:
         pass
     int MSG_DONTWAIT, MSG_NOSIGNAL
+    ssize_t sendmsg(int fd, const msghdr* message, int flags)
     int recvmmsg(int fd, mmsghdr* messages, unsigned int count, int flags, timespec* timeout)
     int sendmmsg(int fd, mmsghdr* messages, unsigned int count, int flags)
     cmsghdr* CMSG_FIRSTHDR(msghdr* message)
@@ -55,6 +58,9 @@ cdef enum:
     ADDRESS_BYTES = 28          # sockaddr_in6
     CONTROL_BYTES = 96          # UDP_SEGMENT (24) and IPV6_PKTINFO (40)
     RUN_BYTES = 65000           # as udp.py: what one segmented message carries
+    FEW = 8                     # packets of a call of the fast way; where there are more, others batch them
+    AF_INET = 2
+    NAME4_BYTES = 16            # sockaddr_in
 
 cdef int SOL_IP = _SOL_IP
 cdef int SOL_IPV6 = _SOL_IPV6
@@ -145,16 +151,16 @@ cdef size_t put_item(uint8_t* at, int level, int kind, const void* data, size_t 
     return CMSG_SPACE(n)
 
 
-cdef size_t put_local(uint8_t* at, bytes local) noexcept:
-    """The control message that makes packets leave from `local`, as pktinfo.item()."""
+cdef size_t put_local(uint8_t* at, const void* local, size_t n) noexcept:
+    """The control message that makes packets leave from an address of n bytes, as pktinfo.item()."""
     cdef uint8_t info[20]
-    if PyBytes_GET_SIZE(local) == 0:
+    if n == 0:
         return 0
     memset(info, 0, sizeof(info))
-    if PyBytes_GET_SIZE(local) == 4:
-        memcpy(info + 4, PyBytes_AS_STRING(local), 4)
+    if n == 4:
+        memcpy(info + 4, local, 4)
         return put_item(at, SOL_IP, IP_PKTINFO, info, 12)
-    memcpy(info, PyBytes_AS_STRING(local), 16)
+    memcpy(info, local, 16)
     return put_item(at, SOL_IPV6, IPV6_PKTINFO, info, 20)
 
 
@@ -192,7 +198,7 @@ def send(int fd, list packets, int first, bytes where, bytes local, bint gso):
         if len(where) > 0:
             messages[count].msg_hdr.msg_name = PyBytes_AS_STRING(where)
             messages[count].msg_hdr.msg_namelen = <socklen_t>len(where)
-        used = put_local(control[count], local)
+        used = put_local(control[count], PyBytes_AS_STRING(local), PyBytes_GET_SIZE(local))
         if at - begin > 1:
             segment = <uint16_t>size
             used += put_item(control[count] + used, SOL_UDP, UDP_SEGMENT, &segment, sizeof(segment))
@@ -209,3 +215,157 @@ def send(int fd, list packets, int first, bytes where, bytes local, bint gso):
     for i in range(done):
         sent += runs[i]
     return sent, 0, 0
+
+
+# --- the fast way between sockets and conversations -------------------------------------------------------
+
+cpdef void set_packet_inlet(Conv conv, bint datagrams) noexcept:
+    """How packets that are read into this conversation travel: unreliably, or not."""
+    conv.inlet_datagrams = datagrams
+
+
+cpdef void set_packet_outlet(Conv conv, int fd, bytes place) noexcept:
+    """Let the few packets that come for this conversation leave by this socket at once; -1: no more.
+
+    `place`: a packed remote address and behind it a local one or nothing; b"" where the socket is connected.
+    """
+    conv.outlet = -1 if conv.closed else fd
+    conv.outlet_place = place
+
+
+cpdef packets_in(Conv conv, int fd):
+    """Read a few packets of a connected socket into a conversation.
+
+    None: that is all there is to do; else the packets that it did not take, and more may wait.
+    """
+    cdef mmsghdr messages[FEW]
+    cdef iovec iov[FEW]
+    cdef int i, count
+    cdef list left = None
+    cdef uint8_t* packet
+    if conv.closed:
+        return []
+    memset(messages, 0, sizeof(messages))
+    for i in range(FEW):
+        iov[i].iov_base = buffers + i * PACKET_BYTES
+        iov[i].iov_len = PACKET_BYTES
+        messages[i].msg_hdr.msg_iov = &iov[i]
+        messages[i].msg_hdr.msg_iovlen = 1
+    count = recvmmsg(fd, messages, FEW, MSG_DONTWAIT, NULL)
+    if count <= 0:
+        return []
+    for i in range(count):
+        packet = <uint8_t*>iov[i].iov_base
+        if left is None and conv.put_packet(packet, messages[i].msg_len, conv.inlet_datagrams):
+            conv.in_past += 1
+        else:
+            left = [] if left is None else left
+            left.append(packet[:messages[i].msg_len])
+    conv.changed()
+    return [] if left is None and count == FEW else left
+
+
+cpdef packets_from(int fd, dict convs):
+    """Read a few packets of a listening socket into conversations, {(source, asked): Conv}.
+
+    None: that is all there is to do; else a batch of those that have no conversation or that it did not take,
+    {place: packets}, and more may wait.
+    """
+    cdef mmsghdr messages[FEW]
+    cdef iovec iov[FEW]
+    cdef uint8_t names[FEW][ADDRESS_BYTES]
+    cdef uint8_t control[FEW][CONTROL_BYTES]
+    cdef int i, count
+    cdef msghdr* head
+    cdef Conv conv
+    cdef dict left = {}
+    cdef uint8_t* packet
+    memset(messages, 0, sizeof(messages))
+    for i in range(FEW):
+        iov[i].iov_base = buffers + i * PACKET_BYTES
+        iov[i].iov_len = PACKET_BYTES
+        head = &messages[i].msg_hdr
+        head.msg_iov = &iov[i]
+        head.msg_iovlen = 1
+        head.msg_name = names[i]
+        head.msg_namelen = ADDRESS_BYTES
+        head.msg_control = control[i]
+        head.msg_controllen = CONTROL_BYTES
+    count = recvmmsg(fd, messages, FEW, MSG_DONTWAIT, NULL)
+    if count <= 0:
+        return left
+    for i in range(count):
+        head = &messages[i].msg_hdr
+        if head.msg_namelen > ADDRESS_BYTES:
+            continue
+        place = (<const uint8_t*>names[i])[:head.msg_namelen], asked(head)
+        packet = <uint8_t*>iov[i].iov_base
+        conv = convs.get(place)
+        if (
+            conv is not None and not conv.closed and place not in left
+            and conv.put_packet(packet, messages[i].msg_len, conv.inlet_datagrams)
+        ):
+            conv.in_past += 1
+            conv.changed()
+        else:
+            left.setdefault(place, []).append(packet[:messages[i].msg_len])
+    return left if left or count == FEW else None
+
+
+cdef bint write_packets(Conv conv) except -1:
+    """Whether the conversation had a few packets for its outlet, and nothing is left to do for it."""
+    cdef int size, left = FEW
+    cdef bytes packet
+    if (conv.k.rcv_held if conv.k.unordered else conv.k.rcv_nxt - conv.k.rcv_read) > FEW:
+        return False        # together, by whoever sends batches
+    while left > 0:
+        if conv.packets_in:
+            packet = conv.packets_in.popleft()
+            if not write_packet(conv, <const uint8_t*>packet, <size_t>len(packet)):
+                conv.packets_in.appendleft(packet)
+                break
+        else:
+            size = kcp_peek_size(&conv.k)
+            if size < 0:
+                break
+            if <uint32_t>size > PACKET_BYTES:
+                return False
+            kcp_recv_message(&conv.k, buffers, size)
+            if not write_packet(conv, buffers, <size_t>size):
+                # It waits for whoever tells the errors, where those wait that came unreliably.
+                if conv.packets_in is None:
+                    conv.packets_in = deque()
+                conv.packets_in.append((<const uint8_t*>buffers)[:size])
+                break
+        conv.out_past += 1
+        left -= 1
+    conv.changed()
+    if conv.closed or kcp_readable(&conv.k) or conv.packets_in:
+        return False
+    conv.events = 0
+    return True
+
+
+cdef bint write_packet(Conv conv, const uint8_t* p, size_t n) noexcept:
+    """Send one packet by the outlet; False: the kernel did not take it."""
+    cdef msghdr message
+    cdef iovec iov
+    cdef uint8_t control[CONTROL_BYTES]
+    cdef uint8_t* place = <uint8_t*>PyBytes_AS_STRING(conv.outlet_place)
+    cdef size_t length = PyBytes_GET_SIZE(conv.outlet_place), name = length
+    cdef uint16_t family
+    memset(&message, 0, sizeof(message))
+    iov.iov_base = <void*>p
+    iov.iov_len = n
+    message.msg_iov = &iov
+    message.msg_iovlen = 1
+    if length > 0:
+        memcpy(&family, place, sizeof(family))
+        name = NAME4_BYTES if family == AF_INET else ADDRESS_BYTES
+        name = name if name < length else length
+        message.msg_name = place
+        message.msg_namelen = <socklen_t>name
+        if length > name:
+            message.msg_control = control
+            message.msg_controllen = put_local(control, place + name, length - name)
+    return sendmsg(conv.outlet, &message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0

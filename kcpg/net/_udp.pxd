@@ -44,4 +44,3 @@ cdef class UdpIo:
 cpdef int tcp_read(Conv conv, int fd) noexcept
 cpdef int tcp_write(Conv conv, int fd) noexcept
 cpdef void set_outlet(Conv conv, int fd) noexcept
-cpdef uint64_t take_outlet_bytes(Conv conv) noexcept

@@ -23,13 +23,14 @@ from kcpg.core._kcp cimport (
     kcp_write_commit,
 )
 from kcpg.core.native._wire cimport Conv, Wire
+from kcpg.net._packets cimport write_packets
 
 from kcpg.core.stun import COOKIE, COOKIE_AT
 from kcpg.net.udp import MAX_RUN_BYTES as _MAX_RUN_BYTES
 from kcpg.net.udp import MAX_RUN_DATAGRAMS as _MAX_RUN_DATAGRAMS
 from kcpg.net.udp import NAMES
 
-__all__ = ["CompiledConv", "UdpIo", "set_outlet", "take_outlet_bytes", "tcp_read", "tcp_write"]
+__all__ = ["CompiledConv", "UdpIo", "set_outlet", "tcp_read", "tcp_write"]
 
 CompiledConv = Conv
 
@@ -298,7 +299,9 @@ cdef class UdpIo:
         cdef list left = []
         cdef Conv conv
         for conv in self.wire.ready:
-            if conv.outlet < 0 or conv.events != EV_READABLE or not write_little(conv):
+            if conv.outlet < 0 or conv.events != EV_READABLE or not (
+                write_little(conv) if conv.outlet_place is None else write_packets(conv)
+            ):
                 left.append(conv)
         self.wire.ready = left
         return 0
@@ -505,7 +508,7 @@ cdef int write_little(Conv conv) except -1:
     put = tcp_write(conv, conv.outlet)
     if put <= 0:
         return False
-    conv.outlet_bytes += <uint64_t>put
+    conv.out_past += <uint64_t>put
     if conv.closed or kcp_readable(&conv.k):
         return False
     conv.events = 0
@@ -515,13 +518,7 @@ cdef int write_little(Conv conv) except -1:
 cpdef void set_outlet(Conv conv, int fd) noexcept:
     """Let what little comes for this conversation be written to this TCP socket at once; -1: no more."""
     conv.outlet = -1 if conv.closed else fd
-
-
-cpdef uint64_t take_outlet_bytes(Conv conv) noexcept:
-    """Bytes written there since the last call."""
-    cdef uint64_t count = conv.outlet_bytes
-    conv.outlet_bytes = 0
-    return count
+    conv.outlet_place = None
 
 
 cpdef int tcp_write(Conv conv, int fd) noexcept:

@@ -73,14 +73,15 @@ cdef class _Tunnel:
     cdef _unblock(self)
 
 
-cdef class _Receiver(Task):
+cdef class _Receiver:
     cdef int _number
     cdef _Tunnel _tunnel
     cdef Driver _driver
     cdef bint _open
+    cdef Task _task
 
     cpdef start(self)
     cpdef stop(self)
-    cpdef bint quick(self) except -1
+    cpdef bint _ready(self) except -1
     @cython.locals(tunnel=_Tunnel, driver=Driver, _=int)
     cdef _drain(self)

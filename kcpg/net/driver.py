@@ -326,30 +326,29 @@ class _Tunnel:
         self._receivers.pop(number).stop()
 
 
-class _Receiver(Task):
+class _Receiver:
     """Drains one tunnel socket whenever it is readable, in the event loop's own greenlet: what is done for
     datagrams never waits, no more than what timers do."""
 
-    __slots__ = ("_driver", "_number", "_open", "_tunnel")
+    __slots__ = ("_driver", "_number", "_open", "_task", "_tunnel")
 
     def __init__(self, number: int, sock: UdpSocket, tunnel: _Tunnel, driver: Driver) -> None:
-        super().__init__(_no_turn, sock.fd, READ)
         self._number = number
         self._tunnel = tunnel
         self._driver = driver
         self._open = True
+        self._task = Task(_nothing_left, sock.fd, READ, self._ready)
 
     def start(self) -> None:
         """Begin to receive."""
-        self.wait_io()
+        self._task.wait_io()
 
     def stop(self) -> None:
         """Let go of the socket; called before it is closed."""
         self._open = False
-        self.close()
+        self._task.close()
 
-    def quick(self) -> bool:
-        """See Task."""
+    def _ready(self) -> bool:
         try:
             self._drain()
         except Exception:
@@ -366,8 +365,8 @@ class _Receiver(Task):
                 return
 
 
-def _no_turn() -> None:
-    """What is left of a turn when `quick` has done all of it."""
+def _nothing_left() -> None:
+    """A turn after a `first` that does everything."""
 
 
 def make_io(wire: Any) -> Any:

@@ -46,8 +46,11 @@ def fast(flow: Flow) -> Any:
     `tcp_read(conv, fd)`: bytes read into it (0: end of file; NO_ROOM; -errno). `tcp_write(conv, fd)`: bytes
     of it written (0: there are none; -errno). `set_outlet(conv, fd)`: what little comes for it is written to
     this socket as soon as it is received, without a call of Python (-1: no more, to be said before the
-    descriptor is closed); endings, errors and much data wake the partner as ever. `take_outlet_bytes(conv)`:
-    bytes written in that way since the last call.
+    descriptor is closed); endings, errors and much data wake the partner as ever.
+
+    For UDP, `kcpg.net._packets` has the same: `packets_in(conv, fd)` and `packets_from(fd, convs)` read
+    packets of a connected and a listening socket into conversations and give those that have to go the
+    other way; `set_packet_outlet(conv, fd, place)` sends what little comes.
     """
     conv = getattr(flow, "conv", None)
     return conv if conv is not None and type(conv) is CompiledConv else None

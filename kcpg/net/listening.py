@@ -22,7 +22,7 @@ class ListeningPort(ABC):
         self.target = target
         self._host = host
         self.closed = False
-        self._task = Task(self._ready, self.fd, READ)
+        self._task = Task(self._ready, self.fd, READ, self._first)
 
     def start(self) -> None:
         """Begin to take what comes."""
@@ -34,6 +34,10 @@ class ListeningPort(ABC):
             self.closed = True
             self._task.close()
             self.sock.close()
+
+    def _first(self) -> bool:
+        """See Task: what can be done without a turn."""
+        return False
 
     @abstractmethod
     def _turn(self) -> int | None:

@@ -5,7 +5,7 @@ cimport cython
 from kcpg.core.flow cimport Flow, Moved, copy_bytes
 from kcpg.core.native._wire cimport Conv
 from kcpg.core.splice cimport Splice
-from kcpg.net._udp cimport set_outlet, take_outlet_bytes, tcp_read, tcp_write
+from kcpg.net._udp cimport set_outlet, tcp_read, tcp_write
 from kcpg.net.task cimport Task
 
 cdef int SHORT_READ
@@ -23,7 +23,7 @@ cdef class TcpFlow(Flow):
     cdef Conv _sink
     cdef int _early
     cdef int _fd
-    cdef _Reader _reader
+    cdef Task _reader
     cdef Task _writer
     cdef readonly bytes _pending        # tests add it up
     cdef bint _ending
@@ -50,7 +50,7 @@ cdef class TcpFlow(Flow):
     @cython.locals(fd=int)
     cdef _free(self, bint with_reset)
     @cython.locals(splice=Splice, count=int)
-    cpdef bint read_little(self) except -1
+    cpdef bint _read_first(self) except -1
     cpdef _read_turn(self)
     @cython.locals(reader=Task, splice=Splice)
     cdef _read(self)
@@ -61,12 +61,4 @@ cdef class TcpFlow(Flow):
     @cython.locals(splice=Splice, partner=Flow)
     cdef bint _write_more(self)
     cdef bint _send_pending(self)
-    cpdef crashed(self)
-
-
-cdef class _Reader(Task):
-    cdef TcpFlow _flow
-
-    @cython.locals(flow=TcpFlow)
-    cpdef bint quick(self) except -1
-    cpdef close(self)
+    cdef _crashed(self)

@@ -28,7 +28,7 @@ from kcpg.net.fdio import NO_ROOM, SHORT_READ, fds
 from kcpg.net.task import READ, WRITE, Task
 
 try:
-    from kcpg.net._udp import set_outlet, take_outlet_bytes, tcp_read, tcp_write
+    from kcpg.net._udp import set_outlet, tcp_read, tcp_write
 except ImportError:
     pass  # there are no compiled conversations, which these are for
 
@@ -79,7 +79,7 @@ class TcpFlow(Flow):
         self._sink: Any = None  # the compiled conversation that what is read goes into
         self._early = UNREAD  # what a read gave that nobody has looked at yet
         self._fd = -1
-        self._reader: _Reader | None = None
+        self._reader: Task | None = None
         self._writer: Task | None = None
         self._pending = b""  # accepted by write(), not yet by the kernel: at most one copy's worth
         self._ending = False
@@ -91,7 +91,7 @@ class TcpFlow(Flow):
         """Take over a connected socket and start to carry, as soon as the flow is spliced."""
         assert not self.closed
         self._fd = fd
-        self._reader = _Reader(self, fd)
+        self._reader = Task(self._read_turn, fd, READ, self._read_first)
         self.opening = False
         self._reader.wait_io()
 
@@ -138,7 +138,7 @@ class TcpFlow(Flow):
         return moved
 
     def _pull_fast(self, source: Flow, conv: Any) -> Moved:
-        total = take_outlet_bytes(conv)
+        total = 0
         for _ in range(fdio.TURNS):
             count = tcp_write(conv, self._fd)
             if count > 0:
@@ -276,25 +276,28 @@ class TcpFlow(Flow):
 
     # -- turns -------------------------------------------------------------------------------------
 
-    def read_little(self) -> bool:
-        """Read once into the conversation. True: it was little, and nothing else is to do."""
+    def _read_first(self) -> bool:
+        """Read once into the conversation; see Task. True: it was little, and nothing else is to do."""
         splice = self.splice
         if self._sink is None or splice is None or splice.ended(self):
             return False
-        count = tcp_read(self._sink, self._fd)
-        if 0 < count < SHORT_READ:
-            splice.carried(self, count)
-            self._host.moved()
-            return True
-        self._early = count
-        return False
+        try:
+            count = tcp_read(self._sink, self._fd)
+            if 0 < count < SHORT_READ:
+                splice.carried(self, count)
+                self._host.moved()
+                return True
+            self._early = count
+        except Exception:
+            self._crashed()
+        return self.closed
 
     def _read_turn(self) -> None:
         """Application to partner, until the application's end."""
         try:
             self._read()
         except Exception:
-            self.crashed()
+            self._crashed()
 
     def _read(self) -> None:
         reader, splice = self._reader, self.splice
@@ -327,7 +330,7 @@ class TcpFlow(Flow):
         try:
             self._write()
         except Exception:
-            self.crashed()
+            self._crashed()
 
     def _write(self) -> None:
         writer = self._writer
@@ -372,32 +375,6 @@ class TcpFlow(Flow):
             self.splice.ready(self, WRITABLE)
         return True
 
-    def crashed(self) -> None:
-        """An exception that nobody expected is being handled: it ends this flow, and no other."""
+    def _crashed(self) -> None:
         self._host.crashed("a TCP flow")
         self._fail(Reset(ResetCode.INTERNAL, "internal error"))
-
-
-class _Reader(Task):
-    """Waits for what an application sends, and takes it at once if it is little."""
-
-    __slots__ = ("_flow",)
-
-    def __init__(self, flow: TcpFlow, fd: int) -> None:
-        super().__init__(flow._read_turn, fd, READ)
-        self._flow: TcpFlow | None = flow
-
-    def quick(self) -> bool:
-        """See Task."""
-        flow = self._flow
-        try:
-            return flow is not None and flow.read_little()
-        except Exception:
-            if flow is not None:
-                flow.crashed()
-            return True
-
-    def close(self) -> None:
-        """See Task."""
-        Task.close(self)
-        self._flow = None

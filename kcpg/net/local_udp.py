@@ -10,7 +10,7 @@ import _socket
 import errno
 import os
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kcpg.core.flow import (
     READABLE,
@@ -24,12 +24,19 @@ from kcpg.core.flow import (
     Target,
     copy_packets,
 )
+from kcpg.core.native.convflow import ConvFlow
+from kcpg.core.native.opening import Delivery
 from kcpg.net import addr as addresses
-from kcpg.net import pktinfo
+from kcpg.net import fdio, pktinfo
 from kcpg.net.clock import now_ms
 from kcpg.net.listening import ListeningPort
-from kcpg.net.packets import BATCH, NOWHERE, Place, is_full, receive, receive_from, send
+from kcpg.net.packets import BATCH, NOWHERE, Batch, Place, is_full, receive, receive_from, send
 from kcpg.net.task import READ, Task
+
+try:
+    from kcpg.net._packets import packets_from, packets_in, set_packet_inlet, set_packet_outlet
+except ImportError:
+    pass  # there are no compiled conversations, which these are for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,13 +53,57 @@ PACKETS_PER_TURN = 256
 BUFFER_BYTES = 1 << 20
 
 
-class UdpAssociation(Flow):
+class _UdpFlow(Flow):
+    """A UDP flow of this machine. When its partner is a conversation of the compiled engine, the few packets
+    that come at a time go straight between that and the socket: see `kcpg.net.fdio`."""
+
+    __slots__ = ("_conv",)
+
+    def __init__(self) -> None:
+        super().__init__(Kind.UDP)
+        self._conv: Any = None
+
+    def move_to(self, sink: Flow) -> Moved:
+        """See Flow.move_to."""
+        moved = super().move_to(sink)
+        self._meet(sink)
+        return moved
+
+    def pull(self, source: Flow) -> Moved:
+        """See Flow.pull."""
+        moved = super().pull(source)
+        self._meet(source)
+        return moved
+
+    def past(self) -> int:
+        """See Flow.past."""
+        return 0 if self._conv is None else int(self._conv.in_past)
+
+    def _meet(self, partner: Flow) -> None:
+        if self._conv is None and not self.closed and isinstance(partner, ConvFlow):
+            conv = fdio.fast(partner)
+            if conv is not None:
+                self._conv = conv
+                set_packet_inlet(conv, partner.delivery is Delivery.DATAGRAM)
+                self._join(conv)
+
+    def _join(self, conv: Any) -> None:
+        """Let packets go straight to this conversation and from it, from now on."""
+        raise NotImplementedError
+
+    def _part(self) -> None:
+        """The flow is over, or its socket: nothing goes there any more."""
+        if self._conv is not None:
+            set_packet_outlet(self._conv, -1, b"")
+
+
+class UdpAssociation(_UdpFlow):
     """What one application address sends to one listening address, and gets back from it."""
 
     __slots__ = ("_packets", "_place", "_port")
 
     def __init__(self, port: UdpPort, place: Place) -> None:
-        super().__init__(Kind.UDP)
+        super().__init__()
         self._port = port
         self._place = place
         self._packets: deque[bytes] = deque()
@@ -72,6 +123,9 @@ class UdpAssociation(Flow):
     def send_packets(self, packets: list[bytes]) -> int:
         """See Flow.send_packets: to the application."""
         return self._port.send(packets, self._place)
+
+    def _join(self, conv: Any) -> None:
+        self._port.join(self._place, conv)
 
     def wake(self, events: int) -> None:
         """See Flow.wake: pumps at once, nothing here blocks."""
@@ -99,6 +153,7 @@ class UdpAssociation(Flow):
         if not self.closed:
             self.closed = True
             self._packets.clear()
+            self._part()
             self._port.forget(self._place)
 
 
@@ -109,6 +164,8 @@ class UdpPort(ListeningPort):
     def __init__(self, sock: _socket.socket, target: Target | None, host: FlowHost, max_flows: int) -> None:
         super().__init__(sock, target, host)
         self.flows: dict[Place, UdpAssociation] = {}
+        self._convs: dict[Place, Any] = {}  # of the flows that have one
+        self._left: Batch = {}  # what came and has to go the long way
         self.on_flow: Callable[[Flow, Open, int], None] | None = None
         self._max_flows = max_flows
         self._tells = pktinfo.enable(sock)
@@ -117,28 +174,60 @@ class UdpPort(ListeningPort):
     def forget(self, place: Place) -> None:
         """The association with `place` is over."""
         flow = self.flows.pop(place, None)
+        self._convs.pop(place, None)
         if flow is not None:
             self._host.forget(flow)
+
+    def join(self, place: Place, conv: Any) -> None:
+        """Packets from `place` may go straight into this conversation, and what comes for it to there."""
+        if not self.closed:
+            self._convs[place] = conv
+            set_packet_outlet(conv, self.fd, b"".join(place))
+
+    def close(self) -> None:
+        """See ListeningPort."""
+        for conv in self._convs.values():
+            set_packet_outlet(conv, -1, b"")
+        self._convs.clear()
+        super().close()
 
     def send(self, packets: list[bytes], place: Place) -> int:
         """To an application; how many of them are dealt with. What the network refuses is lost, as UDP is."""
         return 0 if self.closed else _send(self.sock, packets, place, self._refused)
 
+    def _first(self) -> bool:
+        if not self._convs:
+            return False
+        try:
+            left = packets_from(self.fd, self._convs)
+            if left is None:
+                self._host.moved()
+                return True
+            self._left = left
+        except Exception:
+            self._host.crashed("a UDP port")
+        return False
+
     def _turn(self) -> int | None:
+        left, self._left = self._left, {}
+        self._take(left)
         for _ in range(PACKETS_PER_TURN // BATCH):
             found, count, error = receive_from(self.sock)
             if error:
                 self._refused(error, b"")
                 continue
-            for place, packets in found.items():
-                flow = self.flows.get(place) or self._open(place)
-                if flow is not None:
-                    flow.offer(packets)
-                    if flow.splice is not None:
-                        flow.splice.run(flow)
+            self._take(found)
             if count < BATCH or self.closed:
                 break
         return None
+
+    def _take(self, found: Batch) -> None:
+        for place, packets in found.items():
+            flow = self.flows.get(place) or self._open(place)
+            if flow is not None:
+                flow.offer(packets)
+                if flow.splice is not None:
+                    flow.splice.run(flow)
 
     def _open(self, place: Place) -> UdpAssociation | None:
         if len(self.flows) >= self._max_flows:
@@ -173,40 +262,42 @@ def _send(
     return at
 
 
-class UdpTarget(Flow):
+class UdpTarget(_UdpFlow):
     """An association with a target: a connected socket. `adopt` gives it the socket; until then it is
     `opening`."""
 
-    __slots__ = ("_host", "_sock", "_task", "dial")
+    __slots__ = ("_host", "_left", "_sock", "_task", "dial")
 
     def __init__(self, host: FlowHost) -> None:
-        super().__init__(Kind.UDP)
+        super().__init__()
         self.opening = True
         self.dial: Dial | None = None  # the attempt that is under way
         self._host = host
         self._sock: _socket.socket | None = None
         self._task: Task | None = None
+        self._left: list[bytes] = []  # what came and has to go the long way
 
     def adopt(self, fd: int) -> None:
         """Take over a connected, non-blocking socket and start to receive."""
         assert not self.closed
         self._sock = _socket.socket(fileno=fd)
-        self._task = Task(self._turn, fd, READ)
+        self._task = Task(self._turn, fd, READ, self._first)
         self.opening = False
         self._task.wait_io()
 
     def recv_packets(self, limit: int) -> list[bytes]:
         """See Flow.recv_packets."""
+        left, self._left = self._left, []
         while self._sock is not None:
-            packets, error = receive(self._sock, limit)
+            packets, error = receive(self._sock, limit - len(left))
             if not error:
-                return packets
+                return left + packets
             # ICMP's answer to a packet sent before, given once: nobody listens there now, perhaps later.
             if error not in (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH):
                 text = f"receiving a UDP packet failed: {os.strerror(error)}"
                 self._host.notice("udp_receive_failed", text)
-                return []
-        return []
+                return left
+        return left
 
     def send_packets(self, packets: list[bytes]) -> int:
         """See Flow.send_packets: to the target."""
@@ -219,7 +310,9 @@ class UdpTarget(Flow):
 
     def move_to(self, sink: Flow) -> Moved:
         """One turn's packets, fewer than the base class takes, because they cost system calls."""
-        return copy_packets(self, sink, PACKETS_PER_TURN)
+        moved = copy_packets(self, sink, PACKETS_PER_TURN)
+        self._meet(sink)
+        return moved
 
     def wake(self, events: int) -> None:
         """See Flow.wake: packets for the target are sent at once; its own are taken in its turn."""
@@ -241,24 +334,47 @@ class UdpTarget(Flow):
         """See Flow.release."""
         self._close()
 
+    def _join(self, conv: Any) -> None:
+        if self._sock is not None:
+            set_packet_outlet(conv, self._sock.fileno(), b"")
+
+    def _first(self) -> bool:
+        if self._conv is None or self._sock is None or self.splice is None:
+            return False
+        try:
+            left = packets_in(self._conv, self._sock.fileno())
+            if left is None:
+                self._host.moved()
+                return True
+            self._left = left
+        except Exception:
+            self._crashed()
+        return self.closed
+
     def _turn(self) -> None:
         task, splice = self._task, self.splice
         assert task is not None
         try:
             if splice is not None:
                 splice.pump(self)
-                self._host.touch()
+                self._host.moved()
             task.wait_io()
         except Exception:
-            self._host.crashed("a UDP flow")
-            self._close()
-            if splice is not None:
-                splice.on_reset(self, Reset(ResetCode.INTERNAL, "internal error"))
+            self._crashed()
+
+    def _crashed(self) -> None:
+        splice = self.splice
+        self._host.crashed("a UDP flow")
+        self._close()
+        if splice is not None:
+            splice.on_reset(self, Reset(ResetCode.INTERNAL, "internal error"))
 
     def _close(self) -> None:
         if self.closed:
             return
         self.closed = True
+        self._part()
+        self._left = []
         if self._task is not None:
             self._task.close()
         if self._sock is not None:

@@ -4,6 +4,7 @@
 
 cdef class Task:
     cdef object _turn
+    cdef object _first
     cdef object _loop
     cdef object _watcher
     cdef object _timer
@@ -18,7 +19,6 @@ cdef class Task:
     cpdef wake(self)
     cpdef wait(self, at_most_ms=*)
     cpdef wait_io(self, at_most_ms=*)
-    cpdef bint quick(self) except -1
     cpdef close(self)
     cdef _set_timer(self, after_ms)
     cpdef _resume(self)

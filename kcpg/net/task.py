@@ -4,7 +4,7 @@ A turn runs in a greenlet that it has while it runs: it is taken from a pool whe
 for the task, and goes back when the turn returns. A turn that blocks holds up its own task and nothing else.
 A greenlet of its own for as long as a socket exists would cost an idle flow 8 kB, and a short flow a stack to
 map, touch and unmap (docs/adr/0005). What takes a few system calls that cannot block, and is most of what
-happens, needs none: a task may do that first, in the event loop's own greenlet (`quick`). No exception may
+happens, needs none: a task may do that first, in the event loop's own greenlet (`first`). No exception may
 leave a turn: there is nobody to take it but the hub, which prints it.
 """
 
@@ -29,6 +29,8 @@ class Task:
     A turn says before it returns what it waits for: `wait` or `wait_io`. It may be called without a reason,
     so it looks at everything again. The watcher is kept from one wait to the next: waiting costs no system
     call.
+
+    `first` is asked before: True says that nothing is left for a turn, and what is waited for stays as it is.
     """
 
     __slots__ = (
@@ -37,6 +39,7 @@ class Task:
         "_due",
         "_events",
         "_fd",
+        "_first",
         "_loop",
         "_running",
         "_timer",
@@ -45,8 +48,11 @@ class Task:
         "waits_io",
     )
 
-    def __init__(self, turn: Callable[[], None], fd: int, events: int) -> None:
+    def __init__(
+        self, turn: Callable[[], None], fd: int, events: int, first: Callable[[], bool] | None = None
+    ) -> None:
         self._turn: Callable[[], None] | None = turn
+        self._first = first
         self._fd = fd
         self._events = events
         self._loop = gevent.get_hub().loop
@@ -84,16 +90,11 @@ class Task:
         if at_most_ms is not None or self._timer is not None:
             self._set_timer(at_most_ms)
 
-    def quick(self) -> bool:
-        """For derived classes: do what can be done without ever waiting. False: the turn has to do it, or the
-        rest. Nothing may be raised here, either."""
-        return False
-
     def close(self) -> None:
         """No further turn; lets go of the file descriptor, so call it before closing that."""
         watcher, self._watcher = self._watcher, None
         self._armed = self.waits_io = False
-        self._turn = None
+        self._turn = self._first = None
         if watcher is not None:
             watcher.stop()
             watcher.close()
@@ -118,7 +119,7 @@ class Task:
         if self._running:  # and blocks: the next turn is when this one is over
             self._again = True
             self._disarm()
-        elif self._turn is not None and not self.quick():
+        elif self._turn is not None and (self._first is None or not self._first()):
             greenlet = _pool.pop() if _pool else RawGreenlet(_serve, gevent.get_hub())
             greenlet.switch(self)
 

@@ -305,6 +305,20 @@ def test_packets_keep_their_boundaries(wire, delivery):
         assert chain.flows == [1, 1, 1]
 
 
+def test_every_packet_of_a_conversation_counts(wire):
+    """However it travels: an association that is used does not idle out, and the figures are true."""
+    with UdpEcho() as server, Chain(wire, server.target, 0) as chain, udp_client() as client:
+        for number in range(50):
+            client.sendto(b"%d" % number, chain.udp)
+            assert client.recv(100) == b"%d" % number
+        assert [splice.moved for node in chain.nodes for splice in node.splices] == [[50, 50]] * 2
+        for number in range(200):
+            client.sendto(b"%d" % number, chain.udp)
+        got = {client.recv(100) for _ in range(200)}
+        assert got == {b"%d" % number for number in range(200)}
+        assert [splice.moved for node in chain.nodes for splice in node.splices] == [[250, 250]] * 2
+
+
 def test_a_configured_rate_is_kept(wire):
     """20 Mbit/s: 500 kB take at least 180 ms, whatever the machine does; a burst of 2 ms is free."""
     data = os.urandom(500_000)

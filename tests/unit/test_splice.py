@@ -264,6 +264,28 @@ def test_a_flow_that_is_finished_ends_the_other(who: int) -> None:
     assert a.calls == b.calls == ["end", "release"] and diary.overs == [None]
 
 
+class Passing(Scripted):
+    """Much of what it has goes another way than through the splice."""
+
+    gone = 0
+
+    def past(self) -> int:
+        return self.gone
+
+
+def test_what_went_past_is_counted_while_the_flow_lives_and_afterwards() -> None:
+    one, other = Passing(), Scripted()
+    one.source.append(b"abc")
+    splice = Splice(one, other, Open(Kind.TCP, None, ""))
+    splice.pump(one)
+    one.gone = 4
+    assert splice.moved == [7, 0]
+    one.gone = 10
+    splice.abort(Reset(ResetCode.TIMEOUT))
+    one.gone = 99
+    assert splice.moved == [13, 0]
+
+
 def test_texts_for_people() -> None:
     assert str(Reset(ResetCode.NO_ROUTE, "no such name")) == "no route: no such name"
     assert str(Reset(ResetCode.TIMEOUT)) == "timeout"

@@ -95,6 +95,9 @@ cdef class Bundle:
     @property
     def frame_room(self):
         """Bytes for the payload of a frame of data."""
+        return self.data_room()
+
+    cdef uint32_t data_room(self):
         return self.max_payload - OVERHEAD_BYTES - self.fec_room
 
     @property

@@ -55,17 +55,20 @@ cdef class Conv(Kcp):
 
     def send_datagram(self, packet):
         """Queue `packet` to be sent once, unreliably. False: it fits no datagram, use `send`."""
-        cdef Py_ssize_t n = len(packet)
-        if n < DATAGRAM_MIN or n > <Py_ssize_t>self.bundle.frame_room - 4:
-            return False
+        cdef bytes copy = bytes(packet)
+        return self.put_datagram(<const uint8_t*>copy, len(copy)) != 0
+
+    cdef int put_datagram(self, const uint8_t* p, size_t n) except -1:
+        if n < DATAGRAM_MIN or n + 4 > self.bundle.data_room():
+            return 0
         if self.packets_out is None:
             self.packets_out = deque()
         if len(self.packets_out) >= DATAGRAM_QUEUE:
             self.bundle.wire.count_drop("datagram_queue_full")
-            return True
-        self.packets_out.append(bytes(packet))
+            return 1
+        self.packets_out.append(p[:n])
         self.bundle.mark_dirty(self)
-        return True
+        return 1
 
     def recv_datagram(self):
         """The next packet that came unreliably, None if there is none."""
@@ -74,20 +77,21 @@ cdef class Conv(Kcp):
     def send_packets(self, list packets, bint datagram):
         """Queue each packet of a UDP flow for which there is room; how many."""
         cdef bytes packet
-        cdef Py_ssize_t n, fragments
         cdef int taken = 0
         for packet in packets:
-            if datagram and self.send_datagram(packet):
-                taken += 1
-                continue
-            n = len(packet)
-            fragments = (n + self.k.mss - 1) // self.k.mss if n > 0 else 1
-            if fragments > KCP_MAX_FRAGMENTS or fragments > kcp_room(&self.k):
-                continue
-            if kcp_send_message(&self.k, <const uint8_t*>packet, n) == 0:
-                taken += 1
+            taken += self.put_packet(<const uint8_t*>packet, len(packet), datagram)
         self.changed()
         return taken
+
+    cdef bint put_packet(self, const uint8_t* p, size_t n, bint datagram) except -1:
+        """Queue one packet of a UDP flow if there is room; the caller calls `changed`."""
+        cdef size_t fragments
+        if datagram and self.put_datagram(p, n) != 0:
+            return True
+        fragments = (n + self.k.mss - 1) // self.k.mss if n > 0 else 1
+        if fragments > KCP_MAX_FRAGMENTS or fragments > <size_t>kcp_room(&self.k):
+            return False
+        return kcp_send_message(&self.k, p, n) == 0
 
     def recv_packets(self, int limit):
         """At most `limit` packets of a UDP flow, those that came unreliably first."""

@@ -98,8 +98,13 @@ cdef class Conv(Kcp):
     cdef uint64_t seen_resent
     cdef int appetite               # segments that the next read of kcpg.net takes from a socket at most
     cdef int outlet                 # descriptor to which kcpg.net writes little data at once, -1: none
-    cdef uint64_t outlet_bytes      # so much that nobody has asked about yet
+    cdef bytes outlet_place         # a UDP socket, and where it sends to (b"": it is connected); None: TCP
+    cdef bint inlet_datagrams       # what kcpg.net reads from a UDP socket shall go unreliably
+    cdef readonly uint64_t out_past     # bytes or packets that went out to a socket, and ...
+    cdef readonly uint64_t in_past      # ... packets that came in from one, past the splice
 
+    cdef bint put_packet(self, const uint8_t* p, size_t n, bint datagram) except -1
+    cdef int put_datagram(self, const uint8_t* p, size_t n) except -1
     cdef int packets_turn(self, Tx* tx) except -1
     cdef void leave_timers(self)
     cdef void changed(self)         # after anything that the user did to `k`
@@ -184,6 +189,7 @@ cdef class Bundle:
     cdef void refill(self, int64_t now_ms)
     cdef int turn(self, Tx* tx, uint64_t now_ms, int budget) except -1
     cdef uint32_t segment_bytes(self, bint is_long)
+    cdef uint32_t data_room(self)
     cdef bint note_received(
         self, RxEpoch epoch, uint64_t pn, const Path* path, size_t size, bint probes, uint64_t now_ms)
 

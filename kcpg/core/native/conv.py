@@ -160,6 +160,10 @@ class Conv(Kcp):
         other._changed()
         return moved
 
+    out_past = in_past = 0
+    """Bytes or packets between this and a socket that no splice has seen: only the compiled twin has a way
+    for them."""
+
     def take_events(self) -> int:
         """The events since the last call."""
         events, self.events = self.events, 0

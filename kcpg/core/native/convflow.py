@@ -127,6 +127,10 @@ class ConvFlow(Flow):
         """See Flow."""
         return self.heard_end and (self.closed or self.conv is None or not self.conv.readable)
 
+    def past(self) -> int:
+        """See Flow."""
+        return 0 if self.conv is None else self.conv.out_past
+
     # Life.
 
     def end(self) -> None:
