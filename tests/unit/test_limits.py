@@ -33,7 +33,6 @@ def constant(module: str, name: str) -> object:
         return found
     source = (ROOT / module.replace(".", "/")).with_suffix(".py").read_text("utf-8")
     for line in ast.parse(source).body:
-        if isinstance(line, ast.Assign) and isinstance(line.targets[0], ast.Name):
-            if line.targets[0].id == name:
-                return ast.literal_eval(line.value)
+        if isinstance(line, ast.Assign) and ast.unparse(line.targets[0]) == name:
+            return ast.literal_eval(line.value)
     raise AssertionError(f"{module} has no {name}")
