@@ -6,6 +6,8 @@ import pytest
 
 from kcpg.core.flow import Kind, Open, Reset, ResetCode, Target
 from kcpg.core.native.counters import SEGMENTS
+from kcpg.core.native.flowtable import OPEN_WAIT_MS
+from kcpg.core.native.leg import READY_PER_TURN
 from kcpg.core.native.link import LinkLimits
 from tests.links import OTHER_KEYS, TCP, UDP, World, echo, params
 
@@ -19,6 +21,19 @@ def test_opening_a_flow_costs_no_round_trip(engine):
     world.until(lambda: world.flows)
     assert world.now_ms - start <= world.delay_ms + 5
     assert world.flows[0][0].read(100) == b"first bytes"
+
+
+def test_many_flows_at_once_after_a_long_rest(engine):
+    """More than one turn serves, on a link that was silent for longer than a request may take to arrive."""
+    world = World(engine).up()
+    world.run(2 * OPEN_WAIT_MS)
+    flows = [world.dial() for _ in range(3 * READY_PER_TURN)]
+    for near in flows:
+        near.flow.write(b"x")
+    world.run(200)
+    assert len(world.flows) == len(flows)
+    assert not any(near.reason for near in flows)
+    assert world.l.links[0].counters.opens_late == 0
 
 
 def test_a_flow_says_where_it_wants_to_go(engine):

@@ -242,7 +242,11 @@ class FlowTable:
     # Opening, on the side that listens.
 
     def _accept(self, number: int) -> Conv | None:
-        """First segment of a conversation: None if it is over already, or one too many."""
+        """First segment of a conversation: None if it is over already, or one too many.
+
+        The wire calls this while it receives, before the link hears what time it is.
+        """
+        self.now_ms = max(self.now_ms, self._bundle.rx_last_ms)
         if number <= self._floor or number in self._tombstones:
             return None
         if self.full:
