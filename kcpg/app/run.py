@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import random
@@ -19,6 +18,7 @@ import gevent.socket
 from kcpg.app import legs, status_report
 from kcpg.app.config.model import LegConfig, LegKind, NodeConfig
 from kcpg.app.logs import NodeLog
+from kcpg.app.memory import Memory
 from kcpg.app.messages import Reporter
 from kcpg.app.metrics import Snapshot, snapshot
 from kcpg.app.observed import ObservedDialer, ObservedListener
@@ -51,7 +51,6 @@ KeyRing = Mapping[Secret, RootKeys]
 """The derived keys of every secret that some native leg uses."""
 
 MAX_DESCRIPTORS = 1 << 20
-COLLECT_AFTER = 50_000  # objects that may be part of a cycle: those of some thousand flows
 """The kernel's own limit per process where nobody raised it (fs.nr_open, proc(5))."""
 
 
@@ -77,6 +76,7 @@ class RunningNode:
         self.closed = False
         self.started_s = time.monotonic()
         self.log = node_log(config, form) if part is None else NodeLog(config.name, config.log_level)
+        self._memory = Memory()
         self._reporter = Reporter(self.log, time.monotonic)
         self._resolver = Resolver()
         self.ports: dict[Any, TunnelPorts] = {}
@@ -139,9 +139,11 @@ class RunningNode:
                 port.close()
 
     def keep_house(self, now_s: float, summary: bool) -> None:
-        """Write counts of repeated lines; with `summary` also the status file in `log_path`, if there is
-        one."""
+        """Write counts of repeated lines, give back memory; with `summary` also write the status file in
+        `log_path`, if there is one."""
         self.log.tick(now_s)
+        if self.node is not None:
+            self._memory.look(self.node.counters.finished + self.node.counters.reset)
         if summary:
             write_status(self.config, self.snapshot())
 
@@ -320,17 +322,6 @@ def allow_descriptors() -> None:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         with suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def spare_collector() -> None:
-    """What was made for the start stays, and flows end without cycles: let the cyclic collector look rarely.
-
-    At its usual 700 objects it would walk the whole program for every few short connections, a sixth of their
-    processor time.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(COLLECT_AFTER)
 
 
 def make_env(ports: TunnelPorts, report: Callable[[Event], None]) -> Env:

@@ -18,8 +18,9 @@ import gevent.socket
 from kcpg.app.channel import Channel, Message, receive, receive_fds
 from kcpg.app.logs import process_log
 from kcpg.app.member import Setup
+from kcpg.app.memory import spare_collector
 from kcpg.app.part import Part
-from kcpg.app.run import RunningNode, allow_descriptors, spare_collector
+from kcpg.app.run import RunningNode, allow_descriptors
 from kcpg.errors import EXIT_FAILURE, EXIT_OK, StartError
 from kcpg.net.handover import HandOver, Tally
 

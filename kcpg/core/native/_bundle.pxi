@@ -180,7 +180,7 @@ cdef class Bundle:
         cdef Conv gone = self.convs.pop(conv, None)
         if gone is None:
             return
-        gone.closed = True
+        gone.closed, gone.user = True, None     # who knows it: as a cycle both would stay for long
         count_segments(&self.segments_before, &gone.k)
         self.tally(gone)
         self.sent_bytes -= <int64_t>(gone.seen_sent - gone.seen_acked)      # nobody will acknowledge it

@@ -224,6 +224,7 @@ class Bundle:
         gone = self.convs.pop(conv, None)
         if gone is not None:
             gone.closed = True
+            gone.user = None  # which knows the conversation: as a cycle both would stay for long
             add_segments(self._segments_before, gone)
             self._tally(gone)
             unacked = gone.seen.sent - gone.seen.acked  # nobody will acknowledge it
