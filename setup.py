@@ -37,6 +37,7 @@ ALSO_COMPILED = (
     "kcpg.net.addr",
     "kcpg.net.clock",
     "kcpg.net.driver",
+    "kcpg.net.fdio",
     "kcpg.net.local",
     "kcpg.net.local_tcp",
     "kcpg.net.task",

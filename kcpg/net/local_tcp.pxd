@@ -5,9 +5,11 @@ cimport cython
 from kcpg.core.flow cimport Flow, Moved, copy_bytes
 from kcpg.core.native._wire cimport Conv
 from kcpg.core.splice cimport Splice
+from kcpg.net.fdio cimport fast, has_little
 from kcpg.net._udp cimport set_outlet, tcp_read, tcp_write
 from kcpg.net.task cimport Task
 
+cdef int TURNS
 cdef int SHORT_READ
 cdef int NO_ROOM
 cdef int UNREAD
@@ -49,7 +51,7 @@ cdef class TcpFlow(Flow):
     cdef _fail(self, reason)
     @cython.locals(fd=int)
     cdef _free(self, bint with_reset)
-    @cython.locals(splice=Splice, count=int)
+    @cython.locals(splice=Splice, partner=Flow, count=int)
     cpdef bint _read_first(self) except -1
     cpdef _read_turn(self)
     @cython.locals(reader=Task, splice=Splice)

@@ -23,8 +23,7 @@ from kcpg.core.flow import (
     ResetCode,
     copy_bytes,
 )
-from kcpg.net import fdio
-from kcpg.net.fdio import NO_ROOM, SHORT_READ, fds
+from kcpg.net.fdio import NO_ROOM, SHORT_READ, TURNS, fast, fds, has_little
 from kcpg.net.task import READ, WRITE, Task
 
 try:
@@ -42,6 +41,8 @@ STARVED_MS = 20
 UNREAD = NO_ROOM - 1
 EAGAIN = -errno.EAGAIN
 ENOBUFS = -errno.ENOBUFS
+
+_abort, _close, _shutdown = fds.abort, fds.close, fds.shutdown
 
 
 class FlowHost(Protocol):
@@ -71,7 +72,7 @@ class TcpFlow(Flow):
                  "_sink", "_starved", "_writer", "dial")  # fmt: skip
 
     def __init__(self, host: FlowHost) -> None:
-        super().__init__(TCP)
+        self._begin(TCP)
         self.opening = True
         self.dial: Dial | None = None  # the attempt that is under way
         self._host = host
@@ -99,12 +100,12 @@ class TcpFlow(Flow):
 
     def move_to(self, sink: Flow) -> Moved:
         """Socket into the segments of a conversation where that is possible, else by copying."""
-        conv = fdio.fast(sink)
+        conv = fast(sink)
         if conv is None:
             return sink.pull(self)
         self._sink = conv
         total = 0
-        for _ in range(fdio.TURNS):
+        for _ in range(TURNS):
             count, self._early = self._early, UNREAD
             if count == UNREAD:
                 count = tcp_read(conv, self._fd)
@@ -128,7 +129,7 @@ class TcpFlow(Flow):
 
     def pull(self, source: Flow) -> Moved:
         """Segments of a conversation out to the socket where that is possible, else by copying."""
-        conv = fdio.fast(source)
+        conv = fast(source)
         if conv is None or self._pending:
             moved = copy_bytes(source, self)
         else:
@@ -139,7 +140,7 @@ class TcpFlow(Flow):
 
     def _pull_fast(self, source: Flow, conv: Any) -> Moved:
         total = 0
-        for _ in range(fdio.TURNS):
+        for _ in range(TURNS):
             count = tcp_write(conv, self._fd)
             if count > 0:
                 total += count
@@ -209,7 +210,7 @@ class TcpFlow(Flow):
         if splice is None or self._fd < 0:
             return False
         partner = splice.partner(self)
-        if not fdio.has_little(partner):
+        if not has_little(partner):
             return False
         blocked = splice.pump(partner).blocked
         return blocked is SOURCE_DRY or blocked is ENDED  # for good, or until the partner says more
@@ -237,7 +238,7 @@ class TcpFlow(Flow):
         if self._shut or self.closed or self._fd < 0:
             return
         self._shut = True
-        fds.shutdown(self._fd)
+        _shutdown(self._fd)
 
     def _broken(self, number: int) -> None:
         """The application's or the kernel's doing: tell the other side, free everything."""
@@ -269,9 +270,9 @@ class TcpFlow(Flow):
         self._sink = None
         fd, self._fd = self._fd, -1
         if fd >= 0 and with_reset:
-            fds.abort(fd)
+            _abort(fd)
         elif fd >= 0:
-            fds.close(fd)
+            _close(fd)
         self._host.forget(self)
 
     # -- turns -------------------------------------------------------------------------------------
@@ -279,15 +280,23 @@ class TcpFlow(Flow):
     def _read_first(self) -> bool:
         """Read once into the conversation; see Task. True: it was little, and nothing else is to do."""
         splice = self.splice
-        if self._sink is None or splice is None or splice.ended(self):
+        if splice is None or splice.ended(self):
             return False
         try:
+            if self._sink is None:
+                partner = splice.partner(self)
+                self._sink = None if partner.opening else fast(partner)
+                if self._sink is None:
+                    return False
             count = tcp_read(self._sink, self._fd)
             if 0 < count < SHORT_READ:
                 splice.carried(self, count)
                 self._host.moved()
                 return True
             self._early = count
+            if count == 0:  # its end, which every connection has once
+                self._read()
+                return True
         except Exception:
             self._crashed()
         return self.closed

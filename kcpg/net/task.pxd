@@ -23,6 +23,7 @@ cdef class Task:
     cdef _set_timer(self, after_ms)
     cpdef _resume(self)
     cpdef _ready(self)
+    cdef _begin(self)
     cdef _run(self)
     cdef _disarm(self)
 

@@ -30,7 +30,8 @@ class Task:
     so it looks at everything again. The watcher is kept from one wait to the next: waiting costs no system
     call.
 
-    `first` is asked before: True says that nothing is left for a turn, and what is waited for stays as it is.
+    `first` is asked before a turn when the file descriptor is ready: True says that nothing is left for the
+    turn, and the task goes on waiting for the file descriptor.
     """
 
     __slots__ = (
@@ -112,14 +113,18 @@ class Task:
 
     def _resume(self) -> None:
         self._due = False
-        self._ready()
+        self._begin()
 
     def _ready(self) -> None:
-        """Called by the event loop, in the hub."""
+        """Called by the event loop, in the hub: the file descriptor is ready."""
+        if self._first is None or self._running or not self._first():
+            self._begin()
+
+    def _begin(self) -> None:
         if self._running:  # and blocks: the next turn is when this one is over
             self._again = True
             self._disarm()
-        elif self._turn is not None and (self._first is None or not self._first()):
+        elif self._turn is not None:
             greenlet = _pool.pop() if _pool else RawGreenlet(_serve, gevent.get_hub())
             greenlet.switch(self)
 

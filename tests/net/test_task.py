@@ -69,3 +69,29 @@ def test_nothing_runs_after_the_end(pair: tuple[socket.socket, socket.socket]) -
     other.wake()
     until(lambda: ran == [2], "the other one ran")
     other.close()
+
+
+def test_what_is_ready_is_tried_first_and_who_was_woken_gets_a_turn(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    """A task that waited to be woken does not wait for its descriptor: only a turn sees to that."""
+    tried: list[object] = []
+    turns: list[object] = []
+
+    def first() -> bool:
+        tried.append(gevent.getcurrent())
+        return pair[0].recv(1) == b"a"
+
+    task = Task(lambda: turns.append(gevent.getcurrent()), pair[0].fileno(), READ, first)
+    task.wake()
+    until(lambda: len(turns) == 1, "the turn ran")
+    assert not tried
+    task.wait_io()
+    for count in (1, 2):
+        pair[1].send(b"a")
+        until(lambda: len(tried) == count, "it was tried")  # noqa: B023
+    assert tried == [gevent.get_hub()] * 2 and len(turns) == 1
+    pair[1].send(b"b")
+    until(lambda: len(turns) == 2, "the turn has the rest")
+    assert len(tried) == 3 and turns[1] is not gevent.get_hub()
+    task.close()

@@ -343,9 +343,7 @@ cdef class Bundle:
         cdef int64_t piece = k.mss + KCP_HEADER
         cdef int64_t room = self.flight_max - (self.sent_bytes - self.acked_bytes)
         cdef int64_t own = <int64_t>(conv.seen_sent - conv.seen_acked) // piece
-        cdef int64_t allowed = 0
-        if room > 0 and not conv.is_capped:
-            allowed = room // piece + 1
+        cdef int64_t allowed = room // piece + 1 if room > 0 and not conv.is_capped else 0
         if allowed + own < SPARSE_SEGMENTS:
             allowed = SPARSE_SEGMENTS - own
         if allowed == 0 and not conv.is_capped:
@@ -406,8 +404,7 @@ cdef class Bundle:
             self.credit += (now_ms - self.refilled_ms) * self.rate
             if self.credit > self.burst:
                 self.credit = self.burst
-        if now_ms > self.refilled_ms:
-            self.refilled_ms = now_ms
+        self.refilled_ms = max(self.refilled_ms, now_ms)
 
     cdef int64_t held_until(self):
         """-1: may send at once (or has nothing to send). Otherwise when the pacer lets data leave again."""

@@ -29,6 +29,7 @@ cdef class FlowTable:
     cdef object _buried
     cdef dict _resets
     cdef object _lingering
+    cdef list _ended
 
     @cython.locals(number="long long")
     cpdef dial(self, ConvFlow flow, Open open)

@@ -91,6 +91,7 @@ class FlowTable:
         self._buried: deque[int] = deque()  # their numbers, oldest first
         self._resets: dict[int, _Resetting] = {}
         self._lingering: deque[tuple[int, int]] = deque()  # UDP's: when they are given up, number
+        self._ended: list[int] = []  # those of them that began to linger since the last look at the clock
         if on_flow is not None:
             bundle.accept = self._accept
 
@@ -189,7 +190,7 @@ class FlowTable:
             return
         flow.lingers = conv.want_drained = True
         if flow.kind is UDP:
-            self._lingering.append((self.now_ms + UDP_LINGER_MS, conv.conv))
+            self._ended.append(conv.conv)
             self._touch()
 
     def drained(self, conv: Conv) -> None:
@@ -206,6 +207,9 @@ class FlowTable:
 
     def advance(self, now_ms: int) -> None:
         """Serve every timer that is due."""
+        for number in self._ended:
+            self._lingering.append((now_ms + UDP_LINGER_MS, number))
+        self._ended.clear()
         while self._lingering and self._lingering[0][0] <= now_ms:
             flow = self.flows.get(self._lingering.popleft()[1])
             if flow is not None:
@@ -223,8 +227,12 @@ class FlowTable:
             self._forget_oldest()
 
     def deadline(self) -> int | None:
-        """When `advance` has something to do; None: never. Tombstones need no punctuality."""
+        """When `advance` has something to do; None: never. Tombstones go together, with the last of them."""
+        if self._ended:
+            return self.now_ms
         times = [reset.due_ms for reset in self._resets.values()]
+        if self._buried:
+            times.append(self._tombstones[self._buried[-1]].expires_ms)
         if self._lingering:
             times.append(self._lingering[0][0])
         if self._pending:
@@ -238,6 +246,7 @@ class FlowTable:
         self._pending.clear()
         self._resets.clear()
         self._lingering.clear()
+        self._ended.clear()
 
     # Opening, on the side that listens.
 
