@@ -33,6 +33,7 @@ cdef class Driver:
 
     cpdef touch(self)
     cpdef moved(self)
+    cpdef moved_little(self)
     @cython.locals(due_ms="long long")
     cpdef serve(self)
     cpdef crashed(self, what)

@@ -9,6 +9,7 @@ from kcpg.net.local_tcp cimport TcpFlow
 cdef class LocalLeg:
     cdef public object touch
     cdef public object moved
+    cdef public object moved_little
     cdef readonly set flows
     cdef object _report
 

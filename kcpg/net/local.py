@@ -79,6 +79,7 @@ class LocalLeg:
     def __init__(self, report: Callable[[Notice], None] | None = None) -> None:
         self.touch: Callable[[], None] = _nothing
         self.moved: Callable[[], None] = _nothing
+        self.moved_little: Callable[[], None] = _nothing
         self.flows: set[Flow] = set()
         self._report = report
 

@@ -54,6 +54,9 @@ class FlowHost(Protocol):
     moved: Callable[[], None]
     """To be called after bytes were moved, and nothing else happened: they are sent."""
 
+    moved_little: Callable[[], None]
+    """As `moved`, from the event loop's own greenlet: they are sent at once if no other socket is ready."""
+
     def forget(self, flow: Flow) -> None:
         """The flow is closed."""
 
@@ -291,7 +294,7 @@ class TcpFlow(Flow):
             count = tcp_read(self._sink, self._fd)
             if 0 < count < SHORT_READ:
                 splice.carried(self, count)
-                self._host.moved()
+                self._host.moved_little()
                 return True
             self._early = count
             if count == 0:  # its end, which every connection has once

@@ -201,7 +201,7 @@ class UdpPort(ListeningPort):
         try:
             left = packets_from(self.fd, self._convs)
             if left is None:
-                self._host.moved()
+                self._host.moved_little()
                 return True
             self._left = left
         except Exception:
@@ -344,7 +344,7 @@ class UdpTarget(_UdpFlow):
         try:
             left = packets_in(self._conv, self._sock.fileno())
             if left is None:
-                self._host.moved()
+                self._host.moved_little()
                 return True
             self._left = left
         except Exception:
