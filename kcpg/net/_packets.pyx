@@ -15,40 +15,15 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 
 from kcpg.core._kcp cimport iovec, kcp_peek_size, kcp_readable, kcp_recv_message
 from kcpg.core.native._wire cimport Conv
+from kcpg.net._syscalls cimport (
+    CMSG_DATA, CMSG_FIRSTHDR, CMSG_LEN, CMSG_NXTHDR, CMSG_SPACE, MSG_DONTWAIT, MSG_NOSIGNAL, cmsghdr,
+    mmsghdr, msghdr, recvmmsg, sendmmsg, sendmsg, socklen_t,
+)
 
 from kcpg.net.pktinfo import IP_PKTINFO as _IP_PKTINFO
 from kcpg.net.pktinfo import IPV6_PKTINFO as _IPV6_PKTINFO
 from kcpg.net.pktinfo import SOL_IP as _SOL_IP
 from kcpg.net.pktinfo import SOL_IPV6 as _SOL_IPV6
-
-cdef extern from "<sys/socket.h>" nogil:
-    ctypedef unsigned int socklen_t
-    struct msghdr:
-        void* msg_name
-        socklen_t msg_namelen
-        iovec* msg_iov
-        size_t msg_iovlen
-        void* msg_control
-        size_t msg_controllen
-        int msg_flags
-    struct mmsghdr:
-        msghdr msg_hdr
-        unsigned int msg_len
-    struct cmsghdr:
-        size_t cmsg_len
-        int cmsg_level
-        int cmsg_type
-    struct timespec:
-        pass
-    int MSG_DONTWAIT, MSG_NOSIGNAL
-    ssize_t sendmsg(int fd, const msghdr* message, int flags)
-    int recvmmsg(int fd, mmsghdr* messages, unsigned int count, int flags, timespec* timeout)
-    int sendmmsg(int fd, mmsghdr* messages, unsigned int count, int flags)
-    cmsghdr* CMSG_FIRSTHDR(msghdr* message)
-    cmsghdr* CMSG_NXTHDR(msghdr* message, cmsghdr* item)
-    uint8_t* CMSG_DATA(cmsghdr* item)
-    size_t CMSG_LEN(size_t n)
-    size_t CMSG_SPACE(size_t n)
 
 cdef enum:
     SOL_UDP = 17                # include/uapi/linux/udp.h
@@ -85,58 +60,64 @@ cdef bytes asked(msghdr* message):
     return b""
 
 
+cdef struct Arrivals:
+    mmsghdr messages[BATCH]
+    iovec iov[BATCH]
+    uint8_t names[BATCH][ADDRESS_BYTES]
+    uint8_t control[BATCH][CONTROL_BYTES]
+
+
+cdef int arrive(Arrivals* a, int fd, int limit, bint named) noexcept:
+    """Receive up to `limit` packets, with their places if `named`; how many, -1: errno says why not."""
+    cdef msghdr* head
+    cdef int i
+    memset(a.messages, 0, limit * sizeof(mmsghdr))
+    for i in range(limit):
+        a.iov[i].iov_base = buffers + i * PACKET_BYTES
+        a.iov[i].iov_len = PACKET_BYTES
+        head = &a.messages[i].msg_hdr
+        head.msg_iov = &a.iov[i]
+        head.msg_iovlen = 1
+        if named:
+            head.msg_name = a.names[i]
+            head.msg_namelen = ADDRESS_BYTES
+            head.msg_control = a.control[i]
+            head.msg_controllen = CONTROL_BYTES
+    return recvmmsg(fd, a.messages, limit, MSG_DONTWAIT, NULL)
+
+
+cdef inline const uint8_t* packet_at(Arrivals* a, int i) noexcept:
+    return <const uint8_t*>a.iov[i].iov_base
+
+
+cdef tuple place_of(Arrivals* a, int i):
+    """(source, asked) of a packet; None if its address is none that we know."""
+    cdef msghdr* head = &a.messages[i].msg_hdr
+    if head.msg_namelen > ADDRESS_BYTES:
+        return None
+    return (<const uint8_t*>a.names[i])[:head.msg_namelen], asked(head)
+
+
 def receive(int fd, int limit):
     """Up to `limit` packets of a connected socket, at most a batch, and an errno (0: none)."""
-    cdef mmsghdr messages[BATCH]
-    cdef iovec iov[BATCH]
-    cdef int i, count
-    if limit > BATCH:
-        limit = BATCH
-    memset(messages, 0, limit * sizeof(mmsghdr))
-    for i in range(limit):
-        iov[i].iov_base = buffers + i * PACKET_BYTES
-        iov[i].iov_len = PACKET_BYTES
-        messages[i].msg_hdr.msg_iov = &iov[i]
-        messages[i].msg_hdr.msg_iovlen = 1
-    count = recvmmsg(fd, messages, limit, MSG_DONTWAIT, NULL)
+    cdef Arrivals a
+    cdef int i, count = arrive(&a, fd, limit if limit < BATCH else BATCH, False)
     if count < 0:
         return [], 0 if errno == EAGAIN or errno == EINTR else errno
-    return [(<const uint8_t*>iov[i].iov_base)[:messages[i].msg_len] for i in range(count)], 0
+    return [packet_at(&a, i)[:a.messages[i].msg_len] for i in range(count)], 0
 
 
 def receive_from(int fd):
     """A batch of packets by place, {(source, asked): packets}; how many; an errno (0: none)."""
-    cdef mmsghdr messages[BATCH]
-    cdef iovec iov[BATCH]
-    cdef uint8_t names[BATCH][ADDRESS_BYTES]
-    cdef uint8_t control[BATCH][CONTROL_BYTES]
-    cdef int i, count
-    cdef msghdr* head
+    cdef Arrivals a
+    cdef int i, count = arrive(&a, fd, BATCH, True)
     cdef dict found = {}
-    cdef list packets
-    memset(messages, 0, sizeof(messages))
-    for i in range(BATCH):
-        iov[i].iov_base = buffers + i * PACKET_BYTES
-        iov[i].iov_len = PACKET_BYTES
-        head = &messages[i].msg_hdr
-        head.msg_iov = &iov[i]
-        head.msg_iovlen = 1
-        head.msg_name = names[i]
-        head.msg_namelen = ADDRESS_BYTES
-        head.msg_control = control[i]
-        head.msg_controllen = CONTROL_BYTES
-    count = recvmmsg(fd, messages, BATCH, MSG_DONTWAIT, NULL)
     if count < 0:
         return found, 0, 0 if errno == EAGAIN or errno == EINTR else errno
     for i in range(count):
-        head = &messages[i].msg_hdr
-        if head.msg_namelen > ADDRESS_BYTES:
-            continue
-        place = (<const uint8_t*>names[i])[:head.msg_namelen], asked(head)
-        packets = found.get(place)
-        if packets is None:
-            packets = found[place] = []
-        packets.append((<const uint8_t*>iov[i].iov_base)[:messages[i].msg_len])
+        place = place_of(&a, i)
+        if place is not None:
+            found.setdefault(place, []).append(packet_at(&a, i)[:a.messages[i].msg_len])
     return found, count, 0
 
 
@@ -238,29 +219,20 @@ cpdef packets_in(Conv conv, int fd):
 
     None: that is all there is to do; else the packets that it did not take, and more may wait.
     """
-    cdef mmsghdr messages[FEW]
-    cdef iovec iov[FEW]
+    cdef Arrivals a
     cdef int i, count
     cdef list left = None
-    cdef uint8_t* packet
     if conv.closed:
         return []
-    memset(messages, 0, sizeof(messages))
-    for i in range(FEW):
-        iov[i].iov_base = buffers + i * PACKET_BYTES
-        iov[i].iov_len = PACKET_BYTES
-        messages[i].msg_hdr.msg_iov = &iov[i]
-        messages[i].msg_hdr.msg_iovlen = 1
-    count = recvmmsg(fd, messages, FEW, MSG_DONTWAIT, NULL)
+    count = arrive(&a, fd, FEW, False)
     if count <= 0:
         return []
     for i in range(count):
-        packet = <uint8_t*>iov[i].iov_base
-        if left is None and conv.put_packet(packet, messages[i].msg_len, conv.inlet_datagrams):
+        if left is None and conv.put_packet(packet_at(&a, i), a.messages[i].msg_len, conv.inlet_datagrams):
             conv.in_past += 1
         else:
             left = [] if left is None else left
-            left.append(packet[:messages[i].msg_len])
+            left.append(packet_at(&a, i)[:a.messages[i].msg_len])
     conv.changed()
     return [] if left is None and count == FEW else left
 
@@ -271,44 +243,25 @@ cpdef packets_from(int fd, dict convs):
     None: that is all there is to do; else a batch of those that have no conversation or that it did not take,
     {place: packets}, and more may wait.
     """
-    cdef mmsghdr messages[FEW]
-    cdef iovec iov[FEW]
-    cdef uint8_t names[FEW][ADDRESS_BYTES]
-    cdef uint8_t control[FEW][CONTROL_BYTES]
-    cdef int i, count
-    cdef msghdr* head
+    cdef Arrivals a
+    cdef int i, count = arrive(&a, fd, FEW, True)
     cdef Conv conv
     cdef dict left = {}
-    cdef uint8_t* packet
-    memset(messages, 0, sizeof(messages))
-    for i in range(FEW):
-        iov[i].iov_base = buffers + i * PACKET_BYTES
-        iov[i].iov_len = PACKET_BYTES
-        head = &messages[i].msg_hdr
-        head.msg_iov = &iov[i]
-        head.msg_iovlen = 1
-        head.msg_name = names[i]
-        head.msg_namelen = ADDRESS_BYTES
-        head.msg_control = control[i]
-        head.msg_controllen = CONTROL_BYTES
-    count = recvmmsg(fd, messages, FEW, MSG_DONTWAIT, NULL)
     if count <= 0:
         return left
     for i in range(count):
-        head = &messages[i].msg_hdr
-        if head.msg_namelen > ADDRESS_BYTES:
+        place = place_of(&a, i)
+        if place is None:
             continue
-        place = (<const uint8_t*>names[i])[:head.msg_namelen], asked(head)
-        packet = <uint8_t*>iov[i].iov_base
         conv = convs.get(place)
         if (
             conv is not None and not conv.closed and place not in left
-            and conv.put_packet(packet, messages[i].msg_len, conv.inlet_datagrams)
+            and conv.put_packet(packet_at(&a, i), a.messages[i].msg_len, conv.inlet_datagrams)
         ):
             conv.in_past += 1
             conv.changed()
         else:
-            left.setdefault(place, []).append(packet[:messages[i].msg_len])
+            left.setdefault(place, []).append(packet_at(&a, i)[:a.messages[i].msg_len])
     return left if left or count == FEW else None
 
 

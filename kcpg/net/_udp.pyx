@@ -24,6 +24,10 @@ from kcpg.core._kcp cimport (
 )
 from kcpg.core.native._wire cimport Conv, Wire
 from kcpg.net._packets cimport write_packets
+from kcpg.net._syscalls cimport (
+    CMSG_DATA, CMSG_FIRSTHDR, CMSG_LEN, CMSG_NXTHDR, CMSG_SPACE, MSG_DONTWAIT, MSG_NOSIGNAL, cmsghdr,
+    mmsghdr, msghdr, recvmmsg, sendmmsg, sendmsg,
+)
 
 from kcpg.core.stun import COOKIE, COOKIE_AT
 from kcpg.net.udp import MAX_RUN_BYTES as _MAX_RUN_BYTES
@@ -33,35 +37,6 @@ from kcpg.net.udp import NAMES
 __all__ = ["CompiledConv", "UdpIo", "set_outlet", "tcp_read", "tcp_write"]
 
 CompiledConv = Conv
-
-cdef extern from "<sys/socket.h>" nogil:
-    ctypedef unsigned int socklen_t
-    struct msghdr:
-        void* msg_name
-        socklen_t msg_namelen
-        iovec* msg_iov
-        size_t msg_iovlen
-        void* msg_control
-        size_t msg_controllen
-        int msg_flags
-    struct mmsghdr:
-        msghdr msg_hdr
-        unsigned int msg_len
-    struct cmsghdr:
-        size_t cmsg_len
-        int cmsg_level
-        int cmsg_type
-    struct timespec:
-        pass
-    int MSG_DONTWAIT, MSG_NOSIGNAL
-    int recvmmsg(int fd, mmsghdr* messages, unsigned int count, int flags, timespec* timeout)
-    int sendmmsg(int fd, mmsghdr* messages, unsigned int count, int flags)
-    ssize_t sendmsg(int fd, const msghdr* message, int flags)
-    cmsghdr* CMSG_FIRSTHDR(msghdr* message)
-    cmsghdr* CMSG_NXTHDR(msghdr* message, cmsghdr* item)
-    uint8_t* CMSG_DATA(cmsghdr* item)
-    size_t CMSG_LEN(size_t n)
-    size_t CMSG_SPACE(size_t n)
 
 cdef extern from "<sys/uio.h>" nogil:
     ssize_t readv(int fd, const iovec* iov, int count)
