@@ -8,7 +8,8 @@ SHELL := /bin/sh
 PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
-PIP    := $(PY) -m pip --disable-pip-version-check -qq
+# One at a time, under `make -j` too: two would write into the same environment.
+PIP    := flock $(VENV) $(PY) -m pip --disable-pip-version-check -qq
 ENGINE := $(if $(filter python,$(KCPG_ENGINE)),python,compiled)
 SOURCES := $(shell find kcpg -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi' -o -name '*.h')
 # Python files that are compiled, too: those with a .pxd beside them.
@@ -17,11 +18,16 @@ SOURCES += $(wildcard $(patsubst %.pxd,%.py,$(filter %.pxd,$(SOURCES))))
 # Stamps: each names a step that was done; a step runs again only when what it depends on changed.
 STAMPS      := $(VENV)/stamps
 VENV_STAMP  := $(STAMPS)/venv
+KCPG_STAMP  := $(STAMPS)/kcpg
 BUILD_STAMP := $(STAMPS)/build-$(ENGINE)
 TEST_STAMP  := $(STAMPS)/test
 E2E_STAMP   := $(STAMPS)/e2e
 BENCH_STAMP := $(STAMPS)/bench
 LINT_STAMP  := $(STAMPS)/lint
+
+# What everything that runs kcpg needs: its package with the dependencies, and the engine. Neither needs the other, so
+# `make -j` makes both at once.
+READY := $(KCPG_STAMP) $(BUILD_STAMP)
 
 # Prints one of pyproject.toml's lists of optional requirements.
 REQUIREMENTS := $(PY) -c 'import sys, tomllib; \
@@ -36,7 +42,7 @@ GUEST_PROFILES ?= lossy5 bursty mobile throttled reorder duplicate port-throttle
 GUEST_CELL ?= ONLY=latency MODE=server PROFILE=lossy5 SECONDS=2 BASELINES=0
 ARGS   ?=
 
-.PHONY: help setup run test e2e e2e-ci netem-guest bench bench-compare lint check clean
+.PHONY: help setup tools run test e2e e2e-ci netem-guest bench bench-compare lint check clean
 
 help: ## show this list
 	@echo "usage: make TARGET [VARIABLE=value …]"
@@ -50,10 +56,12 @@ help: ## show this list
 	@echo "  PYTHON=python3.12                         another interpreter for the virtual environment"
 	@echo "  KCPG_ENGINE=python                        without compiled modules (no compiler needed, slower)"
 
-setup: $(BUILD_STAMP) ## make the virtual environment and build (every other target does it when needed)
+setup: $(READY) ## make the virtual environment and build (every other target does it when needed)
 	@echo "kcpg $$($(PY) -c 'import kcpg; print(kcpg.__version__)') is ready: $(VENV)/bin/kcpg --help"
 
-run: $(BUILD_STAMP) ## the demo chain, or one node with MODE=client|relay|server [CONFIG=file]
+tools: $(TEST_STAMP) $(E2E_STAMP) $(LINT_STAMP)
+
+run: $(READY) ## the demo chain, or one node with MODE=client|relay|server [CONFIG=file]
 ifeq ($(MODE),)
 	@exec $(PY) -m harness demo $(ARGS)
 else ifneq ($(filter-out client relay server,$(MODE)),)
@@ -62,21 +70,21 @@ else
 	@exec $(PY) -m kcpg $(ARGS) $(CONFIG)
 endif
 
-test: $(BUILD_STAMP) $(TEST_STAMP) ## all tests: unit, property, simulation, interoperability, loopback, tidy
+test: $(READY) $(TEST_STAMP) ## all tests: unit, property, simulation, interoperability, loopback, tidy
 	@$(PY) -m pytest -q $(TESTS) $(ARGS)
 
 # What is set of these is handed on as it stands; python -m harness e2e --help explains them.
 E2E_WORDS := MODE PROFILE ONLY DIALECT FULL SEED SECONDS SHARE BACKEND FAMILY BASELINES LINKCHECK COMMANDS WITH
 
-e2e: $(BUILD_STAMP) $(E2E_STAMP) ## real nodes in namespaces over emulated lines, with a report [PROFILE= ONLY= MODE= FULL=1 …]
+e2e: $(READY) $(E2E_STAMP) ## real nodes in namespaces over emulated lines, with a report [PROFILE= ONLY= MODE= FULL=1 …]
 	@sh harness/prepare
 	@exec $(PY) -m harness e2e $(foreach word,$(E2E_WORDS),$(if $($(word)),'$(word)=$($(word))')) $(ARGS)
 
-e2e-ci: $(BUILD_STAMP) $(E2E_STAMP)
+e2e-ci: $(READY) $(E2E_STAMP)
 	@sh harness/prepare
 	@exec $(PY) -m harness e2e --ci $(ARGS)
 
-netem-guest: $(BUILD_STAMP) $(E2E_STAMP) ## real tc netem in a guest kernel: every profile read back, some measured, a chain run
+netem-guest: $(READY) $(E2E_STAMP) ## real tc netem in a guest kernel: every profile read back, some measured, a chain run
 	@$(PY) -m netem.guest "$(PY) -m netem.guest.verify" \
 	  "$(PY) -m harness.linkcheck --backend netem --gentle $(GUEST_PROFILES)" \
 	  $(if $(GUEST_CELL),"$(PY) -m harness run $(GUEST_CELL) BACKEND=netem LINKCHECK=0 --out /run/e2e") \
@@ -88,14 +96,14 @@ BENCH_WORDS := ONLY WORKLOADS PLACES SYSTEMS QUICK SECONDS REPEATS SEED WITH SAV
 BENCH_GIVEN  = $(foreach word,$(BENCH_WORDS),$(if $($(word)),'$(word)=$($(word))'))
 
 # What cannot be installed is said, and is missing from the table; the rest is measured.
-bench: $(BUILD_STAMP) $(BENCH_STAMP) $(TEST_STAMP) ## speed, latency, CPU and memory beside direct TCP and other tunnels [ONLY= QUICK=1 …]
+bench: $(READY) $(BENCH_STAMP) $(TEST_STAMP) ## speed, latency, CPU and memory beside direct TCP and other tunnels [ONLY= QUICK=1 …]
 	@sh harness/prepare bench || true
 	@exec $(PY) -m harness bench $(BENCH_GIVEN) $(ARGS)
 
-bench-compare: $(BUILD_STAMP) $(BENCH_STAMP) ## these sources beside an earlier commit, in turns, as ratios [BASE= …]
+bench-compare: $(READY) $(BENCH_STAMP) ## these sources beside an earlier commit, in turns, as ratios [BASE= …]
 	@exec $(PY) -m harness bench compare $(if $(BASE),'BASE=$(BASE)') $(BENCH_GIVEN) $(ARGS)
 
-lint: $(BUILD_STAMP) $(LINT_STAMP) ## ruff, mypy --strict, cython-lint
+lint: $(LINT_STAMP) ## ruff, mypy --strict, cython-lint
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy --strict kcpg netem harness
@@ -119,33 +127,34 @@ $(VENV_STAMP): packaging/prepare
 	@mkdir -p $(STAMPS)
 	@touch $@
 
-# The editable installation puts the command kcpg into the environment and builds the compiled modules in place.
-# pip's own build directory would forget what is already compiled, so a change of a source only runs build_ext.
-$(STAMPS)/installed-$(ENGINE): pyproject.toml $(VENV_STAMP)
-	@echo "installing kcpg and its dependencies, building the $(ENGINE) engine …"
-	@$(PIP) install --no-build-isolation -e .
+# The editable installation puts the command kcpg into the environment. It is told to compile nothing: pip's own build
+# directory forgets what is compiled already, so all of it would be compiled twice.
+$(KCPG_STAMP): pyproject.toml $(VENV_STAMP)
+	@echo "installing kcpg and its dependencies …"
+	@KCPG_ENGINE=python $(PIP) install --no-build-isolation -e .
 	@touch $@
 
-$(BUILD_STAMP): setup.py $(SOURCES) $(STAMPS)/installed-$(ENGINE)
+$(BUILD_STAMP): setup.py $(SOURCES) $(VENV_STAMP)
+	$(if $(filter compiled,$(ENGINE)),@echo "compiling the engine …")
 	@$(PY) setup.py -q build_ext --inplace
 	@touch $@
 
-$(TEST_STAMP): pyproject.toml $(BUILD_STAMP)
+$(TEST_STAMP): pyproject.toml $(KCPG_STAMP)
 	@echo "installing what the tests need …"
 	@$(PIP) install $$($(REQUIREMENTS) test)
 	@touch $@
 
-$(E2E_STAMP): pyproject.toml $(BUILD_STAMP)
+$(E2E_STAMP): pyproject.toml $(KCPG_STAMP)
 	@echo "installing what the end-to-end runs need …"
 	@$(PIP) install $$($(REQUIREMENTS) e2e)
 	@touch $@
 
-$(BENCH_STAMP): pyproject.toml $(BUILD_STAMP)
+$(BENCH_STAMP): pyproject.toml $(KCPG_STAMP)
 	@echo "installing what the measurements need …"
 	@$(PIP) install $$($(REQUIREMENTS) bench)
 	@touch $@
 
-$(LINT_STAMP): pyproject.toml $(BUILD_STAMP)
+$(LINT_STAMP): pyproject.toml $(KCPG_STAMP)
 	@echo "installing what the lint needs …"
 	@$(PIP) install $$($(REQUIREMENTS) lint)
 	@touch $@

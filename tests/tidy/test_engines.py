@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ast
 import importlib
+import os
 import runpy
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,6 +33,19 @@ def test_what_is_also_compiled_has_its_types() -> None:
     types = tree.sources("kcpg", suffixes=(".pxd",))
     typed = {_module(path) for path in types if path.with_suffix(".py").exists()}
     assert typed == set(SETUP["ALSO_COMPILED"]), "compiled without a .pxd a file is no faster (docs/adr/0008)"
+
+
+def test_pip_compiles_every_module() -> None:
+    """Make compiles by itself and tells pip not to; whoever installs kcpg leaves it to pip."""
+    require("kcpg.core._kcp")
+    program = "import setuptools; from distutils.core import run_setup as run; " + (
+        "print(*(each.name for each in run('setup.py', stop_after='init').ext_modules))"
+    )
+    words = [sys.executable, "-W", "ignore", "-c", program]
+    environ = {name: value for name, value in os.environ.items() if name != "KCPG_ENGINE"}
+    done = subprocess.run(words, cwd=tree.ROOT, env=environ, capture_output=True, text=True, check=False)
+    wanted = sorted([*LISTED, *SETUP["ALSO_COMPILED"]])
+    assert sorted(done.stdout.split()) == wanted, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("path", tree.sources("kcpg", suffixes=(".pyx",)), ids=tree.name)
