@@ -18,7 +18,7 @@ from kcpg.net import addr, steer
 from kcpg.net.local import Bind, LocalListenSettings, open_listening
 from kcpg.net.steer import MAX_EXCEPTIONS, Steering, open_shared
 from kcpg.net.udp import open_udp
-from tests.net.processes import until
+from tests.net.processes import free_ports, until
 
 COUNT = 3
 SEED = 0xC0FFEE11
@@ -28,17 +28,11 @@ DATAGRAM = bytes(40)
 @pytest.fixture
 def port() -> Iterator[list[_socket.socket]]:
     """The sockets of one UDP port of all addresses."""
-    number = _free_port()
+    (number,) = free_ports(1)
     socks = open_shared(lambda shared: open_udp("", number, shared=shared).sock, COUNT)
     yield socks
     for sock in socks:
         sock.close()
-
-
-def _free_port() -> int:
-    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
-        sock.bind(("", 0))
-        return int(sock.getsockname()[1])
 
 
 def sender(ip: str = "127.0.0.1") -> socket.socket:
@@ -154,7 +148,7 @@ def test_answers_of_stun_go_to_the_first(port: list[_socket.socket]) -> None:
 
 def test_short_datagrams_and_connections_are_steered_too() -> None:
     settings = LocalListenSettings(())
-    bind = Bind("127.0.0.1", _free_port())
+    bind = Bind("127.0.0.1", free_ports(1)[0])
     for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
         socks = open_shared(partial(open_listening, settings, bind, kind), COUNT)
         Steering(socks[0], COUNT, SEED, stun=False).attach({})
@@ -183,7 +177,7 @@ def _accept(sock: _socket.socket) -> _socket.socket | None:
 
 def test_a_port_of_another_program_is_taken() -> None:
     """Even of one that shares it: two nodes by mistake on one port would take each other's datagrams."""
-    number = _free_port()
+    (number,) = free_ports(1)
     theirs = open_shared(lambda shared: open_udp("127.0.0.1", number, shared=shared).sock, 2)
     with pytest.raises(OSError, match=f"cannot listen on UDP 127.0.0.1:{number}") as caught:
         open_shared(lambda shared: open_udp("127.0.0.1", number, shared=shared).sock, 2)
