@@ -128,12 +128,12 @@ def test_a_try_with_another_password_fails(tmp_path: Path, tubes: list[Tube]) ->
 def test_descriptors_are_given_back(tmp_path: Path, tubes: list[Tube], mux: int) -> None:
     tube = Tube(tmp_path, algorithm="AES-GCM", mux=mux)
     tubes.append(tube)
-    tube.exchange(1000)
-    processes.until(lambda: _flows(tube, tmp_path) == 0, "the first flow is over")
+    if mux:  # the link that stays may come after the process is ready
+        tube.exchange(1000)
+        processes.until(lambda: _flows(tube, tmp_path) == 0, "the first flow is over")
     before = tube.descriptors()
-    for _ in range(5):
-        with ThreadPoolExecutor(8) as several:
-            list(several.map(tube.exchange, [10_000] * 16))
+    with ThreadPoolExecutor(40) as several:
+        list(several.map(tube.exchange, [10_000] * 80))
     with socket.create_connection(("127.0.0.1", tube.entry)) as sock:
         sock.sendall(b"and one that is reset")
         assert sock.recv(3) == b"and"
