@@ -40,8 +40,8 @@ class ServerFirst(Scenario):
     modes = ("relay", "server", "relays")
 
     def drive(self, cell: Cell) -> None:
-        """The workload looks at it all."""
-        cell.work("kcpg", self.workload, count=10)
+        """Ten connections, or the share that the plan asks for; the workload looks at it all."""
+        cell.work("kcpg", self.workload, count=max(10 * cell.plan.count // 1000, 1))
 
 
 class SlowReader(Scenario):
