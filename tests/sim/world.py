@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from kcpg.core.flow import Reset, ResetCode
@@ -240,10 +240,12 @@ def address(host: str, port: int) -> bytes:
     return addr
 
 
+@cache
 def host_of(addr: bytes) -> str:
     return addr.decode().partition(":")[0]
 
 
+@cache
 def port_of(addr: bytes) -> int:
     return int(addr.decode().partition(":")[2])
 
