@@ -270,13 +270,19 @@ cdef class UdpIo:
         return total
 
     cdef int let_out(self) except -1:
-        """Write what little came to the sockets it is for, at once; whatever else is to do stays an event."""
+        """Let what little came go at once, to the sockets it is for or to the next hop; whatever else is to
+        do stays an event."""
         cdef list left = []
         cdef Conv conv
+        cdef bint gone
         for conv in self.wire.ready:
-            if conv.outlet < 0 or conv.events != EV_READABLE or not (
-                write_little(conv) if conv.outlet_place is None else write_packets(conv)
-            ):
+            gone = False
+            if conv.events == EV_READABLE:
+                if conv.outlet >= 0:
+                    gone = write_little(conv) if conv.outlet_place is None else write_packets(conv)
+                elif conv.onward is not None:
+                    gone = conv.move_on()
+            if not gone:
                 left.append(conv)
         self.wire.ready = left
         return 0

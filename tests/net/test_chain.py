@@ -305,18 +305,48 @@ def test_packets_keep_their_boundaries(wire, delivery):
         assert chain.flows == [1, 1, 1]
 
 
-def test_every_packet_of_a_conversation_counts(wire):
+@pytest.mark.parametrize("delivery", ["unordered", "ordered", "datagram"])
+@pytest.mark.parametrize("relays", [0, 1])
+def test_every_packet_of_a_conversation_counts(wire, relays, delivery):
     """However it travels: an association that is used does not idle out, and the figures are true."""
-    with UdpEcho() as server, Chain(wire, server.target, 0) as chain, udp_client() as client:
+    with (
+        UdpEcho() as server,
+        Chain(wire, server.target, relays, delivery=delivery) as chain,
+        udp_client() as client,
+    ):
         for number in range(50):
-            client.sendto(b"%d" % number, chain.udp)
-            assert client.recv(100) == b"%d" % number
-        assert [splice.moved for node in chain.nodes for splice in node.splices] == [[50, 50]] * 2
+            client.sendto(b"number %d" % number, chain.udp)
+            assert client.recv(100) == b"number %d" % number
+        assert moved(chain) == [[50, 50]] * (relays + 2)
+        if delivery == "datagram":  # many at once may be lost
+            return
         for number in range(200):
-            client.sendto(b"%d" % number, chain.udp)
+            client.sendto(b"number %d" % number, chain.udp)
         got = {client.recv(100) for _ in range(200)}
-        assert got == {b"%d" % number for number in range(200)}
-        assert [splice.moved for node in chain.nodes for splice in node.splices] == [[250, 250]] * 2
+        assert got == {b"number %d" % number for number in range(200)}
+        assert moved(chain) == [[250, 250]] * (relays + 2)
+
+
+def test_every_byte_of_a_conversation_counts(wire):
+    """Few at a time go from hop to hop without a splice that sees them, many with one."""
+    with Server(echo) as server, Chain(wire, server.target, 2) as chain, chain.dial() as sock:
+        for _ in range(50):
+            sock.sendall(b"few")
+            assert sock.recv(100) == b"few"
+        assert moved(chain) == [[150, 150]] * 4
+        data = os.urandom(300_000)
+        sender = gevent.spawn(sock.sendall, data)
+        got = b""
+        while len(got) < len(data):
+            got += sock.recv(65536)
+        sender.get()
+        assert got == data
+        assert moved(chain) == [[300_150, 300_150]] * 4
+
+
+def moved(chain):
+    """Of every splice of every node: up and down."""
+    return [splice.moved for node in chain.nodes for splice in node.splices]
 
 
 def test_a_configured_rate_is_kept(wire):

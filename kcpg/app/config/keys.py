@@ -228,7 +228,8 @@ _KEYS = (
     Key(
         "udp_delivery", "Flows", values.delivery, "unordered, ordered, datagram", "unordered", _ALL,
         "UDP packets: unordered: sent again until they arrive, delivered at once; ordered: a lost one "
-        "holds up the next; datagram: never sent again. The client's choice holds for a flow.",
+        "holds up the next; datagram: never sent again, once the flow stands. The client's choice holds for "
+        "a flow.",
         default=UdpDelivery.UNORDERED, own=True,
     ),
     Key(

@@ -86,7 +86,8 @@ cdef class Conv(Kcp):
     cdef bint put_packet(self, const uint8_t* p, size_t n, bint datagram) except -1:
         """Queue one packet of a UDP flow if there is room; the caller calls `changed`."""
         cdef size_t fragments
-        if datagram and self.put_datagram(p, n) != 0:
+        # Before anything was acknowledged the peer may not have the conversation, and would drop it.
+        if datagram and self.k.snd_una != 0 and self.put_datagram(p, n) != 0:
             return True
         fragments = (n + self.k.mss - 1) // self.k.mss if n > 0 else 1
         if fragments > KCP_MAX_FRAGMENTS or fragments > <size_t>kcp_room(&self.k):
@@ -133,6 +134,51 @@ cdef class Conv(Kcp):
         self.changed()
         other.changed()
         return moved
+
+    def pass_on(self, Conv other, bint packets, bint datagrams):
+        """Let what little comes go into `other` at once, whenever kcpg.net receives; see conv.py."""
+        self.onward = None if self.closed else other
+        self.onward_packets = packets
+        other.inlet_datagrams = datagrams
+
+    cdef bint move_on(self) except -1:
+        """Whether there was a little for the next hop, and nothing is left to do for it."""
+        cdef Conv other = self.onward
+        cdef int64_t moved = 0
+        cdef bytes packet
+        cdef int size
+        if other.closed or kcp_room(&other.k) < other.wake_segments():
+            return False
+        if (self.k.rcv_held if self.k.unordered else self.k.rcv_nxt - self.k.rcv_read) > LITTLE_SEGMENTS:
+            return False
+        if not self.onward_packets:
+            moved = kcp_move_stream(&self.k, &other.k)
+        else:
+            while self.packets_in and moved < LITTLE_SEGMENTS:
+                packet = self.packets_in.popleft()
+                if not other.put_packet(<const uint8_t*>packet, <size_t>len(packet), other.inlet_datagrams):
+                    self.packets_in.appendleft(packet)
+                    break
+                moved += 1
+            while not self.packets_in and moved < LITTLE_SEGMENTS:
+                size = kcp_peek_size(&self.k)
+                if size < 0:
+                    break
+                if size > PACKET_MAX:
+                    return False
+                kcp_recv_message(&self.k, passing, size)
+                if not other.put_packet(passing, <size_t>size, other.inlet_datagrams):
+                    self.packets_in = self.packets_in or deque()
+                    self.packets_in.append((<const uint8_t*>passing)[:size])
+                    break           # whoever moves it the other way counts what is lost
+                moved += 1
+        self.out_past += <uint64_t>moved
+        self.changed()
+        other.changed()
+        if self.closed or kcp_readable(&self.k) or self.packets_in:
+            return False
+        self.events = 0
+        return True
 
     def take_events(self):
         """The events since the last call."""

@@ -99,6 +99,8 @@ cdef class Conv(Kcp):
     cdef int appetite               # segments that the next read of kcpg.net takes from a socket at most
     cdef int outlet                 # descriptor to which kcpg.net writes little data at once, -1: none
     cdef bytes outlet_place         # a UDP socket, and where it sends to (b"": it is connected); None: TCP
+    cdef Conv onward                # of the next hop, into which little data goes at once; None: none
+    cdef bint onward_packets        # and whether that is packets
     cdef bint inlet_datagrams       # what kcpg.net reads from a UDP socket shall go unreliably
     cdef readonly uint64_t out_past     # bytes or packets that went out to a socket, and ...
     cdef readonly uint64_t in_past      # ... packets that came in from one, past the splice
@@ -107,6 +109,7 @@ cdef class Conv(Kcp):
     cdef int put_datagram(self, const uint8_t* p, size_t n) except -1
     cdef int packets_turn(self, Tx* tx) except -1
     cdef void leave_timers(self)
+    cdef bint move_on(self) except -1
     cdef void changed(self)         # after anything that the user did to `k`
     cdef void raise_events(self, int events)
     cdef bint is_drained(self)

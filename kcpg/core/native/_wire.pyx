@@ -78,6 +78,7 @@ cdef enum:
     FEC_POOL_SHARE = 2          # shards kept by all links have a quarter of the memory of segments
     LOSS_SCAN = 4096            # as rxepoch.py
     SLOT_BYTES = 1536           # as conv.py
+    LITTLE_SEGMENTS = 4         # as kcpg.net.fdio
 
 cdef int T_PAD = frame_types.PAD
 cdef int T_KCP = frame_types.KCP
@@ -88,6 +89,10 @@ cdef int T_PIECE = frame_types.PIECE
 cdef frozenset CONTROL_TYPES = frame_types.CONTROL
 cdef int T_PATH_CHALLENGE = frame_types.PATH_CHALLENGE
 cdef int T_PATH_RESPONSE = frame_types.PATH_RESPONSE
+
+
+# A packet on its way from one conversation to the next.
+cdef uint8_t passing[PACKET_MAX]
 
 
 include "_headers.pxi"

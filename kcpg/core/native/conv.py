@@ -121,11 +121,12 @@ class Conv(Kcp):
     def send_packets(self, packets: list[bytes], datagram: bool) -> int:
         """Queue each packet of a UDP flow for which there is room; how many.
 
-        `datagram`: unreliably, those that fit one datagram.
+        `datagram`: unreliably, those that fit one datagram, once something was acknowledged: before that the
+        peer may not have the conversation, and would drop them.
         """
         taken = 0
         for packet in packets:
-            if datagram and self.send_datagram(packet):
+            if datagram and self.snd_una != 0 and self.send_datagram(packet):
                 taken += 1
                 continue
             fragments = max(1, -(-len(packet) // (self.kcp_mtu - SEGMENT_HEADER_BYTES)))
@@ -163,6 +164,10 @@ class Conv(Kcp):
     out_past = in_past = 0
     """Bytes or packets between this and a socket that no splice has seen: only the compiled twin has a way
     for them."""
+
+    def pass_on(self, other: Conv, packets: bool, datagrams: bool) -> None:
+        """Let what little comes go into `other`, of the next hop, without anybody's doing. `packets`: whole
+        ones, which go unreliably if `datagrams`. This twin leaves everything to who moves it."""
 
     def take_events(self) -> int:
         """The events since the last call."""

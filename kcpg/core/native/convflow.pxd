@@ -11,10 +11,12 @@ cdef class ConvFlow(Flow):
     cdef public bint ended
     cdef public bint heard_end
     cdef public bint lingers
+    cdef public bint passes_on
     cdef public bint peer_finished
 
     cpdef attach(self, table, conv)
     cpdef notice(self, int events)
     cpdef aborted(self, reason)
-    cdef bint _moves_within(self, Flow sink)
+    cdef bint _meets(self, Flow sink)
+    cdef _pass_on(self, Flow sink)
     cdef bint _reached_end(self)

@@ -20,7 +20,8 @@ class ConvFlow(Flow):
     empty message is an empty packet; it is sent when everything before it has arrived.
     """
 
-    __slots__ = ("_table", "_tcp", "conv", "delivery", "ended", "heard_end", "lingers", "peer_finished")
+    __slots__ = ("_table", "_tcp", "conv", "delivery", "ended", "heard_end", "lingers", "passes_on",
+                 "peer_finished")  # fmt: skip
 
     def __init__(self, kind: Kind, delivery: Delivery) -> None:
         self._begin(kind)
@@ -33,6 +34,7 @@ class ConvFlow(Flow):
         self.peer_finished = (
             False  # the peer has taken all we sent, our end included, and has forgotten the flow
         )
+        self.passes_on = False  # the engine moves what little comes on to the next hop
         self.lingers = False  # it was released, and its conversation waits for what is owed
         self._table: FlowTable | None = None
 
@@ -50,9 +52,12 @@ class ConvFlow(Flow):
 
     def move_to(self, sink: Flow) -> Moved:
         """Conversation to conversation inside the engine; anything else by the sink's way."""
-        if not self._moves_within(sink):
-            return sink.pull(self)
+        if not self._tcp or not self._meets(sink):  # packets are moved whole, by the sink
+            moved = sink.pull(self)
+            self._pass_on(sink)
+            return moved
         assert isinstance(sink, ConvFlow) and self.conv is not None and sink.conv is not None
+        self._pass_on(sink)
         count = self.conv.move_to(sink.conv, not self._tcp)
         if self._reached_end():
             return Moved(count, ENDED)
@@ -61,16 +66,22 @@ class ConvFlow(Flow):
         sink.conv.want_room = True
         return Moved(count, SINK_FULL)
 
-    def _moves_within(self, sink: Flow) -> bool:
-        """Both are conversations, of one engine, and whole messages are what both carry."""
+    def _meets(self, sink: Flow) -> bool:
+        """Both are conversations, of one engine."""
         return (
-            self._tcp
-            and isinstance(sink, ConvFlow)
+            isinstance(sink, ConvFlow)
             and self.conv is not None
             and type(self.conv) is type(sink.conv)
             and not self.closed
             and not sink.closed
         )
+
+    def _pass_on(self, sink: Flow) -> None:
+        """From now on the engine may move what little comes by itself."""
+        if not self.passes_on and self._meets(sink):
+            assert isinstance(sink, ConvFlow) and self.conv is not None and sink.conv is not None
+            self.passes_on = True
+            self.conv.pass_on(sink.conv, not self._tcp, sink.delivery is Delivery.DATAGRAM)
 
     def _reached_end(self) -> bool:
         """Whether the peer's end is the next thing; takes it."""
