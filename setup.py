@@ -44,9 +44,9 @@ ALSO_COMPILED = (
 )
 
 # -O3 lets the compiler vectorise the ring scans and the byte-wise XOR. No -march: it gains nothing
-# measurable and would tie the built file to this machine's processor. -g0: without the lines for a debugger, which
-# Python's own flags ask for, the same instructions are compiled in four fifths of the time and take a fifth of the
-# space; profilers name functions all the same.
+# measurable and would tie the built file to this machine's processor. -g0: without the lines for a debugger,
+# which Python's own flags ask for, the same instructions are compiled in four fifths of the time and take a
+# fifth of the space; profilers name functions all the same.
 COMPILE_ARGS = ["-O3", "-g0", "-fno-strict-aliasing", "-Wno-unused-function"]
 
 
