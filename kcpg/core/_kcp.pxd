@@ -387,6 +387,11 @@ cdef inline bint kcp_owes_ack(const kcp_t* k) noexcept nogil:
     return k.ack_below_due or k.ack_count > k.ack_done
 
 
+cdef inline uint32_t kcp_unread(const kcp_t* k) noexcept nogil:
+    """Segments that came and were not delivered; ordered: without those behind a gap."""
+    return k.rcv_held if k.unordered else k.rcv_nxt - k.rcv_read
+
+
 cdef inline bint kcp_readable(const kcp_t* k) noexcept nogil:
     """A complete message is there."""
     if k.unordered:

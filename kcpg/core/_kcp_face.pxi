@@ -243,7 +243,7 @@ cdef class Kcp:
 
     @property
     def unread(self):
-        return self.k.rcv_held if self.k.unordered else self.k.rcv_nxt - self.k.rcv_read
+        return kcp_unread(&self.k)
 
     @property
     def queued(self):

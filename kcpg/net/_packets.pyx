@@ -4,16 +4,14 @@
 A system call carries up to 64 packets: recvmmsg in; out, runs of equal packets are one message that the
 kernel cuts (UDP segmentation offload), and sendmmsg takes many of those.
 """
-from collections import deque
-
 from libc.errno cimport EAGAIN, EINTR, EINVAL, EIO, EMSGSIZE, errno
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t
 from libc.stdlib cimport malloc
 from libc.string cimport memcpy, memset
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 
-from kcpg.core._kcp cimport iovec, kcp_peek_size, kcp_readable, kcp_recv_message
+from kcpg.core._kcp cimport iovec, kcp_unread
 from kcpg.core.native._wire cimport Conv
 from kcpg.net._syscalls cimport (
     CMSG_DATA, CMSG_FIRSTHDR, CMSG_LEN, CMSG_NXTHDR, CMSG_SPACE, MSG_DONTWAIT, MSG_NOSIGNAL, cmsghdr,
@@ -268,35 +266,19 @@ cpdef packets_from(int fd, dict convs):
 cdef bint write_packets(Conv conv) except -1:
     """Whether the conversation had a few packets for its outlet, and nothing is left to do for it."""
     cdef int size, left = FEW
-    cdef bytes packet
-    if (conv.k.rcv_held if conv.k.unordered else conv.k.rcv_nxt - conv.k.rcv_read) > FEW:
+    if kcp_unread(&conv.k) > FEW:
         return False        # together, by whoever sends batches
     while left > 0:
-        if conv.packets_in:
-            packet = conv.packets_in.popleft()
-            if not write_packet(conv, <const uint8_t*>packet, <size_t>len(packet)):
-                conv.packets_in.appendleft(packet)
-                break
-        else:
-            size = kcp_peek_size(&conv.k)
-            if size < 0:
-                break
-            if <uint32_t>size > PACKET_BYTES:
-                return False
-            kcp_recv_message(&conv.k, buffers, size)
-            if not write_packet(conv, buffers, <size_t>size):
-                # It waits for whoever tells the errors, where those wait that came unreliably.
-                if conv.packets_in is None:
-                    conv.packets_in = deque()
-                conv.packets_in.append((<const uint8_t*>buffers)[:size])
-                break
+        size = conv.take_packet(buffers)
+        if size < 0:
+            break
+        if not write_packet(conv, buffers, <size_t>size):
+            conv.return_packet(buffers, <size_t>size)   # it waits for whoever tells the errors
+            break
         conv.out_past += 1
         left -= 1
     conv.changed()
-    if conv.closed or kcp_readable(&conv.k) or conv.packets_in:
-        return False
-    conv.events = 0
-    return True
+    return conv.is_served()
 
 
 cdef bint write_packet(Conv conv, const uint8_t* p, size_t n) noexcept:

@@ -19,7 +19,7 @@ from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
 from kcpg.core._kcp cimport (
-    Path, Tx, iovec, kcp_read_begin, kcp_read_commit, kcp_readable, kcp_room, kcp_write_begin,
+    Path, Tx, iovec, kcp_read_begin, kcp_read_commit, kcp_room, kcp_unread, kcp_write_begin,
     kcp_write_commit,
 )
 from kcpg.core.native._wire cimport Conv, Wire
@@ -306,7 +306,7 @@ cdef class UdpIo:
         return -1
 
     cpdef int64_t due_ms(self) except -2:
-        """When the wire wants to transmit though nothing happens; at least `driver.NEVER_MS`: never."""
+        """When the wire wants to transmit though nothing happens; at least `clock.NEVER_MS`: never."""
         return self.wire.due()
 
     cpdef bint has_news(self) except -1:
@@ -484,16 +484,13 @@ cpdef int tcp_read(Conv conv, int fd) noexcept:
 cdef int write_little(Conv conv) except -1:
     """Whether the conversation had a little to write, and nothing is left to do for it."""
     cdef int put
-    if conv.k.rcv_nxt - conv.k.rcv_read > LITTLE_SEGMENTS:
+    if kcp_unread(&conv.k) > LITTLE_SEGMENTS:
         return False
     put = tcp_write(conv, conv.outlet)
     if put <= 0:
         return False
     conv.out_past += <uint64_t>put
-    if conv.closed or kcp_readable(&conv.k):
-        return False
-    conv.events = 0
-    return True
+    return conv.is_served()
 
 
 cpdef void set_outlet(Conv conv, int fd) noexcept:

@@ -10,13 +10,12 @@ cdef class Conv(Kcp):
         self.timer = -1
 
     def __init__(self, Bundle bundle not None, uint32_t conv, params):
-        timers_reserve(&bundle.wire.timers)
         self.segment_pool = bundle.wire.segment_pool
         self.setup(self.segment_pool.slots, conv, bundle.segment_bytes(False), params)
         self.k.ack_hold_ms = ACK_HOLD_MS
         self.k.ack_maps = True
+        timers_reserve(&bundle.wire.timers)
         self.bundle = bundle
-        self.in_timers = True
         self.outlet = -1
         self.snd_limit = self.k.snd_wnd
         self.rcv_limit = self.k.rcv_wnd
@@ -24,7 +23,8 @@ cdef class Conv(Kcp):
             kcp_set_windows(&self.k, self.k.snd_wnd, WINDOW_START)
 
     def __dealloc__(self):
-        self.leave_timers()
+        if not self.closed and self.bundle is not None and self.bundle.wire is not None:
+            self.leave_timers()
         kcp_clear(&self.k)
 
     def send(self, message):
@@ -56,19 +56,20 @@ cdef class Conv(Kcp):
     def send_datagram(self, packet):
         """Queue `packet` to be sent once, unreliably. False: it fits no datagram, use `send`."""
         cdef bytes copy = bytes(packet)
-        return self.put_datagram(<const uint8_t*>copy, len(copy)) != 0
+        return self.put_datagram(<const uint8_t*>copy, len(copy))
 
-    cdef int put_datagram(self, const uint8_t* p, size_t n) except -1:
+    cdef bint put_datagram(self, const uint8_t* p, size_t n) except -1:
+        """See send_datagram."""
         if n < DATAGRAM_MIN or n + 4 > self.bundle.data_room():
-            return 0
+            return False
         if self.packets_out is None:
             self.packets_out = deque()
         if len(self.packets_out) >= DATAGRAM_QUEUE:
             self.bundle.wire.count_drop("datagram_queue_full")
-            return 1
+            return True
         self.packets_out.append(p[:n])
         self.bundle.mark_dirty(self)
-        return 1
+        return True
 
     def recv_datagram(self):
         """The next packet that came unreliably, None if there is none."""
@@ -87,7 +88,7 @@ cdef class Conv(Kcp):
         """Queue one packet of a UDP flow if there is room; the caller calls `changed`."""
         cdef size_t fragments
         # Before anything was acknowledged the peer may not have the conversation, and would drop it.
-        if datagram and self.k.snd_una != 0 and self.put_datagram(p, n) != 0:
+        if datagram and self.k.snd_una != 0 and self.put_datagram(p, n):
             return True
         fragments = (n + self.k.mss - 1) // self.k.mss if n > 0 else 1
         if fragments > KCP_MAX_FRAGMENTS or fragments > <size_t>kcp_room(&self.k):
@@ -145,36 +146,51 @@ cdef class Conv(Kcp):
         """Whether there was a little for the next hop, and nothing is left to do for it."""
         cdef Conv other = self.onward
         cdef int64_t moved = 0
-        cdef bytes packet
         cdef int size
         if other.closed or kcp_room(&other.k) < other.wake_segments():
             return False
-        if (self.k.rcv_held if self.k.unordered else self.k.rcv_nxt - self.k.rcv_read) > LITTLE_SEGMENTS:
+        if kcp_unread(&self.k) > LITTLE_SEGMENTS:
             return False
         if not self.onward_packets:
             moved = kcp_move_stream(&self.k, &other.k)
         else:
-            while self.packets_in and moved < LITTLE_SEGMENTS:
-                packet = self.packets_in.popleft()
-                if not other.put_packet(<const uint8_t*>packet, <size_t>len(packet), other.inlet_datagrams):
-                    self.packets_in.appendleft(packet)
-                    break
-                moved += 1
-            while not self.packets_in and moved < LITTLE_SEGMENTS:
-                size = kcp_peek_size(&self.k)
+            while moved < LITTLE_SEGMENTS:
+                size = self.take_packet(passing)
                 if size < 0:
                     break
-                if size > PACKET_MAX:
-                    return False
-                kcp_recv_message(&self.k, passing, size)
                 if not other.put_packet(passing, <size_t>size, other.inlet_datagrams):
-                    self.packets_in = self.packets_in or deque()
-                    self.packets_in.append((<const uint8_t*>passing)[:size])
-                    break           # whoever moves it the other way counts what is lost
+                    self.return_packet(passing, <size_t>size)   # whoever moves it now counts what is lost
+                    break
                 moved += 1
         self.out_past += <uint64_t>moved
         self.changed()
         other.changed()
+        return self.is_served()
+
+    cdef int take_packet(self, uint8_t* to) except -2:
+        """The next packet of a UDP flow, those that came unreliably first: its bytes, at most PACKET_MAX; -1:
+        there is none that fits."""
+        cdef bytes packet
+        cdef int size
+        if self.packets_in:
+            packet = self.packets_in.popleft()
+            memcpy(to, <const uint8_t*>packet, len(packet))
+            return <int>len(packet)
+        size = kcp_peek_size(&self.k)
+        if size < 0 or size > PACKET_MAX:
+            return -1
+        kcp_recv_message(&self.k, to, size)
+        return size
+
+    cdef int return_packet(self, const uint8_t* p, size_t n) except -1:
+        """Nobody took the packet in hand: it is the next one again."""
+        if self.packets_in is None:
+            self.packets_in = deque()
+        self.packets_in.appendleft(p[:n])
+        return 0
+
+    cdef bint is_served(self):
+        """Whether all that made it readable is gone; then that is no event any more."""
         if self.closed or kcp_readable(&self.k) or self.packets_in:
             return False
         self.events = 0
@@ -207,10 +223,8 @@ cdef class Conv(Kcp):
 
     cdef void leave_timers(self):
         """Once, at the end: no deadline any more, and no room for one."""
-        if self.bundle is not None and self.bundle.wire is not None and self.in_timers:
-            self.in_timers = False
-            timer_remove(&self.bundle.wire.timers, self)
-            self.bundle.wire.timers.convs -= 1
+        timer_remove(&self.bundle.wire.timers, self)
+        self.bundle.wire.timers.convs -= 1
 
     cdef void fit(self):
         """Cut segments as large as the frames they will travel in."""
@@ -224,8 +238,7 @@ cdef class Conv(Kcp):
 
     cdef void open_window(self):
         """What the reader has shown to take, it may be sent ahead: see conv.py."""
-        cdef uint64_t unread = self.k.rcv_held if self.k.unordered else self.k.rcv_nxt - self.k.rcv_read
-        cdef uint64_t wanted = WINDOW_START // 2 + self.k.segments_received - unread
+        cdef uint64_t wanted = WINDOW_START // 2 + self.k.segments_received - kcp_unread(&self.k)
         if wanted > self.rcv_limit:
             wanted = self.rcv_limit
         if wanted > self.k.rcv_wnd:

@@ -83,7 +83,6 @@ cdef class Conv(Kcp):
     cdef bint is_dirty
     cdef bint is_busy
     cdef int timer                  # place in the wire's timers, -1: none
-    cdef bint in_timers             # it may have one
     cdef object packets_out         # deques, made at the first unreliable packet
     cdef object packets_in
     cdef uint32_t snd_limit         # windows the user gave; with a controller those of `k` stay below them
@@ -106,7 +105,10 @@ cdef class Conv(Kcp):
     cdef readonly uint64_t in_past      # ... packets that came in from one, past the splice
 
     cdef bint put_packet(self, const uint8_t* p, size_t n, bint datagram) except -1
-    cdef int put_datagram(self, const uint8_t* p, size_t n) except -1
+    cdef bint put_datagram(self, const uint8_t* p, size_t n) except -1
+    cdef int take_packet(self, uint8_t* to) except -2
+    cdef int return_packet(self, const uint8_t* p, size_t n) except -1
+    cdef bint is_served(self)
     cdef int packets_turn(self, Tx* tx) except -1
     cdef void leave_timers(self)
     cdef bint move_on(self) except -1
