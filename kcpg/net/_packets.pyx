@@ -14,8 +14,8 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from kcpg.core._kcp cimport iovec, kcp_unread
 from kcpg.core.native._wire cimport Conv
 from kcpg.net._syscalls cimport (
-    CMSG_DATA, CMSG_FIRSTHDR, CMSG_LEN, CMSG_NXTHDR, CMSG_SPACE, MSG_DONTWAIT, MSG_NOSIGNAL, cmsghdr,
-    mmsghdr, msghdr, recvmmsg, sendmmsg, sendmsg, socklen_t,
+    ADDRESS_BYTES, CMSG_DATA, CMSG_FIRSTHDR, CMSG_LEN, CMSG_NXTHDR, CMSG_SPACE, MSG_DONTWAIT, MSG_NOSIGNAL,
+    cmsghdr, mmsghdr, msghdr, recvmmsg, remote_bytes, sendmmsg, sendmsg, socklen_t,
 )
 
 from kcpg.net.pktinfo import IP_PKTINFO as _IP_PKTINFO
@@ -28,12 +28,9 @@ cdef enum:
     UDP_SEGMENT = 103
     BATCH = 64                  # packets of one system call: as packets.py
     PACKET_BYTES = 65536        # more than UDP carries
-    ADDRESS_BYTES = 28          # sockaddr_in6
     CONTROL_BYTES = 96          # UDP_SEGMENT (24) and IPV6_PKTINFO (40)
     RUN_BYTES = 65000           # as udp.py: what one segmented message carries
     FEW = 8                     # packets of a call of the fast way; where there are more, others batch them
-    AF_INET = 2
-    NAME4_BYTES = 16            # sockaddr_in
 
 cdef int SOL_IP = _SOL_IP
 cdef int SOL_IPV6 = _SOL_IPV6
@@ -287,17 +284,14 @@ cdef bint write_packet(Conv conv, const uint8_t* p, size_t n) noexcept:
     cdef iovec iov
     cdef uint8_t control[CONTROL_BYTES]
     cdef uint8_t* place = <uint8_t*>PyBytes_AS_STRING(conv.outlet_place)
-    cdef size_t length = PyBytes_GET_SIZE(conv.outlet_place), name = length
-    cdef uint16_t family
+    cdef size_t length = PyBytes_GET_SIZE(conv.outlet_place), name
     memset(&message, 0, sizeof(message))
     iov.iov_base = <void*>p
     iov.iov_len = n
     message.msg_iov = &iov
     message.msg_iovlen = 1
     if length > 0:
-        memcpy(&family, place, sizeof(family))
-        name = NAME4_BYTES if family == AF_INET else ADDRESS_BYTES
-        name = name if name < length else length
+        name = remote_bytes(place, length)
         message.msg_name = place
         message.msg_namelen = <socklen_t>name
         if length > name:

@@ -1,8 +1,15 @@
 # cython: language_level=3
-"""Batched system calls on sockets, and their control messages: sendmsg(2), recvmmsg(2), cmsg(3)."""
-from libc.stdint cimport uint8_t
+"""Batched system calls on sockets, their control messages: sendmsg(2), recvmmsg(2), cmsg(3);
+and packed addresses."""
+from libc.stdint cimport uint8_t, uint16_t
+from libc.string cimport memcpy
 
 from kcpg.core._kcp cimport iovec
+
+cdef enum:
+    AF_INET = 2
+    NAME4_BYTES = 16            # sockaddr_in
+    ADDRESS_BYTES = 28          # sockaddr_in6
 
 cdef extern from "<sys/socket.h>" nogil:
     ctypedef unsigned int socklen_t
@@ -32,3 +39,13 @@ cdef extern from "<sys/socket.h>" nogil:
     uint8_t* CMSG_DATA(cmsghdr* item)
     size_t CMSG_LEN(size_t n)
     size_t CMSG_SPACE(size_t n)
+
+
+cdef inline uint8_t remote_bytes(const uint8_t* address, size_t n) noexcept nogil:
+    """How many of n bytes are the remote address; a local one may stand behind it."""
+    cdef uint16_t family
+    cdef size_t longest = ADDRESS_BYTES
+    memcpy(&family, address, sizeof(family))
+    if family == AF_INET:
+        longest = NAME4_BYTES
+    return <uint8_t>(longest if n > longest else n)

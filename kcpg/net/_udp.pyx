@@ -25,8 +25,8 @@ from kcpg.core._kcp cimport (
 from kcpg.core.native._wire cimport Conv, Wire
 from kcpg.net._packets cimport write_packets
 from kcpg.net._syscalls cimport (
-    CMSG_DATA, CMSG_FIRSTHDR, CMSG_LEN, CMSG_NXTHDR, CMSG_SPACE, MSG_DONTWAIT, MSG_NOSIGNAL, cmsghdr,
-    mmsghdr, msghdr, recvmmsg, sendmmsg, sendmsg,
+    ADDRESS_BYTES, CMSG_DATA, CMSG_FIRSTHDR, CMSG_LEN, CMSG_NXTHDR, CMSG_SPACE, MSG_DONTWAIT, MSG_NOSIGNAL,
+    NAME4_BYTES, cmsghdr, mmsghdr, msghdr, recvmmsg, remote_bytes, sendmmsg, sendmsg,
 )
 
 from kcpg.core.stun import COOKIE, COOKIE_AT
@@ -59,9 +59,6 @@ cdef enum:
     INFO4_BYTES = 12            # struct in_pktinfo: interface, local address, destination
     INFO6_BYTES = 20            # struct in6_pktinfo: local address, interface
     CONTROL_BYTES = 96          # as pktinfo.py
-    AF_INET = 2
-    NAME4_BYTES = 16            # sockaddr_in
-    ADDRESS_BYTES = 28          # sockaddr_in6
     MESSAGES = 64               # of one sendmmsg; a wire's vector has at most 128 datagrams
     VECTORS = 4                 # vectors of one transmit(): the node advances in between
     SLOTS = 64                  # segments of one readv or sendmsg of TCP, about 88 kB
@@ -108,12 +105,7 @@ cdef uint32_t read_control(msghdr* message, Path* path) noexcept nogil:
 
 cdef inline uint8_t name_bytes(const Path* path) noexcept nogil:
     """The length of the remote address alone."""
-    cdef uint16_t family
-    cdef uint8_t longest = ADDRESS_BYTES
-    memcpy(&family, path.addr, sizeof(family))
-    if family == AF_INET:
-        longest = NAME4_BYTES
-    return longest if path.addrlen > longest else path.addrlen
+    return remote_bytes(path.addr, path.addrlen)
 
 
 cdef inline size_t write_local(const Path* path, uint8_t name, cmsghdr* item) noexcept nogil:
