@@ -381,9 +381,4 @@ def _nothing_left() -> None:
 
 def make_io(wire: Any) -> Any:
     """The batched I/O that fits the wire's engine."""
-    try:
-        from kcpg.core.native._wire import Wire as CompiledWire
-        from kcpg.net._udp import UdpIo as CompiledUdpIo
-    except ImportError:
-        return UdpIo(wire)
-    return CompiledUdpIo(wire) if isinstance(wire, CompiledWire) else UdpIo(wire)
+    return fdio.compiled_io(wire) or UdpIo(wire)

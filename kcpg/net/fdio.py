@@ -29,10 +29,16 @@ if engine.ENGINE == "compiled":
     fds = import_module("kcpg.net._sock")
 
 try:
+    from kcpg.core.native._wire import Wire as CompiledWire
     from kcpg.net._udp import CompiledConv
     from kcpg.net._udp import UdpIo as CompiledIo
 except ImportError:
-    CompiledConv = CompiledIo = None  # type: ignore[assignment,misc]
+    CompiledConv = CompiledIo = CompiledWire = None  # type: ignore[assignment,misc]
+
+
+def compiled_io(wire: Any) -> Any:
+    """The tunnel sockets of a compiled wire; None if this is none."""
+    return CompiledIo(wire) if CompiledWire is not None and isinstance(wire, CompiledWire) else None
 
 
 def is_compiled(io: Any) -> bool:

@@ -106,7 +106,6 @@ class TcpFlow(Flow):
         conv = fast(sink)
         if conv is None:
             return sink.pull(self)
-        self._sink = conv
         total = 0
         for _ in range(TURNS):
             count, self._early = self._early, UNREAD

@@ -18,5 +18,4 @@ cdef class ConvFlow(Flow):
     cpdef notice(self, int events)
     cpdef aborted(self, reason)
     cdef bint _meets(self, Flow sink)
-    cdef _pass_on(self, Flow sink)
     cdef bint _reached_end(self)

@@ -52,13 +52,15 @@ class ConvFlow(Flow):
 
     def move_to(self, sink: Flow) -> Moved:
         """Conversation to conversation inside the engine; anything else by the sink's way."""
-        if not self._tcp or not self._meets(sink):  # packets are moved whole, by the sink
-            moved = sink.pull(self)
-            self._pass_on(sink)
-            return moved
+        if not self._meets(sink):
+            return sink.pull(self)
         assert isinstance(sink, ConvFlow) and self.conv is not None and sink.conv is not None
-        self._pass_on(sink)
-        count = self.conv.move_to(sink.conv, not self._tcp)
+        if not self.passes_on:  # from now on the engine may move what little comes by itself
+            self.passes_on = True
+            self.conv.pass_on(sink.conv, not self._tcp, sink.delivery is DATAGRAM)
+        if not self._tcp:  # packets are moved whole, by the sink
+            return sink.pull(self)
+        count = self.conv.move_to(sink.conv, False)
         if self._reached_end():
             return Moved(count, ENDED)
         if not self.conv.readable:
@@ -75,13 +77,6 @@ class ConvFlow(Flow):
             and not self.closed
             and not sink.closed
         )
-
-    def _pass_on(self, sink: Flow) -> None:
-        """From now on the engine may move what little comes by itself."""
-        if not self.passes_on and self._meets(sink):
-            assert isinstance(sink, ConvFlow) and self.conv is not None and sink.conv is not None
-            self.passes_on = True
-            self.conv.pass_on(sink.conv, not self._tcp, sink.delivery is Delivery.DATAGRAM)
 
     def _reached_end(self) -> bool:
         """Whether the peer's end is the next thing; takes it."""
