@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from kcpg.core.flow import Kind
-from kcpg.net import _udp, udp
+from kcpg.net import udp
 from tests.engines import require
 from tests.net.sockets import until
 from tests.net.test_fdio import Ends
@@ -27,8 +27,9 @@ class Outlet(Ends):
 
     def __init__(self):
         super().__init__()
-        from kcpg.net._udp import UdpIo
+        from kcpg.net._udp import UdpIo, set_outlet
 
+        self.set_outlet = set_outlet
         self.conv = self.convs[1]
         self.source = Source(self.conv)
         self.sock = udp.open_udp("127.0.0.1", 0)
@@ -73,7 +74,7 @@ def ends():
 
 
 def test_little_data_is_at_the_application_before_anybody_is_told(ends):
-    _udp.set_outlet(ends.source.conv, ends.far.fileno())
+    ends.set_outlet(ends.source.conv, ends.far.fileno())
     for word in (b"one", b"two"):
         ends.convs[0].write(word)
         assert ends.deliver() == []
@@ -89,22 +90,22 @@ def test_without_an_outlet_it_is_an_event(ends):
 
 
 def test_an_outlet_that_was_taken_back_is_not_used(ends):
-    _udp.set_outlet(ends.source.conv, ends.far.fileno())
-    _udp.set_outlet(ends.source.conv, -1)
+    ends.set_outlet(ends.source.conv, ends.far.fileno())
+    ends.set_outlet(ends.source.conv, -1)
     ends.convs[0].write(b"one")
     assert ends.deliver() == [ends.conv]
     assert ends.app_got() == b""
 
 
 def test_much_data_is_left_to_the_flow(ends):
-    _udp.set_outlet(ends.source.conv, ends.far.fileno())
+    ends.set_outlet(ends.source.conv, ends.far.fileno())
     ends.convs[0].write(bytes(20_000))
     assert ends.deliver() == [ends.conv]
     assert ends.conv.out_past == 0
 
 
 def test_the_end_of_the_stream_is_left_to_the_flow(ends):
-    _udp.set_outlet(ends.source.conv, ends.far.fileno())
+    ends.set_outlet(ends.source.conv, ends.far.fileno())
     ends.convs[0].write(b"last")
     ends.convs[0].send(b"")
     assert ends.deliver() == [ends.conv] and ends.conv.take_events() == READABLE
@@ -112,7 +113,7 @@ def test_the_end_of_the_stream_is_left_to_the_flow(ends):
 
 
 def test_a_socket_that_takes_nothing_keeps_it_for_the_flow(ends):
-    _udp.set_outlet(ends.source.conv, ends.far.fileno())
+    ends.set_outlet(ends.source.conv, ends.far.fileno())
     filled = 0
     try:
         while True:
@@ -125,7 +126,7 @@ def test_a_socket_that_takes_nothing_keeps_it_for_the_flow(ends):
 
 
 def test_an_error_is_left_to_the_flow(ends):
-    _udp.set_outlet(ends.source.conv, ends.far.fileno())
+    ends.set_outlet(ends.source.conv, ends.far.fileno())
     ends.far.shutdown(socket.SHUT_WR)
     ends.convs[0].write(b"one")
     assert ends.deliver() == [ends.conv] and ends.conv.unread == 1
@@ -133,7 +134,7 @@ def test_an_error_is_left_to_the_flow(ends):
 
 def test_a_closed_conversation_gets_no_outlet(ends):
     ends.conv.bundle.close(1)
-    _udp.set_outlet(ends.source.conv, ends.far.fileno())
+    ends.set_outlet(ends.source.conv, ends.far.fileno())
     ends.convs[0].write(b"one")
     ends.deliver()
     assert ends.app_got() == b""
