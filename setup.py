@@ -35,6 +35,7 @@ ALSO_COMPILED = (
     "kcpg.core.node",
     "kcpg.core.splice",
     "kcpg.net.addr",
+    "kcpg.net.alarm",
     "kcpg.net.clock",
     "kcpg.net.driver",
     "kcpg.net.fdio",

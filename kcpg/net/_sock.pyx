@@ -1,10 +1,11 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""Connections as file descriptors, without a socket object for each; see sock.py."""
+"""Connections as file descriptors, without a socket object for each, and timers; see sock.py."""
+from cpython.exc cimport PyErr_SetFromErrno
 from libc.errno cimport EINPROGRESS, errno
 from libc.stdint cimport uint8_t, uint16_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
-__all__ = ["abort", "accept", "again", "close", "connect", "shutdown"]
+__all__ = ["abort", "accept", "again", "close", "connect", "set_timer", "shutdown", "timer"]
 
 cdef extern from "<sys/socket.h>" nogil:
     ctypedef unsigned int socklen_t
@@ -39,8 +40,22 @@ cdef extern from "<netinet/tcp.h>" nogil:
 cdef extern from "<unistd.h>" nogil:
     int close_fd "close"(int fd)
 
+cdef extern from "<sys/timerfd.h>" nogil:
+    struct timespec:
+        long tv_sec
+        long tv_nsec
+    struct itimerspec:
+        timespec it_interval
+        timespec it_value
+    int CLOCK_MONOTONIC, TFD_NONBLOCK, TFD_CLOEXEC, TFD_TIMER_ABSTIME
+    int timerfd_create(int clock, int flags)
+    int timerfd_settime(int fd, int flags, const itimerspec* value, itimerspec* before)
 
+
+from kcpg.net.clock import NEVER_MS as _NEVER_MS
 from kcpg.net.sock import PENDING as _PENDING
+
+cdef long long NEVER_MS = _NEVER_MS
 
 cdef enum:
     ADDRESS_BYTES = 28          # sockaddr_in6
@@ -100,3 +115,22 @@ def abort(int fd):
     at_once.l_linger = 0
     setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once))
     close_fd(fd)
+
+
+def timer():
+    """A timer's descriptor, not set. Raises OSError."""
+    cdef int fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC)
+    if fd < 0:
+        PyErr_SetFromErrno(OSError)
+    return fd
+
+
+def set_timer(int fd, long long at_ms):
+    """Make the timer readable at this time and not before; NEVER_MS: never."""
+    cdef itimerspec when
+    memset(&when, 0, sizeof(when))
+    if at_ms < NEVER_MS:
+        at_ms = at_ms if at_ms > 0 else 1       # 0 would say never
+        when.it_value.tv_sec = at_ms // 1000
+        when.it_value.tv_nsec = at_ms % 1000 * 1000000
+    timerfd_settime(fd, TFD_TIMER_ABSTIME, &when, NULL)

@@ -4,6 +4,7 @@ cimport cython
 
 from kcpg.core.node cimport Node
 from kcpg.net._udp cimport UdpIo as CompiledIo
+from kcpg.net.alarm cimport Alarm
 from kcpg.net.clock cimport now_ms
 from kcpg.net.task cimport Task
 
@@ -28,24 +29,20 @@ cdef class Driver:
     cdef int _moves
     cdef bint _serving
     cdef long long _advance_at_ms
-    cdef object _timer
-    cdef long long _timer_at_ms
+    cdef Alarm _alarm
 
     cpdef touch(self)
     cpdef moved(self)
     cpdef moved_little(self)
-    @cython.locals(due_ms="long long")
+    @cython.locals(due_ms="long long", alarm=Alarm)
     cpdef serve(self)
     cpdef crashed(self, what)
     cpdef _serve_due(self)
-    cpdef _on_timer(self)
     @cython.locals(tunnel=_Tunnel, now="long long", due_ms="long long", sent="long long", blocked=bint, _=int)
     cdef long long _rounds(self) except? -1
     @cython.locals(tunnel=_Tunnel)
     cdef bint _has_news(self) except -1
     cdef _advance(self, long long now)
-    cdef _arm(self, long long due_ms)
-    cdef _disarm(self)
 
 
 cdef class _Tunnel:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import gevent
 
 from kcpg.net import Notice, fdio
+from kcpg.net.alarm import Alarm
 from kcpg.net.clock import NEVER_MS, now_ms
 from kcpg.net.local import LocalLeg
 from kcpg.net.task import READ, Task
@@ -40,8 +41,6 @@ ERROR_PAUSE_MS = 100
 BLOCKED_MS = 5
 # The longest that a node is not advanced while data flows: links look at the clock by themselves.
 LOOK_MS = 50
-# libev's limit for timers is far away; a day keeps the arithmetic in milliseconds exact.
-MAX_WAIT_MS = 86_400_000
 
 
 class Driver:
@@ -66,8 +65,7 @@ class Driver:
         self._loop = gevent.get_hub().loop
         self._later = self._loop.run_callback
         self._when_due = self._serve_due
-        self._timer: Any = None
-        self._timer_at_ms = NEVER_MS
+        self._alarm: Alarm | None = None
         for leg in (node.ingress, node.egress):
             if isinstance(leg, LocalLeg):
                 leg.touch = self.touch
@@ -77,6 +75,7 @@ class Driver:
     def start(self) -> None:
         """Start the node. Raises OSError if a port cannot be had; then nothing is left running."""
         self._running = True
+        self._alarm = Alarm(self.serve)
         try:
             self.node.start(now_ms())
             for tunnel in self._tunnels:
@@ -97,7 +96,8 @@ class Driver:
                 if not sum(tunnel.transmit(now_ms()) for tunnel in self._tunnels):
                     break
         finally:
-            self._disarm()
+            if self._alarm is not None:
+                self._alarm.close()
             for tunnel in self._tunnels:
                 tunnel.stop()
 
@@ -138,8 +138,10 @@ class Driver:
             due_ms = now_ms() + ERROR_PAUSE_MS
         finally:
             self._serving = False
-        if due_ms < self._timer_at_ms and self._running:
-            self._arm(due_ms)
+        alarm = self._alarm
+        # One that rings too early only looks again, so it is never put off.
+        if alarm is not None and due_ms < alarm.at_ms and self._running:
+            alarm.set(due_ms)
 
     def crashed(self, what: str) -> None:
         """An exception that nobody expected ended `what`; called while it is handled."""
@@ -205,27 +207,6 @@ class Driver:
         self.node.advance(now)
         at_ms = self.node.advance_at()
         self._advance_at_ms = NEVER_MS if at_ms is None else at_ms
-
-    def _arm(self, due_ms: int) -> None:
-        """Have `serve` called at `due_ms`, sooner than was said. A timer that fires too early only looks
-        again, so it is never put off."""
-        self._disarm()
-        self._loop.update_now()
-        self._timer_at_ms = due_ms
-        # A zero timer, and not a callback: between two of them the loop polls the sockets.
-        self._timer = self._loop.timer(min(max(due_ms - now_ms(), 0), MAX_WAIT_MS) / 1000)
-        self._timer.start(self._on_timer)
-
-    def _on_timer(self) -> None:
-        self._disarm()
-        self.serve()
-
-    def _disarm(self) -> None:
-        timer, self._timer = self._timer, None
-        self._timer_at_ms = NEVER_MS
-        if timer is not None:
-            timer.stop()
-            timer.close()
 
 
 class _Tunnel:

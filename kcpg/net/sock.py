@@ -1,4 +1,4 @@
-"""Connections of applications and targets as file descriptors.
+"""Connections of applications and targets as file descriptors, and timers.
 
 A short connection spends a good part of its time on what a socket object asks the kernel when it is made,
 and on addresses that become text and are read again. The compiled functions (`_sock`) do without; these are
@@ -9,15 +9,21 @@ not block.
 from __future__ import annotations
 
 import _socket
+import ctypes
 import errno
 import os
 import struct
+import time
 
 from kcpg.net import addr as addresses
+from kcpg.net.clock import NEVER_MS
 
 PENDING = frozenset({errno.EINPROGRESS, errno.EALREADY, errno.EAGAIN, errno.EWOULDBLOCK})
 """What connect(2) says while it is not decided."""
 
+_TIMER_FLAGS = os.O_CLOEXEC | os.O_NONBLOCK  # TFD_CLOEXEC and TFD_NONBLOCK, timerfd_create(2)
+_TIMER_ABSTIME = 1
+_libc = ctypes.CDLL(None, use_errno=True)  # os has timers from Python 3.13 on
 _ABORT_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s: close() sends RST (socket(7))
 
 
@@ -99,3 +105,19 @@ def abort(fd: int) -> None:
     except OSError:  # never connected, or the peer was quicker
         pass
     sock.close()
+
+
+def timer() -> int:
+    """A timer's descriptor, not set. Raises OSError."""
+    fd: int = _libc.timerfd_create(time.CLOCK_MONOTONIC, _TIMER_FLAGS)
+    if fd < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+    return fd
+
+
+def set_timer(fd: int, at_ms: int) -> None:
+    """Make the timer readable at this time (`kcpg.net.clock`) and not before; NEVER_MS: never."""
+    at_ms = 0 if at_ms >= NEVER_MS else max(at_ms, 1)  # 0 says never
+    when = struct.pack("@llll", 0, 0, at_ms // 1000, at_ms % 1000 * 1_000_000)  # struct itimerspec
+    _libc.timerfd_settime(fd, _TIMER_ABSTIME, when, None)

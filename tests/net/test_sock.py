@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
+import select
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 
 from kcpg.net import addr, sock
+from kcpg.net.clock import NEVER_MS, now_ms
 from tests.engines import require
 from tests.net.sockets import fds, until
 
@@ -98,8 +101,6 @@ def test_packets_have_a_socket_of_their_own(calls: Any, listening: socket.socket
 
 
 def test_without_descriptors(calls: Any, listening: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
-    import resource
-
     where = addr.from_tuple(listening.getsockname())
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     highest = max(int(name) for name in os.listdir("/proc/self/fd"))
@@ -128,3 +129,30 @@ def test_the_compiled_engine_takes_the_compiled_functions() -> None:
     from kcpg.net import _sock, fdio
 
     assert fdio.fds is (_sock if engine.ENGINE == "compiled" else sock)
+
+
+def test_a_timer_is_readable_from_its_time_on(calls: Any) -> None:
+    fd = calls.timer()
+    assert not os.get_blocking(fd) and not os.get_inheritable(fd)
+    assert select.select([fd], [], [], 0)[0] == []
+    due_ms = now_ms() + 20
+    calls.set_timer(fd, due_ms)
+    assert select.select([fd], [], [], 5)[0] == [fd]
+    assert now_ms() >= due_ms
+    calls.set_timer(fd, NEVER_MS)
+    assert select.select([fd], [], [], 0.02)[0] == []
+    for over in (0, -1, now_ms()):
+        calls.set_timer(fd, over)
+        assert select.select([fd], [], [], 5)[0] == [fd]
+    calls.close(fd)
+
+
+def test_a_timer_that_cannot_be_had_is_an_error_of_the_system(calls: Any) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        with pytest.raises(OSError) as caught:
+            calls.timer()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert caught.value.errno == errno.EMFILE
