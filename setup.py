@@ -33,6 +33,7 @@ ALSO_COMPILED = (
     "kcpg.core.native.liveness",
     "kcpg.core.native.opening",
     "kcpg.core.node",
+    "kcpg.core.rate",
     "kcpg.core.splice",
     "kcpg.net.addr",
     "kcpg.net.alarm",

@@ -10,7 +10,6 @@ said.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from enum import Enum
 
 STARTUP_GAIN = 2.77  # doubles what is delivered every round
@@ -56,15 +55,20 @@ class Phase(Enum):
     RTT_PROBE = "rtt_probe"
 
 
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """Since the link began. Bytes are of segments, headers included, each counted once however often it was
-    sent."""
+_STARTUP, _DRAIN, _CYCLE, _RTT_PROBE = Phase
 
-    sent: int = 0
-    acked: int = 0
-    first: int = 0  # segments sent the first time
-    resent: int = 0  # segments sent again, less those known to have been needless
+
+class Totals:
+    """Since the link began; never changed. Bytes are of segments, headers included, each counted once however
+    often it was sent."""
+
+    __slots__ = ("acked", "first", "resent", "sent")
+
+    def __init__(self, sent: int = 0, acked: int = 0, first: int = 0, resent: int = 0) -> None:
+        self.sent = sent
+        self.acked = acked
+        self.first = first  # segments sent the first time
+        self.resent = resent  # segments sent again, less those known to have been needless
 
 
 class RateController:
@@ -72,7 +76,7 @@ class RateController:
     be unacknowledged; `due_ms`: when `round` is to be called, or at the first opportunity after it."""
 
     def __init__(self, datagram_bytes: int) -> None:
-        self.phase = Phase.STARTUP
+        self.phase = _STARTUP
         self.rate_bps = 0
         self.flight_bytes = self._least = START_DATAGRAMS * datagram_bytes
         self.due_ms = 0
@@ -89,7 +93,8 @@ class RateController:
         self._full_bps = 0
         self._place = 0  # rounds of DRAIN or of the cycle that are over
         self._before_probe_bps = 0
-        self._cruise = (0, 0)  # segments (sent, resent) of the settled part of this cycle
+        self._cruise_sent = 0  # segments of the settled part of this cycle
+        self._cruise_resent = 0
         self._cycles = 0
         self._whole = False  # this cycle was run from its beginning, so nothing of STARTUP is resent in it
         self._stalled = True
@@ -116,7 +121,7 @@ class RateController:
         if not starved and self._flooded(sent, resent):
             self._rates = deque([(self._rounds, delivered_bps)])
             self.delivery_bps = delivered_bps
-            self._enter(Phase.DRAIN)
+            self._enter(_DRAIN)
         self._stalled = False
         self._advance(now_ms, totals, sent, resent, starved)
         self._decide()
@@ -144,14 +149,14 @@ class RateController:
 
     def _flooded(self, sent: int, resent: int) -> bool:
         total = sent + resent
-        if self._stalled or total < LOSS_SEGMENTS or self.phase is Phase.DRAIN:
+        if self._stalled or total < LOSS_SEGMENTS or self.phase is _DRAIN:
             return False
         return resent / total > self.loss + LOSS_REDUCES
 
     def _note_loss(self) -> None:
         """What is lost while less is sent than the path takes is the path's own doing."""
-        sent, resent = self._cruise
-        self._cruise = (0, 0)
+        sent, resent = self._cruise_sent, self._cruise_resent
+        self._cruise_sent = self._cruise_resent = 0
         if sent + resent < LOSS_SEGMENTS:
             return
         loss = min(resent / (sent + resent), LOSS_COMPENSATED)
@@ -163,28 +168,28 @@ class RateController:
     def _enter(self, phase: Phase) -> None:
         self.phase = phase
         self._place = 0
-        self._cruise = (0, 0)
+        self._cruise_sent = self._cruise_resent = 0
         self._whole = False
 
     def _advance(self, now_ms: int, totals: Totals, sent: int, resent: int, starved: bool) -> None:
         """One round of the present phase is over."""
-        if self.phase is Phase.STARTUP:
+        if self.phase is _STARTUP:
             if not starved:
                 self._start_up()
-        elif self.phase is Phase.DRAIN:
+        elif self.phase is _DRAIN:
             self._place += 1
             if totals.sent - totals.acked <= self._path_bytes() or self._place >= DRAIN_ROUNDS:
-                self._enter(Phase.CYCLE)
+                self._enter(_CYCLE)
                 self._place = 2 + totals.acked % 6  # links that began together do not probe together
-        elif self.phase is Phase.CYCLE:
+        elif self.phase is _CYCLE:
             self._turn_cycle(sent, resent)
         elif now_ms >= self._rtt_probe_until:
             self.min_rtt_ms = self._rtt_ms
             self._min_rtt_at = now_ms
-            self._enter(Phase.CYCLE)
+            self._enter(_CYCLE)
             self._place = 2
-        if self.phase is Phase.CYCLE and now_ms - self._min_rtt_at > RTT_MS:
-            self._enter(Phase.RTT_PROBE)
+        if self.phase is _CYCLE and now_ms - self._min_rtt_at > RTT_MS:
+            self._enter(_RTT_PROBE)
             self._rtt_probe_until = now_ms + max(2 * self.min_rtt_ms, RTT_PROBE_MS)
 
     def _start_up(self) -> None:
@@ -194,11 +199,12 @@ class RateController:
             return
         self._place += 1
         if self._place >= STARTUP_ROUNDS:
-            self._enter(Phase.DRAIN)
+            self._enter(_DRAIN)
 
     def _turn_cycle(self, sent: int, resent: int) -> None:
         if self._place >= CRUISE_SETTLED and self._whole:
-            self._cruise = (self._cruise[0] + sent, self._cruise[1] + resent)
+            self._cruise_sent += sent
+            self._cruise_resent += resent
         if self._place == 0:
             self._before_probe_bps = self.delivery_bps
         probed_well = self._place == 1 and self.delivery_bps >= self._before_probe_bps * PROBE_SUCCESS
@@ -215,11 +221,11 @@ class RateController:
 
     def _decide(self) -> None:
         gain, flight_gain = 1.0, FLIGHT_GAIN
-        if self.phase is Phase.STARTUP:
+        if self.phase is _STARTUP:
             gain, flight_gain = STARTUP_GAIN, STARTUP_FLIGHT_GAIN
-        elif self.phase is Phase.DRAIN:
+        elif self.phase is _DRAIN:
             gain = DRAIN_GAIN
-        elif self.phase is Phase.CYCLE:
+        elif self.phase is _CYCLE:
             gain = CYCLE[self._place]
         else:
             flight_gain = 0.5
@@ -229,5 +235,5 @@ class RateController:
         flight_gain += FLIGHT_LOSS_GAIN * self.loss
         slack = self.delivery_bps * FLIGHT_SLACK_MS // 8000
         self.flight_bytes = max(int(flight_gain * (self._path_bytes() + slack)), self._least // 4)
-        if self.phase is Phase.STARTUP:
+        if self.phase is _STARTUP:
             self.flight_bytes = max(self.flight_bytes, self._least)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kcpg.core.kcp import KcpParams
@@ -228,7 +227,8 @@ class Bundle:
             add_segments(self._segments_before, gone)
             self._tally(gone)
             unacked = gone.seen.sent - gone.seen.acked  # nobody will acknowledge it
-            self._totals = replace(self._totals, sent=self._totals.sent - unacked)
+            all = self._totals
+            self._totals = Totals(all.sent - unacked, all.acked, all.first, all.resent)
             self._release()
             gone.clear()
             self._busy.discard(gone)
