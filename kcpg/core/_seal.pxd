@@ -18,6 +18,8 @@ cdef struct SealerC:
     seal_fn open            # what sealer_open() jumps to
     void* enc               # EVP_CIPHER_CTX*, NULL for the checksums and the Python fallback
     void* dec
+    void* aes               # of short datagrams of AES-GCM, NULL where EVP does all
+    void* ghash
     void* twin              # borrowed reference to the plain-Python Sealer, only for the fallback
     uint8_t iv[16]          # 12 bytes of nonce base: the packet number is mixed into the last 8 of them
     uint8_t key[32]         # XOR only: the repeated pad
@@ -40,6 +42,7 @@ cdef class Sealer:
 
 
 cdef struct MaskC:
+    void* aes               # pycryptodomex's AES, NULL where it has none that is fast
     void* ctx               # EVP_CIPHER_CTX* of AES-256-ECB, NULL for the Python fallback
     void* twin              # borrowed reference to the plain-Python HeaderMask, only for the fallback
 

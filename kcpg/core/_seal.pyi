@@ -1,4 +1,5 @@
 LIBCRYPTO: str
+SHORT: bool
 
 class Sealer:
     algorithm: str

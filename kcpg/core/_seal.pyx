@@ -13,6 +13,7 @@ from libc.string cimport memcpy, memset
 from importlib.util import find_spec
 
 from Cryptodome.Cipher import AES
+from Cryptodome.Util import _cpu_features
 
 from kcpg.core import seal as twin
 
@@ -224,6 +225,9 @@ cdef int _xor_open(SealerC* c, uint64_t pn, const uint8_t* aad, size_t aadlen,
     return _none_open(c, pn, aad, aadlen, buf, n)
 
 
+include "_seal_short.pxi"
+
+
 cdef int _twin_seal(SealerC* c, uint64_t pn, const uint8_t* aad, size_t aadlen,
                     uint8_t* buf, size_t n) noexcept nogil:
     with gil:
@@ -293,6 +297,7 @@ cdef class Sealer:
             evp.free(self.c.enc)
         if self.c.dec != NULL:
             evp.free(self.c.dec)
+        _end_short(&self.c)
         memset(&self.c, 0, sizeof(SealerC))
 
     def seal(self, uint64_t pn, bytes aad, bytes plaintext):
@@ -327,6 +332,8 @@ cdef bint _use_libcrypto(Sealer s, bytes key):
         return False
     s.c.seal, s.c.open = _evp_seal, _evp_open
     s.backend = LIBCRYPTO
+    if SHORT and s.algorithm == "AES-GCM" and _begin_short(&s.c, raw):
+        s.c.seal, s.c.open = _short_seal, _short_open
     return True
 
 
@@ -339,13 +346,21 @@ cdef _use_twin(Sealer s, sealer):
 
 def _trust(str algorithm):
     """Does libcrypto make what pycryptodomex makes? Asked once per algorithm."""
+    global SHORT
     if algorithm not in _trusted:
-        key, iv = bytes(range(32)), bytes(range(100, 100 + twin.iv_bytes(algorithm)))
-        try:
-            _trusted[algorithm] = twin.known_answer_holds(Sealer(algorithm, key, iv, "libcrypto"), key, iv)
-        except (ValueError, RuntimeError):
-            _trusted[algorithm] = False
+        _trusted[algorithm] = _answers(algorithm)
+        if not _trusted[algorithm] and SHORT:
+            SHORT = False
+            _trusted[algorithm] = _answers(algorithm)
     return _trusted[algorithm]
+
+
+def _answers(str algorithm):
+    key, iv = bytes(range(32)), bytes(range(100, 100 + twin.iv_bytes(algorithm)))
+    try:
+        return twin.known_answer_holds(Sealer(algorithm, key, iv, "libcrypto"), key, iv)
+    except (ValueError, RuntimeError):
+        return False
 
 
 # --- header mask ------------------------------------------------------------------------------------------
@@ -354,6 +369,8 @@ cdef int mask_batch(MaskC* c, const uint8_t* samples16, uint8_t* out16, int n) n
     cdef int done = 0
     if n <= 0:
         return 0
+    if c.aes != NULL:
+        return short.ecb(c.aes, samples16, out16, 16 * n)
     if c.ctx != NULL:
         return 0 if evp.encrypt_update(c.ctx, out16, &done, samples16, 16 * n) == 1 and done == 16 * n else -1
     with gil:
@@ -365,10 +382,22 @@ cdef int mask_batch(MaskC* c, const uint8_t* samples16, uint8_t* out16, int n) n
     return 0
 
 
+cdef void* _ecb_context(const uint8_t* key):
+    """A keyed context of AES-256-ECB; NULL: there is none."""
+    cdef void* cipher = _cipher("ECB")
+    cdef void* ctx = NULL if cipher == NULL else evp.new()
+    if ctx != NULL and (evp.encrypt_init(ctx, cipher, NULL, key, NULL) != 1 or evp.set_padding(ctx, 0) != 1):
+        evp.free(ctx)
+        ctx = NULL
+    return ctx
+
+
 cdef _free_mask(HeaderMask m):
     if m.c.ctx != NULL:
         evp.free(m.c.ctx)
-        m.c.ctx = NULL
+    if m.c.aes != NULL:
+        short.ecb_stop(m.c.aes)
+    m.c.ctx = m.c.aes = NULL
 
 
 cdef class HeaderMask:
@@ -377,18 +406,14 @@ cdef class HeaderMask:
     def __cinit__(self, bytes key, library=None):
         assert len(key) == 32
         cdef const uint8_t* raw = <const uint8_t*>PyBytes_AS_STRING(key)
-        cdef void* cipher = NULL
         if library is None or library == "libcrypto":
-            cipher = _cipher("ECB")
-        if cipher != NULL:
-            self.c.ctx = evp.new()
-            if (self.c.ctx == NULL
-                    or evp.encrypt_init(self.c.ctx, cipher, NULL, raw, NULL) != 1
-                    or evp.set_padding(self.c.ctx, 0) != 1
-                    or self.masks(_SAMPLES) != AES.new(key, AES.MODE_ECB).encrypt(_SAMPLES)):
+            self.c.aes = _aes(raw) if SHORT else NULL
+            self.c.ctx = NULL if self.c.aes != NULL else _ecb_context(raw)
+            self.backend = LIBCRYPTO if self.c.aes == NULL else "pycryptodomex"
+            if ((self.c.aes != NULL or self.c.ctx != NULL)
+                    and self.masks(_SAMPLES) != AES.new(key, AES.MODE_ECB).encrypt(_SAMPLES)):
                 _free_mask(self)
-        self.backend = LIBCRYPTO
-        if self.c.ctx == NULL:
+        if self.c.aes == NULL and self.c.ctx == NULL:
             self._twin = twin.HeaderMask(key, library)
             self.c.twin = <void*>self._twin
             self.backend = self._twin.backend

@@ -20,7 +20,7 @@ from tests.engines import require, twin
 KEY = bytes(range(32))
 IV = bytes(range(200, 224))
 AUTHENTIC = [name for name in ALGORITHMS if name not in CHECKSUMS]
-SIZES = (0, 1, 15, 16, 17, 100, 1376)
+SIZES = (0, 1, 15, 16, 17, 100, 255, 256, 257, 1376)
 
 
 def sealer(engine: str, algorithm: str, **more: Any) -> Any:
@@ -218,6 +218,46 @@ def test_a_libcrypto_that_errs_is_passed_over(monkeypatch: pytest.MonkeyPatch) -
     best = sealer("compiled", "AES-OCB")
     assert best.backend == _seal.LIBCRYPTO
     assert fallback.seal(1, b"h", b"data") == best.seal(1, b"h", b"data")
+
+
+def test_short_datagrams_do_without_libcrypto_or_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What pycryptodomex's compiled AES makes of them, OpenSSL opens, and the other way round."""
+    require("kcpg.core._seal")
+    from kcpg.core import _seal
+
+    if not (_seal.LIBCRYPTO and _seal.SHORT):
+        pytest.skip("there is no libcrypto here, or nothing that is faster for short datagrams")
+    fast, fast_mask = sealer("compiled", "AES-GCM"), _seal.HeaderMask(KEY)
+    monkeypatch.setattr(_seal, "SHORT", False)
+    slow, slow_mask = sealer("compiled", "AES-GCM"), _seal.HeaderMask(KEY)
+    for size in range(300):
+        plaintext = random.Random(size).randbytes(size)
+        sealed = slow.seal(size, b"8 header", plaintext)
+        assert fast.seal(size, b"8 header", plaintext) == sealed
+        assert fast.open(size, b"8 header", sealed) == plaintext
+        assert fast.open(size, b"8 headeR", sealed) is None
+    assert fast_mask.backend == "pycryptodomex" and slow_mask.backend == _seal.LIBCRYPTO
+    assert fast_mask.masks(bytes(range(160))) == slow_mask.masks(bytes(range(160)))
+
+
+def test_a_short_way_that_errs_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then libcrypto does everything."""
+    require("kcpg.core._seal")
+    from kcpg.core import _seal
+
+    if not (_seal.LIBCRYPTO and _seal.SHORT):
+        pytest.skip("there is no libcrypto here, or nothing that is faster for short datagrams")
+    answers = []
+
+    def known_answer_holds(*_: Any) -> bool:
+        answers.append(_seal.SHORT)
+        return not _seal.SHORT
+
+    monkeypatch.setattr(_seal, "SHORT", True)
+    monkeypatch.setitem(vars(_seal), "_trusted", {})
+    monkeypatch.setattr(seal, "known_answer_holds", known_answer_holds)
+    assert sealer("compiled", "AES-GCM").backend == _seal.LIBCRYPTO
+    assert answers == [True, False]
 
 
 def test_the_known_answers_reject_a_wrong_cipher() -> None:
