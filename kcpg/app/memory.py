@@ -30,12 +30,16 @@ class Memory:
     def __init__(self, give_back: Callable[[], None] | None = None) -> None:
         self._give_back = give_back or trim
         self._ended = 0
+        self._again = False
 
     def look(self, ended: int) -> None:
         """To be called now and then with the number of flows that have ended so far."""
-        if ended - self._ended >= MANY_FLOWS:
-            self._ended = ended
+        many = ended - self._ended >= MANY_FLOWS
+        if many or self._again:
             self._give_back()
+        if many:
+            self._ended = ended
+        self._again = many  # some of them still waited for the peer's word
 
 
 def trim() -> None:
