@@ -1,6 +1,6 @@
 # cython: language_level=3
 """Batched system calls on sockets, their control messages: sendmsg(2), recvmmsg(2), cmsg(3);
-and packed addresses."""
+packed addresses; and the clock."""
 from libc.stdint cimport uint8_t, uint16_t
 from libc.string cimport memcpy
 
@@ -10,6 +10,13 @@ cdef enum:
     AF_INET = 2
     NAME4_BYTES = 16            # sockaddr_in
     ADDRESS_BYTES = 28          # sockaddr_in6
+
+cdef extern from "<time.h>" nogil:
+    struct timespec:
+        long tv_sec
+        long tv_nsec
+    int CLOCK_MONOTONIC
+    int clock_gettime(int clock, timespec* now)
 
 cdef extern from "<sys/socket.h>" nogil:
     ctypedef unsigned int socklen_t
@@ -28,8 +35,6 @@ cdef extern from "<sys/socket.h>" nogil:
         size_t cmsg_len
         int cmsg_level
         int cmsg_type
-    struct timespec:
-        pass
     int MSG_DONTWAIT, MSG_NOSIGNAL
     int recvmmsg(int fd, mmsghdr* messages, unsigned int count, int flags, timespec* timeout)
     int sendmmsg(int fd, mmsghdr* messages, unsigned int count, int flags)
@@ -49,3 +54,10 @@ cdef inline uint8_t remote_bytes(const uint8_t* address, size_t n) noexcept nogi
     if family == AF_INET:
         longest = NAME4_BYTES
     return <uint8_t>(longest if n > longest else n)
+
+
+cdef inline long long monotonic_ns() noexcept nogil:
+    """As time.monotonic_ns()."""
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return now.tv_sec * <long long>1000000000 + now.tv_nsec

@@ -10,13 +10,10 @@ import time
 NEVER_MS = 1 << 62
 """Later than any time."""
 
-_monotonic_ns = time.monotonic_ns  # looked up once: this is asked several times per wake-up
-
 
 def now_ms() -> int:
     """Milliseconds since an arbitrary start; never jumps, never goes backwards."""
-    now_ns = _monotonic_ns()
-    return now_ns // 1_000_000
+    return time.monotonic_ns() // 1_000_000
 
 
 def wall_s() -> int:

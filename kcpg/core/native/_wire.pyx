@@ -223,7 +223,7 @@ cdef class Wire:
         cdef Bundle bundle
         if self.outbox:
             return self.now_ms
-        for bundle in self.active:
+        for bundle in self.active if self.active else ():    # mostly none, after each request
             if bundle.sendable():
                 until = bundle.held_until()
                 until = <int64_t>self.now_ms if until < 0 else until
