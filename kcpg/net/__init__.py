@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+READ = 1  # libev's event bits
+WRITE = 2
+
 
 @dataclass(frozen=True, slots=True)
 class Notice:

@@ -5,7 +5,7 @@ from libc.errno cimport EINPROGRESS, errno
 from libc.stdint cimport uint8_t, uint16_t
 from libc.string cimport memcpy, memset
 
-__all__ = ["abort", "accept", "again", "close", "connect", "set_timer", "shutdown", "timer"]
+__all__ = ["abort", "accept", "again", "close", "connect", "next_ready", "set_timer", "shutdown", "timer"]
 
 cdef extern from "<sys/socket.h>" nogil:
     ctypedef unsigned int socklen_t
@@ -40,6 +40,15 @@ cdef extern from "<netinet/tcp.h>" nogil:
 cdef extern from "<unistd.h>" nogil:
     int close_fd "close"(int fd)
 
+cdef extern from "<sys/epoll.h>" nogil:
+    ctypedef union epoll_data:
+        int fd
+    cdef struct epoll_event:
+        unsigned int events
+        epoll_data data
+    int EPOLLOUT
+    int epoll_wait(int epoll, epoll_event* events, int count, int timeout_ms)
+
 cdef extern from "<sys/timerfd.h>" nogil:
     struct timespec:
         long tv_sec
@@ -53,9 +62,11 @@ cdef extern from "<sys/timerfd.h>" nogil:
 
 
 from kcpg.net.clock import NEVER_MS as _NEVER_MS
+from kcpg.net.sock import NOT_ALONE as _NOT_ALONE
 from kcpg.net.sock import PENDING as _PENDING
 
 cdef long long NEVER_MS = _NEVER_MS
+cdef int NOT_ALONE = _NOT_ALONE
 
 cdef enum:
     ADDRESS_BYTES = 28          # sockaddr_in6
@@ -134,3 +145,12 @@ def set_timer(int fd, long long at_ms):
         when.it_value.tv_sec = at_ms // 1000
         when.it_value.tv_nsec = at_ms % 1000 * 1000000
     timerfd_settime(fd, TFD_TIMER_ABSTIME, &when, NULL)
+
+
+cpdef int next_ready(int epoll) except -2:
+    """Wait until something is ready: its descriptor if it is one alone and to be read, else NOT_ALONE."""
+    cdef epoll_event events[2]
+    cdef int count
+    with nogil:
+        count = epoll_wait(epoll, events, 2, -1)
+    return events[0].data.fd if count == 1 and not events[0].events & EPOLLOUT else NOT_ALONE

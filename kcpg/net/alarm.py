@@ -12,9 +12,8 @@ from typing import Any
 
 import gevent
 
-from kcpg.net import fdio
+from kcpg.net import READ, fdio
 from kcpg.net.clock import NEVER_MS
-from kcpg.net.task import READ
 
 
 class Alarm:

@@ -7,13 +7,14 @@ import os
 from typing import TYPE_CHECKING
 
 from kcpg.core.flow import TCP, WRITABLE, Reset, ResetCode, Target
+from kcpg.net import WRITE
 from kcpg.net import addr as addresses
 from kcpg.net.clock import now_ms
 from kcpg.net.fdio import fds
 from kcpg.net.local_tcp import FlowHost, TcpFlow
 from kcpg.net.resolve import Unresolved
 from kcpg.net.sock import PENDING
-from kcpg.net.task import WRITE, Task
+from kcpg.net.task import Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable

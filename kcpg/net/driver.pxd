@@ -6,7 +6,7 @@ from kcpg.core.node cimport Node
 from kcpg.net._udp cimport UdpIo as CompiledIo
 from kcpg.net.alarm cimport Alarm
 from kcpg.net.clock cimport now_ms
-from kcpg.net.task cimport Task
+from kcpg.net.task cimport Linger, Task, linger
 
 cdef int BATCHES_PER_TURN
 cdef int MOVES_PER_SERVE
@@ -30,6 +30,7 @@ cdef class Driver:
     cdef bint _serving
     cdef long long _advance_at_ms
     cdef Alarm _alarm
+    cdef Linger _linger
 
     cpdef touch(self)
     cpdef moved(self)

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import gevent
 
-from kcpg.net import Notice, fdio
+from kcpg.net import READ, Notice, fdio
 from kcpg.net.alarm import Alarm
 from kcpg.net.clock import NEVER_MS, now_ms
 from kcpg.net.local import LocalLeg
-from kcpg.net.task import READ, Task
+from kcpg.net.task import Task, linger
 from kcpg.net.udp import UdpIo
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ class Driver:
         self._later = self._loop.run_callback
         self._when_due = self._serve_due
         self._alarm: Alarm | None = None
+        self._linger = linger(self._loop)
         for leg in (node.ingress, node.egress):
             if isinstance(leg, LocalLeg):
                 leg.touch = self.touch
@@ -96,6 +97,8 @@ class Driver:
                 if not sum(tunnel.transmit(now_ms()) for tunnel in self._tunnels):
                     break
         finally:
+            if self._linger.alarm is self._alarm:
+                self._linger.alarm = None
             if self._alarm is not None:
                 self._alarm.close()
             for tunnel in self._tunnels:
@@ -114,6 +117,7 @@ class Driver:
             self.serve()
         elif not self._due and self._running:
             self._due = True
+            self._linger.leave()
             self._later(self._when_due)
 
     def moved_little(self) -> None:
@@ -204,6 +208,9 @@ class Driver:
 
     def _advance(self, now: int) -> None:
         self._touched = False
+        self._linger.leave()
+        if self._linger.alarm is None:
+            self._linger.alarm = self._alarm
         self.node.advance(now)
         at_ms = self.node.advance_at()
         self._advance_at_ms = NEVER_MS if at_ms is None else at_ms
@@ -293,6 +300,7 @@ class _Tunnel:
     def _wait_writable(self, number: int) -> None:
         sock = self._ports.get(number)
         if sock is not None:
+            self._driver._linger.leave()
             self._blocked = gevent.get_hub().loop.io(sock.fd, 2)
             self._blocked.start(self._writable)
 

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 
 from kcpg.core.native.sharing import MAX_WORKERS
 from kcpg.core.seal import SAMPLE_BYTES, HeaderMask, xor
+from kcpg.net import READ
 from kcpg.net.clock import now_ms
-from kcpg.net.task import READ, Task
+from kcpg.net.task import Task
 
 if TYPE_CHECKING:
     from kcpg.core.native.listener import TunnelListener

@@ -6,7 +6,8 @@ import _socket
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
-from kcpg.net.task import READ, Task
+from kcpg.net import READ
+from kcpg.net.task import Task
 
 if TYPE_CHECKING:
     from kcpg.core.flow import Target

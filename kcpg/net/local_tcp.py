@@ -23,8 +23,9 @@ from kcpg.core.flow import (
     ResetCode,
     copy_bytes,
 )
+from kcpg.net import READ, WRITE
 from kcpg.net.fdio import NO_ROOM, SHORT_READ, TURNS, fast, fds, has_little
-from kcpg.net.task import READ, WRITE, Task
+from kcpg.net.task import Task
 
 try:
     from kcpg.net._udp import set_outlet, tcp_read, tcp_write

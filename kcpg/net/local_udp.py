@@ -26,12 +26,12 @@ from kcpg.core.flow import (
 )
 from kcpg.core.native.convflow import ConvFlow
 from kcpg.core.native.opening import Delivery
+from kcpg.net import READ, fdio, pktinfo
 from kcpg.net import addr as addresses
-from kcpg.net import fdio, pktinfo
 from kcpg.net.clock import now_ms
 from kcpg.net.listening import ListeningPort
 from kcpg.net.packets import BATCH, NOWHERE, Batch, Place, is_full, receive, receive_from, send
-from kcpg.net.task import READ, Task
+from kcpg.net.task import Task
 
 try:
     from kcpg.net._packets import packets_from, packets_in, set_packet_inlet, set_packet_outlet

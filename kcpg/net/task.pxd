@@ -1,8 +1,34 @@
 # cython: language_level=3
 """Types of task.py, which is compiled with them (docs/adr/0008) and runs without them."""
 
+cimport cython
+
+from kcpg.net cimport _sock as sock
+from kcpg.net.alarm cimport Alarm
+from kcpg.net.clock cimport now_ms
+
+cdef int LINGER_MS
+
+
+cdef class Linger:
+    cdef readonly object loop
+    cdef public Alarm alarm
+    cdef int _epoll
+    cdef dict _tasks
+    cdef bint _left
+
+    cpdef started(self, Task task, int fd)
+    cpdef stopped(self, Task task, int fd)
+    cpdef leave(self)
+    @cython.locals(alarm=Alarm, end_ms="long long", task=Task)
+    cpdef stay(self)
+
+
+cpdef Linger linger(loop)
+
 
 cdef class Task:
+    cdef Linger _linger
     cdef object _turn
     cdef object _first
     cdef object _loop
@@ -23,6 +49,7 @@ cdef class Task:
     cdef _set_timer(self, after_ms)
     cpdef _resume(self)
     cpdef _ready(self)
+    cdef bint _serve_first(self) except -1
     cdef _begin(self)
     cdef _run(self)
     cdef _disarm(self)

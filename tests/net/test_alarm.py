@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import gevent
 import pytest
 
+from kcpg.net import READ
 from kcpg.net.alarm import Alarm
 from kcpg.net.clock import NEVER_MS, now_ms
-from kcpg.net.task import READ
 from tests.net.sockets import fds, until
 
 

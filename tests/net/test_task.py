@@ -9,8 +9,9 @@ import gevent
 import pytest
 from gevent.event import Event
 
+from kcpg.net import READ
 from kcpg.net import task as pool
-from kcpg.net.task import READ, Task
+from kcpg.net.task import Task
 from tests.net.sockets import until
 
 

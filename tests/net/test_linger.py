@@ -1,0 +1,223 @@
+"""Lone events are served without a round of the event loop, and nobody else waits for long because of it.
+
+The other side is a thread: it answers as soon as it is asked, which nothing in the loop's own thread could.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gevent
+import pytest
+
+from kcpg.net import READ, WRITE
+from kcpg.net.alarm import Alarm
+from kcpg.net.task import Linger, Task, linger
+from tests.engines import require
+from tests.net.sockets import until
+
+PINGS = 2000
+
+
+class Echo:
+    """A task that returns what comes, and a thread that sends `pings` bytes, each when the last came back."""
+
+    def __init__(self, pings: int, on_ping: Callable[[Echo], bool] | None = None) -> None:
+        self.near, self.far = socket.socketpair()
+        self.near.setblocking(False)
+        self.served = self.turns = 0
+        self.pings = pings
+        self._on_ping = on_ping
+        self.task = Task(self._turn, self.near.fileno(), READ, self._first)
+        self.task.wait_io()
+        self.thread = threading.Thread(target=self._ask, daemon=True)
+        self.thread.start()
+
+    def _ask(self) -> None:
+        with contextlib.suppress(OSError):  # the test was over before
+            for _ in range(self.pings):
+                self.far.send(b"x")
+                if not self.far.recv(1):
+                    break
+
+    def _first(self) -> bool:
+        try:
+            self.near.send(self.near.recv(1))
+        except BlockingIOError:
+            return True
+        self.served += 1
+        return self._on_ping is None or self._on_ping(self)
+
+    def _turn(self) -> None:
+        self.turns += 1
+        self.task.wait_io()
+
+    def close(self) -> None:
+        self.task.close()
+        self.near.close()
+        self.thread.join(5)
+        self.far.close()
+
+
+@pytest.fixture
+def here() -> Iterator[Linger]:
+    """Where the tasks of this loop linger, as if a node ran."""
+    require("kcpg.net._sock")
+    place = linger(gevent.get_hub().loop)
+    place.alarm = Alarm(lambda: None)
+    yield place
+    place.alarm.close()
+    place.alarm = None
+
+
+def rounds() -> int:
+    return int(gevent.get_hub().loop.iteration)
+
+
+def served(*echoes: Echo) -> None:
+    until(lambda: all(echo.served == echo.pings for echo in echoes), "every request was answered")
+
+
+def test_lone_requests_take_hardly_a_round_of_the_loop(here: Linger) -> None:
+    before = rounds()
+    echo = Echo(PINGS)
+    served(echo)
+    echo.close()
+    assert rounds() - before < PINGS / 4
+    assert echo.turns == 0
+
+
+def test_where_no_node_runs_the_loop_does_it(here: Linger) -> None:
+    alarm, here.alarm = here.alarm, None
+    before = rounds()
+    echo = Echo(200)
+    served(echo)
+    echo.close()
+    here.alarm = alarm
+    assert rounds() - before >= 200
+
+
+def test_others_have_their_turn_while_requests_come_without_end(here: Linger) -> None:
+    """A timer, a callback of another thread, a sleeping greenlet and a watcher that is no task."""
+    echo = Echo(1_000_000)
+    loop, seen = gevent.get_hub().loop, []
+    near, far = socket.socketpair()
+    watcher = loop.io(near.fileno(), READ)
+    watcher.start(lambda: (seen.append("watcher"), watcher.stop()))
+    timer = loop.timer(0.005)
+    timer.start(lambda: seen.append("timer"))
+    until(lambda: "timer" in seen, "the timer's time came")
+    far.send(b"x")
+    until(lambda: "watcher" in seen, "the watcher was called")
+    loop_thread = threading.Thread(target=lambda: loop.run_callback_threadsafe(seen.append, "thread"))
+    loop_thread.start()
+    until(lambda: "thread" in seen, "the callback of a thread was called")
+    gevent.spawn_later(0.001, seen.append, "greenlet")
+    until(lambda: "greenlet" in seen, "the greenlet ran")
+    assert echo.thread.is_alive(), "requests came all the time"
+    for thing in (watcher, timer):
+        thing.close()
+    echo.close()
+    near.close()
+    far.close()
+
+
+def test_what_a_request_asks_of_the_loop_is_done_before_the_next_one(here: Linger) -> None:
+    order: list[str] = []
+
+    def ask(echo: Echo) -> bool:
+        order.append("request")
+        if echo.served % 10 == 0:
+            gevent.get_hub().loop.run_callback(order.append, "callback")
+        return True
+
+    echo = Echo(100, ask)
+    served(echo)
+    until(lambda: order.count("callback") == 10, "all callbacks were called")
+    echo.close()
+    assert [order[at - 1 : at + 1] for at, what in enumerate(order) if what == "callback"] == [
+        ["request", "callback"]
+    ] * 10
+    assert "".join(what[0] for what in order) == ("r" * 10 + "c") * 10
+
+
+def test_a_turn_is_taken_when_the_first_attempt_was_not_enough(here: Linger) -> None:
+    echo = Echo(100, lambda echo: echo.served % 3 != 0)
+    served(echo)
+    until(lambda: echo.turns == 33, "every third had a turn")
+    echo.close()
+
+
+def test_several_who_ask_at_once_are_all_served(here: Linger) -> None:
+    echoes = [Echo(PINGS) for _ in range(3)]
+    served(*echoes)
+    for echo in echoes:
+        echo.close()
+
+
+def test_a_task_that_a_request_starts_is_served(here: Linger) -> None:
+    """Its descriptor is not in the loop's epoll before the loop has looked."""
+    made: list[Echo] = []
+
+    def start(echo: Echo) -> bool:
+        if echo.served == 50:
+            made.append(Echo(50))
+        return True
+
+    echo = Echo(100, start)
+    served(echo)
+    served(*made)
+    assert made
+    for each in (echo, *made):
+        each.close()
+
+
+def test_a_task_that_was_closed_or_put_off_is_not_served(here: Linger) -> None:
+    asked = Echo(10_000)
+    until(lambda: asked.served > 10, "it is being served")
+    asked.task.wait()  # no longer for the descriptor
+    count = asked.served
+    other = Echo(200)
+    served(other)
+    assert asked.served == count
+    asked.task.wait_io()
+    until(lambda: asked.served > count, "it is served again")
+    asked.close()
+    count = asked.served
+    again = Echo(200)
+    served(again)
+    assert asked.served == count
+    other.close()
+    again.close()
+
+
+def test_a_writer_of_the_same_descriptor_does_not_take_the_readers_place(here: Linger) -> None:
+    echo = Echo(PINGS)
+    writer = Task(lambda: None, echo.near.fileno(), WRITE)
+    writer.wait_io()
+    until(lambda: echo.served > 10, "both watch the descriptor")
+    writer.close()
+    before, done = rounds(), echo.served
+    served(echo)
+    assert rounds() - before < max((PINGS - done) / 4, 50)
+    echo.close()
+
+
+def test_a_signal_is_not_put_off(here: Linger) -> None:
+    got: list[Any] = []
+    watch = gevent.get_hub().loop.signal(signal.SIGUSR1)
+    watch.start(lambda: got.append("signal"))
+    echo = Echo(1_000_000)
+    until(lambda: echo.served > 10, "requests come")
+    os.kill(os.getpid(), signal.SIGUSR1)
+    until(lambda: got, "the signal was seen")
+    assert echo.thread.is_alive()
+    watch.stop()
+    watch.close()
+    echo.close()
