@@ -130,7 +130,8 @@ class Bench:
                 raise Failed(f"{name} has ended:\n{program.output()[-600:]}")
 
     def _shared(self) -> dict[str, str]:
-        return {"congestion": self.system.congestion} if self.system.congestion else {}
+        options = {"congestion": self.system.congestion} if self.system.congestion else {}
+        return options | ({"copies": "1"} if self.system.copies else {})
 
 
 def measure(

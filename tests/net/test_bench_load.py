@@ -88,6 +88,8 @@ def use(address: tuple[str, int], counters: Path, program: str, **options: float
 def test_every_workload_moves_what_it_says(target: tuple[str, int], counters: Path) -> None:
     assert use(target, counters, "bulk-up", flows=3)["bytes"] > 0
     assert use(target, counters, "bulk-down", flows=3)["bytes"] > 0
+    assert use(target, counters, "bulk-up", flows=3, copies=1)["bytes"] > 0
+    assert use(target, counters, "bulk-down", flows=3, copies=1)["bytes"] > 0
     for name in ("tcp-requests", "udp-requests"):
         figures = use(target, counters, name)
         assert figures["requests"] > 0
@@ -110,8 +112,9 @@ def _change_last(data: bytes) -> bytes:
 def test_one_wrong_byte_in_each_piece_of_a_stream_is_found(target: tuple[str, int], counters: Path) -> None:
     with closing(Proxy(target, _change_last)) as proxy:
         for program in ("bulk-up", "bulk-down"):
-            with pytest.raises(Failed, match="different from what was sent"):
-                use(proxy.address, counters, program, seconds=0.5)
+            for copies in (0, 1):
+                with pytest.raises(Failed, match="different from what was sent"):
+                    use(proxy.address, counters, program, seconds=0.5, copies=copies)
 
 
 def test_a_stream_with_a_piece_missing_is_found(target: tuple[str, int], counters: Path) -> None:
@@ -294,6 +297,7 @@ def test_without_root_loopback_is_the_machines_own(monkeypatch: pytest.MonkeyPat
     ("system", "workload"),
     [
         ("direct", "bulk-down"),
+        ("direct-copy", "bulk-up"),
         ("direct", "short"),
         ("kcpg", "udp-requests"),
         ("udp-relay", "tcp-requests"),
@@ -304,7 +308,7 @@ def test_without_root_loopback_is_the_machines_own(monkeypatch: pytest.MonkeyPat
 def test_a_run_gives_figures_and_costs(system: str, workload: str) -> None:
     measured, used = measure(Place(), SYSTEMS[system], WORKLOADS[workload], Settings(), 0.2)
     assert measured["seconds"] > 0
-    assert set(used.cpu_s) == (set() if system == "direct" else {"client", "server"})
+    assert set(used.cpu_s) == (set() if system.startswith("direct") else {"client", "server"})
     assert all(seconds > 0 for seconds in used.cpu_s.values())
     assert used.wire_bytes is None, "loopback carries more than that"
 

@@ -43,7 +43,7 @@ def parts(name: str, wiring: Wiring, settings: Settings | None = None) -> list[P
 
 
 def test_direct_is_no_program_and_goes_to_the_target_itself(wiring: Wiring) -> None:
-    for name in ("direct", "direct-bbr"):
+    for name in ("direct", "direct-bbr", "direct-copy"):
         assert parts(name, wiring) == []
         assert SYSTEMS[name].entry(wiring) == wiring.reach
     assert SYSTEMS["kcpg"].entry(wiring) == wiring.entry

@@ -8,11 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { EVENTS = 64, TURN_BYTES = 1 << 18, LOOK_MS = 10 };
+enum { EVENTS = 64, LOOK_MS = 10 };
 
 struct stream {
     int fd;
@@ -35,6 +34,7 @@ static void open_streams(const struct options *options, int kind, uint32_t event
         /* Each begins elsewhere in the block, so that a byte of one is wrong in another. */
         stream->reader.at = stream->sent_at = (uint64_t)i * 65537 % BLOCK_BYTES;
         stream->fd = connected(options, SOCK_STREAM);
+        stream->reader.copies = options->copies;
         put_u64(header + 1, stream->sent_at);
         if (send(stream->fd, header, sizeof header, 0) != sizeof header)
             fail("stream %d: %s", i, strerror(errno));
@@ -44,9 +44,7 @@ static void open_streams(const struct options *options, int kind, uint32_t event
 }
 
 static void send_some(struct stream *stream) {
-    off_t at = stream->sent_at % BLOCK_BYTES;
-    size_t left = BLOCK_BYTES - at;
-    long done = sendfile(stream->fd, block_file, &at, left < TURN_BYTES ? left : TURN_BYTES);
+    long done = send_stream(stream->fd, stream->sent_at, stream->reader.copies);
     if (done < 0 && errno != EAGAIN)
         fail("a stream failed after %llu bytes: %s", (unsigned long long)sent, strerror(errno));
     if (done > 0) {
@@ -120,13 +118,13 @@ static void settle(const volatile uint64_t *from, const volatile uint64_t *to, v
 }
 
 void use_bulk_up(const struct options *options) {
-    open_streams(options, STREAM_UP, EPOLLOUT);
+    open_streams(options, options->copies ? COPIED_UP : STREAM_UP, EPOLLOUT);
     measure(options, send_some, &shared->bytes);
     settle(&sent, &shared->bytes, NULL);
 }
 
 void use_bulk_down(const struct options *options) {
-    open_streams(options, STREAM_DOWN, EPOLLIN);
+    open_streams(options, options->copies ? COPIED_DOWN : STREAM_DOWN, EPOLLIN);
     measure(options, receive_some, &received);
     shared->stop = 1;
     settle(&shared->sent, &received, receive_some);

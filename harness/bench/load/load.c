@@ -5,7 +5,7 @@
    load relay-…      HOST PORT COUNTERS to_host= to_port=  is one half of what tunnels are compared with (relay.c)
 
    Workloads: bulk-up, bulk-down, tcp-requests, udp-requests, short, idle, packets. Names: flows, seconds, warm_s,
-   size_bytes, count, interval_s, congestion, patience_s. COUNTERS is a file that both map (struct shared).
+   size_bytes, count, interval_s, congestion, copies, patience_s. COUNTERS is a file that both map (struct shared).
 
    The user writes lines: `begin` and `end FIGURES` where the measured time begins and ends, FIGURES as a JSON object.
    Exit code 1 with a reason on standard error when a connection failed or a byte was wrong. */
@@ -24,6 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -118,7 +119,8 @@ long read_stream(int fd, struct reader *reader, uint64_t *damaged) {
     static unsigned char buffer[READ_BYTES];
     long got;
     if (reader->unchecked < READ_BYTES) {
-        got = recv(fd, buffer, READ_BYTES, MSG_TRUNC); /* tcp(7): discarded, never copied to this process */
+        got = reader->copies ? recv(fd, buffer, COPIED_BYTES, 0)
+                             : recv(fd, buffer, READ_BYTES, MSG_TRUNC); /* tcp(7): discarded, not copied */
         if (got > 0)
             reader->unchecked += got;
     } else {
@@ -130,6 +132,14 @@ long read_stream(int fd, struct reader *reader, uint64_t *damaged) {
     if (got > 0)
         reader->at += got;
     return got;
+}
+
+long send_stream(int fd, uint64_t at, int copies) {
+    off_t from = at % BLOCK_BYTES;
+    size_t left = BLOCK_BYTES - from;
+    if (copies)
+        return send(fd, block + from, COPIED_BYTES, MSG_NOSIGNAL);
+    return sendfile(fd, block_file, &from, left < TURN_BYTES ? left : TURN_BYTES);
 }
 
 static void make_block(void) {
@@ -184,6 +194,8 @@ static void read_option(struct options *options, char *word) {
         options->to_host = value;
     else if (!strcmp(word, "to_port"))
         options->to_port = atoi(value);
+    else if (!strcmp(word, "copies"))
+        options->copies = atoi(value);
     else
         fail("unknown option %s", word);
 }

@@ -21,7 +21,7 @@ struct shared {
 };
 
 /* The first byte of a connection says what it is. */
-enum { STREAM_UP = 'S', STREAM_DOWN = 'D', ECHO = 'E' };
+enum { STREAM_UP = 'S', STREAM_DOWN = 'D', ECHO = 'E', COPIED_UP = 's', COPIED_DOWN = 'd' };
 /* The first byte of a packet. */
 enum { COUNTED = 'C', ECHOED = 'E' };
 
@@ -29,6 +29,8 @@ enum {
     BLOCK_BYTES = 1 << 22,          /* streams repeat this block; the end of a stream is told by its length */
     READ_BYTES = 1 << 20,
     CHECKED_BYTES = 1 << 14,        /* of every READ_BYTES so many are looked at, the others only counted */
+    TURN_BYTES = 1 << 18,           /* of one call that sends without copying */
+    COPIED_BYTES = 1 << 17,         /* of one read or write that copies, as iperf3 does */
     HEADER_BYTES = 9,               /* of a stream: its kind, and where in the block it begins */
     MOST_PACKET_BYTES = 65535,
 };
@@ -46,6 +48,7 @@ struct options {
     const char *congestion;
     const char *to_host;
     int to_port;
+    int copies;                     /* both ends copy what they send and receive, as ordinary programs do */
 };
 
 /* load.c */
@@ -67,8 +70,11 @@ void report_times(const char *name, uint64_t *times_ns, size_t count);
 struct reader {
     uint64_t at;
     uint64_t unchecked;
+    int copies;
 };
 long read_stream(int fd, struct reader *reader, uint64_t *damaged);
+/* Sends some of the block from this place in the stream on. Returns as send(2). */
+long send_stream(int fd, uint64_t at, int copies);
 
 void run_target(const struct options *options);
 void use_bulk_up(const struct options *options);

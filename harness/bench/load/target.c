@@ -12,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -20,7 +19,7 @@
 #define UDP_GRO 104
 #endif
 
-enum { EVENTS = 256, BATCH = 16, TURN_BYTES = 1 << 18, WISH_MS = 20, UDP_BUFFER_BYTES = 4 << 20, TURN_PACKETS = 4096 };
+enum { EVENTS = 256, BATCH = 16, WISH_MS = 20, UDP_BUFFER_BYTES = 4 << 20, TURN_PACKETS = 4096 };
 
 struct connection {
     int fd;
@@ -81,6 +80,9 @@ static int read_header(struct connection *connection) {
     connection->kind = connection->data[0];
     if (connection->kind == ECHO)
         return 0;
+    connection->reader.copies = connection->kind == COPIED_UP || connection->kind == COPIED_DOWN;
+    if (connection->reader.copies)
+        connection->kind = connection->kind == COPIED_UP ? STREAM_UP : STREAM_DOWN;
     connection->reader.at = connection->sent_at = get_u64(connection->data + 1);
     if (connection->kind == STREAM_DOWN)
         join_streams(connection);
@@ -109,9 +111,7 @@ static int give_stream(struct connection *connection) {
         watch(connection, EPOLLIN | EPOLLRDHUP); /* until the user closes it */
         return 0;
     }
-    off_t at = connection->sent_at % BLOCK_BYTES;
-    size_t left = BLOCK_BYTES - at;
-    long done = sendfile(connection->fd, block_file, &at, left < TURN_BYTES ? left : TURN_BYTES);
+    long done = send_stream(connection->fd, connection->sent_at, connection->reader.copies);
     if (done < 0)
         return errno == EAGAIN ? 0 : -1;
     connection->sent_at += done;

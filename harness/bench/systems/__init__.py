@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.bench.systems.base import System
-from harness.bench.systems.direct import Bbr, Direct, Socat, UdpRelay
+from harness.bench.systems.direct import Bbr, Copying, Direct, Socat, UdpRelay
 from harness.bench.systems.kcpg import SYSTEMS as KCPG
 from harness.bench.systems.peers import Kcptube, Kcptun, KcptunLibev, Named
 
@@ -11,6 +11,7 @@ SYSTEMS: dict[str, System] = {
     system.name: system
     for system in (
         Direct(),
+        Copying(),
         Bbr(),
         UdpRelay(),
         Socat(),

@@ -69,6 +69,8 @@ class System:
     """Somebody else's tunnel: its failure is a result, and not one of the run."""
     congestion = ""
     """TCP's congestion control of the users and the target."""
+    copies = False
+    """Both copy what they send and receive."""
 
     def missing(self, settings: Settings) -> str:
         """Why it cannot run here; "" when it can."""

@@ -41,6 +41,19 @@ class Bbr(Direct):
     congestion = "bbr"
 
 
+class Copying(Direct):
+    """The same with programs that copy what they send and receive, as nearly all do: what iperf3 measures.
+
+    The load generator does neither, so that little of the machine is its own; a tunnel has to.
+    """
+
+    name = "direct-copy"
+    about = "no tunnel; TCP between programs that copy"
+    protocols = frozenset({"tcp"})
+    groups = frozenset({BULK})
+    copies = True
+
+
 class Socat(System):
     """A plain TCP forwarder: what copying through one more process costs."""
 
