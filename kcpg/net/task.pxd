@@ -15,13 +15,15 @@ cdef class Linger:
     cdef public Alarm alarm
     cdef int _epoll
     cdef dict _tasks
-    cdef bint _left
+    cdef bint _asked
+    cdef long long _asked_in
 
     cpdef started(self, Task task, int fd)
     cpdef stopped(self, Task task, int fd)
     cpdef leave(self)
     @cython.locals(alarm=Alarm, end_ms="long long", task=Task)
     cpdef stay(self)
+    cdef bint _is_asked(self) except -1
 
 
 cpdef Linger linger(loop)

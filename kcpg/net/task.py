@@ -172,7 +172,7 @@ class Linger:
     `first`, when callbacks are due or watchers have changed, and after LINGER_MS in any case.
     """
 
-    __slots__ = ("_epoll", "_left", "_tasks", "alarm", "loop")
+    __slots__ = ("_asked", "_asked_in", "_epoll", "_tasks", "alarm", "loop")
 
     def __init__(self, loop: Any) -> None:
         self.loop = loop
@@ -180,37 +180,44 @@ class Linger:
         """An `Alarm` whose ring may come early: it ends the stay. Without one nobody lingers."""
         self._epoll: int = loop.fileno() if loop.backend == "epoll" else -1
         self._tasks: dict[int, Task] = {}
-        self._left = False
+        self._asked = False  # since the last look
+        self._asked_in = -1  # the round of the loop in which something was asked last
 
     def started(self, task: Task, fd: int) -> None:
         """This task's watcher was."""
-        self._left = True
+        self._asked = True
         if task._first is not None:
             self._tasks[fd] = task
 
     def stopped(self, task: Task, fd: int) -> None:
         """This task's watcher was."""
-        self._left = True
+        self._asked = True
         if self._tasks.get(fd) is task:  # not another one of the same descriptor
             del self._tasks[fd]
 
     def leave(self) -> None:
-        """Something was asked of the event loop."""
-        self._left = True
+        """Something was asked of the event loop, which has to go round for it."""
+        self._asked = True
 
     def stay(self) -> None:
         """Called by the event loop, when a lone event was served."""
         loop, alarm = self.loop, self.alarm
-        if alarm is None or self._epoll < 0 or loop.pendingcnt:
+        if alarm is None or self._epoll < 0 or self._is_asked() or loop.pendingcnt:
             return
-        self._left = False
         end_ms = now_ms() + LINGER_MS
-        while not (self._left or loop._callbacks):
+        while not loop._callbacks:
             if alarm.at_ms > end_ms:
                 alarm.set(end_ms)
             task = self._tasks.get(sock.next_ready(self._epoll))
-            if task is None or not task._serve_first():
+            if task is None or not task._serve_first() or (self._asked and self._is_asked()):
                 return
+
+    def _is_asked(self) -> bool:
+        """Something was in this round, be it by those who were called before."""
+        if self._asked:
+            self._asked = False
+            self._asked_in = self.loop.iteration
+        return self._asked_in == self.loop.iteration
 
 
 _linger: Linger | None = None

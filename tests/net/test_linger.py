@@ -18,6 +18,7 @@ import pytest
 
 from kcpg.net import READ, WRITE
 from kcpg.net.alarm import Alarm
+from kcpg.net.clock import now_ms
 from kcpg.net.task import Linger, Task, linger
 from tests.engines import require
 from tests.net.sockets import until
@@ -176,6 +177,61 @@ def test_a_task_that_a_request_starts_is_served(here: Linger) -> None:
     assert made
     for each in (echo, *made):
         each.close()
+
+
+class Late(Echo):
+    """Asked once; says whether that had to wait for the end of somebody's stay, when the alarm is due."""
+
+    def __init__(self, here: Linger) -> None:
+        self._here = here
+        self.waited = False
+        super().__init__(1, self._look)
+
+    def _look(self, _: Echo) -> bool:
+        self.waited = now_ms() >= self._here.alarm.at_ms
+        return True
+
+
+def test_what_the_first_of_them_asked_of_the_loop_is_done_before_a_stay(here: Linger) -> None:
+    made: list[Late] = []
+
+    def start(_: Echo) -> bool:
+        made.append(Late(here))
+        return True
+
+    echo = Echo(1, start)
+    until(lambda: made and made[0].served, "the task that was started was served")
+    for each in (echo, *made):
+        each.close()
+    assert not made[0].waited
+
+
+@pytest.mark.parametrize("plain_first", [True, False])
+def test_what_others_of_the_same_round_asked_is_done_before_a_stay(here: Linger, plain_first: bool) -> None:
+    """A plain watcher's callback starts a task; a lone event is served in the same round."""
+    made: list[Late] = []
+    near, far = socket.socketpair()
+
+    def start() -> None:
+        near.recv(1)
+        made.append(Late(here))
+
+    watcher = gevent.get_hub().loop.io(near.fileno(), READ)
+    pair = socket.socketpair()
+    task = Task(lambda: None, pair[0].fileno(), READ, lambda: bool(pair[0].recv(1)))
+    watcher.start(start)
+    task.wait_io()
+    gevent.sleep(0.001)  # both are known to the loop
+    for end in (far, pair[1])[:: 1 if plain_first else -1]:
+        end.send(b"x")
+    until(lambda: made and made[0].served, "the task that was started was served")
+    watcher.stop()
+    watcher.close()
+    task.close()
+    for sock in (near, far, *pair):
+        sock.close()
+    made[0].close()
+    assert not made[0].waited
 
 
 def test_a_task_that_was_closed_or_put_off_is_not_served(here: Linger) -> None:
