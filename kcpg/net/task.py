@@ -217,7 +217,7 @@ class Linger:
         if self._asked:
             self._asked = False
             self._asked_in = self.loop.iteration
-        return self._asked_in == self.loop.iteration
+        return bool(self._asked_in == self.loop.iteration)
 
 
 _linger: Linger | None = None
