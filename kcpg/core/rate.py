@@ -55,7 +55,7 @@ class Phase(Enum):
     RTT_PROBE = "rtt_probe"
 
 
-_STARTUP, _DRAIN, _CYCLE, _RTT_PROBE = Phase
+_STARTUP, _DRAIN, _CYCLE, _RTT_PROBE = Phase  # looked up once, not in every round
 
 
 class Totals:
