@@ -178,7 +178,8 @@ class Linger:
         self.loop = loop
         self.alarm: Any = None
         """An `Alarm` whose ring may come early: it ends the stay. Without one nobody lingers."""
-        self._epoll: int = loop.fileno() if loop.backend == "epoll" else -1
+        known = loop.backend == "epoll" and hasattr(loop, "_callbacks")  # the latter is no public attribute
+        self._epoll: int = loop.fileno() if known else -1
         self._tasks: dict[int, Task] = {}
         self._asked = False  # since the last look
         self._asked_in = -1  # the round of the loop in which something was asked last

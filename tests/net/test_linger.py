@@ -11,6 +11,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import gevent
@@ -102,6 +103,17 @@ def test_where_no_node_runs_the_loop_does_it(here: Linger) -> None:
     echo.close()
     here.alarm = alarm
     assert rounds() - before >= 200
+
+
+@pytest.mark.parametrize(
+    "unlike", [{"backend": "poll", "_callbacks": ()}, {"backend": "epoll"}], ids=["no epoll", "unknown"]
+)
+def test_a_loop_that_is_not_as_expected_does_it(unlike: dict[str, object]) -> None:
+    """It is not even asked: it has nothing else than this."""
+    place = Linger(SimpleNamespace(fileno=lambda: 3, **unlike))
+    place.alarm = Alarm(lambda: None)
+    place.stay()
+    place.alarm.close()
 
 
 def test_others_have_their_turn_while_requests_come_without_end(here: Linger) -> None:
