@@ -76,8 +76,8 @@ class Driver:
     def start(self) -> None:
         """Start the node. Raises OSError if a port cannot be had; then nothing is left running."""
         self._running = True
-        self._alarm = Alarm(self.serve)
         try:
+            self._alarm = Alarm(self.serve)
             self.node.start(now_ms())
             for tunnel in self._tunnels:
                 tunnel.start()

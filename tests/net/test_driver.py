@@ -1,6 +1,7 @@
 """The driver's rules: advance, drain, wait for the deadline; nothing spins, is lost, or ends it."""
 
 import errno
+import resource
 import socket
 
 import gevent
@@ -351,6 +352,20 @@ def test_stop_sends_the_farewell_and_closes(rig):
     rig.driver.touch()
     settle()
     assert len(rig.node.advanced) == count
+
+
+def test_a_start_without_a_timer_leaves_nothing_open(rig):
+    """Of the machine's descriptors none is left for it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        with pytest.raises(OSError) as caught:
+            rig.driver.start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert caught.value.errno == errno.EMFILE
+    assert rig.node.closed == "start failed"
+    assert rig.ports.get(rig.number) is None
 
 
 def test_names_are_answered_in_the_form_the_sockets_take():
