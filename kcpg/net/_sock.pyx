@@ -5,10 +5,11 @@ from libc.errno cimport EINPROGRESS, errno
 from libc.stdint cimport uint8_t, uint16_t
 from libc.string cimport memcpy, memset
 
+from kcpg.net._syscalls cimport ADDRESS_BYTES, CLOCK_MONOTONIC, socklen_t, timespec
+
 __all__ = ["abort", "accept", "again", "close", "connect", "next_ready", "set_timer", "shutdown", "timer"]
 
 cdef extern from "<sys/socket.h>" nogil:
-    ctypedef unsigned int socklen_t
     struct sockaddr:
         pass
     struct linger:
@@ -50,13 +51,10 @@ cdef extern from "<sys/epoll.h>" nogil:
     int epoll_wait(int epoll, epoll_event* events, int count, int timeout_ms)
 
 cdef extern from "<sys/timerfd.h>" nogil:
-    struct timespec:
-        long tv_sec
-        long tv_nsec
     struct itimerspec:
         timespec it_interval
         timespec it_value
-    int CLOCK_MONOTONIC, TFD_NONBLOCK, TFD_CLOEXEC, TFD_TIMER_ABSTIME
+    int TFD_NONBLOCK, TFD_CLOEXEC, TFD_TIMER_ABSTIME
     int timerfd_create(int clock, int flags)
     int timerfd_settime(int fd, int flags, const itimerspec* value, itimerspec* before)
 
@@ -67,9 +65,6 @@ from kcpg.net.sock import PENDING as _PENDING
 
 cdef long long NEVER_MS = _NEVER_MS
 cdef int NOT_ALONE = _NOT_ALONE
-
-cdef enum:
-    ADDRESS_BYTES = 28          # sockaddr_in6
 
 
 def accept(int fd):
