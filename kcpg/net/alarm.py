@@ -12,8 +12,9 @@ from typing import Any
 
 import gevent
 
-from kcpg.net import READ, fdio
+from kcpg.net import READ
 from kcpg.net.clock import NEVER_MS
+from kcpg.net.fdio import fds
 
 
 class Alarm:
@@ -23,7 +24,7 @@ class Alarm:
 
     def __init__(self, ring: Callable[[], None]) -> None:
         self._ring = ring
-        self._fd = fdio.fds.timer()
+        self._fd = fds.timer()
         self._watcher: Any = gevent.get_hub().loop.io(self._fd, READ)
         self._watcher.start(self._rang)
         self.at_ms = NEVER_MS
@@ -32,7 +33,7 @@ class Alarm:
     def set(self, at_ms: int) -> None:
         """Ring then, and no more at the time set before. A time that is over is the loop's next turn, after
         it has looked at the sockets."""
-        fdio.fds.set_timer(self._fd, at_ms)
+        fds.set_timer(self._fd, at_ms)
         self.at_ms = at_ms
 
     def close(self) -> None:
@@ -42,7 +43,7 @@ class Alarm:
         if watcher is not None:
             watcher.stop()
             watcher.close()
-            fdio.fds.close(self._fd)
+            fds.close(self._fd)
 
     def _rang(self) -> None:
         self.at_ms = NEVER_MS
@@ -50,4 +51,4 @@ class Alarm:
             self._ring()
         finally:
             if self.at_ms == NEVER_MS and self._watcher is not None:
-                fdio.fds.set_timer(self._fd, NEVER_MS)
+                fds.set_timer(self._fd, NEVER_MS)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import gevent
 
-from kcpg.net import READ, Notice, fdio
+from kcpg.net import READ, WRITE, Notice, fdio
 from kcpg.net.alarm import Alarm
 from kcpg.net.clock import NEVER_MS, now_ms
 from kcpg.net.local import LocalLeg
@@ -117,7 +117,6 @@ class Driver:
             self.serve()
         elif not self._due and self._running:
             self._due = True
-            self._linger.leave()
             self._later(self._when_due)
 
     def moved_little(self) -> None:
@@ -301,7 +300,7 @@ class _Tunnel:
         sock = self._ports.get(number)
         if sock is not None:
             self._driver._linger.leave()
-            self._blocked = gevent.get_hub().loop.io(sock.fd, 2)
+            self._blocked = gevent.get_hub().loop.io(sock.fd, WRITE)
             self._blocked.start(self._writable)
 
     def _writable(self) -> None:

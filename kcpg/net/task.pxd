@@ -18,8 +18,8 @@ cdef class Linger:
     cdef bint _asked
     cdef long long _asked_in
 
-    cpdef started(self, Task task, int fd)
-    cpdef stopped(self, Task task, int fd)
+    cpdef started(self, Task task)
+    cpdef stopped(self, Task task)
     cpdef leave(self)
     @cython.locals(alarm=Alarm, end_ms="long long", task=Task)
     cpdef stay(self)

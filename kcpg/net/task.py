@@ -75,7 +75,6 @@ class Task:
         """Run the turn soon, once however often this is called. Callable from anywhere."""
         if not self._due and self._turn is not None:
             self._due = True
-            self._linger.leave()
             self._loop.run_callback(self._resume)
 
     def wait(self, at_most_ms: int | None = None) -> None:
@@ -93,7 +92,7 @@ class Task:
                 self._watcher = self._loop.io(self._fd, self._events)
             self._watcher.start(self._ready)
             self._armed = True
-            self._linger.started(self, self._fd)
+            self._linger.started(self)
         self.waits_io = True
         if at_most_ms is not None or self._timer is not None:
             self._set_timer(at_most_ms)
@@ -160,7 +159,7 @@ class Task:
         if self._armed:
             self._watcher.stop()
             self._armed = False
-            self._linger.stopped(self, self._fd)
+            self._linger.stopped(self)
 
 
 class Linger:
@@ -184,20 +183,20 @@ class Linger:
         self._asked = False  # since the last look
         self._asked_in = -1  # the round of the loop in which something was asked last
 
-    def started(self, task: Task, fd: int) -> None:
+    def started(self, task: Task) -> None:
         """This task's watcher was."""
         self._asked = True
         if task._first is not None:
-            self._tasks[fd] = task
+            self._tasks[task._fd] = task
 
-    def stopped(self, task: Task, fd: int) -> None:
+    def stopped(self, task: Task) -> None:
         """This task's watcher was."""
         self._asked = True
-        if self._tasks.get(fd) is task:  # not another one of the same descriptor
-            del self._tasks[fd]
+        if self._tasks.get(task._fd) is task:  # not another one of the same descriptor
+            del self._tasks[task._fd]
 
     def leave(self) -> None:
-        """Something was asked of the event loop, which has to go round for it."""
+        """Something was asked of the event loop, which has to go round for it; callbacks are seen anyway."""
         self._asked = True
 
     def stay(self) -> None:
