@@ -349,7 +349,7 @@ def _trust(str algorithm):
     global SHORT
     if algorithm not in _trusted:
         _trusted[algorithm] = _answers(algorithm)
-        if not _trusted[algorithm] and SHORT:
+        if not _trusted[algorithm] and SHORT and algorithm == "AES-GCM":
             SHORT = False
             _trusted[algorithm] = _answers(algorithm)
     return _trusted[algorithm]

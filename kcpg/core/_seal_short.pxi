@@ -33,28 +33,34 @@ cdef ShortLibrary short
 memset(&short, 0, sizeof(ShortLibrary))
 
 
-cdef void* _function(str module, bytes name) except *:
-    """A function of one of pycryptodomex's extension modules; NULL if there is none."""
+cdef void* _library(str module) except *:
+    """One of pycryptodomex's extension modules; NULL if there is none."""
     spec = find_spec(module)
-    cdef void* handle
     if spec is None or not spec.has_location:
         return NULL
-    handle = dlopen(<bytes>spec.origin.encode(), RTLD_NOW | RTLD_LOCAL)
-    return NULL if handle == NULL else dlsym(handle, name)
+    return dlopen(<bytes>spec.origin.encode(), RTLD_NOW | RTLD_LOCAL)
 
 
 cdef bint _load_short() except -1:
     """Find everything; False if something is missing, or the processor has no instructions for it."""
     cdef ShortLibrary s
+    cdef void* aes
+    cdef void* ecb
+    cdef void* ghash
     if not (_cpu_features.have_aes_ni() and _cpu_features.have_clmul()):
         return False
-    s.aes_start = <aes_start_fn>_function("Cryptodome.Cipher._raw_aesni", b"AESNI_start_operation")
-    s.ecb_start = <ecb_start_fn>_function("Cryptodome.Cipher._raw_ecb", b"ECB_start_operation")
-    s.ecb = <ecb_fn>_function("Cryptodome.Cipher._raw_ecb", b"ECB_encrypt")
-    s.ecb_stop = <stop_fn>_function("Cryptodome.Cipher._raw_ecb", b"ECB_stop_operation")
-    s.ghash_start = <ghash_start_fn>_function("Cryptodome.Hash._ghash_clmul", b"ghash_expand_clmul")
-    s.ghash = <ghash_fn>_function("Cryptodome.Hash._ghash_clmul", b"ghash_clmul")
-    s.ghash_stop = <stop_fn>_function("Cryptodome.Hash._ghash_clmul", b"ghash_destroy_clmul")
+    aes = _library("Cryptodome.Cipher._raw_aesni")
+    ecb = _library("Cryptodome.Cipher._raw_ecb")
+    ghash = _library("Cryptodome.Hash._ghash_clmul")
+    if aes == NULL or ecb == NULL or ghash == NULL:
+        return False
+    s.aes_start = <aes_start_fn>dlsym(aes, b"AESNI_start_operation")
+    s.ecb_start = <ecb_start_fn>dlsym(ecb, b"ECB_start_operation")
+    s.ecb = <ecb_fn>dlsym(ecb, b"ECB_encrypt")
+    s.ecb_stop = <stop_fn>dlsym(ecb, b"ECB_stop_operation")
+    s.ghash_start = <ghash_start_fn>dlsym(ghash, b"ghash_expand_clmul")
+    s.ghash = <ghash_fn>dlsym(ghash, b"ghash_clmul")
+    s.ghash_stop = <stop_fn>dlsym(ghash, b"ghash_destroy_clmul")
     if (s.aes_start == NULL or s.ecb_start == NULL or s.ecb == NULL or s.ecb_stop == NULL
             or s.ghash_start == NULL or s.ghash == NULL or s.ghash_stop == NULL):
         return False
