@@ -118,6 +118,19 @@ def _dispatch(words: list[str]) -> int:
     return _run(words)
 
 
+class _ShowVersion(argparse.Action):
+    """`--version`: what a report of a mistake or of a speed should begin with."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from kcpg.core import engine
+
+        print(f"kcpg {__version__}")
+        print(f"engine: {engine.ENGINE}")
+        for algorithm, library in engine.cipher_libraries().items():
+            print(f"{algorithm}: {library}")
+        parser.exit()
+
+
 def run_parser() -> Parser:
     """The parser of the command without a subcommand."""
     commands = "\n".join(f"  {name:8} {text}" for name, text in COMMANDS.items())
@@ -134,7 +147,12 @@ def run_parser() -> Parser:
     parser.add_argument(
         "--try", dest="trial", action="store_true", help="only test the tunnel to each destination"
     )
-    parser.add_argument("--version", action="version", version=f"kcpg {__version__}")
+    parser.add_argument(
+        "--version",
+        action=_ShowVersion,
+        nargs=0,
+        help="show the version, the engine and what does the encryption",
+    )
     _add_run_options(parser)
     return parser
 

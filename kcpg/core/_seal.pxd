@@ -16,10 +16,11 @@ ctypedef int (*seal_fn)(SealerC* c, uint64_t pn, const uint8_t* aad, size_t aadl
 cdef struct SealerC:
     seal_fn seal            # what sealer_seal() jumps to
     seal_fn open            # what sealer_open() jumps to
-    void* enc               # EVP_CIPHER_CTX*, NULL for the checksums and the Python fallback
+    void* enc               # EVP_CIPHER_CTX*, NULL where another library does the work
     void* dec
     void* aes               # of short datagrams of AES-GCM, NULL where EVP does all
     void* ghash
+    void* gcm               # libipsec-mb's expanded key, NULL where another library does the work
     void* twin              # borrowed reference to the plain-Python Sealer, only for the fallback
     uint8_t iv[16]          # 12 bytes of nonce base: the packet number is mixed into the last 8 of them
     uint8_t key[32]         # XOR only: the repeated pad

@@ -1,3 +1,4 @@
+IPSEC: str
 LIBCRYPTO: str
 SHORT: bool
 

@@ -3,8 +3,9 @@
 
 The AEADs are OpenSSL's, from whatever libcrypto the system has: it is opened at run time and its prototypes
 are declared here, so that nothing of OpenSSL is needed to build and a newer library is used as soon as it is
-installed. What it makes is compared with pycryptodomex's answer before it is used; where it is missing or
-differs, the plain-Python twin does the work (about 0.5 us more per packet).
+installed. AES-GCM is libipsec-mb's where that is installed. What a library makes is compared with
+pycryptodomex's answer before it is used; where all are missing or differ, the plain-Python twin does the work
+(about 0.5 us more per packet).
 """
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -30,111 +31,6 @@ cdef extern from "_checksum.h" nogil:
 cdef enum:
     TAG = 16
 
-ctypedef void* (*getter_fn)() noexcept nogil
-ctypedef void* (*new_fn)() noexcept nogil
-ctypedef void (*free_fn)(void*) noexcept nogil
-ctypedef int (*init_fn)(void*, const void*, void*, const uint8_t*, const uint8_t*) noexcept nogil
-ctypedef int (*update_fn)(void*, uint8_t*, int*, const uint8_t*, int) noexcept nogil
-ctypedef int (*final_fn)(void*, uint8_t*, int*) noexcept nogil
-ctypedef int (*ctrl_fn)(void*, int, int, void*) noexcept nogil
-ctypedef int (*padding_fn)(void*, int) noexcept nogil
-ctypedef const char* (*version_fn)(int) noexcept nogil
-
-# The same in OpenSSL 1.1.1, 3 and 4: <openssl/evp.h>.
-cdef enum:
-    EVP_CTRL_AEAD_SET_IVLEN = 0x9
-    EVP_CTRL_AEAD_GET_TAG = 0x10
-    EVP_CTRL_AEAD_SET_TAG = 0x11
-
-cdef struct Evp:
-    void* handle
-    new_fn new
-    free_fn free
-    init_fn encrypt_init
-    init_fn decrypt_init
-    update_fn encrypt_update
-    update_fn decrypt_update
-    final_fn encrypt_final
-    final_fn decrypt_final
-    ctrl_fn ctrl
-    padding_fn set_padding
-    version_fn version
-
-cdef Evp evp
-memset(&evp, 0, sizeof(Evp))
-
-
-# --- libcrypto --------------------------------------------------------------------------------------------
-
-cdef bint _load(bytes name):
-    """Open one library and find every function; False if it is not there or too old."""
-    cdef Evp e
-    e.handle = dlopen(name, RTLD_NOW | RTLD_LOCAL)
-    if e.handle == NULL:
-        return False
-    e.new = <new_fn>dlsym(e.handle, b"EVP_CIPHER_CTX_new")
-    e.free = <free_fn>dlsym(e.handle, b"EVP_CIPHER_CTX_free")
-    e.encrypt_init = <init_fn>dlsym(e.handle, b"EVP_EncryptInit_ex")
-    e.decrypt_init = <init_fn>dlsym(e.handle, b"EVP_DecryptInit_ex")
-    e.encrypt_update = <update_fn>dlsym(e.handle, b"EVP_EncryptUpdate")
-    e.decrypt_update = <update_fn>dlsym(e.handle, b"EVP_DecryptUpdate")
-    e.encrypt_final = <final_fn>dlsym(e.handle, b"EVP_EncryptFinal_ex")
-    e.decrypt_final = <final_fn>dlsym(e.handle, b"EVP_DecryptFinal_ex")
-    e.ctrl = <ctrl_fn>dlsym(e.handle, b"EVP_CIPHER_CTX_ctrl")
-    e.set_padding = <padding_fn>dlsym(e.handle, b"EVP_CIPHER_CTX_set_padding")
-    e.version = <version_fn>dlsym(e.handle, b"OpenSSL_version")
-    if (e.new == NULL or e.free == NULL or e.encrypt_init == NULL or e.decrypt_init == NULL
-            or e.encrypt_update == NULL or e.decrypt_update == NULL or e.encrypt_final == NULL
-            or e.decrypt_final == NULL or e.ctrl == NULL or e.set_padding == NULL or e.version == NULL):
-        return False
-    memcpy(&evp, &e, sizeof(Evp))
-    return True
-
-
-def _open_libcrypto() -> str:
-    """Load the newest libcrypto there is and give its name and version; "" if there is none."""
-    ssl = find_spec("_ssl")   # Python's own: symbols are also looked up in what a library was linked with
-    own = ssl.origin if ssl is not None and ssl.has_location else None
-    for name in ("libcrypto.so.4", "libcrypto.so.3", own, "libcrypto.so.1.1"):
-        if name and _load(name.encode()):
-            return " ".join(evp.version(0).decode().split()[:2])
-    return ""
-
-
-LIBCRYPTO = _open_libcrypto()   # for example "OpenSSL 3.0.19"
-
-_GETTERS = {
-    "AES-GCM": b"EVP_aes_256_gcm",
-    "AES-OCB": b"EVP_aes_256_ocb",
-    "chacha20": b"EVP_chacha20_poly1305",
-    "xchacha20": b"EVP_chacha20_poly1305",
-    "ECB": b"EVP_aes_256_ecb",
-}
-
-
-cdef void* _cipher(str algorithm):
-    """The library's object for a cipher, NULL if it was built without."""
-    if evp.handle == NULL:
-        return NULL
-    cdef getter_fn getter = <getter_fn>dlsym(evp.handle, <bytes>_GETTERS[algorithm])
-    return NULL if getter == NULL else getter()
-
-
-cdef void* _context(const void* cipher, bint ocb, bint encrypt, const uint8_t* key):
-    """A context with key and lengths set, so that a packet only sets its nonce. NULL: refused."""
-    cdef void* ctx = evp.new()
-    cdef init_fn init = evp.encrypt_init if encrypt else evp.decrypt_init
-    if ctx == NULL:
-        return NULL
-    if (init(ctx, cipher, NULL, NULL, NULL) == 1
-            and evp.ctrl(ctx, EVP_CTRL_AEAD_SET_IVLEN, 12, NULL) == 1
-            and (not ocb or evp.ctrl(ctx, EVP_CTRL_AEAD_SET_TAG, TAG, NULL) == 1)
-            and init(ctx, NULL, NULL, key, NULL) == 1):
-        return ctx
-    evp.free(ctx)
-    return NULL
-
-
 # --- sealing ----------------------------------------------------------------------------------------------
 
 cdef inline void _nonce(SealerC* c, uint64_t pn, uint8_t* out) noexcept nogil:
@@ -142,42 +38,6 @@ cdef inline void _nonce(SealerC* c, uint64_t pn, uint8_t* out) noexcept nogil:
     memcpy(out, c.iv, 12)
     for i in range(8):
         out[11 - i] ^= <uint8_t>(pn >> (8 * i))
-
-
-cdef int _evp_seal(SealerC* c, uint64_t pn, const uint8_t* aad, size_t aadlen,
-                   uint8_t* buf, size_t n) noexcept nogil:
-    cdef uint8_t nonce[12]
-    cdef int done = 0
-    cdef int last = 0
-    _nonce(c, pn, nonce)
-    if evp.encrypt_init(c.enc, NULL, NULL, NULL, nonce) != 1:
-        return -1
-    if aadlen and evp.encrypt_update(c.enc, NULL, &last, aad, <int>aadlen) != 1:
-        return -1
-    if n and evp.encrypt_update(c.enc, buf, &done, buf, <int>n) != 1:
-        return -1
-    # OCB holds its last blocks back until here.
-    if evp.encrypt_final(c.enc, buf + done, &last) != 1:
-        return -1
-    return 0 if evp.ctrl(c.enc, EVP_CTRL_AEAD_GET_TAG, TAG, buf + n) == 1 else -1
-
-
-cdef int _evp_open(SealerC* c, uint64_t pn, const uint8_t* aad, size_t aadlen,
-                   uint8_t* buf, size_t n) noexcept nogil:
-    cdef uint8_t nonce[12]
-    cdef int done = 0
-    cdef int last = 0
-    n -= TAG
-    _nonce(c, pn, nonce)
-    if evp.decrypt_init(c.dec, NULL, NULL, NULL, nonce) != 1:
-        return -1
-    if evp.ctrl(c.dec, EVP_CTRL_AEAD_SET_TAG, TAG, buf + n) != 1:
-        return -1
-    if aadlen and evp.decrypt_update(c.dec, NULL, &last, aad, <int>aadlen) != 1:
-        return -1
-    if n and evp.decrypt_update(c.dec, buf, &done, buf, <int>n) != 1:
-        return -1
-    return 0 if evp.decrypt_final(c.dec, buf + done, &last) == 1 else -1
 
 
 cdef void _checksum_tag(SealerC* c, uint64_t pn, const uint8_t* aad, size_t aadlen,
@@ -225,7 +85,9 @@ cdef int _xor_open(SealerC* c, uint64_t pn, const uint8_t* aad, size_t aadlen,
     return _none_open(c, pn, aad, aadlen, buf, n)
 
 
+include "_seal_evp.pxi"
 include "_seal_short.pxi"
+include "_seal_ipsec.pxi"
 
 
 cdef int _twin_seal(SealerC* c, uint64_t pn, const uint8_t* aad, size_t aadlen,
@@ -264,13 +126,14 @@ cdef int sealer_open(SealerC* c, uint64_t pn, const uint8_t* aad, size_t aadlen,
     return c.open(c, pn, aad, aadlen, buf, n)
 
 
-_trusted = {}   # algorithm -> libcrypto gave the known answers; at most five entries
+COMPILED = ("ipsec-mb", "libcrypto")   # in order of preference, before those of the twin
+_trusted = {}   # (library, algorithm) -> it gave the known answers; at most eight entries
 
 
 cdef class Sealer:
     """Seals or opens the packets of one direction and epoch with one key; see `kcpg.core.seal.Sealer`.
 
-    `library`: None for the best, or "libcrypto", "cryptography", "pycryptodomex".
+    `library`: None for the best, or one of `COMPILED` or of `kcpg.core.seal.LIBRARIES`.
     """
 
     def __cinit__(self, str algorithm, bytes key, bytes iv, library=None):
@@ -284,11 +147,12 @@ cdef class Sealer:
             memcpy(self.c.key, PyBytes_AS_STRING(key), 32)
             self.c.seal, self.c.open = _xor_seal, _xor_open
             self.backend = "built-in"
-        elif library == "libcrypto":
-            if not _use_libcrypto(self, twin.data_key(algorithm, key, iv)):
-                raise ValueError(f"no {algorithm} in libcrypto")
-        elif library is None and _trust(algorithm):
-            _use_libcrypto(self, twin.data_key(algorithm, key, iv))
+        elif library is None:
+            for each in COMPILED:
+                if _trust(each, algorithm) and _use(self, each, twin.data_key(algorithm, key, iv)):
+                    break
+        elif library in COMPILED and not _use(self, library, twin.data_key(algorithm, key, iv)):
+            raise ValueError(f"no {algorithm} in {library}")
         if self.c.seal == NULL:
             _use_twin(self, twin.Sealer(algorithm, key, iv, library))
 
@@ -298,6 +162,7 @@ cdef class Sealer:
         if self.c.dec != NULL:
             evp.free(self.c.dec)
         _end_short(&self.c)
+        _end_ipsec(&self.c)
         memset(&self.c, 0, sizeof(SealerC))
 
     def seal(self, uint64_t pn, bytes aad, bytes plaintext):
@@ -318,6 +183,20 @@ cdef class Sealer:
         if sealer_open(&self.c, pn, <const uint8_t*>PyBytes_AS_STRING(aad), len(aad), buf, n) != 0:
             return None
         return out[:n - TAG]
+
+
+cdef bint _use(Sealer s, str library, bytes key):
+    """Have this library do the work; False if it does not have the algorithm."""
+    return _use_ipsec(s, key) if library == "ipsec-mb" else _use_libcrypto(s, key)
+
+
+cdef bint _use_ipsec(Sealer s, bytes key):
+    cdef const uint8_t* raw = <const uint8_t*>PyBytes_AS_STRING(key)
+    if not IPSEC or s.algorithm != "AES-GCM" or not _begin_ipsec(&s.c, raw):
+        return False
+    s.c.seal, s.c.open = _ipsec_seal, _ipsec_open
+    s.backend = IPSEC
+    return True
 
 
 cdef bint _use_libcrypto(Sealer s, bytes key):
@@ -344,21 +223,21 @@ cdef _use_twin(Sealer s, sealer):
     s.backend = sealer.backend
 
 
-def _trust(str algorithm):
-    """Does libcrypto make what pycryptodomex makes? Asked once per algorithm."""
+def _trust(str library, str algorithm):
+    """Does a library make what pycryptodomex makes? Asked once per algorithm."""
     global SHORT
-    if algorithm not in _trusted:
-        _trusted[algorithm] = _answers(algorithm)
-        if not _trusted[algorithm] and SHORT and algorithm == "AES-GCM":
+    if (library, algorithm) not in _trusted:
+        _trusted[library, algorithm] = _answers(library, algorithm)
+        if not _trusted[library, algorithm] and SHORT and (library, algorithm) == ("libcrypto", "AES-GCM"):
             SHORT = False
-            _trusted[algorithm] = _answers(algorithm)
-    return _trusted[algorithm]
+            _trusted[library, algorithm] = _answers(library, algorithm)
+    return _trusted[library, algorithm]
 
 
-def _answers(str algorithm):
+def _answers(str library, str algorithm):
     key, iv = bytes(range(32)), bytes(range(100, 100 + twin.iv_bytes(algorithm)))
     try:
-        return twin.known_answer_holds(Sealer(algorithm, key, iv, "libcrypto"), key, iv)
+        return twin.known_answer_holds(Sealer(algorithm, key, iv, library), key, iv)
     except (ValueError, RuntimeError):
         return False
 
@@ -380,16 +259,6 @@ cdef int mask_batch(MaskC* c, const uint8_t* samples16, uint8_t* out16, int n) n
             return -1
         memcpy(out16, PyBytes_AS_STRING(blocks), 16 * n)
     return 0
-
-
-cdef void* _ecb_context(const uint8_t* key):
-    """A keyed context of AES-256-ECB; NULL: there is none."""
-    cdef void* cipher = _cipher("ECB")
-    cdef void* ctx = NULL if cipher == NULL else evp.new()
-    if ctx != NULL and (evp.encrypt_init(ctx, cipher, NULL, key, NULL) != 1 or evp.set_padding(ctx, 0) != 1):
-        evp.free(ctx)
-        ctx = NULL
-    return ctx
 
 
 cdef _free_mask(HeaderMask m):

@@ -10,6 +10,8 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from kcpg.core.seal import ALGORITHMS, CHECKSUMS, KEY_BYTES, iv_bytes
+
 ENGINE = "python"
 """`compiled` or `python`: the engine in use."""
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from kcpg.core.native.wire import Bundle as Bundle
     from kcpg.core.native.wire import Conv as Conv
     from kcpg.core.native.wire import Wire as Wire
+    from kcpg.core.seal import Sealer as Sealer
 else:
     _asked = os.environ.get("KCPG_ENGINE", "")
     if _asked not in ("", "compiled", "python"):
@@ -27,12 +30,20 @@ else:
             raise ImportError
         _wire = import_module("kcpg.core.native._wire")
         Kcp = import_module("kcpg.core._kcp").Kcp
+        Sealer = import_module("kcpg.core._seal").Sealer
         ENGINE = "compiled"
     except ImportError:
         if _asked == "compiled":
             raise
         _wire = import_module("kcpg.core.native.wire")
         Kcp = import_module("kcpg.core.kcp").Kcp
+        Sealer = import_module("kcpg.core.seal").Sealer
     Bundle, Conv, Wire = _wire.Bundle, _wire.Conv, _wire.Wire
 
-__all__ = ["ENGINE", "Bundle", "Conv", "Kcp", "Wire"]
+__all__ = ["ENGINE", "Bundle", "Conv", "Kcp", "Wire", "cipher_libraries"]
+
+
+def cipher_libraries() -> dict[str, str]:
+    """Which library does the work of each authenticated cipher, with its version where that is known."""
+    names = [name for name in ALGORITHMS if name not in CHECKSUMS]
+    return {name: Sealer(name, bytes(KEY_BYTES), bytes(iv_bytes(name))).backend for name in names}

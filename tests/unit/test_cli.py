@@ -10,13 +10,18 @@ import pytest
 from kcpg import __version__
 from kcpg.app import cli, daemon, foreground
 from kcpg.app.logs import LogOptions
+from kcpg.core.engine import ENGINE
 
 
 def test_version(capsys):
     with pytest.raises(SystemExit) as leaving:
         cli.main(["--version"])
     assert leaving.value.code == 0
-    assert capsys.readouterr().out == f"kcpg {__version__}\n"
+    first, *others = capsys.readouterr().out.splitlines()
+    assert first == f"kcpg {__version__}"
+    told = dict(line.split(": ") for line in others)
+    assert told.pop("engine") == ENGINE
+    assert list(told) == ["AES-GCM", "AES-OCB", "chacha20", "xchacha20"] and all(told.values())
 
 
 def test_help_names_every_command(capsys):

@@ -19,11 +19,14 @@ COMMANDS = {
             *version_info\\ \\<*) test ! -e {home}/old ;;
             *realpath*) cat {home}/interpreter ;;
             *%d.%d*) echo python3.12 ;;
+            *libIPSec_MB*) test -e {home}/ipsec ;;
             -V) echo Python 3.9.2 ;;
             *) exit 64 ;;
         esac""",
     "readlink": "echo /usr/bin/python3.11",
     "id": "cat {home}/uid",
+    "uname": "cat {home}/machine",
+    "apt-cache": "test -e {home}/offers-ipsec",
     "cc": "cat >/dev/null; test -e {home}/cc-works",
     "apt-get": """
         echo "$*" >>{home}/apt
@@ -44,9 +47,10 @@ class Machine:
             found = shutil.which(tool)
             assert found is not None
             (home / tool).symlink_to(found)
-        for has in ("venv", "headers", "cc-works"):
+        for has in ("venv", "headers", "cc-works", "ipsec", "offers-ipsec"):
             (home / has).touch()
         (home / "uid").write_text("1000\n")
+        (home / "machine").write_text("x86_64\n")
         (home / "interpreter").write_text("/usr/bin/python3.11\n")
 
     def lacks(self, *things: str) -> None:
@@ -123,3 +127,32 @@ def test_an_old_python_is_named_with_the_way_out(machine: Machine) -> None:
 def test_no_python_at_all(machine: Machine) -> None:
     code, text = machine.prepare("python3.99")
     assert code == 1 and "apt-get install" in text
+
+
+def test_a_user_hears_of_the_faster_cipher_and_goes_on(machine: Machine) -> None:
+    machine.lacks("ipsec")
+    code, text = machine.prepare()
+    assert code == 0 and not machine.installed
+    assert "sudo apt-get install -y libipsec-mb1" in text
+    assert machine.prepare(KCPG_ENGINE="python") == (0, "")
+
+
+def test_root_gets_the_faster_cipher(machine: Machine) -> None:
+    machine.lacks("ipsec", "venv")
+    (machine.home / "uid").write_text("0\n")
+    assert machine.prepare()[0] == 0
+    assert [line for line in machine.installed.splitlines() if line.startswith("update")] == ["update -q"]
+    assert machine.installed.endswith("install -y -q --no-install-recommends libipsec-mb1\n")
+
+
+@pytest.mark.parametrize("why", ["another processor", "not offered"])
+def test_nothing_is_said_where_there_is_no_faster_cipher(machine: Machine, why: str) -> None:
+    machine.lacks("ipsec")
+    if why == "not offered":
+        machine.lacks("offers-ipsec")
+    else:
+        (machine.home / "machine").write_text("aarch64\n")
+    assert machine.prepare() == (0, "")
+    (machine.home / "uid").write_text("0\n")
+    assert machine.prepare()[0] == 0
+    assert "install" not in machine.installed

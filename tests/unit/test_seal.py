@@ -211,10 +211,10 @@ def test_a_libcrypto_that_errs_is_passed_over(monkeypatch: pytest.MonkeyPatch) -
 
     if not _seal.LIBCRYPTO:
         pytest.skip("there is no libcrypto here")
-    monkeypatch.setitem(vars(_seal)["_trusted"], "AES-OCB", False)
+    monkeypatch.setitem(vars(_seal)["_trusted"], ("libcrypto", "AES-OCB"), False)
     fallback = sealer("compiled", "AES-OCB")
     assert fallback.backend == "cryptography"
-    monkeypatch.setitem(vars(_seal)["_trusted"], "AES-OCB", True)
+    monkeypatch.setitem(vars(_seal)["_trusted"], ("libcrypto", "AES-OCB"), True)
     best = sealer("compiled", "AES-OCB")
     assert best.backend == _seal.LIBCRYPTO
     assert fallback.seal(1, b"h", b"data") == best.seal(1, b"h", b"data")
@@ -227,9 +227,9 @@ def test_short_datagrams_do_without_libcrypto_or_with_it(monkeypatch: pytest.Mon
 
     if not (_seal.LIBCRYPTO and _seal.SHORT):
         pytest.skip("there is no libcrypto here, or nothing that is faster for short datagrams")
-    fast, fast_mask = sealer("compiled", "AES-GCM"), _seal.HeaderMask(KEY)
+    fast, fast_mask = sealer("compiled", "AES-GCM", library="libcrypto"), _seal.HeaderMask(KEY)
     monkeypatch.setattr(_seal, "SHORT", False)
-    slow, slow_mask = sealer("compiled", "AES-GCM"), _seal.HeaderMask(KEY)
+    slow, slow_mask = sealer("compiled", "AES-GCM", library="libcrypto"), _seal.HeaderMask(KEY)
     for size in range(300):
         plaintext = random.Random(size).randbytes(size)
         sealed = slow.seal(size, b"8 header", plaintext)
@@ -254,10 +254,48 @@ def test_a_short_way_that_errs_is_passed_over(monkeypatch: pytest.MonkeyPatch) -
         return not _seal.SHORT
 
     monkeypatch.setattr(_seal, "SHORT", True)
+    monkeypatch.setattr(_seal, "IPSEC", "")
     monkeypatch.setitem(vars(_seal), "_trusted", {})
     monkeypatch.setattr(seal, "known_answer_holds", known_answer_holds)
     assert sealer("compiled", "AES-GCM").backend == _seal.LIBCRYPTO
     assert answers == [True, False]
+
+
+def test_ipsec_mb_makes_what_libcrypto_makes() -> None:
+    """Every length of a datagram: its loops begin and end anew every 16, 128, 256 and 768 bytes."""
+    require("kcpg.core._seal")
+    from kcpg.core import _seal
+
+    if not (_seal.IPSEC and _seal.LIBCRYPTO):
+        pytest.skip("libipsec-mb or libcrypto is not installed here")
+    ours = sealer("compiled", "AES-GCM", library="ipsec-mb")
+    other = sealer("compiled", "AES-GCM", library="libcrypto")
+    assert ours.backend == _seal.IPSEC and other.backend == _seal.LIBCRYPTO
+    contents = random.Random(5).randbytes(9000)
+    for size in [*range(2100), 8972, 9000]:
+        plaintext, aad = contents[:size], contents[: size % 41]
+        sealed = other.seal(size << 30, aad, plaintext)
+        assert ours.seal(size << 30, aad, plaintext) == sealed
+        assert ours.open(size << 30, aad, sealed) == plaintext
+        assert ours.open(size << 30, aad, bytes((sealed[0] ^ 1,)) + sealed[1:]) is None
+
+
+def test_an_ipsec_mb_that_errs_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    require("kcpg.core._seal")
+    from kcpg.core import _seal
+
+    if not (_seal.IPSEC and _seal.LIBCRYPTO):
+        pytest.skip("libipsec-mb or libcrypto is not installed here")
+    monkeypatch.setitem(vars(_seal), "_trusted", {})
+    monkeypatch.setattr(seal, "known_answer_holds", lambda ours, *_: not ours.backend.startswith("ipsec-mb"))
+    assert sealer("compiled", "AES-GCM").backend == _seal.LIBCRYPTO
+    assert sealer("compiled", "AES-OCB").backend == _seal.LIBCRYPTO
+
+
+def test_a_library_without_the_algorithm_says_so() -> None:
+    require("kcpg.core._seal")
+    with pytest.raises(ValueError, match="no chacha20 in ipsec-mb"):
+        sealer("compiled", "chacha20", library="ipsec-mb")
 
 
 def test_the_known_answers_reject_a_wrong_cipher() -> None:
