@@ -102,6 +102,7 @@ cdef struct Tx:
     bint has_long           # some datagram is longer than `limit`
     int64_t tokens          # bytes of push segments that may still be sent (pacer)
     uint8_t frame_type      # put into the last byte of the head room when a datagram is opened
+    bint is_cold            # so much is queued by many that it has left the processor's caches: fetch ahead
 
 
 cdef inline void tx_close(Tx* tx) noexcept nogil:

@@ -446,11 +446,11 @@ cdef class Bundle:
         tx.tail_room = TAG
         tx.limit = self.max_payload - OVERHEAD_BYTES
         tx.frame_type = <uint8_t>T_KCP
+        tx.is_cold = rounds >= COLD_TURNS
+        tx.tokens = INT64_MAX
         if self.rate:
             self.refill(now_ms)
             tx.tokens = self.credit // SCALE if self.credit > 0 else 0
-        else:
-            tx.tokens = INT64_MAX
         tokens = tx.tokens
         if fec is not None:
             fec.begin(tx, self.max_payload - HEADER - TAG, <int64_t>now_ms)

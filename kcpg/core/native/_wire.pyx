@@ -56,6 +56,7 @@ cdef enum:
     TRANSMIT_DATAGRAMS = 512    # of one transmit() of the memory face
     TURN_DATAGRAMS = 64         # of one link before the next has its turn
     TURN_SEGMENTS = 16          # of one conversation before the next has its turn
+    COLD_TURNS = 4              # conversations with full queues: 1.4 MB, more than a second-level cache has
     FRAMES_LIMIT = 1024
     STRANGERS_LIMIT = 256
     DATAGRAM_QUEUE = 256        # unreliable packets held per conversation and direction
