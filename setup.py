@@ -43,6 +43,7 @@ ALSO_COMPILED = (
     "kcpg.net.local",
     "kcpg.net.local_tcp",
     "kcpg.net.task",
+    "kcpg.net.vigil",
 )
 
 # -O3 lets the compiler vectorise the ring scans and the byte-wise XOR. No -march: it gains nothing

@@ -1,4 +1,5 @@
 # cython: language_level=3
-"""The function of sock.py that is called for each event."""
+"""The functions of sock.py that are called for each event."""
 
 cpdef int next_ready(int epoll) except -2
+cpdef int next_awake(int epoll, int at_most_us) except -2

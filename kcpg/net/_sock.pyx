@@ -5,9 +5,12 @@ from libc.errno cimport EINPROGRESS, errno
 from libc.stdint cimport uint8_t, uint16_t
 from libc.string cimport memcpy, memset
 
-from kcpg.net._syscalls cimport ADDRESS_BYTES, CLOCK_MONOTONIC, socklen_t, timespec
+from kcpg.net._syscalls cimport ADDRESS_BYTES, CLOCK_MONOTONIC, monotonic_ns, socklen_t, timespec
 
-__all__ = ["abort", "accept", "again", "close", "connect", "next_ready", "set_timer", "shutdown", "timer"]
+__all__ = [
+    "abort", "accept", "again", "close", "connect", "next_awake", "next_ready", "set_timer", "shutdown",
+    "timer",
+]
 
 cdef extern from "<sys/socket.h>" nogil:
     struct sockaddr:
@@ -50,6 +53,9 @@ cdef extern from "<sys/epoll.h>" nogil:
     int EPOLLOUT
     int epoll_wait(int epoll, epoll_event* events, int count, int timeout_ms)
 
+cdef extern from "<sched.h>" nogil:
+    int sched_yield()
+
 cdef extern from "<sys/timerfd.h>" nogil:
     struct itimerspec:
         timespec it_interval
@@ -61,10 +67,12 @@ cdef extern from "<sys/timerfd.h>" nogil:
 
 from kcpg.net.clock import NEVER_MS as _NEVER_MS
 from kcpg.net.sock import NOT_ALONE as _NOT_ALONE
+from kcpg.net.sock import NOTHING_YET as _NOTHING_YET
 from kcpg.net.sock import PENDING as _PENDING
 
 cdef long long NEVER_MS = _NEVER_MS
 cdef int NOT_ALONE = _NOT_ALONE
+cdef int NOTHING_YET = _NOTHING_YET
 
 
 def accept(int fd):
@@ -148,4 +156,23 @@ cpdef int next_ready(int epoll) except -2:
     cdef int count
     with nogil:
         count = epoll_wait(epoll, events, 2, -1)
+    return alone(events, count)
+
+
+cpdef int next_awake(int epoll, int at_most_us) except -2:
+    """The same without falling asleep; NOTHING_YET when the time is over. Others get the processor first."""
+    cdef epoll_event events[2]
+    cdef long long until = monotonic_ns() + 1000 * at_most_us
+    cdef int count
+    with nogil:
+        count = epoll_wait(epoll, events, 2, 0)
+        while count == 0:
+            sched_yield()
+            if monotonic_ns() >= until:
+                break
+            count = epoll_wait(epoll, events, 2, 0)
+    return NOTHING_YET if count == 0 else alone(events, count)
+
+
+cdef inline int alone(const epoll_event* events, int count) noexcept nogil:
     return events[0].data.fd if count == 1 and not events[0].events & EPOLLOUT else NOT_ALONE

@@ -4,3 +4,4 @@ from kcpg.net cimport _syscalls as time     # its monotonic_ns() instead of Pyth
 
 
 cpdef long long now_ms() except -1
+cpdef long long now_us() except -1

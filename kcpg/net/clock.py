@@ -1,6 +1,6 @@
 """The two clocks of a node: one for timers, one for the time of day.
 
-The protocol core never looks at a clock; these two functions are what the driver passes in.
+The protocol core never looks at a clock; these functions are what the driver passes in.
 """
 
 from __future__ import annotations
@@ -14,6 +14,11 @@ NEVER_MS = 1 << 62
 def now_ms() -> int:
     """Milliseconds since an arbitrary start; never jumps, never goes backwards."""
     return time.monotonic_ns() // 1_000_000
+
+
+def now_us() -> int:
+    """The same in microseconds, for what is measured within the node."""
+    return time.monotonic_ns() // 1_000
 
 
 def wall_s() -> int:

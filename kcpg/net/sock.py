@@ -22,6 +22,7 @@ PENDING = frozenset({errno.EINPROGRESS, errno.EALREADY, errno.EAGAIN, errno.EWOU
 """What connect(2) says while it is not decided."""
 
 NOT_ALONE = -1
+NOTHING_YET = -3
 
 _TIMER_FLAGS = os.O_CLOEXEC | os.O_NONBLOCK  # TFD_CLOEXEC and TFD_NONBLOCK, timerfd_create(2)
 _TIMER_ABSTIME = 1
@@ -131,4 +132,9 @@ def next_ready(epoll: int) -> int:
     Here always that, without waiting: Python's own call costs no less than the round of the event loop that
     it would save.
     """
+    return NOT_ALONE
+
+
+def next_awake(epoll: int, at_most_us: int) -> int:
+    """The same without falling asleep; NOTHING_YET when the time is over. Others get the processor first."""
     return NOT_ALONE

@@ -3,9 +3,9 @@
 
 cimport cython
 
-from kcpg.net cimport _sock as sock
 from kcpg.net.alarm cimport Alarm
 from kcpg.net.clock cimport now_ms
+from kcpg.net.vigil cimport Vigil
 
 cdef int LINGER_MS
 
@@ -15,6 +15,7 @@ cdef class Linger:
     cdef public Alarm alarm
     cdef int _epoll
     cdef dict _tasks
+    cdef Vigil _vigil
     cdef bint _asked
     cdef long long _asked_in
 

@@ -16,8 +16,8 @@ from typing import Any
 import gevent
 from gevent.hub import RawGreenlet
 
-from kcpg.net import sock
 from kcpg.net.clock import now_ms
+from kcpg.net.vigil import Vigil
 
 POOL = 64
 """Idle greenlets that are kept: more run at once only where turns block."""
@@ -171,7 +171,7 @@ class Linger:
     `first`, when callbacks are due or watchers have changed, and after LINGER_MS in any case.
     """
 
-    __slots__ = ("_asked", "_asked_in", "_epoll", "_tasks", "alarm", "loop")
+    __slots__ = ("_asked", "_asked_in", "_epoll", "_tasks", "_vigil", "alarm", "loop")
 
     def __init__(self, loop: Any) -> None:
         self.loop = loop
@@ -180,6 +180,7 @@ class Linger:
         known = loop.backend == "epoll" and hasattr(loop, "_callbacks")  # the latter is no public attribute
         self._epoll: int = loop.fileno() if known else -1
         self._tasks: dict[int, Task] = {}
+        self._vigil = Vigil()
         self._asked = False  # since the last look
         self._asked_in = -1  # the round of the loop in which something was asked last
 
@@ -208,7 +209,7 @@ class Linger:
         while not loop._callbacks:
             if alarm.at_ms > end_ms:
                 alarm.set(end_ms)
-            task = self._tasks.get(sock.next_ready(self._epoll))
+            task = self._tasks.get(self._vigil.next_ready(self._epoll))
             if task is None or not task._serve_first() or (self._asked and self._is_asked()):
                 return
 

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -17,10 +20,11 @@ from typing import Any
 import gevent
 import pytest
 
-from kcpg.net import READ, WRITE
+from kcpg.net import READ, WRITE, sock
 from kcpg.net.alarm import Alarm
 from kcpg.net.clock import now_ms
 from kcpg.net.task import Linger, Task, linger
+from kcpg.net.vigil import Vigil
 from tests.engines import require
 from tests.net.sockets import until
 
@@ -240,8 +244,8 @@ def test_what_others_of_the_same_round_asked_is_done_before_a_stay(here: Linger,
     watcher.stop()
     watcher.close()
     task.close()
-    for sock in (near, far, *pair):
-        sock.close()
+    for each in (near, far, *pair):
+        each.close()
     made[0].close()
     assert not made[0].waited
 
@@ -289,3 +293,50 @@ def test_a_signal_is_not_put_off(here: Linger) -> None:
     watch.stop()
     watch.close()
     echo.close()
+
+
+def awake() -> Vigil:
+    """One whose trial begins."""
+    vigil = Vigil()
+    while not vigil.awake_us:
+        vigil.waited(20)
+    return vigil
+
+
+@pytest.fixture
+def bell() -> Iterator[tuple[int, int]]:
+    """An epoll and a timer in it."""
+    require("kcpg.net._sock")
+    with select.epoll() as epoll:
+        timer = sock.timer()
+        epoll.register(timer, select.EPOLLIN)
+        yield epoll.fileno(), timer
+        sock.close(timer)
+
+
+def test_what_is_ready_is_found_awake_and_what_comes_late_asleep(bell: tuple[int, int]) -> None:
+    epoll, timer = bell
+    for after_ms in (-1, 20):
+        sock.set_timer(timer, now_ms() + after_ms)
+        assert awake().next_ready(epoll) == timer
+
+
+def test_who_is_robbed_of_the_processor_while_awake_sleeps_from_then_on(bell: tuple[int, int]) -> None:
+    """Another program on the only processor gets it, and does not give it back for a slice of the scheduler.
+    Without that it would take the whole of the trial to find out that it does not pay."""
+    epoll, timer = bell
+    vigil = awake()
+    everywhere = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(everywhere)})
+    busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])  # on the same one
+    try:
+        for _ in range(200):
+            sock.set_timer(timer, now_ms() + 2)
+            vigil.next_ready(epoll)
+            if not vigil.awake_us:
+                return
+        pytest.fail("it stays awake")
+    finally:
+        os.sched_setaffinity(0, everywhere)
+        busy.kill()
+        busy.wait()
