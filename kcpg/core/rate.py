@@ -234,6 +234,6 @@ class RateController:
         self.rate_bps = 0 if free else max(rate_bps, self._least * 2)
         flight_gain += FLIGHT_LOSS_GAIN * self.loss
         slack = self.delivery_bps * FLIGHT_SLACK_MS // 8000
-        self.flight_bytes = max(int(flight_gain * (self._path_bytes() + slack)), self._least // 4)
+        self.flight_bytes = max(int(flight_gain * self._path_bytes()) + slack, self._least // 4)
         if self.phase is _STARTUP:
             self.flight_bytes = max(self.flight_bytes, self._least)

@@ -8,6 +8,7 @@ from collections import deque
 import pytest
 
 from kcpg.core.rate import Phase, RateController, Totals
+from kcpg.net.udp import BUFFER_BYTES
 
 DATAGRAM_BYTES = 1400
 
@@ -199,3 +200,18 @@ def test_nothing_heard_teaches_nothing() -> None:
     for now in range(0, 10_000, 10):
         control.round(now, Totals(sent=1_000_000, first=700), 50, 0)
     assert (control.delivery_bps, control.rate_bps, control.phase) == (0, 0, Phase.STARTUP)
+
+
+def test_what_is_under_way_on_a_short_path_fits_the_peers_socket() -> None:
+    """On one machine there is no line, only the socket of a peer that does not run just now. Linux doubles
+    what is asked for (socket(7))."""
+    control = RateController(DATAGRAM_BYTES)
+    phases = set()
+    acked = 0
+    for now in range(0, 30_000, 8):
+        acked += 13_000_000_000 // 8000 * 8
+        sent = acked + control.flight_bytes
+        control.round(now, Totals(sent, acked, sent // DATAGRAM_BYTES, 0), 1, 0)
+        phases.add(control.phase)
+        assert control.flight_bytes <= 2 * BUFFER_BYTES, control.phase
+    assert {Phase.STARTUP, Phase.DRAIN, Phase.CYCLE} <= phases
