@@ -43,6 +43,10 @@ LOSS_REDUCES = 0.25  # more lost than usual in a round: the path (or a policer) 
 LOSS_SEGMENTS = 32  # transmissions of a round that make its loss worth a thought
 
 UNPACED_RTT_MS = 1  # a path so short has no queue that pacing could save; the flight is limited all the same
+SHORT_FLIGHT_BYTES = 4 << 20
+"""On a path so short. Nothing but the socket of a peer that does not run just now holds it, and that asks for
+so much room (`kcpg.net.udp.BUFFER_BYTES`); the rate says little there, as bursts are measured for it."""
+
 UNPACED_BPS = 4_000_000_000  # pacing in milliseconds would cost such rates more than it gives
 
 
@@ -235,5 +239,7 @@ class RateController:
         flight_gain += FLIGHT_LOSS_GAIN * self.loss
         slack = self.delivery_bps * FLIGHT_SLACK_MS // 8000
         self.flight_bytes = max(int(flight_gain * self._path_bytes()) + slack, self._least // 4)
+        if self.min_rtt_ms <= UNPACED_RTT_MS:
+            self.flight_bytes = min(self.flight_bytes, SHORT_FLIGHT_BYTES)
         if self.phase is _STARTUP:
             self.flight_bytes = max(self.flight_bytes, self._least)

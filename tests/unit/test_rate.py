@@ -203,15 +203,14 @@ def test_nothing_heard_teaches_nothing() -> None:
 
 
 def test_what_is_under_way_on_a_short_path_fits_the_peers_socket() -> None:
-    """On one machine there is no line, only the socket of a peer that does not run just now. Linux doubles
-    what is asked for (socket(7))."""
+    """On one machine there is no line, only the socket of a peer that does not run just now."""
     control = RateController(DATAGRAM_BYTES)
     phases = set()
     acked = 0
     for now in range(0, 30_000, 8):
-        acked += 13_000_000_000 // 8000 * 8
+        acked += 20_000_000_000 // 8000 * 8  # a burst of acknowledgements after a stall
         sent = acked + control.flight_bytes
         control.round(now, Totals(sent, acked, sent // DATAGRAM_BYTES, 0), 1, 0)
         phases.add(control.phase)
-        assert control.flight_bytes <= 2 * BUFFER_BYTES, control.phase
+        assert control.flight_bytes <= BUFFER_BYTES, control.phase
     assert {Phase.STARTUP, Phase.DRAIN, Phase.CYCLE} <= phases
