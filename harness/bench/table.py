@@ -296,7 +296,12 @@ def _note(document: Mapping[str, Any], runs: Sequence[Run]) -> str:
         if busy <= QUIET
         else f"**something else used {busy:.0%} of the machine: trust the ratios, not the rates**"
     )
-    repeats = max((run.repeat for run in runs), default=0)
+    often: dict[str, int] = {}
+    for run in runs:
+        often[run.cell] = max(often.get(run.cell, 0), run.repeat)
+    repeats = " to ".join(
+        str(n) for n in sorted({min(often.values(), default=0), max(often.values(), default=0)})
+    )
     when, commit = str(document.get("when", ""))[:8], document.get("commit", "")
     cores = f"{machine.get('processors')} cores of {machine.get('processor')}"
     return (

@@ -163,6 +163,13 @@ def test_a_busy_machine_is_said_to_have_been_busy() -> None:
     assert "nothing else" in table.markdown(document(three("kcpg", 1)), "full")
 
 
+def test_how_often_was_measured_is_said_for_cells_that_differ() -> None:
+    runs = three("kcpg", 1, 2, 3)
+    assert "medians of 3;" in table.markdown(document(runs), "full")
+    runs.append(run("kcpg", 1, {"mbit_s": 4.0}, "bulk-up@veth"))
+    assert "medians of 1 to 3;" in table.markdown(document(runs), "full")
+
+
 def test_every_workload_has_a_table_and_a_unit() -> None:
     for name in table.WORKLOADS:
         kind = table.Cell(f"{name}@loopback", ()).kind
