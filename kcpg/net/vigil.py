@@ -2,8 +2,8 @@
 
 To fall asleep and to be woken costs time of the processor, and delays the event: 10 to 20 us in a virtual
 machine whose processor sleeps with it, some on any other. Where events follow each other about as fast as
-that, as requests and answers on one machine or in one rack do, staying awake costs no more and answers sooner
-(docs/adr/0011). Everywhere else nobody stays awake.
+that, as requests and answers on one machine or in one rack do, staying awake costs hardly more and answers
+sooner (docs/adr/0011). Everywhere else nobody stays awake.
 """
 
 from __future__ import annotations
