@@ -41,22 +41,27 @@ _IPSEC_KINDS = ((b"vaes_avx512", _VAES), (b"avx512", _AVX512), (b"avx_gen4", _AV
 cdef str _open_ipsec():
     """Load the library and give its name and version; "" if it is not there or this processor is too old."""
     cdef void* handle = dlopen(b"libIPSec_MB.so.1", RTLD_NOW | RTLD_LOCAL)
-    cdef ipsec_version_fn version
-    cdef ipsec_features_fn features
+    cdef ipsec_version_fn get_version
+    cdef ipsec_features_fn get_features
+    cdef unsigned int version
+    cdef uint64_t features
     if handle == NULL:
         return ""
-    version = <ipsec_version_fn>dlsym(handle, b"imb_get_version")
-    features = <ipsec_features_fn>dlsym(handle, b"imb_get_feature_flags")
-    if version == NULL or features == NULL or version() >> 16 != 1:
+    get_version = <ipsec_version_fn>dlsym(handle, b"imb_get_version")
+    get_features = <ipsec_features_fn>dlsym(handle, b"imb_get_feature_flags")
+    if get_version == NULL or get_features == NULL:
+        return ""
+    version, features = get_version(), get_features()
+    if version >> 16 != 1:
         return ""
     for kind, needed in _IPSEC_KINDS:
-        if features() & needed != needed:
+        if features & needed != needed:
             continue
         ipsec.expand = <ipsec_key_fn>dlsym(handle, <bytes>(b"aes_gcm_pre_256_" + kind))
         ipsec.encrypt = <ipsec_gcm_fn>dlsym(handle, <bytes>(b"aes_gcm_enc_256_" + kind))
         ipsec.decrypt = <ipsec_gcm_fn>dlsym(handle, <bytes>(b"aes_gcm_dec_256_" + kind))
         if ipsec.expand != NULL and ipsec.encrypt != NULL and ipsec.decrypt != NULL:
-            return f"ipsec-mb {version() >> 16}.{version() >> 8 & 255}.{version() & 255}"
+            return f"ipsec-mb {version >> 16}.{version >> 8 & 255}.{version & 255}"
     return ""
 
 

@@ -57,5 +57,5 @@ cdef class RateController:
     @cython.locals(probed_well=bint)
     cdef _turn_cycle(self, long long sent, long long resent)
     cdef long long _path_bytes(self)
-    @cython.locals(gain=double, flight_gain=double, rate_bps="long long", free=bint, slack="long long")
+    @cython.locals(gain=double, flight_gain=double, rate_bps="long long", short=bint, slack="long long")
     cdef _decide(self)

@@ -234,12 +234,12 @@ class RateController:
         else:
             flight_gain = 0.5
         rate_bps = int(gain * self.delivery_bps / (1 - self.loss))
-        free = self.min_rtt_ms <= UNPACED_RTT_MS or rate_bps > UNPACED_BPS
-        self.rate_bps = 0 if free else max(rate_bps, self._least * 2)
+        short = self.min_rtt_ms <= UNPACED_RTT_MS
+        self.rate_bps = 0 if short or rate_bps > UNPACED_BPS else max(rate_bps, self._least * 2)
         flight_gain += FLIGHT_LOSS_GAIN * self.loss
         slack = self.delivery_bps * FLIGHT_SLACK_MS // 8000
         self.flight_bytes = max(int(flight_gain * self._path_bytes()) + slack, self._least // 4)
-        if self.min_rtt_ms <= UNPACED_RTT_MS:
+        if short:
             self.flight_bytes = min(self.flight_bytes, SHORT_FLIGHT_BYTES)
         if self.phase is _STARTUP:
             self.flight_bytes = max(self.flight_bytes, self._least)

@@ -1,6 +1,6 @@
 """The two clocks of a node: one for timers, one for the time of day.
 
-The protocol core never looks at a clock; these functions are what the driver passes in.
+The protocol core never looks at a clock; `now_ms` and `wall_s` are what the driver passes in.
 """
 
 from __future__ import annotations

@@ -21,8 +21,7 @@ from kcpg.net.clock import NEVER_MS
 PENDING = frozenset({errno.EINPROGRESS, errno.EALREADY, errno.EAGAIN, errno.EWOULDBLOCK})
 """What connect(2) says while it is not decided."""
 
-NOT_ALONE = -1
-NOTHING_YET = -3
+NOT_ALONE, NOTHING_YET = -1, -3  # instead of a descriptor; -2 is that of an exception in the compiled form
 
 _TIMER_FLAGS = os.O_CLOEXEC | os.O_NONBLOCK  # TFD_CLOEXEC and TFD_NONBLOCK, timerfd_create(2)
 _TIMER_ABSTIME = 1
