@@ -12,10 +12,10 @@ from pathlib import Path
 from setuptools import Extension, setup
 
 EXTENSIONS = (
-    "kcpg.core._fec",
-    "kcpg.core._kcp",
-    "kcpg.core._seal",
-    "kcpg.core.native._wire",
+    "kcpg.core.fec._fec",
+    "kcpg.core.kcp._kcp",
+    "kcpg.core.seal._seal",
+    "kcpg.core.native.wire._wire",
     "kcpg.net._packets",
     "kcpg.net._sock",
     "kcpg.net._udp",
@@ -25,13 +25,13 @@ EXTENSIONS = (
 # runs per event and per flow. Without a compiler they run as they are.
 ALSO_COMPILED = (
     "kcpg.core.flow",
-    "kcpg.core.native.convflow",
-    "kcpg.core.native.dialer",
-    "kcpg.core.native.flowtable",
+    "kcpg.core.native.link.convflow",
+    "kcpg.core.native.dial.dialer",
+    "kcpg.core.native.link.flowtable",
     "kcpg.core.native.leg",
     "kcpg.core.native.listener",
-    "kcpg.core.native.liveness",
-    "kcpg.core.native.opening",
+    "kcpg.core.native.link.liveness",
+    "kcpg.core.native.link.opening",
     "kcpg.core.node",
     "kcpg.core.rate",
     "kcpg.core.splice",

@@ -22,16 +22,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from kcpg.core.env import Env, Resolved
 from kcpg.core.flow import Kind, Open
-from kcpg.core.native import frames
-from kcpg.core.native.attempt import Destination
-from kcpg.core.native.convflow import ConvFlow
-from kcpg.core.native.dialer import DialSettings, TunnelDialer
-from kcpg.core.native.env import Env, Resolved
-from kcpg.core.native.keys import RootKeys, parse_key
-from kcpg.core.native.link import Link
-from kcpg.core.native.params import LinkParams
-from kcpg.core.native.wire import Conv, Wire
+from kcpg.core.native.dial.attempt import Destination
+from kcpg.core.native.dial.dialer import DialSettings, TunnelDialer
+from kcpg.core.native.handshake.keys import RootKeys, parse_key
+from kcpg.core.native.handshake.params import LinkParams
+from kcpg.core.native.link.convflow import ConvFlow
+from kcpg.core.native.link.link import Link
+from kcpg.core.native.wire import frames
+from kcpg.core.native.wire.wire import Conv, Wire
 
 SEGMENT = struct.Struct("<IBBHIIII")
 """KCP's: conv, cmd, frg, wnd, ts, sn, una, length of the data behind it."""

@@ -22,15 +22,15 @@ ENGINES = ("compiled", "python")
 
 # What exists twice: the public name, then the module of each engine.
 TWINS = {
-    "Kcp": ("kcpg.core._kcp", "kcpg.core.kcp"),
-    "Sealer": ("kcpg.core._seal", "kcpg.core.seal"),
-    "HeaderMask": ("kcpg.core._seal", "kcpg.core.seal"),
-    "ReplayWindow": ("kcpg.core._seal", "kcpg.core.replay"),
-    "Code": ("kcpg.core._fec", "kcpg.core.fec"),
-    "GroupSender": ("kcpg.core._fec", "kcpg.core.fecgroup"),
-    "GroupReceiver": ("kcpg.core._fec", "kcpg.core.fecgroup"),
-    "LossCounter": ("kcpg.core._fec", "kcpg.core.fecauto"),
-    "Wire": ("kcpg.core.native._wire", "kcpg.core.native.wire"),
+    "Kcp": ("kcpg.core.kcp._kcp", "kcpg.core.kcp.kcp"),
+    "Sealer": ("kcpg.core.seal._seal", "kcpg.core.seal.seal"),
+    "HeaderMask": ("kcpg.core.seal._seal", "kcpg.core.seal.seal"),
+    "ReplayWindow": ("kcpg.core.seal._seal", "kcpg.core.seal.replay"),
+    "Code": ("kcpg.core.fec._fec", "kcpg.core.fec.code"),
+    "GroupSender": ("kcpg.core.fec._fec", "kcpg.core.fec.group"),
+    "GroupReceiver": ("kcpg.core.fec._fec", "kcpg.core.fec.group"),
+    "LossCounter": ("kcpg.core.fec._fec", "kcpg.core.fec.auto"),
+    "Wire": ("kcpg.core.native.wire._wire", "kcpg.core.native.wire.wire"),
 }
 
 

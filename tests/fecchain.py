@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from kcpg.core.kcp import KcpParams
-from kcpg.core.native.params import FEC_AUTO, FEC_OFF, Fec
+from kcpg.core.kcp.kcp import KcpParams
+from kcpg.core.native.handshake.params import FEC_AUTO, FEC_OFF, Fec
 from netem.profile import Chance, GilbertElliott, Impair
 from tests.sim.actors import Echo, Pattern
 from tests.sim.chain import Chain, Hop

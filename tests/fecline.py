@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
-from kcpg.core.fecauto import Adaptive
-from kcpg.core.fecplan import OFF, Plan, plan_fixed
-from kcpg.core.replay import ReplayWindow
+from kcpg.core.fec.auto import Adaptive
+from kcpg.core.fec.plan import OFF, Plan, plan_fixed
+from kcpg.core.seal.replay import ReplayWindow
 from netem.impair import Direction
 from netem.profile import Impair, load
 from tests.engines import twin

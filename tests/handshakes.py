@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import random
 
-from kcpg.core.native.handshake import (
+from kcpg.core.native.handshake.handshake import (
     Accepted,
     Initiator,
     InitRequest,
@@ -16,9 +16,9 @@ from kcpg.core.native.handshake import (
     Resume,
     Retry,
 )
-from kcpg.core.native.keys import RootKeys
-from kcpg.core.native.params import LinkParams, negotiate
-from kcpg.core.seal import HeaderMask, xor
+from kcpg.core.native.handshake.keys import RootKeys
+from kcpg.core.native.handshake.params import LinkParams, negotiate
+from kcpg.core.seal.seal import HeaderMask, xor
 
 KEYS = RootKeys.from_key(bytes(range(32)))
 OTHER_KEYS = RootKeys.from_key(bytes(32))

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from kcpg.core.env import Env, Event, ResolveFailed
 from kcpg.core.flow import Kind, Open, Reset
-from kcpg.core.native.attempt import Destination
-from kcpg.core.native.dialer import DialSettings, TunnelDialer
-from kcpg.core.native.env import Env, Event, ResolveFailed
-from kcpg.core.native.keys import RootKeys
+from kcpg.core.native.dial.attempt import Destination
+from kcpg.core.native.dial.dialer import DialSettings, TunnelDialer
+from kcpg.core.native.handshake.keys import RootKeys
+from kcpg.core.native.handshake.params import LinkParams
 from kcpg.core.native.listener import ListenSettings, TunnelListener
-from kcpg.core.native.params import LinkParams
 from tests.engines import twin
 
 KEYS = RootKeys.from_key(bytes(range(32)))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from kcpg.core.kcp import KcpParams
-from kcpg.core.seal import iv_bytes
+from kcpg.core.kcp.kcp import KcpParams
+from kcpg.core.seal.seal import iv_bytes
 from tests.engines import twin
 
 C2S, S2C = bytes(range(32)), bytes(range(32, 64))

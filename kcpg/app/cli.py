@@ -103,7 +103,7 @@ def _dispatch(words: list[str]) -> int:
         return EXIT_USAGE
     command, rest = words[0], words[1:]
     if command == "--worker":  # member.WORKER, without the price of importing it
-        from kcpg.app import worker
+        from kcpg.app.workers import worker
 
         return worker.run(int(rest[0]))
     if command == "daemon":
@@ -245,7 +245,7 @@ def _status(words: list[str]) -> int:
 def _keygen(words: list[str]) -> int:
     parser = Parser(prog="kcpg keygen", description="Print a new key for encryption_key.", allow_abbrev=False)
     parser.read(words)
-    from kcpg.core.native.keys import format_key
+    from kcpg.core.native.handshake.keys import format_key
 
     print(format_key(os.urandom(32)))
     return EXIT_OK

@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 from kcpg.app.config.model import Action, FecConfig, LegConfig, Mapping
 from kcpg.core.flow import Target
-from kcpg.core.kcp import KcpParams
-from kcpg.core.native.attempt import Destination
-from kcpg.core.native.dialer import DialSettings
-from kcpg.core.native.link import LinkLimits
+from kcpg.core.kcp.kcp import KcpParams
+from kcpg.core.native.dial.attempt import Destination
+from kcpg.core.native.dial.dialer import DialSettings
+from kcpg.core.native.handshake.params import FEC_AUTO, FEC_OFF, MAX_PORT_RANGES, MAX_WINDOW, Fec, LinkParams
+from kcpg.core.native.link.link import LinkLimits
 from kcpg.core.native.listener import ListenSettings
-from kcpg.core.native.params import FEC_AUTO, FEC_OFF, MAX_PORT_RANGES, MAX_WINDOW, Fec, LinkParams
 from kcpg.core.stun import DEFAULT_PORT
 from kcpg.net.addr import is_numeric, strip_brackets
 from kcpg.net.allow import AllowList

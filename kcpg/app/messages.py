@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from kcpg.app.logs import NodeLog
 from kcpg.app.observed import LINK_SUMMARY
+from kcpg.core.env import Event, EventKind
 from kcpg.core.flow import Kind, ResetCode
-from kcpg.core.native.env import Event, EventKind
 from kcpg.core.node import FlowOpened, FlowOver
 from kcpg.net import Notice
 from kcpg.net.addr import text as address_text

@@ -14,13 +14,13 @@ from kcpg.app import legs
 from kcpg.app.config.model import LegConfig, LegKind
 from kcpg.app.tubes import is_kcptube
 from kcpg.core.flow import Kind
-from kcpg.core.native.convflow import ConvFlow
+from kcpg.core.native.link.convflow import ConvFlow
 from kcpg.net.addr import text as address_text
 
 if TYPE_CHECKING:
     from kcpg.app.run import RunningNode
     from kcpg.core.kcptube.link import Link as TubeLink
-    from kcpg.core.native.link import Link
+    from kcpg.core.native.link.link import Link
     from kcpg.core.splice import Splice
     from kcpg.net.ports import TunnelPorts
 

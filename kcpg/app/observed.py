@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kcpg.app.status_report import duration, size
-from kcpg.core.native.dialer import TunnelDialer
-from kcpg.core.native.env import Event
+from kcpg.core.env import Event
+from kcpg.core.native.dial.dialer import TunnelDialer
 from kcpg.core.native.leg import NativeLeg
-from kcpg.core.native.link import LinkState
+from kcpg.core.native.link.link import LinkState
 from kcpg.core.native.listener import TunnelListener
 
 if TYPE_CHECKING:
     from kcpg.core.flow import Reset
-    from kcpg.core.native.link import Link
+    from kcpg.core.native.link.link import Link
 
 LINK_SUMMARY = "link_summary"
 """Kind of the event; the others are the core's (`EventKind`)."""

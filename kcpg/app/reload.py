@@ -9,9 +9,9 @@ from pathlib import Path
 from kcpg.app.config.model import NodeConfig
 from kcpg.app.configured import log as log_problems
 from kcpg.app.configured import read, summary
-from kcpg.app.crew import AnyNode, make_node
 from kcpg.app.logs import process_log
 from kcpg.app.run import KeyRing, derive_keys
+from kcpg.app.workers.crew import AnyNode, make_node
 from kcpg.errors import StartError
 
 

@@ -22,17 +22,17 @@ from kcpg.app.memory import Memory
 from kcpg.app.messages import Reporter
 from kcpg.app.metrics import Snapshot, snapshot
 from kcpg.app.observed import ObservedDialer, ObservedListener
-from kcpg.app.part import Part
 from kcpg.app.public import Program, PublicAddress
 from kcpg.app.tubes import is_kcptube, tube_dial, tube_listen
+from kcpg.app.workers.part import Part
+from kcpg.core.env import Env, Event
 from kcpg.core.flow import Flow, Kind, Open, Reset, ResetCode
 from kcpg.core.kcptube import LACKS
 from kcpg.core.kcptube.dialer import TubeDialer
 from kcpg.core.kcptube.listener import TubeListener
-from kcpg.core.native.env import Env, Event
-from kcpg.core.native.keys import RootKeys
-from kcpg.core.native.sharing import Share
+from kcpg.core.native.handshake.keys import RootKeys
 from kcpg.core.node import Node, NodeSettings
+from kcpg.core.sharing import Share
 from kcpg.errors import StartError
 from kcpg.net import clock
 from kcpg.net.addr import AF_INET, AF_INET6, source_key

@@ -19,13 +19,13 @@ import gevent.event
 from kcpg import __version__
 from kcpg.app import reload
 from kcpg.app.config.model import NodeConfig
-from kcpg.app.crew import AnyNode, make_node
 from kcpg.app.logs import LogOptions, process_log
 from kcpg.app.memory import spare_collector
 from kcpg.app.paths import Instance
 from kcpg.app.run import allow_descriptors, derive_keys, describe
 from kcpg.app.status import StatusServer
 from kcpg.app.terminal import Terminal
+from kcpg.app.workers.crew import AnyNode, make_node
 from kcpg.core import engine
 from kcpg.errors import EXIT_OK
 

@@ -17,12 +17,12 @@ from kcpg.app.config.model import LegConfig, LegKind, NodeConfig
 from kcpg.app.run import KeyRing, Secret, derive_keys, make_env
 from kcpg.app.tubes import format as tube_format
 from kcpg.app.tubes import is_kcptube, tube_dial
+from kcpg.core.env import Event, EventKind
 from kcpg.core.flow import Flow, Open
 from kcpg.core.kcptube.dialer import TubeDialer
-from kcpg.core.native.dialer import TunnelDialer
-from kcpg.core.native.env import Event, EventKind
-from kcpg.core.native.link import Link
-from kcpg.core.native.params import LinkParams
+from kcpg.core.native.dial.dialer import TunnelDialer
+from kcpg.core.native.handshake.params import LinkParams
+from kcpg.core.native.link.link import Link
 from kcpg.core.node import Node
 from kcpg.errors import EXIT_FAILURE, EXIT_OK, UsageError
 from kcpg.net import Notice, dnstxt

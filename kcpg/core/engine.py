@@ -10,17 +10,17 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from kcpg.core.seal import ALGORITHMS, CHECKSUMS, KEY_BYTES, iv_bytes
+from kcpg.core.seal.seal import ALGORITHMS, CHECKSUMS, KEY_BYTES, iv_bytes
 
 ENGINE = "python"
 """`compiled` or `python`: the engine in use."""
 
 if TYPE_CHECKING:
-    from kcpg.core.kcp import Kcp as Kcp
-    from kcpg.core.native.wire import Bundle as Bundle
-    from kcpg.core.native.wire import Conv as Conv
-    from kcpg.core.native.wire import Wire as Wire
-    from kcpg.core.seal import Sealer as Sealer
+    from kcpg.core.kcp.kcp import Kcp as Kcp
+    from kcpg.core.native.wire.wire import Bundle as Bundle
+    from kcpg.core.native.wire.wire import Conv as Conv
+    from kcpg.core.native.wire.wire import Wire as Wire
+    from kcpg.core.seal.seal import Sealer as Sealer
 else:
     _asked = os.environ.get("KCPG_ENGINE", "")
     if _asked not in ("", "compiled", "python"):
@@ -28,16 +28,16 @@ else:
     try:
         if _asked == "python":
             raise ImportError
-        _wire = import_module("kcpg.core.native._wire")
-        Kcp = import_module("kcpg.core._kcp").Kcp
-        Sealer = import_module("kcpg.core._seal").Sealer
+        _wire = import_module("kcpg.core.native.wire._wire")
+        Kcp = import_module("kcpg.core.kcp._kcp").Kcp
+        Sealer = import_module("kcpg.core.seal._seal").Sealer
         ENGINE = "compiled"
     except ImportError:
         if _asked == "compiled":
             raise
-        _wire = import_module("kcpg.core.native.wire")
-        Kcp = import_module("kcpg.core.kcp").Kcp
-        Sealer = import_module("kcpg.core.seal").Sealer
+        _wire = import_module("kcpg.core.native.wire.wire")
+        Kcp = import_module("kcpg.core.kcp.kcp").Kcp
+        Sealer = import_module("kcpg.core.seal.seal").Sealer
     Bundle, Conv, Wire = _wire.Bundle, _wire.Conv, _wire.Wire
 
 __all__ = ["ENGINE", "Bundle", "Conv", "Kcp", "Wire", "cipher_libraries"]

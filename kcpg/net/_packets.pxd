@@ -1,6 +1,6 @@
 # cython: language_level=3
 """What other compiled modules use of the packets of local sockets."""
-from kcpg.core.native._wire cimport Conv
+from kcpg.core.native.wire._wire cimport Conv
 
 
 cdef bint write_packets(Conv conv) except -1

@@ -1,6 +1,6 @@
 """Batched packets of local sockets, compiled; see packets.py."""
 
-from kcpg.core.native.wire import Conv
+from kcpg.core.native.wire.wire import Conv
 from kcpg.net.packets import Batch, Place
 
 def receive(fd: int, limit: int) -> tuple[list[bytes], int]: ...

@@ -11,8 +11,8 @@ from libc.string cimport memcpy, memset
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 
-from kcpg.core._kcp cimport iovec, kcp_unread
-from kcpg.core.native._wire cimport Conv
+from kcpg.core.kcp._kcp cimport iovec, kcp_unread
+from kcpg.core.native.wire._wire cimport Conv
 from kcpg.net._syscalls cimport (
     ADDRESS_BYTES, CMSG_DATA, CMSG_FIRSTHDR, CMSG_LEN, CMSG_NXTHDR, CMSG_SPACE, MSG_DONTWAIT, MSG_NOSIGNAL,
     cmsghdr, mmsghdr, msghdr, recvmmsg, remote_bytes, sendmmsg, sendmsg, socklen_t,

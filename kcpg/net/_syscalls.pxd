@@ -4,7 +4,7 @@ packed addresses; and the clock."""
 from libc.stdint cimport uint8_t, uint16_t
 from libc.string cimport memcpy
 
-from kcpg.core._kcp cimport iovec
+from kcpg.core.kcp._kcp cimport iovec
 
 cdef enum:
     AF_INET = 2

@@ -2,8 +2,8 @@
 """What the compiled socket functions keep between calls."""
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from kcpg.core._kcp cimport Path
-from kcpg.core.native._wire cimport Conv, Wire
+from kcpg.core.kcp._kcp cimport Path
+from kcpg.core.native.wire._wire cimport Conv, Wire
 
 
 cdef struct Port:               # one socket, found by its number

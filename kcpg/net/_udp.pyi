@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from kcpg.core.native.wire import Conv, Wire
+from kcpg.core.native.wire.wire import Conv, Wire
 from kcpg.net.udp import UdpSocket
 
 CompiledConv: type

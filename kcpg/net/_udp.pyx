@@ -18,11 +18,11 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
-from kcpg.core._kcp cimport (
+from kcpg.core.kcp._kcp cimport (
     Path, Tx, iovec, kcp_read_begin, kcp_read_commit, kcp_room, kcp_unread, kcp_write_begin,
     kcp_write_commit,
 )
-from kcpg.core.native._wire cimport Conv, Wire
+from kcpg.core.native.wire._wire cimport Conv, Wire
 from kcpg.net._packets cimport write_packets
 from kcpg.net._syscalls cimport (
     ADDRESS_BYTES, CMSG_DATA, CMSG_FIRSTHDR, CMSG_LEN, CMSG_NXTHDR, CMSG_SPACE, MSG_DONTWAIT, MSG_NOSIGNAL,

@@ -29,7 +29,7 @@ if engine.ENGINE == "compiled":
     fds = import_module("kcpg.net._sock")
 
 try:
-    from kcpg.core.native._wire import Wire as CompiledWire
+    from kcpg.core.native.wire._wire import Wire as CompiledWire
     from kcpg.net._udp import CompiledConv
     from kcpg.net._udp import UdpIo as CompiledIo
 except ImportError:

@@ -15,15 +15,15 @@ import struct
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from kcpg.core.native.sharing import MAX_WORKERS
-from kcpg.core.seal import SAMPLE_BYTES, HeaderMask, xor
+from kcpg.core.seal.seal import SAMPLE_BYTES, HeaderMask, xor
+from kcpg.core.sharing import MAX_WORKERS
 from kcpg.net import READ
 from kcpg.net.clock import now_ms
 from kcpg.net.task import Task
 
 if TYPE_CHECKING:
     from kcpg.core.native.listener import TunnelListener
-    from kcpg.core.native.wire import Path
+    from kcpg.core.native.wire.wire import Path
     from kcpg.net.driver import Driver
 
 QUEUE_BYTES = 4 << 20

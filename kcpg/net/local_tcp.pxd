@@ -3,7 +3,7 @@
 cimport cython
 
 from kcpg.core.flow cimport Flow, Moved, copy_bytes
-from kcpg.core.native._wire cimport Conv
+from kcpg.core.native.wire._wire cimport Conv
 from kcpg.core.splice cimport Splice
 from kcpg.net.fdio cimport fast, has_little
 from kcpg.net._udp cimport set_outlet, tcp_read, tcp_write

@@ -24,8 +24,8 @@ from kcpg.core.flow import (
     Target,
     copy_packets,
 )
-from kcpg.core.native.convflow import ConvFlow
-from kcpg.core.native.opening import Delivery
+from kcpg.core.native.link.convflow import ConvFlow
+from kcpg.core.native.link.opening import Delivery
 from kcpg.net import READ, fdio, pktinfo
 from kcpg.net import addr as addresses
 from kcpg.net.clock import now_ms

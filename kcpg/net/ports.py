@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kcpg.core.native.env import Resolved, ResolveFailed
+from kcpg.core.env import Resolved, ResolveFailed
 from kcpg.net import Notice
 from kcpg.net import addr as addresses
 from kcpg.net.resolve import Resolver, Unresolved

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import gevent
 import gevent.event
 
-from kcpg.core.native.env import Resolved, ResolveFailed
+from kcpg.core.env import Resolved, ResolveFailed
 from kcpg.net import Notice, dnstxt
 from kcpg.net import addr as addresses
 from kcpg.net.clock import now_ms

@@ -12,8 +12,8 @@ from typing import Any
 
 import zfec
 
-from kcpg.core import _fec
-from kcpg.core.fecplan import Plan
+from kcpg.core.fec import _fec
+from kcpg.core.fec.plan import Plan
 
 BLOCK_BYTES = 1400
 ROUNDS, ROUND_S = 5, 0.05

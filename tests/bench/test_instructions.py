@@ -29,8 +29,8 @@ MOST_GROWTH = 1.25
 
 EXCHANGE = """
 import sys
-from kcpg.core._kcp import Kcp
-from kcpg.core.kcp_params import KcpParams
+from kcpg.core.kcp._kcp import Kcp
+from kcpg.core.kcp.params import KcpParams
 rounds, batch, size = map(int, sys.argv[1:])
 params = KcpParams(nodelay=1, interval_ms=10, resend=2, snd_wnd=1024, rcv_wnd=1024)
 left, right = Kcp(7, 1376, params), Kcp(7, 1376, params)
@@ -66,7 +66,7 @@ def counted(directory: Path, rounds: int, batch: int) -> int:
 @pytest.fixture
 def valgrind() -> None:
     """Skips without it; continuous integration installs it and must not skip."""
-    require("kcpg.core._kcp")
+    require("kcpg.core.kcp._kcp")
     if shutil.which("valgrind") is None:
         if os.environ.get("CI"):
             pytest.fail("valgrind is missing; harness/prepare installs it", pytrace=False)

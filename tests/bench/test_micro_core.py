@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from kcpg.core.fecplan import Plan
+from kcpg.core.fec.plan import Plan
 from kcpg.core.flow import Flow, Kind, Open, Reset
-from kcpg.core.kcp_params import KcpParams
+from kcpg.core.kcp.params import KcpParams
 from kcpg.core.splice import Splice
 from tests.engines import twin
 

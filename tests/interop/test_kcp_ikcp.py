@@ -8,7 +8,7 @@ from collections import deque
 import pytest
 from kcp.extension import KCP
 
-from kcpg.core.kcp import Kcp, KcpParams
+from kcpg.core.kcp.kcp import Kcp, KcpParams
 from tests.unit.kcp_pair import CONV, Line, Pair, messages_of, new_kcp, segments
 
 MTU = 224

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from noise.connection import Keypair, NoiseConnection
 
-from kcpg.core.native import noise
-from kcpg.core.seal import LIBRARIES
+from kcpg.core.native.handshake import noise
+from kcpg.core.seal.seal import LIBRARIES
 
 # It warns that ephemeral keys should not be fixed; here they are, so that both sides can be compared.
 pytestmark = pytest.mark.filterwarnings("ignore:One of ephemeral keypairs is already set")

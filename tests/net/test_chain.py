@@ -8,13 +8,13 @@ import gevent
 import gevent.event
 import pytest
 
+from kcpg.core.env import Env
 from kcpg.core.flow import Target
-from kcpg.core.native.attempt import Destination
-from kcpg.core.native.dialer import DialSettings, TunnelDialer
-from kcpg.core.native.env import Env
-from kcpg.core.native.keys import RootKeys
+from kcpg.core.native.dial.attempt import Destination
+from kcpg.core.native.dial.dialer import DialSettings, TunnelDialer
+from kcpg.core.native.handshake.keys import RootKeys
+from kcpg.core.native.handshake.params import LinkParams
 from kcpg.core.native.listener import ListenSettings, TunnelListener
-from kcpg.core.native.params import LinkParams
 from kcpg.core.node import Node, NodeSettings
 from kcpg.net import clock
 from kcpg.net.driver import Driver

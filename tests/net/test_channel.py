@@ -12,8 +12,8 @@ import gevent.event
 import gevent.socket
 import pytest
 
-from kcpg.app import channel
-from kcpg.app.channel import Channel
+from kcpg.app.workers import channel
+from kcpg.app.workers.channel import Channel
 from kcpg.net.handover import HandOver, Tally, make_pair, make_tally
 from tests.net.processes import PATIENCE_S
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kcpg.core.native.env import ResolveFailed
+from kcpg.core.env import ResolveFailed
 from kcpg.net import Notice, addr, dnstxt, txtpeer
 from kcpg.net.dnstxt import NoRecords, Records, look_up
 from kcpg.net.ports import TunnelPorts

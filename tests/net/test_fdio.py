@@ -6,8 +6,8 @@ import socket
 
 import pytest
 
-from kcpg.core.kcp import KcpParams
-from kcpg.core.native.conv import WRITABLE
+from kcpg.core.kcp.kcp import KcpParams
+from kcpg.core.native.wire.conv import WRITABLE
 from kcpg.net import fdio
 from tests.engines import twin
 

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from kcpg.core.native.conv import READABLE
+from kcpg.core.native.wire.conv import READABLE
 from kcpg.net import addr
 from tests.engines import require
 from tests.net.sockets import until

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from kcpg.core.kcp import KcpParams
+from kcpg.core.kcp.kcp import KcpParams
 from kcpg.net import addr, udp
 from tests.engines import twin
 

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kcpg.core.fecplan import Plan, plan_fixed, plan_for
+from kcpg.core.fec.plan import Plan, plan_fixed, plan_for
 from tests.engines import ENGINES, twin
 
 MAX = 64

@@ -9,11 +9,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kcpg.core.native.envelope import INIT_MIN_BYTES, PAD_SPREAD_BYTES
-from kcpg.core.native.handshake import Accepted, Initiator, InitRequest, Refused, Reply, Resume, Retry
-from kcpg.core.native.params import LinkParams, Verdict, negotiate
-from kcpg.core.native.rekey import RekeyInitiator, RekeyResponder
-from kcpg.core.seal import ALGORITHMS, HeaderMask, Sealer, xor
+from kcpg.core.native.handshake.envelope import INIT_MIN_BYTES, PAD_SPREAD_BYTES
+from kcpg.core.native.handshake.handshake import (
+    Accepted,
+    Initiator,
+    InitRequest,
+    Refused,
+    Reply,
+    Resume,
+    Retry,
+)
+from kcpg.core.native.handshake.params import LinkParams, Verdict, negotiate
+from kcpg.core.native.handshake.rekey import RekeyInitiator, RekeyResponder
+from kcpg.core.seal.seal import ALGORITHMS, HeaderMask, Sealer, xor
 from tests.engines import twin
 from tests.handshakes import KEYS, OTHER_KEYS, SOURCE, WALL_S, Pair
 

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from kcpg.core.native.admission import (
+from kcpg.core.native.handshake.admission import (
     COOKIE_PERIOD_MS,
     MAX_SOURCES,
     SALT_MEMORY_MS,
@@ -16,7 +16,7 @@ from kcpg.core.native.admission import (
     SaltSet,
     Sources,
 )
-from kcpg.core.native.handshake import MAX_RETRIES, InitRequest, Reply, Retry, RetryReason
+from kcpg.core.native.handshake.handshake import MAX_RETRIES, InitRequest, Reply, Retry, RetryReason
 from tests.handshakes import SOURCE, Pair
 
 YEAR_S = 365 * 86_400
@@ -169,7 +169,7 @@ def test_the_sources_are_bounded() -> None:
 
 
 def test_the_answers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kcpg.core.native.handshake.MAX_ANSWERS", 20)
+    monkeypatch.setattr("kcpg.core.native.handshake.handshake.MAX_ANSWERS", 20)
     pair = Pair()
     for _ in range(60):
         pair.dialer = pair.another()

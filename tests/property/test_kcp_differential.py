@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kcpg.core.kcp import Kcp, KcpParams
+from kcpg.core.kcp.kcp import Kcp, KcpParams
 from tests.engines import twin
 from tests.unit.kcp_pair import CONV, Line, segment
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kcpg.core.env import Env
 from kcpg.core.flow import Kind, Open, Reset, ResetCode, Target
 from kcpg.core.kcptube import messages
 from kcpg.core.kcptube.cipher import ALGORITHMS, Cipher
@@ -20,8 +21,7 @@ from kcpg.core.kcptube.seen import Seen
 from kcpg.core.kcptube.shards import ShardReceiver, ShardSender
 from kcpg.core.kcptube.timers import Timers
 from kcpg.core.kcptube.wire import STRANGERS_LIMIT, Format
-from kcpg.core.native.attempt import Destination
-from kcpg.core.native.env import Env
+from kcpg.core.native.dial.attempt import Destination
 from tests.engines import twin
 
 WALL_S = 1_700_000_000

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kcpg.core.flow import Kind, Open, Target
-from kcpg.core.native import frames
-from kcpg.core.native.opening import Delivery, Opening, read_opening
+from kcpg.core.native.link.opening import Delivery, Opening, read_opening
+from kcpg.core.native.wire import frames
 from kcpg.core.pacer import BURST_DATAGRAMS, BURST_MS, Pacer
 from tests.links import World, echo
 from tests.wires import PATH_A, Ends, make_wire

@@ -7,16 +7,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from kcpg.core.env import Env, Event, Resolved, ResolveFailed
 from kcpg.core.flow import Kind, Open, Reset
-from kcpg.core.kcp import KcpParams
-from kcpg.core.native.attempt import Destination
-from kcpg.core.native.dialer import DialSettings, TunnelDialer
-from kcpg.core.native.env import Env, Event, Resolved, ResolveFailed
-from kcpg.core.native.keys import RootKeys
+from kcpg.core.kcp.kcp import KcpParams
+from kcpg.core.native.dial.attempt import Destination
+from kcpg.core.native.dial.dialer import DialSettings, TunnelDialer
+from kcpg.core.native.handshake.keys import RootKeys
+from kcpg.core.native.handshake.params import LinkParams
 from kcpg.core.native.leg import NativeLeg
-from kcpg.core.native.link import Link, LinkLimits
+from kcpg.core.native.link.link import Link, LinkLimits
 from kcpg.core.native.listener import ListenSettings, TunnelListener
-from kcpg.core.native.params import LinkParams
 from kcpg.core.node import EgressLeg, FlowOver, IngressLeg, Node, NodeSettings
 from netem.profile import Impair, Profile, load
 from tests.engines import twin

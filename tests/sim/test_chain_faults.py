@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from kcpg.core.env import EventKind
 from kcpg.core.flow import ResetCode
-from kcpg.core.native.env import EventKind
-from kcpg.core.native.link import LinkLimits
+from kcpg.core.native.link.link import LinkLimits
 from tests.sim.chain import Chain, Hop
 
 RELAYS = (0, 1, 2, 3)

@@ -6,8 +6,8 @@ import random
 
 import pytest
 
+from kcpg.core.env import EventKind
 from kcpg.core.flow import ResetCode
-from kcpg.core.native.env import EventKind
 from netem.profile import Impair, load
 from tests.sim.chain import PORTS, Chain, Hop
 from tests.sim.world import address, host_of

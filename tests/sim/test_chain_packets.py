@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kcpg.core.native.params import DELIVERIES
+from kcpg.core.native.handshake.params import DELIVERIES
 from tests.sim.chain import Chain
 
 RELAYS = (0, 1, 2, 3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kcpg.core.kcp import KcpParams
+from kcpg.core.kcp.kcp import KcpParams
 from netem.profile import Chance, Impair
 from tests.sim.chain import Chain, Hop
 from tests.sim.world import HEADERS_BYTES, MS

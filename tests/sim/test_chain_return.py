@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kcpg.core.flow import ResetCode
-from kcpg.core.native.liveness import RETURN_MS
+from kcpg.core.native.link.liveness import RETURN_MS
 from netem.profile import Impair
 from tests.sim.chain import Chain
 from tests.sim.world import MS

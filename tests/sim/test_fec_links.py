@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kcpg.core.flow import Kind
-from kcpg.core.native.params import FEC_AUTO, FEC_OFF, Fec
+from kcpg.core.native.handshake.params import FEC_AUTO, FEC_OFF, Fec
 from tests.fecchain import AUTO, Pinger, bulk, bundles, chain_of, line, ping
 from tests.sim.actors import Echo, PacketStream
 from tests.sim.chain import Chain, Hop

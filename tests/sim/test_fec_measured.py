@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kcpg.core.fecplan import OFF, TARGET_LOSS, plan_fixed
+from kcpg.core.fec.plan import OFF, TARGET_LOSS, plan_fixed
 from netem.profile import Impair
 from tests.fecline import BULK, FAST, SPARSE, Line, Traffic, impair_of
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from kcpg.core.native.dialer import TunnelDialer
-from kcpg.core.native.env import EventKind
-from kcpg.core.native.link import Link
+from kcpg.core.env import EventKind
+from kcpg.core.native.dial.dialer import TunnelDialer
+from kcpg.core.native.link.link import Link
 from netem.profile import Impair, load
 from tests.sim.actors import PacketStream
 from tests.sim.chain import KCP, PORTS, Chain, Hop

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from kcpg.core.env import EventKind
 from kcpg.core.flow import ResetCode
 from kcpg.core.kcptube.caller import LOST_MS
 from kcpg.core.kcptube.link import IDLE_MS, IDLE_MUX_MS, SILENT_MS
-from kcpg.core.native.env import EventKind
 from tests.sim.actors import Talker
 from tests.sim.chain import PORTS
 from tests.sim.memory import Answer

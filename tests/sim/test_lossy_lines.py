@@ -6,8 +6,8 @@ from statistics import median
 
 import pytest
 
-from kcpg.core.kcp import KcpParams
-from kcpg.core.native.params import FEC_AUTO
+from kcpg.core.kcp.kcp import KcpParams
+from kcpg.core.native.handshake.params import FEC_AUTO
 from netem.profile import Chance, Impair
 from tests.fecchain import Pinger
 from tests.sim.actors import Echo

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from kcpg.core.native.link import Link
-from kcpg.core.native.pathmtu import BASE_BYTES, LEAST_BYTES, MOST_BYTES, RAISE_MS
+from kcpg.core.native.link.link import Link
+from kcpg.core.native.link.pathmtu import BASE_BYTES, LEAST_BYTES, MOST_BYTES, RAISE_MS
 from netem.profile import Chance, Impair
 from tests.sim.chain import Chain, Hop
 from tests.sim.world import MS, host_of

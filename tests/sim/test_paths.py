@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kcpg.core.native.dialer import MAX_PATHS, SPARE_PATHS, TRIM_MS, TunnelDialer
-from kcpg.core.native.link import Link
+from kcpg.core.native.dial.dialer import MAX_PATHS, SPARE_PATHS, TRIM_MS, TunnelDialer
+from kcpg.core.native.link.link import Link
 from netem.profile import Impair
 from tests.sim.actors import PacketStream
 from tests.sim.chain import PORTS, Chain

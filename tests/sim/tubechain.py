@@ -11,7 +11,7 @@ from kcpg.core.kcptube.dialer import DialSettings, TubeDialer
 from kcpg.core.kcptube.leg import TubeLeg
 from kcpg.core.kcptube.listener import ListenSettings, TubeListener
 from kcpg.core.kcptube.wire import Format
-from kcpg.core.native.attempt import Destination
+from kcpg.core.native.dial.attempt import Destination
 from tests.engines import twin
 from tests.sim.chain import PORTS, Chain, Hop
 from tests.sim.memory import Answer, App, AppSocket

@@ -37,7 +37,7 @@ def test_what_is_also_compiled_has_its_types() -> None:
 
 def test_pip_compiles_every_module() -> None:
     """Make compiles by itself and tells pip not to; whoever installs kcpg leaves it to pip."""
-    require("kcpg.core._kcp")
+    require("kcpg.core.kcp._kcp")
     program = "import setuptools; from distutils.core import run_setup as run; " + (
         "print(*(each.name for each in run('setup.py', stop_after='init').ext_modules))"
     )

@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from kcpg.core.kcp import Kcp, KcpParams
+from kcpg.core.kcp.kcp import Kcp, KcpParams
 from netem.impair import Direction
 from netem.profile import Impair, load
 from tests.unit.kcp_pair import ACK, PUSH, new_kcp, segments

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-from kcpg.core.kcp import Kcp, KcpParams
+from kcpg.core.kcp.kcp import Kcp, KcpParams
 from tests.engines import twin
 
 CONV = 77

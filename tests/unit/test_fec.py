@@ -55,8 +55,8 @@ def test_wrong_numbers_of_shards(engine: str) -> None:
 
 @pytest.fixture
 def compiled() -> Iterator[Any]:
-    require("kcpg.core._fec")
-    module = importlib.import_module("kcpg.core._fec")
+    require("kcpg.core.fec._fec")
+    module = importlib.import_module("kcpg.core.fec._fec")
     yield module
     module.use_kernel(module.kernels()[0])
 

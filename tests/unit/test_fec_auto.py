@@ -6,9 +6,9 @@ import random
 
 import pytest
 
-from kcpg.core.fecauto import REORDER_SPAN, Adaptive
-from kcpg.core.fecplan import MAX_PARITY, OFF, TARGET_LOSS, Plan, independent_loss, plan_fixed, plan_for
-from kcpg.core.replay import WINDOW
+from kcpg.core.fec.auto import REORDER_SPAN, Adaptive
+from kcpg.core.fec.plan import MAX_PARITY, OFF, TARGET_LOSS, Plan, independent_loss, plan_fixed, plan_for
+from kcpg.core.seal.replay import WINDOW
 from tests.engines import twin
 
 

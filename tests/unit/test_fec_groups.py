@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from kcpg.core.fecgroup import GROUP_WAIT_MS, GROUPS, HEADER, LATE_IN_A_ROW, PARITY_OVERHEAD_BYTES
-from kcpg.core.fecplan import OFF, Plan, plan_fixed
+from kcpg.core.fec.group import GROUP_WAIT_MS, GROUPS, HEADER, LATE_IN_A_ROW, PARITY_OVERHEAD_BYTES
+from kcpg.core.fec.plan import OFF, Plan, plan_fixed
 from tests.engines import twin
 
 FOUR_TWO = Plan(4, (0, 2, 2, 2, 2))

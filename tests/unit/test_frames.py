@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kcpg.core.native import frames
+from kcpg.core.native.wire import frames
 
 convs = st.integers(0, (1 << 32) - 1)
 codes = st.integers(0, 255)

@@ -8,7 +8,7 @@ import pytest
 
 from harness import insider
 from harness.insider import Honest
-from kcpg.core.kcp import KcpParams
+from kcpg.core.kcp.kcp import KcpParams
 from tests.engines import ENGINES
 from tests.wires import PATH_A, Ends
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 from types import SimpleNamespace
 
-from kcpg.core.native import frames
-from kcpg.core.native.attempt import HOST_HALF_LIFE_MS, PORT_HALF_LIFE_MS, Choice, Destination
-from kcpg.core.native.quality import WINDOW_MS, Quality
-from kcpg.core.native.reputation import MOST_ENTRIES, MOST_LEVEL, Reputation
+from kcpg.core.native.dial.attempt import HOST_HALF_LIFE_MS, PORT_HALF_LIFE_MS, Choice, Destination
+from kcpg.core.native.dial.reputation import MOST_ENTRIES, MOST_LEVEL, Reputation
+from kcpg.core.native.link.quality import WINDOW_MS, Quality
+from kcpg.core.native.wire import frames
 from tests.wires import PATH_A, PATH_B, Ends
 
 

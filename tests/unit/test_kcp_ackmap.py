@@ -7,8 +7,8 @@ import struct
 
 import pytest
 
-from kcpg.core.kcp import Kcp, KcpParams
-from kcpg.core.kcp_ackmap import MAP_BYTES, MAP_FLUSHES
+from kcpg.core.kcp.ackmap import MAP_BYTES, MAP_FLUSHES
+from kcpg.core.kcp.kcp import Kcp, KcpParams
 from tests.unit.kcp_pair import ACK, PUSH, KcpPair, Segment, new_kcp, segment, segments
 
 WIDE = KcpParams(nodelay=1, interval_ms=10, resend=2, snd_wnd=8192, rcv_wnd=8192)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kcpg.core.kcp import KcpParams
+from kcpg.core.kcp.kcp import KcpParams
 from tests.engines import twin
 
 PARAMS = KcpParams(nodelay=1, interval_ms=10)

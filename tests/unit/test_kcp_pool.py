@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 
-from kcpg.core.kcp import KcpParams
-from kcpg.core.kcp_params import QUEUE_SEGMENTS
-from kcpg.core.native.conv import WRITABLE
+from kcpg.core.kcp.kcp import KcpParams
+from kcpg.core.kcp.params import QUEUE_SEGMENTS
+from kcpg.core.native.wire.conv import WRITABLE
 from tests.wires import CID_A, CID_B, PATH_A, PATH_B, Ends, make_wire
 
 SLOTS = 512

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kcpg.core.kcp_params import CMD_ACK, HEADER, REBUILT_AGE_MS, KcpParams
+from kcpg.core.kcp.params import CMD_ACK, HEADER, REBUILT_AGE_MS, KcpParams
 from kcpg.core.units import MASK32
 from tests.engines import twin
 

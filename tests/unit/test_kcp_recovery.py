@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kcpg.core.kcp import Kcp, KcpParams
+from kcpg.core.kcp.kcp import Kcp, KcpParams
 from tests.unit.kcp_pair import ACK, PUSH, KcpPair, new_kcp, segment, segments
 
 RTT = 100

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from kcpg.core.kcp import KcpParams
+from kcpg.core.kcp.kcp import KcpParams
 from tests.unit.kcp_pair import (
     ACK,
     FAST,

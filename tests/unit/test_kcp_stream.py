@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kcpg.core.kcp import KcpParams
+from kcpg.core.kcp.kcp import KcpParams
 from tests.engines import twin
 from tests.unit.kcp_pair import FAST, KcpPair, new_kcp
 

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from kcpg.core.kcp import Kcp, KcpParams
+from kcpg.core.kcp.kcp import Kcp, KcpParams
 from tests.unit.kcp_pair import ACK, PUSH, KcpPair, messages_of, new_kcp, segment, segments
 
 FIRST = 0x80

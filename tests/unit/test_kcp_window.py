@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from kcpg.core.kcp import KcpParams
+from kcpg.core.kcp.kcp import KcpParams
 from tests.unit.kcp_pair import ASK, PUSH, TELL, KcpPair, new_kcp, segment, segments
 
 SMALL = KcpParams(nodelay=1, interval_ms=10, snd_wnd=64, rcv_wnd=64)

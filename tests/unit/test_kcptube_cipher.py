@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kcpg.core import seal
 from kcpg.core.kcptube.cipher import ALGORITHMS, Cipher, checksum, overhead
+from kcpg.core.seal import seal
 
 PASSWORD = b"qwerty1234"
 SEED = bytes.fromhex("a1b2")

@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from kcpg.core.native.keys import EpochKeys, RootKeys, expand, format_key, parse_key
-from kcpg.core.seal import ALGORITHMS, iv_bytes
+from kcpg.core.native.handshake.keys import EpochKeys, RootKeys, expand, format_key, parse_key
+from kcpg.core.seal.seal import ALGORITHMS, iv_bytes
 
 LABELS = (b"handshake c2s", b"handshake s2c", b"mask c2s", b"mask s2c", b"psk")
 

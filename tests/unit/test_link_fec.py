@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 import pytest
 
-from kcpg.core.fecplan import OFF, plan_fixed
-from kcpg.core.kcp import KcpParams
-from kcpg.core.native import frames
+from kcpg.core.fec.plan import OFF, plan_fixed
+from kcpg.core.kcp.kcp import KcpParams
+from kcpg.core.native.wire import frames
 from kcpg.core.rate import RateController
-from kcpg.core.seal import iv_bytes
+from kcpg.core.seal.seal import iv_bytes
 from tests.engines import twin
 from tests.wires import C2S, CID_B, MASKS, Ends, key, lossy
 

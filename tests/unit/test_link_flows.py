@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from kcpg.core.flow import Kind, Open, Reset, ResetCode, Target
-from kcpg.core.native.counters import SEGMENTS
-from kcpg.core.native.flowtable import OPEN_WAIT_MS
 from kcpg.core.native.leg import READY_PER_TURN
-from kcpg.core.native.link import LinkLimits
+from kcpg.core.native.link.flowtable import OPEN_WAIT_MS
+from kcpg.core.native.link.link import LinkLimits
+from kcpg.core.native.wire.counters import SEGMENTS
 from tests.links import OTHER_KEYS, TCP, UDP, World, echo, params
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from kcpg.core.flow import ResetCode
-from kcpg.core.native.caller import DialState
-from kcpg.core.native.link import NEXT_STATE, LinkInput, LinkState
+from kcpg.core.native.dial.caller import DialState
+from kcpg.core.native.link.link import NEXT_STATE, LinkInput, LinkState
 from tests.links import World, echo, params
 
 
@@ -238,7 +238,7 @@ def test_a_lost_rekey_frame_is_made_good(engine, lost):
 
 
 def test_many_datagrams_renew_the_keys_as_well(engine, monkeypatch):
-    monkeypatch.setattr("kcpg.core.native.epochs.WORN_DATAGRAMS", 200)
+    monkeypatch.setattr("kcpg.core.native.link.epochs.WORN_DATAGRAMS", 200)
     world = World(engine).up()
     near, far = world.pair()
     got = 0

@@ -9,8 +9,8 @@ import pytest
 from kcpg.app.logs import LOGGER, NodeLog
 from kcpg.app.messages import Reporter
 from kcpg.app.observed import LINK_SUMMARY
+from kcpg.core.env import Event, EventKind
 from kcpg.core.flow import Kind, Open, Reset, ResetCode, Target
-from kcpg.core.native.env import Event, EventKind
 from kcpg.core.node import FlowOpened, FlowOver
 from kcpg.net import Notice
 from kcpg.net.addr import pack

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kcpg.core.native.params import (
+from kcpg.core.native.handshake.params import (
     DELIVERIES,
     FEC_AUTO,
     MAX_VERDICT_BYTES,
@@ -22,7 +22,7 @@ from kcpg.core.native.params import (
     read_answer,
     read_offer,
 )
-from kcpg.core.seal import ALGORITHMS
+from kcpg.core.seal.seal import ALGORITHMS
 
 bps = st.integers(0, (1 << 64) - 1)
 windows = st.integers(1, 65535)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kcpg.core.native.pieces import MOST_OPEN, MOST_PIECES, PIECE_HEADER_BYTES, Pieces, cut
+from kcpg.core.native.wire.pieces import MOST_OPEN, MOST_PIECES, PIECE_HEADER_BYTES, Pieces, cut
 
 
 @settings(deadline=None)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from kcpg.core.fecgroup import GROUP_WAIT_MS
-from kcpg.core.fecplan import OFF, Plan, plan_fixed
-from kcpg.core.native import frames
-from kcpg.core.native.frames import Losses
-from kcpg.core.native.params import FEC_AUTO, FEC_OFF, Fec, LinkParams
-from kcpg.core.native.protection import FORGET_MS, REPORT_MS, Protection
+from kcpg.core.fec.group import GROUP_WAIT_MS
+from kcpg.core.fec.plan import OFF, Plan, plan_fixed
+from kcpg.core.native.handshake.params import FEC_AUTO, FEC_OFF, Fec, LinkParams
+from kcpg.core.native.link.protection import FORGET_MS, REPORT_MS, Protection
+from kcpg.core.native.wire import frames
+from kcpg.core.native.wire.frames import Losses
 
 
 class Bundle:

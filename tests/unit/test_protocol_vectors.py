@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from kcpg.core.native import noise
-from kcpg.core.native.envelope import (
+from kcpg.core.native.handshake import noise
+from kcpg.core.native.handshake.envelope import (
     NO_COOKIE,
     Envelope,
     Init,
@@ -19,12 +19,12 @@ from kcpg.core.native.envelope import (
     pack_resp,
     pack_retry,
 )
-from kcpg.core.native.handshake import PROLOGUE, RetryReason, resume_proof
-from kcpg.core.native.keys import EpochKeys, RootKeys
-from kcpg.core.native.params import LinkParams, Offer, Verdict, pack_answer, pack_offer
-from kcpg.core.native.rekey import RekeyInitiator, RekeyResponder
-from kcpg.core.replay import ReplayWindow
-from kcpg.core.seal import ALGORITHMS, iv_bytes, xor
+from kcpg.core.native.handshake.handshake import PROLOGUE, RetryReason, resume_proof
+from kcpg.core.native.handshake.keys import EpochKeys, RootKeys
+from kcpg.core.native.handshake.params import LinkParams, Offer, Verdict, pack_answer, pack_offer
+from kcpg.core.native.handshake.rekey import RekeyInitiator, RekeyResponder
+from kcpg.core.seal.replay import ReplayWindow
+from kcpg.core.seal.seal import ALGORITHMS, iv_bytes, xor
 from tests.engines import twin
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "protocol.md"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kcpg.core.replay import WINDOW
+from kcpg.core.seal.replay import WINDOW
 from tests.engines import twin
 
 LIMIT = 1 << 64

@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESOCB3, ChaCha2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kcpg.core import seal
-from kcpg.core.seal import ALGORITHMS, CHECKSUMS, LIBRARIES, HeaderMask, Sealer, hchacha20, iv_bytes
+from kcpg.core.seal import seal
+from kcpg.core.seal.seal import ALGORITHMS, CHECKSUMS, LIBRARIES, HeaderMask, Sealer, hchacha20, iv_bytes
 from tests.engines import require, twin
 
 KEY = bytes(range(32))
@@ -93,7 +93,7 @@ def test_every_library_makes_the_same(engine: str, algorithm: str, library: str)
 )
 @settings(max_examples=100)
 def test_both_engines_make_the_same(algorithm: str, pn: int, aad: bytes, plaintext: bytes) -> None:
-    require("kcpg.core._seal")
+    require("kcpg.core.seal._seal")
     compiled, python = sealer("compiled", algorithm), sealer("python", algorithm)
     sealed = compiled.seal(pn, aad, plaintext)
     assert sealed == python.seal(pn, aad, plaintext)
@@ -206,8 +206,8 @@ def test_a_library_that_errs_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_libcrypto_that_errs_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    require("kcpg.core._seal")
-    from kcpg.core import _seal
+    require("kcpg.core.seal._seal")
+    from kcpg.core.seal import _seal
 
     if not _seal.LIBCRYPTO:
         pytest.skip("there is no libcrypto here")
@@ -222,8 +222,8 @@ def test_a_libcrypto_that_errs_is_passed_over(monkeypatch: pytest.MonkeyPatch) -
 
 def test_short_datagrams_do_without_libcrypto_or_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """What pycryptodomex's compiled AES makes of them, OpenSSL opens, and the other way round."""
-    require("kcpg.core._seal")
-    from kcpg.core import _seal
+    require("kcpg.core.seal._seal")
+    from kcpg.core.seal import _seal
 
     if not (_seal.LIBCRYPTO and _seal.SHORT):
         pytest.skip("there is no libcrypto here, or nothing that is faster for short datagrams")
@@ -242,8 +242,8 @@ def test_short_datagrams_do_without_libcrypto_or_with_it(monkeypatch: pytest.Mon
 
 def test_a_short_way_that_errs_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """Then libcrypto does everything."""
-    require("kcpg.core._seal")
-    from kcpg.core import _seal
+    require("kcpg.core.seal._seal")
+    from kcpg.core.seal import _seal
 
     if not (_seal.LIBCRYPTO and _seal.SHORT):
         pytest.skip("there is no libcrypto here, or nothing that is faster for short datagrams")
@@ -263,8 +263,8 @@ def test_a_short_way_that_errs_is_passed_over(monkeypatch: pytest.MonkeyPatch) -
 
 def test_ipsec_mb_makes_what_libcrypto_makes() -> None:
     """Every length of a datagram: its loops begin and end anew every 16, 128, 256 and 768 bytes."""
-    require("kcpg.core._seal")
-    from kcpg.core import _seal
+    require("kcpg.core.seal._seal")
+    from kcpg.core.seal import _seal
 
     if not (_seal.IPSEC and _seal.LIBCRYPTO):
         pytest.skip("libipsec-mb or libcrypto is not installed here")
@@ -281,8 +281,8 @@ def test_ipsec_mb_makes_what_libcrypto_makes() -> None:
 
 
 def test_an_ipsec_mb_that_errs_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    require("kcpg.core._seal")
-    from kcpg.core import _seal
+    require("kcpg.core.seal._seal")
+    from kcpg.core.seal import _seal
 
     if not (_seal.IPSEC and _seal.LIBCRYPTO):
         pytest.skip("libipsec-mb or libcrypto is not installed here")
@@ -293,7 +293,7 @@ def test_an_ipsec_mb_that_errs_is_passed_over(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_library_without_the_algorithm_says_so() -> None:
-    require("kcpg.core._seal")
+    require("kcpg.core.seal._seal")
     with pytest.raises(ValueError, match="no chacha20 in ipsec-mb"):
         sealer("compiled", "chacha20", library="ipsec-mb")
 
@@ -316,7 +316,7 @@ def test_everything_works_without_cryptography() -> None:
     program = """if True:
         import sys
         sys.modules["cryptography"] = None
-        from kcpg.core.seal import Sealer
+        from kcpg.core.seal.seal import Sealer
         from tests.handshakes import Pair
         sealer = Sealer("xchacha20", bytes(range(32)), bytes(24))
         assert sealer.backend == "pycryptodomex"

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from kcpg.core.native.cids import Cids
-from kcpg.core.native.dialer import DialState
-from kcpg.core.native.handshake import Initiator, InitRequest, Reply, Responder, RetryReason
+from kcpg.core.native.dial.dialer import DialState
+from kcpg.core.native.handshake.handshake import Initiator, InitRequest, Reply, Responder, RetryReason
+from kcpg.core.native.handshake.params import LinkParams
+from kcpg.core.native.link.cids import Cids
 from kcpg.core.native.listener import TunnelListener
-from kcpg.core.native.params import LinkParams
-from kcpg.core.native.sharing import MAX_WORKERS, Share, marked, owner
-from kcpg.core.seal import HeaderMask, xor
+from kcpg.core.seal.seal import HeaderMask, xor
+from kcpg.core.sharing import MAX_WORKERS, Share, marked, owner
 from tests.engines import twin
 from tests.handshakes import unmask
 from tests.links import KEYS, World, echo

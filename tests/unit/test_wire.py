@@ -7,8 +7,8 @@ import random
 
 import pytest
 
-from kcpg.core.kcp import KcpParams
-from kcpg.core.native import frames
+from kcpg.core.kcp.kcp import KcpParams
+from kcpg.core.native.wire import frames
 from tests.wires import C2S, CID_B, PATH_A, PATH_B, Ends, key, lossy, make_wire
 
 READABLE, WRITABLE = 1, 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kcpg.core.kcp import KcpParams
+from kcpg.core.kcp.kcp import KcpParams
 from tests.wires import PATH_A, Ends
 
 READABLE, WRITABLE = 1, 2

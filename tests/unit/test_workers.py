@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from kcpg.app import status_report
 from kcpg.app.config import load_text
-from kcpg.app.merge import merge
-from kcpg.app.part import share_of
+from kcpg.app.workers.merge import merge
+from kcpg.app.workers.part import share_of
 from kcpg.net.handover import Tally, make_tally
 from tests.unit.test_legs import CLIENT, SERVER
 

@@ -14,7 +14,7 @@ from kcpg.app.config.model import (
     UdpDelivery,
 )
 from kcpg.app.config.values import Parser
-from kcpg.core.native.sharing import MAX_WORKERS
+from kcpg.core.sharing import MAX_WORKERS
 
 DATAGRAM_BYTES_MIN = 528
 """Smallest UDP payload configurable: every host takes packets of 576 bytes (RFC 791), 48 of them headers on

@@ -12,7 +12,7 @@ import enum
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kcpg.core.native.pathmtu import MOST_BYTES
+from kcpg.core.native.link.pathmtu import MOST_BYTES
 
 UDP_TIMEOUT_DEFAULT_S = 180
 """``udp_timeout`` where a file does not say (kcptube's documented default)."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kcpg.core.env import Resolved, ResolveFailed
 from kcpg.core.kcptube.leg import GREETING
 from kcpg.core.kcptube.wire import Conv
-from kcpg.core.native.env import Resolved, ResolveFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kcpg.core.env import EventKind
 from kcpg.core.flow import WRITABLE, Open, Reset, ResetCode
 from kcpg.core.kcptube import messages
 from kcpg.core.kcptube.asking import Asking
@@ -12,7 +13,6 @@ from kcpg.core.kcptube.leg import FIRST_NUMBER, REPEAT_EVENT_MS, agreed_rate
 from kcpg.core.kcptube.link import SILENT_MS, LinkState, PlainLink
 from kcpg.core.kcptube.messages import Carries
 from kcpg.core.kcptube.mux import MuxLink
-from kcpg.core.native.env import EventKind
 from kcpg.core.pacer import Pacer
 from kcpg.core.units import earliest
 

@@ -19,7 +19,7 @@ from typing import Protocol
 from Cryptodome.Cipher import ChaCha20, ChaCha20_Poly1305
 from Cryptodome.Hash import Poly1305 as CryptodomePoly1305
 
-from kcpg.core import seal
+from kcpg.core.seal import seal
 
 if seal.HAVE_CRYPTOGRAPHY:
     from cryptography.hazmat.primitives.ciphers import Cipher as Stream

@@ -8,20 +8,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from kcpg.core.env import Env, EventKind
 from kcpg.core.flow import Open, Reset, ResetCode
-from kcpg.core.kcp import KcpParams
+from kcpg.core.kcp.kcp import KcpParams
 from kcpg.core.kcptube.caller import Caller
 from kcpg.core.kcptube.flow import TubeFlow
 from kcpg.core.kcptube.leg import REPEAT_EVENT_MS, TubeLeg
 from kcpg.core.kcptube.mux import MuxLink
 from kcpg.core.kcptube.timers import Timers
 from kcpg.core.kcptube.wire import Conv, Format
-from kcpg.core.native.attempt import Choice, Destination
-from kcpg.core.native.env import Env, EventKind
+from kcpg.core.native.dial.attempt import Choice, Destination
 from kcpg.core.units import earliest
 
 if TYPE_CHECKING:
-    from kcpg.core.kcp import Kcp
+    from kcpg.core.kcp.kcp import Kcp
     from kcpg.core.kcptube.link import Link
     from kcpg.core.kcptube.wire import Path
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from kcpg.core.env import Env, Event
 from kcpg.core.flow import Reset
-from kcpg.core.kcp import KcpParams
+from kcpg.core.kcp.kcp import KcpParams
 from kcpg.core.kcptube.cipher import Cipher
 from kcpg.core.kcptube.link import Link, LinkState
 from kcpg.core.kcptube.timers import Timers
 from kcpg.core.kcptube.wire import Conv, Format, Wire
-from kcpg.core.native.env import Env, Event
 from kcpg.core.pacer import Pacer
 from kcpg.core.units import earliest
 
 if TYPE_CHECKING:
-    from kcpg.core.kcp import Kcp
+    from kcpg.core.kcp.kcp import Kcp
 
 GREETING = KcpParams(nodelay=1, interval_ms=1, resend=3, nc=True, snd_wnd=32, rcv_wnd=128)
 """How conversation 0 retransmits, at both ends."""

@@ -12,7 +12,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 from kcpg.core.flow import READABLE, WRITABLE, Kind, Reset, ResetCode
-from kcpg.core.kcp_params import MAX_FRAGMENTS
+from kcpg.core.kcp.params import MAX_FRAGMENTS
 from kcpg.core.kcptube import messages
 from kcpg.core.kcptube.messages import Carries
 from kcpg.core.units import earliest

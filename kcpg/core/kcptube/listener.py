@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from kcpg.core.env import Env, EventKind
 from kcpg.core.flow import Flow, Open, Reset, ResetCode
-from kcpg.core.kcp import KcpParams
+from kcpg.core.kcp.kcp import KcpParams
 from kcpg.core.kcptube import messages
 from kcpg.core.kcptube.flow import TubeFlow
 from kcpg.core.kcptube.leg import FIRST_NUMBER, GREETING, REPEAT_EVENT_MS, TubeLeg, agreed_rate
@@ -16,11 +17,10 @@ from kcpg.core.kcptube.messages import Carries
 from kcpg.core.kcptube.mux import MuxLink
 from kcpg.core.kcptube.timers import Timers
 from kcpg.core.kcptube.wire import Conv, Format
-from kcpg.core.native.env import Env, EventKind
 from kcpg.core.pacer import Pacer
 
 if TYPE_CHECKING:
-    from kcpg.core.kcp import Kcp
+    from kcpg.core.kcp.kcp import Kcp
     from kcpg.core.kcptube.link import Link
 
 GREETING_MS = 10_000

@@ -15,13 +15,13 @@ from struct import Struct
 from typing import TYPE_CHECKING
 
 from kcpg.core.engine import ENGINE
-from kcpg.core.kcp_params import CMD_PUSH, CMD_TELL, HEADER, HEADER_BYTES
+from kcpg.core.kcp.params import CMD_PUSH, CMD_TELL, HEADER, HEADER_BYTES
 from kcpg.core.units import MASK32, add32, diff32
 
 if TYPE_CHECKING:
-    from kcpg.core.fec import Code
+    from kcpg.core.fec.code import Code
 else:
-    Code = import_module("kcpg.core._fec" if ENGINE == "compiled" else "kcpg.core.fec").Code
+    Code = import_module("kcpg.core.fec._fec" if ENGINE == "compiled" else "kcpg.core.fec.code").Code
 
 SHARD = Struct(">IB")
 PARITY = Struct(">IBI")

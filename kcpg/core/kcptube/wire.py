@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from kcpg.core import engine
 from kcpg.core.flow import READABLE, WRITABLE
-from kcpg.core.kcp_params import HEADER_BYTES, MAX_FRAGMENTS, KcpParams
+from kcpg.core.kcp.params import HEADER_BYTES, MAX_FRAGMENTS, KcpParams
 from kcpg.core.kcptube.cipher import TAG_BYTES, TRAILER_BYTES, Cipher, overhead
 from kcpg.core.kcptube.seen import Seen
 from kcpg.core.kcptube.shards import OVERHEAD_BYTES, PARITY, SHARD, ShardReceiver, ShardSender
@@ -23,7 +23,7 @@ from kcpg.core.kcptube.timers import Timers
 from kcpg.core.units import MASK32, earliest
 
 if TYPE_CHECKING:
-    from kcpg.core.kcp import Kcp
+    from kcpg.core.kcp.kcp import Kcp
     from kcpg.core.pacer import Pacer
 
 Path = tuple[int, bytes]

@@ -2,7 +2,7 @@
 """Types of leg.py, which is compiled with them (docs/adr/0008) and runs without them."""
 cimport cython
 
-from kcpg.core.native.flowtable cimport FlowTable
+from kcpg.core.native.link.flowtable cimport FlowTable
 
 
 cdef class NativeLeg:

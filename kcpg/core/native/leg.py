@@ -6,16 +6,16 @@ import heapq
 from typing import TYPE_CHECKING
 
 from kcpg.core import engine
+from kcpg.core.env import Env, Event
 from kcpg.core.flow import Reset
-from kcpg.core.native.cids import Cids
-from kcpg.core.native.counters import LegCounters
-from kcpg.core.native.env import Env, Event
-from kcpg.core.native.keys import RootKeys
-from kcpg.core.native.link import Link, LinkState
+from kcpg.core.native.handshake.keys import RootKeys
+from kcpg.core.native.link.cids import Cids
+from kcpg.core.native.link.link import Link, LinkState
+from kcpg.core.native.wire.counters import LegCounters
 from kcpg.core.units import earliest
 
 if TYPE_CHECKING:
-    from kcpg.core.native.wire import Conv, Path, Wire
+    from kcpg.core.native.wire.wire import Conv, Path, Wire
 
 RX_MIN_BYTES = 1500
 """Datagrams up to this are taken even where smaller ones are agreed: handshakes have their own length."""

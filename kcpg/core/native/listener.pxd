@@ -1,7 +1,7 @@
 # cython: language_level=3
 """Types of listener.py, which is compiled with them (docs/adr/0008) and runs without them."""
 from kcpg.core.flow cimport Open
-from kcpg.core.native.convflow cimport ConvFlow
+from kcpg.core.native.link.convflow cimport ConvFlow
 from kcpg.core.native.leg cimport NativeLeg
 
 

@@ -6,19 +6,19 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from kcpg.core.env import Env, EventKind
 from kcpg.core.flow import Flow, Open, Reset, ResetCode
-from kcpg.core.kcp import KcpParams
-from kcpg.core.native.convflow import ConvFlow
-from kcpg.core.native.env import Env, EventKind
-from kcpg.core.native.epochs import NewEpoch
-from kcpg.core.native.handshake import Accepted, InitRequest, Reply, Responder
-from kcpg.core.native.keys import RootKeys
+from kcpg.core.kcp.kcp import KcpParams
+from kcpg.core.native.handshake.handshake import Accepted, InitRequest, Reply, Responder
+from kcpg.core.native.handshake.keys import RootKeys
+from kcpg.core.native.handshake.params import LinkParams, Verdict, negotiate
 from kcpg.core.native.leg import REPEAT_EVENT_MS, NativeLeg
-from kcpg.core.native.link import Link, LinkLimits, LinkState
-from kcpg.core.native.params import LinkParams, Verdict, negotiate
-from kcpg.core.native.rekeying import ListenerRekeying
-from kcpg.core.native.sharing import owner
-from kcpg.core.native.wire import Path, Wire
+from kcpg.core.native.link.convflow import ConvFlow
+from kcpg.core.native.link.epochs import NewEpoch
+from kcpg.core.native.link.link import Link, LinkLimits, LinkState
+from kcpg.core.native.link.rekeying import ListenerRekeying
+from kcpg.core.native.wire.wire import Path, Wire
+from kcpg.core.sharing import owner
 
 EVICT_SILENT_MS = 60_000
 """When there are too many links, one that was not heard for so long makes room for a new one."""

@@ -1,0 +1,1 @@
+"""Several processes that share one node: the supervisor and its workers."""

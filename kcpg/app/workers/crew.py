@@ -1,0 +1,271 @@
+"""A node that several processes run together (`workers`): starts them, watches them, and is one node to
+everybody else.
+
+This process opens every listening port once for each worker and keeps the sockets: a worker that dies is
+started again with the same ones, and what came for it meanwhile waits there or goes to another. It has the
+steering of those ports (`kcpg.net.steer`), writes the log, and carries no traffic itself.
+"""
+
+from __future__ import annotations
+
+import _socket
+import logging
+import os
+import secrets
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+import gevent
+
+from kcpg.app import legs
+from kcpg.app.config.model import LegConfig, LegKind, NodeConfig
+from kcpg.app.metrics import Snapshot
+from kcpg.app.run import KeyRing, RunningNode, lookup, node_log, write_status
+from kcpg.app.workers.member import Member, Setup
+from kcpg.app.workers.merge import merge
+from kcpg.app.workers.part import share_of
+from kcpg.errors import StartError
+from kcpg.net.handover import Tally, make_pair, make_tally
+from kcpg.net.local import kinds, open_listening
+from kcpg.net.steer import Steering, open_shared
+from kcpg.net.udp import open_udp
+
+ANSWER_LIMIT_S = 2.0
+"""For a worker's answer: less than the status socket's reader waits (`status.ANSWER_LIMIT_S`)."""
+
+CLOSE_LIMIT_S = 5.0
+"""For a worker to tell its peers and end, before it is killed."""
+
+STEER_EVERY_S = 0.02
+"""Pause between two renewals of a port's program: the largest takes 2 ms to make (measured), and until it is
+there datagrams are only handed over."""
+
+
+class AnyNode(Protocol):
+    """What `service` and `reload` need of a node, run by this process or by workers."""
+
+    config: NodeConfig
+    keys: KeyRing
+    closed: bool
+
+    def start(self) -> None: ...
+
+    @property
+    def tcp_flows(self) -> int: ...
+
+    def snapshot(self) -> Snapshot: ...
+
+    def stop_accepting(self) -> None: ...
+
+    def keep_house(self, now_s: float, summary: bool) -> None: ...
+
+    def close(self, reason: str) -> None: ...
+
+
+def make_node(config: NodeConfig, keys: KeyRing, form: str) -> AnyNode:
+    """A node, not started: in this process, or with workers of its own."""
+    return SharedNode(config, keys, form) if config.workers > 1 else RunningNode(config, keys, form)
+
+
+class SharedNode:
+    """See the module; the methods are those of `RunningNode`."""
+
+    def __init__(self, config: NodeConfig, keys: KeyRing, form: str) -> None:
+        self.config = config
+        self.keys = keys
+        self.form = form
+        self.closed = False
+        self.log = node_log(config, form)
+        self.cookie_secret = secrets.token_bytes(32)
+        self.ports: list[list[_socket.socket]] = []
+        self.pairs: list[tuple[_socket.socket, _socket.socket]] = []
+        self._tally: tuple[int, Tally] | None = None
+        self._steerings: list[Steering] = []
+        self._workers: list[Member] = []
+        self._renewing: gevent.Greenlet | None = None
+        self._renewed_s = 0.0
+        self._serves = False
+
+    def start(self) -> None:
+        """Open the ports and start the workers. Raises StartError with nothing left."""
+        count = self.config.workers
+        try:
+            if sys.platform != "linux":
+                raise StartError(f"{self.config.name}: workers need Linux", "set workers=1")
+            self.ports = _open_ports(self.config, count)
+            self.pairs = [make_pair() for _ in range(count)]
+            fd = make_tally()
+            self._tally = fd, Tally(fd)
+        except OSError as error:
+            self._free()
+            raise StartError(
+                f"{self.config.role.value} {self.config.name}: {error.strerror or error}"
+            ) from error
+        except StartError:
+            self._free()
+            raise
+        seed, stun = secrets.randbits(32), bool(self.config.ingress.stun_server)
+        self._steerings = [Steering(socks[0], count, seed, stun) for socks in self.ports]
+        self._workers = [Member(self, index) for index in range(count)]
+        try:
+            for worker in self._workers:
+                worker.begin()
+            for worker in self._workers:
+                worker.wait_started()
+        except StartError:
+            self.close("another worker does not start")
+            raise
+        self._serves = True
+        self._steer()
+
+    @property
+    def tcp_flows(self) -> int:
+        """TCP flows being carried. A worker that is too busy to say counts as one: it is not idle."""
+        answers = self._ask("tcp_flows")
+        found = [answers.get(worker.index, 1) for worker in self._workers if worker.is_up]
+        return sum(number for number in found if isinstance(number, int))
+
+    def snapshot(self) -> Snapshot:
+        """What the workers count, as one node, with a row for each of them."""
+        found = {index: one for index, one in self._ask("snapshot").items() if isinstance(one, dict)}
+        identity = {"name": self.config.name, "role": self.config.role.value, "file": str(self.config.file)}
+        return {
+            **identity,
+            **merge(found),
+            "workers": [one.row(found.get(one.index)) for one in self._workers],
+        }
+
+    def stop_accepting(self) -> None:
+        """Refuse new flows; those there are go on."""
+        self._serves = False  # nothing new: no worker is started again
+        self._ask("stop_accepting")
+        for sock in self._all_ports():
+            if sock.type == _socket.SOCK_STREAM:
+                sock.close()  # a copy that is left open would go on taking connections
+
+    def keep_house(self, now_s: float, summary: bool) -> None:
+        """See RunningNode; repeated lines are the workers' business."""
+        if summary and self.config.log_path is not None:
+            write_status(self.config, self.snapshot())
+
+    def close(self, reason: str) -> None:
+        """Let the workers tell their peers, and end them. Idempotent."""
+        if self.closed:
+            return
+        for worker in self._workers:
+            worker.tell_to_end(reason)
+        until_s = time.monotonic() + CLOSE_LIMIT_S
+        for worker in self._workers:
+            worker.wait_ended(until_s)
+        self._free()
+
+    # For its workers.
+
+    def setup(self, index: int) -> tuple[Setup, list[int]]:
+        """What a worker is told first, and the descriptors it gets."""
+        others = tuple(other for other in range(len(self.pairs)) if other != index)
+        config = share_of(self.config, len(self.pairs))
+        setup = Setup(config, dict(self.keys), self.form, index, others, len(self.ports), self.cookie_secret)
+        assert self._tally is not None
+        given = [socks[index] for socks in self.ports] + [self.pairs[index][0]]
+        given += [self.pairs[other][1] for other in others]
+        return setup, [self._tally[0], *(sock.fileno() for sock in given)]
+
+    def came(self) -> None:
+        """A worker serves."""
+        self._changed()
+
+    def went(self, worker: int, text: str) -> bool:
+        """A worker is gone: `text` says which, and how. Whether to start it again."""
+        if self.closed or not self._serves or self._tally is None:
+            return False
+        self._tally[1].put(worker, 0)
+        self.log.say(logging.ERROR, text)
+        self._changed()
+        return True
+
+    def _changed(self) -> None:
+        present = [worker.index for worker in self._workers if worker.is_up]
+        for worker in self._workers:
+            worker.post("present", present)
+        for steering in self._steerings:
+            steering.stale = True
+        self._steer()
+
+    def steer(self, number: int, addr: bytes, worker: int) -> None:
+        """What this sender sends to the port of this number (from 1 up) is for `worker`."""
+        self._steerings[number - 1].assign(addr, worker)
+        if self._renewing is None:
+            pause_s = self._renewed_s + STEER_EVERY_S - time.monotonic()
+            self._renewing = gevent.spawn_later(max(pause_s, 0), self._renew)
+
+    # Inside.
+
+    def _renew(self) -> None:
+        self._renewing, self._renewed_s = None, time.monotonic()
+        self._steer()
+
+    def _steer(self) -> None:
+        """Bring every program up to date."""
+        up = [worker.index for worker in self._workers if worker.is_up]
+        absent = [worker.index for worker in self._workers if not worker.is_up]
+        stand_ins = {index: up[index % len(up)] for index in absent} if up else {}
+        for steering in self._steerings:
+            if not steering.stale or self.closed:
+                continue
+            try:
+                steering.attach(stand_ins)
+            except OSError as error:
+                steering.stale = False
+                text = f"the kernel cannot steer packets to workers ({error.strerror}): they hand them over"
+                self.log.say(logging.WARNING, text, "no_steering", now_s=time.monotonic())
+
+    def _ask(self, what: str) -> dict[int, object]:
+        """The answers of the workers that run, by number; those that do not answer in time are missing."""
+        asked = {worker.index: worker.ask(what) for worker in self._workers if worker.is_up}
+        gevent.wait(list(asked.values()), ANSWER_LIMIT_S)
+        return {index: result.value for index, result in asked.items() if result.ready()}
+
+    def _all_ports(self) -> list[_socket.socket]:
+        return [sock for socks in self.ports for sock in socks]
+
+    def _free(self) -> None:
+        self.closed = True
+        if self._renewing is not None:
+            self._renewing.kill(block=False)
+        for sock in (*self._all_ports(), *(end for pair in self.pairs for end in pair)):
+            sock.close()
+        if self._tally is not None:
+            self._tally[1].close()
+            os.close(self._tally[0])
+        self.log.close()
+
+
+def _open_ports(config: NodeConfig, count: int) -> list[list[_socket.socket]]:
+    """The sockets of each listening port, one for each worker, in the order in which a node opens them."""
+    leg = config.ingress
+    opens: list[Callable[[bool], _socket.socket]]
+    if leg.kind is LegKind.LOCAL:
+        settings = legs.local_listen(leg, config.max_flows, lookup)
+        opens = [
+            partial(open_listening, settings, bind, kind) for bind in settings.binds for kind in kinds(bind)
+        ]
+    else:
+        opens = [
+            partial(_open_tunnel, leg, host, port) for host in legs.hosts(leg, lookup) for port in leg.ports
+        ]
+    opened: list[list[_socket.socket]] = []
+    try:
+        opened.extend(open_shared(open, count) for open in opens)
+    except OSError:
+        for sock in (sock for socks in opened for sock in socks):
+            sock.close()
+        raise
+    return opened
+
+
+def _open_tunnel(leg: LegConfig, host: str, port: int, shared: bool) -> _socket.socket:
+    return open_udp(host, port, ipv4_only=leg.ipv4_only, ipv6_only=leg.ipv6_only, shared=shared).sock

@@ -1,0 +1,121 @@
+"""A process that `kcpg.app.workers.crew` started: runs its part of one node, and obeys nobody else.
+
+Signals for the whole group (Ctrl-C, a service manager's SIGTERM) are ignored: the process that started this
+one gets them too, lets flows finish, and says when to end. If it is gone, this one ends.
+"""
+
+from __future__ import annotations
+
+import _socket
+import logging
+import signal
+import time
+
+import gevent
+import gevent.event
+import gevent.socket
+
+from kcpg.app.logs import process_log
+from kcpg.app.memory import spare_collector
+from kcpg.app.run import RunningNode, allow_descriptors
+from kcpg.app.workers.channel import Channel, Message, receive, receive_fds
+from kcpg.app.workers.member import Setup
+from kcpg.app.workers.part import Part
+from kcpg.errors import EXIT_FAILURE, EXIT_OK, StartError
+from kcpg.net.handover import HandOver, Tally
+
+TICK_S = 5.0
+"""How often counts of repeated log lines are looked at, as in `service`."""
+
+FLUSH_S = 1.0
+"""For the last log lines, at the end."""
+
+
+def run(fd: int) -> int:
+    """Serve until the process at the other end of descriptor `fd` says to end; returns the exit code."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    sock = gevent.socket.socket(fileno=fd)
+    (setup,) = receive(sock)
+    assert isinstance(setup, Setup)
+    tally, *fds = receive_fds(sock, 1 + setup.ports + 1 + len(setup.others))
+    allow_descriptors()
+    return _Worker(sock, setup, [_socket.socket(fileno=one) for one in fds], Tally(tally)).run()
+
+
+class _Worker:
+    def __init__(
+        self, sock: gevent.socket.socket, setup: Setup, sockets: list[_socket.socket], tally: Tally
+    ) -> None:
+        self._end = gevent.event.Event()
+        self._reason = "the process that supervises this one is gone"
+        self._channel = Channel(sock, self._took, self._end.set)
+        _log_through(self._channel)
+        for one in sockets:
+            one.setblocking(False)
+        read, *write = sockets[setup.ports :]
+        others = dict(zip(setup.others, write, strict=True))
+        self._hand_over = HandOver(setup.index, read, others, tally)
+        part = Part(
+            index=setup.index,
+            sockets=tuple(sockets[: setup.ports]),
+            cookie_secret=setup.cookie_secret,
+            hand_over=self._hand_over,
+            steer=lambda number, addr: self._channel.post("steer", number, addr),
+        )
+        self._node = RunningNode(setup.config, setup.keys, setup.form, part)
+
+    def run(self) -> int:
+        try:
+            self._node.start()
+        except StartError as error:
+            self._channel.post("failed", error.message, error.hint)
+            self._channel.flush(FLUSH_S)
+            return EXIT_FAILURE
+        spare_collector()
+        self._channel.post("started")
+        while not self._end.wait(TICK_S):
+            self._node.keep_house(time.monotonic(), summary=False)
+        self._node.close(self._reason)
+        self._channel.flush(FLUSH_S)
+        self._channel.close()
+        return EXIT_OK
+
+    def _took(self, message: Message) -> None:
+        match message:
+            case ("present", present):
+                self._hand_over.present = frozenset(present)
+            case ("close", reason):
+                self._reason = reason
+                self._end.set()
+            case ("ask", number, what):
+                self._channel.post("answer", number, self._answer(what))
+
+    def _answer(self, what: str) -> object:
+        if what == "stop_accepting":
+            self._node.stop_accepting()
+        return self._node.snapshot() if what == "snapshot" else self._node.tcp_flows
+
+
+class _Handler(logging.Handler):
+    """Sends log lines to the process that writes them."""
+
+    def __init__(self, channel: Channel) -> None:
+        super().__init__()
+        self._channel = channel
+        self._formatter = logging.Formatter()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if record.exc_info:
+            text += "\n" + self._formatter.formatException(record.exc_info)
+        more: dict[str, object] = {name: getattr(record, name, "") for name in ("node", "kind", "peer")}
+        more["fields"] = getattr(record, "fields", {})
+        self._channel.post("log", record.name, record.levelno, record.created, text, more)
+
+
+def _log_through(channel: Channel) -> None:
+    logger = process_log()
+    logger.addHandler(_Handler(channel))
+    logger.setLevel(logging.INFO)
+    logger.propagate = False

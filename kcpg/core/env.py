@@ -1,0 +1,77 @@
+"""What a native leg needs from outside: randomness, wall time, sockets, names; and what it reports."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kcpg.core.sharing import Share
+
+
+class EventKind:
+    """The stable names of what a leg reports; tests and log filters rely on them."""
+
+    LINK_UP = "link_up"
+    LINK_DOWN = "link_down"
+    LINK_RESUMED = "link_resumed"
+    LINK_SILENT = "link_silent"
+    LINK_MOVED = "link_moved"
+    LINK_HOPPED = "link_hopped"
+    NO_ANSWER = "no_answer"
+    REFUSED = "refused"
+    UNRESOLVED = "unresolved"
+    CLOCK_OFF = "clock_off"
+    LINKS_FULL = "links_full"
+    STRANGER = "stranger"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something a person may want to read in the log."""
+
+    kind: str
+    """One of EventKind."""
+    leg: str
+    """The leg's name, from its settings."""
+    peer: bytes
+    """The peer's address, opaque to the core (the network ring formats it); b"" if there is none."""
+    text: str
+    """One sentence, without the peer's address."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResolveFailed:
+    """A name has no address now."""
+
+    text: str
+    """Why, for people."""
+
+
+Resolved = Callable[[list[bytes] | ResolveFailed], None]
+"""Called once with the packed addresses of the name, best first, or with the reason there are none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Env:
+    """The world outside the core; every source of time, chance and sockets a leg has."""
+
+    entropy: Callable[[int], bytes]
+    """So many unpredictable bytes, for keys, CIDs and salts."""
+    rng: random.Random
+    """For choices that need no secrecy: ports, order of addresses."""
+    wall_s: Callable[[], int]
+    """Seconds since 1970, for handshakes only; may be wrong, may jump."""
+    open_socket: Callable[[], int]
+    """A new local UDP socket (a new source port); OSError if there is none."""
+    close_socket: Callable[[int], None]
+    """Give a socket back; datagrams queued on it may be lost."""
+    report: Callable[[Event], None]
+    """Take an event; must not raise."""
+    resolve: Callable[[str, int, Resolved], None]
+    """Look up (host, port); may call back at once, or later between the leg's own calls. `advance` must
+    follow."""
+    source_key: Callable[[bytes], bytes] = bytes
+    """The part of an address that stands for one customer (/32 or /64), by which handshakes are rationed."""
+    share: Share | None = None
+    """Where several processes serve a listening leg: which of them this one is."""

@@ -1,0 +1,1 @@
+"""KCP: the reliable half of the protocol, one conversation at a time."""

@@ -1,0 +1,483 @@
+"""KCP (github.com/skywind3000/kcp, protocol.txt) in plain Python: the readable reference of `_kcp.Kcp`.
+
+Wire-compatible with ikcp and kcptube. What differs is the sender's and the acknowledger's own business:
+
+* comparisons are wrapped, so sn and ts may pass 2^32;
+* the RTT is sampled from first transmissions only, told apart by the echoed ts, once per datagram;
+* a skip counts only if the acknowledged segment was sent no earlier than the skipped one's last copy, and a
+  segment overtaken for longer than a reordering window is lost without more skips (`kcp_recovery`);
+* a time-out resends the oldest segments only: the answer tells what else is missing;
+* of the segments before `una` only the newest is acknowledged by a segment of its own; those beyond a
+  gap are told again by the next datagrams, as that of the first time may be lost: some as they were, or all
+  as bits (`kcp_ackmap`);
+* a stale window (from a datagram whose una lies behind) is ignored; an opened window is told at once, and
+  again until a push arrives; a shut one is probed after one RTO instead of seven seconds;
+* nothing is sent by a clock tick: `wants_flush` and `deadline` say when flush() has something to do.
+"""
+
+from __future__ import annotations
+
+from kcpg.core.kcp.ackmap import arrived
+from kcpg.core.kcp.params import (
+    CMD_ACK,
+    CMD_ASK,
+    CMD_PUSH,
+    CMD_TELL,
+    HEADER,
+    HEADER_BYTES,
+    MAX_PAYLOAD,
+    REBUILT_AGE_MS,
+    WINDOW_MAX,
+    KcpParams,
+)
+from kcpg.core.kcp.receiver import Receiver
+from kcpg.core.kcp.sender import Sender
+from kcpg.core.units import MASK32, Bytes, diff32
+
+__all__ = ["Kcp", "KcpParams"]
+
+SHORT = -1  # input() answers: a header or payload is cut, or a payload is longer than a segment can be ...
+WRONG_CONV = -2  # ... a segment of another conversation
+UNKNOWN_CMD = -3  # ... a command KCP does not have
+
+
+class _Datagrams:
+    """Packs segments into datagrams of at most `limit` bytes; a longer segment travels alone."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.done: list[bytes] = []
+        self._open = bytearray()
+
+    def add(self, header: bytes, payload: bytes | bytearray = b"") -> None:
+        if self._open and len(self._open) + len(header) + len(payload) > self.limit:
+            self.close()
+        self._open += header
+        self._open += payload
+
+    def extend(self, payload: bytes) -> None:
+        """Give the segment that was added last, which has none, this payload; it fits."""
+        self._open[-4:] = len(payload).to_bytes(4, "little")
+        self._open += payload
+
+    @property
+    def space(self) -> int:
+        """Bytes that the open datagram takes; 0: none is open."""
+        return max(self.limit - len(self._open), 0) if self._open else 0
+
+    def close(self) -> list[bytes]:
+        if self._open:
+            self.done.append(bytes(self._open))
+            self._open = bytearray()
+        return self.done
+
+
+class Kcp:
+    """One conversation. Never raises for what the peer sends; keeps rcv_wnd segments and what was queued.
+
+    `kcp_mtu`: most bytes of segments in a datagram, 24-byte headers included. `initial_sn`: first sn of both
+    directions, other than 0 only in tests. `slot_bytes`: most payload of a segment, if `kcp_mtu` may
+    grow. Times are monotonic milliseconds >= 0, of any epoch.
+    """
+
+    def __init__(
+        self, conv: int, kcp_mtu: int, params: KcpParams, *, initial_sn: int = 0, slot_bytes: int = 0
+    ) -> None:
+        if not HEADER_BYTES < kcp_mtu <= HEADER_BYTES + MAX_PAYLOAD:
+            most = HEADER_BYTES + MAX_PAYLOAD
+            raise ValueError(f"kcp_mtu {kcp_mtu} is not in {HEADER_BYTES + 1} .. {most}")
+        self.conv = conv
+        self.params = params
+        self._slot_bytes = slot_bytes or kcp_mtu - HEADER_BYTES
+        self._cleared = False
+        self._tx = Sender(kcp_mtu - HEADER_BYTES, params, initial_sn)
+        self._rx = Receiver(min(max(params.rcv_wnd, 1), WINDOW_MAX), initial_sn)
+        self._tx.set_window(params.snd_wnd)
+        self.acks_sent = 0
+        self.ack_maps = False
+        """Acknowledgements tell as bits what else has arrived beyond a gap, and are heeded so (kcp_ackmap).
+        For peers that do the same; any other KCP skips the bits."""
+        self._ack_hold_ms = 0
+
+    # --- user side ------------------------------------------------------------------------------------------
+
+    def send(self, message: Bytes) -> None:
+        """Queue one message, cut into fragments, whatever `room` says. An empty one is a stream's END.
+
+        Raises ValueError for more than 127 fragments.
+        """
+        if not self._cleared:
+            self._tx.send(memoryview(message).cast("B"))
+
+    def write(self, data: Bytes) -> int:
+        """Queue stream bytes while there is room; returns how many were taken.
+
+        They fill up the last queued segment if write() made it: messages and stream bytes never share one.
+        """
+        return 0 if self._cleared else self._tx.write(memoryview(data).cast("B"))
+
+    def recv(self) -> bytes | None:
+        """The next complete message, None if there is none."""
+        return self._rx.recv()
+
+    def read(self, limit: int) -> bytes:
+        """Bytes of the single-fragment messages that follow, up to an empty one (END); b"" if none."""
+        data = self._rx.peek_stream(limit)
+        self._rx.take_stream(len(data))
+        return data
+
+    def move_to(self, other: Kcp, packets: bool) -> int:
+        """Hand on messages, or stream bytes, until this side is dry or the other has no room; bytes moved.
+
+        A message too long for the other side (a smaller kcp_mtu) is discarded.
+        """
+        return self._move_messages(other) if packets else self._move_stream(other)
+
+    def clear(self) -> None:
+        """Forget everything held; nothing is sent or taken from now on."""
+        self._cleared = True
+        self._tx.clear()
+        self._rx.clear()
+
+    def hurry(self, now_ms: int) -> None:
+        """The peer is there again after a silence: do not wait out times that were backed off meanwhile."""
+        self._tx.hurry(now_ms)
+
+    def set_windows(self, snd_wnd: int, rcv_wnd: int) -> None:
+        """Change the windows (segments; they count as 1 .. 65,535)."""
+        self._tx.set_window(snd_wnd)
+        self._rx.set_window(rcv_wnd)
+
+    def _move_stream(self, other: Kcp) -> int:
+        moved = 0
+        while piece := self._rx.peek_stream(self._slot_bytes):
+            taken = other.write(piece)
+            self._rx.take_stream(taken)
+            moved += taken
+            if taken < len(piece):
+                break
+        return moved
+
+    def _move_messages(self, other: Kcp) -> int:
+        moved = 0
+        while (size := self._rx.peek_size()) is not None:
+            if other._cleared or not other.room or -(-size // other._tx.mss) > other.room:
+                break
+            message = self._rx.recv()
+            assert message is not None
+            try:
+                other.send(message)
+            except ValueError:
+                continue
+            moved += size
+        return moved
+
+    # --- wire side ------------------------------------------------------------------------------------------
+
+    def input(self, data: Bytes, now_ms: int, rebuilt: bool = False) -> int:
+        """Take the segments of one datagram: 0, or the reason (negative) why the rest of it was discarded.
+
+        `rebuilt`: FEC gave them back, late by nobody's fault. No time is taken from them, here or, through
+        the acknowledgements of them, by the peer: their ts counts as REBUILT_AGE_MS older, before anything
+        in flight. Nor is their window, which is an old one.
+        """
+        view = memoryview(data).cast("B")
+        if not view:
+            return SHORT
+        if self._cleared:
+            return 0
+        una = self._tx.snd_una
+        acks: list[tuple[int, int]] = []
+        bits: Bytes = b""
+        answer = 0
+        while view:
+            if len(view) < HEADER_BYTES:
+                answer = SHORT
+                break
+            conv, cmd, frg, wnd, ts, sn, seg_una, size = HEADER.unpack_from(view)
+            answer = self._malformed(conv, cmd, size, len(view))
+            if answer:
+                break
+            if rebuilt:
+                ts, wnd = (ts - REBUILT_AGE_MS) & MASK32, self._tx.rmt_wnd
+            if diff32(seg_una, una) >= 0 and diff32(self._tx.snd_nxt, seg_una) >= 0:
+                una = seg_una
+                self._tx.rmt_wnd = wnd
+            if cmd == CMD_PUSH:
+                lone = self._ack_hold_ms > 0 and 0 < size < self._tx.mss
+                hold_until = now_ms + self._ack_hold_ms if lone else None
+                self._rx.push(sn, ts, frg, bytes(view[HEADER_BYTES : HEADER_BYTES + size]), hold_until)
+            elif cmd == CMD_ACK:
+                acks.append((sn, ts))
+                bits = view[HEADER_BYTES : HEADER_BYTES + size] if size else bits
+            elif cmd == CMD_ASK:
+                self._rx.tell = True
+            view = view[HEADER_BYTES + size :]
+        self._tx.acknowledge(una, acks, now_ms, list(arrived(bits)) if self.ack_maps else [])
+        if self._tx.rmt_wnd > 0:
+            self._tx.probe_at = None
+        return answer
+
+    def _malformed(self, conv: int, cmd: int, size: int, left: int) -> int:
+        if conv != self.conv:
+            return WRONG_CONV
+        if size > left - HEADER_BYTES:
+            return SHORT
+        if not CMD_PUSH <= cmd <= CMD_TELL:
+            return UNKNOWN_CMD
+        if cmd == CMD_PUSH and size > self._slot_bytes:
+            return SHORT
+        return 0
+
+    def flush(self, now_ms: int, tokens: int | None = None) -> list[bytes]:
+        """Datagrams that may be sent now. `tokens`: bytes of push segments with headers the pacer admits.
+
+        A segment that is held back stays as it was. Acknowledgements and probes always pass.
+        """
+        out = _Datagrams(self._tx.mss + HEADER_BYTES)
+        if self._cleared:
+            return []
+        self._flush_acks(out)
+        self._flush_probes(out, now_ms)
+
+        def push(sn: int, frg: int, payload: bytes | bytearray) -> bool:
+            nonlocal tokens
+            size = HEADER_BYTES + len(payload)
+            if tokens is not None:
+                if tokens < size:
+                    return False
+                tokens -= size
+            out.add(self._header(CMD_PUSH, frg=frg, ts=now_ms & MASK32, sn=sn, size=len(payload)), payload)
+            return True
+
+        self._tx.flush(now_ms, push)
+        return out.close()
+
+    def _flush_acks(self, out: _Datagrams) -> None:
+        acks = self._rx.take_acks()
+        for sn, ts in acks:
+            out.add(self._header(CMD_ACK, ts=ts, sn=sn))
+            self.acks_sent += 1
+        if self.ack_maps:
+            if acks and (bits := self._rx.take_map(out.space)):
+                out.extend(bits)
+            return
+        for sn, ts in self._rx.take_acks_again(out.space // HEADER_BYTES):
+            out.add(self._header(CMD_ACK, ts=ts, sn=sn))
+            self.acks_sent += 1
+
+    def _flush_probes(self, out: _Datagrams, now_ms: int) -> None:
+        tx, rx = self._tx, self._rx
+        tx.probe(now_ms)
+        if rx.tell_at is not None and now_ms >= rx.tell_at:
+            rx.tell = True
+        if tx.ask:
+            tx.ask = False
+            out.add(self._header(CMD_ASK))
+        if rx.tell:
+            rx.tell = False
+            out.add(self._header(CMD_TELL))
+            rx.tells_left = max(rx.tells_left - 1, 0)
+            rx.tell_at = now_ms + tx.probe_pause_ms if rx.tells_left else None
+
+    def _header(self, cmd: int, *, frg: int = 0, ts: int = 0, sn: int = 0, size: int = 0) -> bytes:
+        rx = self._rx
+        rx.told_wnd = rx.window
+        return HEADER.pack(self.conv, cmd, frg, rx.told_wnd, ts, sn, rx.rcv_nxt, size)
+
+    @property
+    def deadline(self) -> int | None:
+        """When flush() must be called even if nothing else happens; None: nothing is outstanding."""
+        times = (self._tx.deadline, self._rx.tell_at, self._rx.ack_at)
+        return min((at for at in times if at is not None), default=None)
+
+    @property
+    def wants_flush(self) -> bool:
+        """Something could be sent right now, the pacer permitting."""
+        return self._rx.acks_due or self._rx.tell or self._tx.wants_flush
+
+    @property
+    def owes_ack(self) -> bool:
+        """Something that arrived is not acknowledged yet."""
+        return self._rx.owes_ack
+
+    # --- settings -------------------------------------------------------------------------------------------
+
+    @property
+    def kcp_mtu(self) -> int:
+        """Of datagrams and segments made from now on; never above what a slot holds."""
+        return self._tx.mss + HEADER_BYTES
+
+    @kcp_mtu.setter
+    def kcp_mtu(self, value: int) -> None:
+        if not HEADER_BYTES < value <= HEADER_BYTES + self._slot_bytes or self._cleared:
+            raise ValueError(f"kcp_mtu {value} does not fit slots of {self._slot_bytes} bytes")
+        self._tx.mss = value - HEADER_BYTES
+
+    @property
+    def ack_hold_ms(self) -> int:
+        """So long the acknowledgement of a lone short segment in order waits for data to travel with, or for
+        a second segment; 0: it never waits. The peer's is taken to be the same: the RTO allows for it.
+        """
+        return self._ack_hold_ms
+
+    @ack_hold_ms.setter
+    def ack_hold_ms(self, value: int) -> None:
+        self._ack_hold_ms = value
+        self._tx.rtt.ack_hold_ms = value
+
+    @property
+    def unordered(self) -> bool:
+        """True: every message is delivered as soon as all of it is there. Cannot be switched off."""
+        return self._rx.unordered
+
+    @unordered.setter
+    def unordered(self, value: bool) -> None:
+        if self._rx.unordered and not value:
+            raise ValueError("an unordered conversation stays unordered")
+        if value:
+            self._rx.set_unordered()
+
+    @property
+    def mark_first(self) -> bool:
+        """Messages sent while True carry the mark by which an unordered receiver finds their beginning."""
+        return self._tx.mark_first
+
+    @mark_first.setter
+    def mark_first(self, value: bool) -> None:
+        self._tx.mark_first = value
+
+    # --- state ----------------------------------------------------------------------------------------------
+
+    @property
+    def room(self) -> int:
+        """Segments that may still be queued."""
+        return 0 if self._cleared else self._tx.room
+
+    @property
+    def readable(self) -> bool:
+        """recv() would give a message."""
+        return self._rx.readable
+
+    @property
+    def at_end(self) -> bool:
+        """The next message is there and empty: the stream's END, which recv() consumes."""
+        return self._rx.peek_size() == 0
+
+    @property
+    def unread(self) -> int:
+        """Segments that wait for the reader."""
+        return self._rx.unread
+
+    @property
+    def queued(self) -> int:
+        """Segments not yet sent."""
+        return self._tx.queued
+
+    @property
+    def in_flight(self) -> int:
+        """Segments from the first unacknowledged one to the last one sent."""
+        return self._tx.in_flight
+
+    @property
+    def idle(self) -> bool:
+        """All that was queued has arrived."""
+        return not self._tx.queued and not self._tx.in_flight
+
+    @property
+    def payloads_held(self) -> int:
+        """Non-empty payloads kept, sending and receiving: 0 when idle and read."""
+        return self._tx.payloads_held + self._rx.payloads_held
+
+    # --- facts ----------------------------------------------------------------------------------------------
+
+    @property
+    def acked_ms(self) -> int:
+        """When something was acknowledged last; -1: never."""
+        return self._tx.acked_ms
+
+    @property
+    def srtt_ms(self) -> int:
+        return self._tx.rtt.srtt_ms
+
+    @property
+    def rttvar_ms(self) -> int:
+        return self._tx.rtt.rttvar_ms
+
+    @property
+    def rto_ms(self) -> int:
+        return self._tx.rtt.rto_ms
+
+    @property
+    def snd_una(self) -> int:
+        return self._tx.snd_una
+
+    @property
+    def snd_nxt(self) -> int:
+        return self._tx.snd_nxt
+
+    @property
+    def rcv_nxt(self) -> int:
+        return self._rx.rcv_nxt
+
+    @property
+    def snd_wnd(self) -> int:
+        return self._tx.snd_wnd
+
+    @property
+    def rcv_wnd(self) -> int:
+        return self._rx.rcv_wnd
+
+    @property
+    def rmt_wnd(self) -> int:
+        return self._tx.rmt_wnd
+
+    @property
+    def cwnd(self) -> int:
+        return self._tx.congestion.cwnd
+
+    @property
+    def segments_sent(self) -> int:
+        return self._tx.segments_sent
+
+    @property
+    def segments_resent_fast(self) -> int:
+        return self._tx.segments_resent_fast
+
+    @property
+    def segments_resent_rto(self) -> int:
+        return self._tx.segments_resent_rto
+
+    @property
+    def segments_resent_tail(self) -> int:
+        """Sent again ahead of their time-out, to hear of them sooner."""
+        return self._tx.segments_resent_tail
+
+    @property
+    def resends_spurious(self) -> int:
+        """Resends that turned out to have been needless, as far as acknowledgements tell."""
+        return self._tx.resends_spurious
+
+    @property
+    def segments_received(self) -> int:
+        return self._rx.segments_received
+
+    @property
+    def duplicates_received(self) -> int:
+        return self._rx.duplicates_received
+
+    @property
+    def segments_refused(self) -> int:
+        return self._rx.segments_refused
+
+    @property
+    def bytes_sent(self) -> int:
+        return self._tx.bytes_sent
+
+    @property
+    def acked_bytes(self) -> int:
+        return self._tx.acked_bytes
+
+    @property
+    def bytes_received(self) -> int:
+        return self._rx.bytes_received

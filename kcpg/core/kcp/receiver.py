@@ -1,0 +1,327 @@
+"""The receiving half of a KCP conversation: pushes in; messages, stream bytes and acknowledgements out."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from kcpg.core.kcp.ackmap import AckMap
+from kcpg.core.kcp.params import FRG_FIRST, FRG_REST, WINDOW_MAX
+from kcpg.core.units import MASK32, add32, diff32
+
+WINDOW_TELLS = 3  # an opened window is told so often unless a push arrives: each may be lost
+ACKS_AGAIN = 32  # acknowledgements beyond a gap kept to be told again
+ACK_COST = 8  # telling one again costs eight eighths, ...
+ACK_CREDIT = 5  # ... telling one earns five: 1.6 x 24 bytes are < 3 % of a full segment
+ACK_CREDIT_DUPLICATE = 80  # a needless copy came, as an acknowledgement was lost: ten are far cheaper
+
+
+class _State(Enum):
+    OPEN = auto()  # arrived
+    READY = auto()  # unordered: part of a complete message
+    DONE = auto()  # unordered: delivered, waits for the gap before it to close
+
+
+@dataclass(slots=True)
+class _Arrived:
+    frg: int
+    data: bytes
+    state: _State = _State.OPEN
+
+    @property
+    def rest(self) -> int:
+        """Fragments of the same message that follow."""
+        return self.frg & FRG_REST
+
+
+class Receiver:
+    """Keeps at most `rcv_wnd` segments: nothing at or beyond `rcv_read + rcv_wnd` is taken."""
+
+    def __init__(self, rcv_wnd: int, initial_sn: int) -> None:
+        self.rcv_wnd = rcv_wnd
+        self.rcv_read = initial_sn  # first sn not yet delivered
+        self.rcv_nxt = initial_sn  # first sn missing
+        self.rcv_end = initial_sn  # 1 + highest sn received
+        self.unordered = False
+        self.tell = False  # a window-tell is due
+        self.tells_left = 0
+        self.tell_at: int | None = None  # when to repeat it
+        self.told_wnd = rcv_wnd  # the window in the last segment sent
+        self.segments_received = 0
+        self.duplicates_received = 0
+        self.segments_refused = 0
+        self.bytes_received = 0
+        self._segments: dict[int, _Arrived] = {}
+        self._offset = 0  # bytes of the segment at rcv_read that the stream reader took already
+        self._held = 0  # segments received and not delivered, gaps not counted
+        self._ready: deque[int] = deque()  # unordered: first sn of each complete message
+        self._ack_below: tuple[int, int] | None = None  # newest (sn, ts) of those una covers
+        self.ack_at: int | None = None  # when that one is told, None: at once
+        self._acks_beyond: dict[int, int] = {}  # sn: ts of segments beyond a gap
+        self._acks_told: list[tuple[int, int]] = []  # of those, what the last flush told
+        self._acks_fresh: list[tuple[int, int]] = []  # ... and what this one does
+        self._acks_any = False  # this flush tells something
+        self._ack_map = AckMap(initial_sn)
+        self._ack_credit = 0  # for telling again, in eighths of an acknowledgement
+
+    # --- window ---------------------------------------------------------------------------------------------
+
+    @property
+    def unread(self) -> int:
+        """Segments that wait for the reader; unordered: those beyond a gap too."""
+        return self._held if self.unordered else self._in_order()
+
+    @property
+    def window(self) -> int:
+        """The window to advertise: what still fits, and never past `rcv_read + rcv_wnd`."""
+        return max(self.rcv_wnd - max(self.unread, self._in_order()), 0)
+
+    @property
+    def payloads_held(self) -> int:
+        return sum(1 for segment in self._segments.values() if segment.data)
+
+    def _in_order(self) -> int:
+        return (self.rcv_nxt - self.rcv_read) & MASK32
+
+    def check_tell(self) -> None:
+        """Tell the peer when a window that was nearly shut (a quarter) is half open again."""
+        if self.told_wnd * 4 < self.rcv_wnd and self.window * 2 >= self.rcv_wnd:
+            self.tell = True
+            self.tells_left = WINDOW_TELLS
+
+    def set_window(self, rcv_wnd: int) -> None:
+        self.rcv_wnd = min(max(rcv_wnd, 1), WINDOW_MAX)
+        self.check_tell()
+
+    # --- a push ---------------------------------------------------------------------------------------------
+
+    def push(self, sn: int, ts: int, frg: int, data: bytes, hold_until: int | None = None) -> None:
+        """`hold_until`: its acknowledgement may wait so long if nothing else is due or missing."""
+        if diff32(sn, self.rcv_nxt) < 0:
+            self.duplicates_received += 1
+            self._acknowledge_below(sn, ts)
+        elif diff32(sn, add32(self.rcv_read, self.rcv_wnd)) >= 0:
+            self.segments_refused += 1
+            self.tell = True  # the peer believes in a larger window
+        elif sn in self._segments:
+            self.duplicates_received += 1
+            self._ack_credit += ACK_CREDIT_DUPLICATE
+            self._acks_beyond.setdefault(sn, ts)
+        else:
+            self._keep(sn, ts, _Arrived(frg, data), hold_until)
+
+    def _keep(self, sn: int, ts: int, segment: _Arrived, hold_until: int | None) -> None:
+        self._segments[sn] = segment
+        if diff32(sn, self.rcv_end) >= 0:
+            self.rcv_end = add32(sn, 1)
+        self._held += 1
+        self.segments_received += 1
+        self.bytes_received += len(segment.data)
+        self.tells_left = 0
+        self.tell_at = None
+        while self.rcv_nxt in self._segments:
+            self.rcv_nxt = add32(self.rcv_nxt, 1)
+        if self.unordered:
+            self._complete(sn)
+        if diff32(sn, self.rcv_nxt) < 0:
+            self._acknowledge_below(sn, ts, None if self._gap else hold_until)
+        else:
+            self._acks_beyond.setdefault(sn, ts)
+
+    # --- acknowledgements due -------------------------------------------------------------------------------
+
+    def _acknowledge_below(self, sn: int, ts: int, hold_until: int | None = None) -> None:
+        self.ack_at = hold_until if self._ack_below is None else None
+        # of two copies the first: its ts tells whether the second was needed
+        if self._ack_below is None or diff32(sn, self._ack_below[0]) > 0:
+            self._ack_below = (sn, ts)
+
+    @property
+    def acks_due(self) -> bool:
+        """Something is to be acknowledged at once."""
+        return (self._ack_below is not None and self.ack_at is None) or bool(self._acks_beyond)
+
+    @property
+    def owes_ack(self) -> bool:
+        """Something is to be acknowledged, at once or by `ack_at`."""
+        return self._ack_below is not None or bool(self._acks_beyond)
+
+    def take_acks(self) -> list[tuple[int, int]]:
+        """(sn, ts) to acknowledge: all beyond a gap; of those before it the newest, as una says the rest."""
+        acks = [] if self._ack_below is None else [self._ack_below]
+        beyond = [(sn, ts) for sn, ts in self._acks_beyond.items() if diff32(sn, self.rcv_nxt) >= 0]
+        self._acks_fresh = list(self._acks_beyond.items())
+        self._ack_credit += ACK_CREDIT * len(beyond)
+        self._acks_any = bool(acks or beyond)
+        self._ack_below = self.ack_at = None
+        self._acks_beyond.clear()
+        return acks + beyond
+
+    def take_map(self, room: int) -> bytes:
+        """After `take_acks` gave some: what has arrived as bits, at most `room` bytes."""
+        fresh = [sn for sn, _ in self._acks_fresh]
+        if not self._gap:
+            return b""
+        return self._ack_map.make(fresh, self.rcv_nxt, self.rcv_end, room, self._segments.__contains__)
+
+    def take_acks_again(self, most: int) -> list[tuple[int, int]]:
+        """Of what the last flush told the newest again, at most `most`: its datagram may have been lost."""
+        again: list[tuple[int, int]] = []
+        if not self._acks_told and not self._acks_fresh:
+            return again
+        if self._acks_any:
+            while self._acks_told and self._ack_credit >= ACK_COST and len(again) < most:
+                sn, ts = self._acks_told.pop()
+                if diff32(sn, self.rcv_nxt) >= 0:
+                    again.append((sn, ts))
+                    self._ack_credit -= ACK_COST
+            self._ack_credit = min(self._ack_credit, ACKS_AGAIN * ACK_COST)
+        if not self._gap:
+            self._acks_told = []
+            self._ack_credit = 0
+        elif self._acks_fresh:
+            self._acks_told = self._acks_fresh[-ACKS_AGAIN:]
+        return again
+
+    @property
+    def _gap(self) -> bool:
+        """Something has arrived beyond a missing segment."""
+        return len(self._segments) > self._in_order()
+
+    # --- unordered delivery ---------------------------------------------------------------------------------
+
+    def set_unordered(self) -> None:
+        if self.unordered:
+            return
+        self.unordered = True
+        for sn in sorted(self._segments, key=lambda sn: diff32(sn, self.rcv_read)):
+            self._complete(sn)
+
+    def _open(self, sn: int) -> _Arrived | None:
+        """The segment `sn`, if it is there and belongs to no complete message yet."""
+        segment = self._segments.get(sn)
+        return segment if segment is not None and segment.state is _State.OPEN else None
+
+    def _complete(self, sn: int) -> None:
+        """Make ready the message that `sn` completes, and unmarked ones behind it, now recognisable."""
+        bounds = self._bounds(sn)
+        while bounds is not None:
+            first, count = bounds
+            for j in range(count):
+                self._segments[add32(first, j)].state = _State.READY
+            self._ready.append(first)
+            bounds = self._bounds(add32(first, count))
+
+    def _bounds(self, sn: int) -> tuple[int, int] | None:
+        """(first sn, segments) of the message that `sn` belongs to, if all of it is there."""
+        segment = self._open(sn)
+        if segment is None:
+            return None
+        after = segment.rest
+        for j in range(1, after + 1):
+            following = self._open(add32(sn, j))
+            if following is None or following.frg != after - j:
+                return None
+        count = after + 1
+        while not self._starts_message(sn):
+            sn = add32(sn, -1)
+            before = self._open(sn)
+            if before is None or before.rest != count:
+                return None
+            count += 1
+        return sn, count
+
+    def _starts_message(self, sn: int) -> bool:
+        if self._segments[sn].frg & FRG_FIRST or sn == self.rcv_read:
+            return True
+        before = self._segments.get(add32(sn, -1))
+        return before is not None and before.state is not _State.OPEN and before.rest == 0
+
+    # --- delivery -------------------------------------------------------------------------------------------
+
+    @property
+    def readable(self) -> bool:
+        """A complete message is there."""
+        if self.unordered:
+            return bool(self._ready)
+        there = self._in_order()
+        return there > 0 and there > self._segments[self.rcv_read].rest
+
+    def peek_size(self) -> int | None:
+        """Bytes of the next message, None if it is not there."""
+        if not self.readable:
+            return None
+        return sum(len(self._segments[sn].data) for sn in self._next_message()) - self._taken(self._first())
+
+    def recv(self) -> bytes | None:
+        if not self.readable:
+            return None
+        sns = self._next_message()
+        message = b"".join(self._segments[sn].data for sn in sns)[self._taken(sns[0]) :]
+        if self.unordered:
+            self._ready.popleft()
+        self._release(sns)
+        return message
+
+    def peek_stream(self, limit: int) -> bytes:
+        """Stream bytes that read() would give, without taking them."""
+        if self.unordered:
+            return b""
+        pieces: list[bytes] = []
+        size = 0
+        sn = self.rcv_read
+        while size < limit and sn != self.rcv_nxt:
+            segment = self._segments[sn]
+            if segment.rest or not segment.data:
+                break
+            piece = segment.data[self._taken(sn) :]
+            pieces.append(piece)
+            size += len(piece)
+            sn = add32(sn, 1)
+        return b"".join(pieces)[:limit]
+
+    def take_stream(self, nbytes: int) -> None:
+        """Consume so many bytes of what peek_stream() gave."""
+        nbytes += self._offset
+        taken: list[int] = []
+        sn = self.rcv_read
+        while nbytes and nbytes >= len(self._segments[sn].data):
+            nbytes -= len(self._segments[sn].data)
+            taken.append(sn)
+            sn = add32(sn, 1)
+        self._release(taken)
+        self._offset = nbytes
+
+    def clear(self) -> None:
+        self._segments.clear()
+        self._ready.clear()
+        self._acks_beyond.clear()
+        self._acks_told.clear()
+        self._ack_below = self.ack_at = None
+        self.rcv_nxt = self.rcv_end = self.rcv_read
+        self._held = self._offset = 0
+        self.tell = False
+        self.tell_at = None
+
+    def _first(self) -> int:
+        return self._ready[0] if self.unordered else self.rcv_read
+
+    def _next_message(self) -> list[int]:
+        first = self._first()
+        return [add32(first, j) for j in range(self._segments[first].rest + 1)]
+
+    def _taken(self, sn: int) -> int:
+        return self._offset if sn == self.rcv_read else 0
+
+    def _release(self, sns: list[int]) -> None:
+        for sn in sns:
+            self._segments[sn] = _Arrived(self._segments[sn].frg, b"", _State.DONE)
+            self._held -= 1
+            if sn == self.rcv_read:
+                self._offset = 0
+        while self.rcv_read != self.rcv_nxt and self._segments[self.rcv_read].state is _State.DONE:
+            del self._segments[self.rcv_read]
+            self.rcv_read = add32(self.rcv_read, 1)
+        if sns:
+            self.check_tell()

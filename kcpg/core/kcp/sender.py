@@ -1,0 +1,500 @@
+"""The sending half of a KCP conversation: queue, flight, retransmission, RTT and congestion window."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Protocol
+
+from kcpg.core.kcp.congestion import Congestion
+from kcpg.core.kcp.params import (
+    FRG_FIRST,
+    HEADER_BYTES,
+    MAX_FRAGMENTS,
+    QUEUE_SEGMENTS,
+    REMOTE_WINDOW_START,
+    WINDOW_MAX,
+    KcpParams,
+)
+from kcpg.core.kcp.recovery import RTO_MAX_MS, Echo, Mark, Queued, Rack, Rtt, Sent, is_later
+from kcpg.core.units import MASK32, add32, diff32
+
+PROBE_MIN_MS = 30  # no window probe sooner, however short the RTT: the reader needs time to read
+PROBE_MAX_MS = 120_000  # IKCP_PROBE_LIMIT
+LATE_MS = 2  # a time-out noticed later than this: we were not running, answers lie unread
+TIMEOUT_SEGMENTS = 2  # resent by a time-out: the oldest, and one more as the probe may be lost too
+THIN_SEGMENTS = 16  # in flight with nothing queued: somebody waits for each, copies cost little;
+COPY_MS = 5  # a resend is followed by one, outside the burst that may hit it
+
+
+class Push(Protocol):
+    """Puts one push segment into a datagram; False: the pacer's tokens do not suffice, nothing was done."""
+
+    def __call__(self, sn: int, frg: int, payload: bytes | bytearray) -> bool: ...
+
+
+class Sender:
+    """Segments [snd_una, snd_nxt) are in flight (those acknowledged one by one are gone), then the queue."""
+
+    def __init__(self, mss: int, params: KcpParams, initial_sn: int) -> None:
+        self.params = params
+        self.mss = mss
+        self.snd_wnd = params.snd_wnd
+        self.snd_una = self.snd_nxt = initial_sn
+        self.rmt_wnd = REMOTE_WINDOW_START
+        self.mark_first = False
+        self.ask = False  # a window-ask is due
+        self.probe_at: int | None = None
+        self.probe_wait_ms = 0
+        self.fast_due = False  # a segment is to be resent
+        self.rtt = Rtt(params)
+        self.rack = Rack(initial_sn)
+        self.congestion = Congestion(mss)
+        self.segments_sent = 0
+        self.segments_resent_fast = self.segments_resent_rto = self.segments_resent_tail = 0
+        self.resends_spurious = 0  # known to have been needless
+        self.bytes_sent = 0
+        self.acked_bytes = 0  # segments that carry payload and are known to have arrived, headers included
+        self._queue: deque[Queued] = deque()
+        self._flight: dict[int, Sent] = {}  # in order of sn
+        self._clock = 0  # the last time that input or flush was told
+        self._sent_ms = 0  # when a segment was sent for the first time last
+        self.acked_ms = -1  # when something was acknowledged last
+        self._hold_until = 0  # a time-out that was noticed late waits so long for what may lie unread
+        self._tail_probed = False  # since the last acknowledgement
+        self._overdue = False  # the time-out was noticed
+        self._late = False  # this flush resent after a time-out ...
+        self._overtaken = False  # ... or because overtaken
+        self._timeout_ts: int | None = None  # of the time-out whose answer is awaited
+
+    # --- filling --------------------------------------------------------------------------------------------
+
+    @property
+    def queued(self) -> int:
+        return len(self._queue)
+
+    @property
+    def room(self) -> int:
+        return max(QUEUE_SEGMENTS - len(self._queue), 0)
+
+    @property
+    def in_flight(self) -> int:
+        return (self.snd_nxt - self.snd_una) & MASK32
+
+    @property
+    def payloads_held(self) -> int:
+        return sum(1 for s in self._queue if s.payload) + sum(1 for s in self._flight.values() if s.payload)
+
+    def fragments(self, size: int) -> int:
+        return max(-(-size // self.mss), 1)
+
+    def send(self, message: memoryview) -> None:
+        count = self.fragments(len(message))
+        if count > MAX_FRAGMENTS:
+            raise ValueError(f"a message holds at most {MAX_FRAGMENTS * self.mss} bytes")
+        for j in range(count):
+            frg = count - 1 - j
+            if j == 0 and self.mark_first:
+                frg |= FRG_FIRST
+            self._queue.append(Queued(frg, bytes(message[j * self.mss : (j + 1) * self.mss]), False))
+
+    def write(self, data: memoryview) -> int:
+        taken = 0
+        if self._queue and self._queue[-1].stream:
+            tail = self._queue[-1].payload
+            taken = min(max(self.mss - len(tail), 0), len(data))
+            tail += data[:taken]
+        while taken < len(data) and self.room:
+            piece = bytearray(data[taken : taken + self.mss])
+            self._queue.append(Queued(0, piece, True))
+            taken += len(piece)
+        return taken
+
+    def clear(self) -> None:
+        self._queue.clear()
+        self._flight.clear()
+        self.snd_nxt = self.rack.end = self.snd_una
+        self.rack.at = None
+        self.ask = self.fast_due = False
+        self.probe_at = None
+
+    # --- acknowledgements -----------------------------------------------------------------------------------
+
+    def acknowledge(self, una: int, acks: list[tuple[int, int]], now: int, mapped: list[int]) -> None:
+        """What one datagram acknowledged: all before `una`, (sn, ts echoed) one by one, and `mapped`."""
+        self._clock = now
+        una_before = self.snd_una
+        newly: dict[int, int] = {}
+        for sn, ts in acks:
+            if sn in self._flight:
+                newly.setdefault(sn, ts)
+        mapped = [sn for sn in mapped if sn in self._flight and sn not in newly]
+        if not newly and not mapped and una == una_before:
+            return
+        echo = Echo()
+        for sn, ts in newly.items():
+            self._heed_echo(sn, ts, echo)
+        self._sample([ts for sn, ts in newly.items() if ts == self._flight[sn].first_ts])
+        for sn in newly:
+            self._arrived(sn)
+        for sn in mapped:
+            self._note_needless(self._flight[sn])
+            self._arrived(sn)
+        if una != una_before:
+            self._heed_una(una, echo)
+        self._answer_timeout(echo)
+        self._progress_to(una, echo)
+        if newly and self.params.resend > 0:
+            highest = max(newly, key=lambda sn: diff32(sn, una_before))
+            self._count_skips(highest, newly[highest])
+        self._find_overtaken()
+        if self.snd_una != una_before and not self.params.nc:
+            self.congestion.grow(self.rmt_wnd, self.mss)
+
+    def _arrived(self, sn: int) -> None:
+        if (segment := self._flight.pop(sn, None)) and segment.payload:
+            self.acked_bytes += HEADER_BYTES + len(segment.payload)
+
+    def _sample(self, echoes: list[int]) -> None:
+        """Measure the RTT by the newest echo of a first transmission: those of later ones tell less."""
+        if echoes:
+            self.rtt.sample(min(diff32(self._clock, ts) for ts in echoes), self._clock)
+
+    def _heed_echo(self, sn: int, ts: int, echo: Echo) -> None:
+        """The acknowledgement of `sn`, just arrived, names the transmission of time `ts`."""
+        segment = self._flight[sn]
+        if diff32(ts, segment.first_ts) < 0 or diff32(segment.ts, ts) < 0:
+            return
+        if ts != segment.ts:
+            self.resends_spurious += 1
+        elif ts != segment.first_ts:
+            self.rack.note_needed()
+        self.rack.note_reordering(ts, self.rtt.srtt_ms)
+        if self._timeout_ts is not None and diff32(ts, self._timeout_ts) < 0:
+            echo.before_timeout = True
+        if not echo.found or is_later(ts, sn, echo.ts, echo.sn):
+            echo.found = True
+            echo.ts, echo.sn = ts, sn
+            echo.first = ts == segment.first_ts
+
+    def _heed_una(self, una: int, echo: Echo) -> None:
+        """What una adds to the acknowledgements: the first segment it covers, and the last, may lack one."""
+        first = self._flight.get(self.snd_una)
+        if first is not None:
+            if first.ts == first.first_ts:
+                self.rack.note_reordering(first.ts, self.rtt.srtt_ms)
+            else:
+                self._note_needless(first)
+        last = self._flight.get(add32(una, -1))
+        if last is not None and self._timeout_ts is not None and diff32(last.ts, self._timeout_ts) < 0:
+            echo.before_timeout = True
+
+    def _note_needless(self, segment: Sent) -> None:
+        if segment.ts != segment.first_ts and self._age(segment) < self.rtt.srtt_ms // 2:
+            self.resends_spurious += 1  # the copy cannot have been answered yet
+
+    def _answer_timeout(self, echo: Echo) -> None:
+        """Something sent before it arrived: the time-out was too early. Something sent by it: it was not."""
+        if self._timeout_ts is None:
+            return
+        if echo.before_timeout:
+            self._timeout_ts = None
+            if not self.params.nc:
+                self.congestion.undo(self.mss)
+        elif echo.found:
+            self._timeout_ts = None
+
+    def _progress_to(self, una: int, echo: Echo) -> None:
+        self.acked_ms = self._clock
+        self._hold_until = 0
+        self._tail_probed = self._overdue = False
+        if echo.found:
+            self.rack.update(echo, self.snd_nxt, self._clock)
+        while self.snd_una != una:
+            self._arrived(self.snd_una)
+            self.snd_una = add32(self.snd_una, 1)
+        while self.snd_una != self.snd_nxt and self.snd_una not in self._flight:
+            self.snd_una = add32(self.snd_una, 1)
+        self.rack.settle(self.snd_una)
+        if self.snd_una == self.snd_nxt:
+            self.fast_due = self.rack.known = False
+            self._timeout_ts = None
+
+    def _count_skips(self, highest: int, newest_ts: int) -> None:
+        """Something sent no earlier than a segment's last copy has arrived: that copy was overtaken."""
+        if diff32(highest, self.snd_una) <= 0:
+            return
+        self.rack.extend(highest)
+        for sn, segment in self._flight.items():
+            if diff32(sn, highest) >= 0:
+                break
+            by = diff32(newest_ts, segment.ts)
+            if by >= 0:
+                segment.skips += 1
+            if segment.skips >= self.params.resend and by >= self.rack.reorder_ms:
+                self.fast_due = True
+
+    def _find_overtaken(self) -> None:
+        """When the oldest overtaken segment is lost. Known once, it is the flush then that looks again."""
+        rack = self.rack
+        if self.fast_due or rack.at is not None or rack.end == self.snd_una or not rack.known:
+            return
+        ages = [diff32(rack.ts, s.ts) for sn, s in self._flight.items() if diff32(sn, rack.end) < 0]
+        age = max(ages, default=-1)
+        if age < 0:
+            return
+        wait = diff32((rack.ts - age + self._overtaken_wait) & MASK32, self._clock & MASK32)
+        if wait <= 0:
+            self.fast_due = True
+        else:
+            rack.at = self._clock + wait
+
+    @property
+    def _overtaken_wait(self) -> int:
+        """From its transmission until an overtaken segment is lost. resend = 0 leaves it to the RTO."""
+        if self.params.resend <= 0:
+            return self.rtt.rto_ms
+        return self.rack.rtt_ms + self.rack.window_ms(self.rtt.srtt_ms)
+
+    # --- window ---------------------------------------------------------------------------------------------
+
+    @property
+    def window(self) -> int:
+        """Segments that may be in flight."""
+        window = min(self.snd_wnd, self.rmt_wnd)
+        return window if self.params.nc else min(window, self.congestion.cwnd)
+
+    def set_window(self, snd_wnd: int) -> None:
+        self.snd_wnd = min(max(snd_wnd, 1), WINDOW_MAX)
+
+    # --- flush ----------------------------------------------------------------------------------------------
+
+    @property
+    def wants_flush(self) -> bool:
+        if self.fast_due or self.ask:
+            return True
+        if not self._queue:
+            return False
+        # a closed window with nothing on its way that could bring news: flush() starts the probe's clock
+        return self.in_flight < self.window or (self._shut_out and self.probe_at is None)
+
+    @property
+    def deadline(self) -> int | None:
+        times = [self.probe_at]
+        if self.in_flight:
+            times += [self._timer, self.rack.at]
+        return min((at for at in times if at is not None), default=None)
+
+    @property
+    def _shut_out(self) -> bool:
+        return self.rmt_wnd == 0 and bool(self._queue) and not self.in_flight
+
+    @property
+    def probe_pause_ms(self) -> int:
+        return max(self.rtt.rto_ms, PROBE_MIN_MS)
+
+    def probe(self, now: int) -> None:
+        """Ask for the window when it is the only thing that keeps the queue waiting."""
+        if not self._shut_out:
+            self.probe_at = None
+        elif self.probe_at is None:
+            self.probe_wait_ms = self.probe_pause_ms
+            self.probe_at = now + self.probe_wait_ms
+        elif now >= self.probe_at:
+            self.ask = True
+            self.probe_wait_ms = min(self.probe_wait_ms + self.probe_wait_ms // 2, PROBE_MAX_MS)
+            self.probe_at = now + self.probe_wait_ms
+
+    def hurry(self, now: int) -> None:
+        """Undo the back-off, and resend what was sent longer ago than a first wait."""
+        self._clock = now
+        rto_ms = self.rtt.rto_ms
+        oldest = self._flight.get(self.snd_una)
+        if oldest is not None and oldest.rto > rto_ms:
+            for segment in self._flight.values():
+                segment.rto = 0
+                if self._age(segment) >= rto_ms:
+                    segment.mark = Mark.LATE
+                    self.rack.end = self.snd_nxt
+                    self.rack.at = self._hold_until = now
+        if self.probe_at is not None:
+            self.probe_wait_ms = self.probe_pause_ms
+            self.probe_at = min(self.probe_at, now)
+
+    # --- time-outs ------------------------------------------------------------------------------------------
+
+    def _age(self, segment: Sent) -> int:
+        """Milliseconds since its last transmission."""
+        return (self._clock - segment.ts) & MASK32
+
+    def _rto_of(self, segment: Sent) -> int:
+        """A segment's own RTO; before its first time-out the conversation's, as known by now."""
+        rto_ms = self.rtt.rto_ms
+        if not segment.rto:
+            return rto_ms + (rto_ms >> 3 if self.params.nodelay <= 0 else 0)
+        return max(segment.rto, rto_ms)
+
+    def _timeout_at(self, segment: Sent, wait: int) -> int:
+        """`wait` after the oldest segment left, and not while acknowledgements come in."""
+        at = self._clock - self._age(segment) + wait
+        if self.acked_ms >= 0:
+            at = max(at, self.acked_ms + self.rack.window_ms(self.rtt.srtt_ms))
+        return at
+
+    def _tail_at(self, oldest: Sent) -> int | None:
+        """When the oldest segment is sent again ahead of its time-out, once; None: not at all.
+
+        Whatever new was sent in the meantime asks for an answer as well.
+        """
+        srtt_ms = self.rtt.srtt_ms
+        if not srtt_ms or self._tail_probed or oldest.rto:
+            return None
+        wait = srtt_ms + max(srtt_ms, self.rtt.margin_ms)
+        return max(self._timeout_at(oldest, wait), self._sent_ms + wait)
+
+    @property
+    def _timer(self) -> int:
+        """The next time-out or tail probe; something is in flight."""
+        oldest = self._flight[self.snd_una]
+        at = self._timeout_at(oldest, self._rto_of(oldest))
+        tail = self._tail_at(oldest)
+        return max(at if tail is None else min(at, tail), self._hold_until)
+
+    def _time_out(self) -> None:
+        """Mark what a time-out that has come resends: the oldest segments, not the window, as nobody knows
+        yet of any loss. Noticed late it waits again, as long as it was late: answers may lie unread.
+        """
+        now, at = self._clock, self._timer
+        if now < at:
+            return
+        if not self._overdue:
+            self._overdue = True
+            if now - at > LATE_MS:
+                self._hold_until = now + min(now - at, self.rtt.rto_ms)
+                return
+        sn = self.snd_una
+        oldest = self._flight[sn]
+        if self._timeout_at(oldest, self._rto_of(oldest)) > now:
+            oldest.mark = max(oldest.mark, Mark.TAIL)
+            sn = add32(sn, 1)
+        else:
+            sn = self._mark_late(sn)
+            if self._timeout_ts is None:
+                self._timeout_ts = now & MASK32
+                self.congestion.remember()
+        self.rack.extend(sn)
+        self.fast_due = True
+
+    def _mark_late(self, sn: int) -> int:
+        for j in range(TIMEOUT_SEGMENTS):
+            segment = self._flight.get(sn)
+            if segment is None or (j and self._age(segment) < self._rto_of(segment)):
+                break
+            segment.mark = Mark.LATE
+            sn = add32(sn, 1)
+        return sn
+
+    # --- flush ----------------------------------------------------------------------------------------------
+
+    def flush(self, now: int, push: Push) -> None:
+        """Resend what is due, then send what the window admits, until `push` refuses."""
+        self._clock = now
+        if self.in_flight:
+            self._time_out()
+            late = self.rack.at is not None and now >= self.rack.at
+            if (self.fast_due or late) and not self._flush_resends(push):
+                return
+        self._flush_new(now, push)
+
+    def _flush_resends(self, push: Push) -> bool:
+        self._late = self._overtaken = False
+        complete = self._resend_all(push)
+        window = self.window
+        if self._overtaken:
+            self.congestion.after_skips(self.in_flight, self.params.resend, self.mss)
+        if self._late:
+            self.congestion.after_timeout(window, self.mss)
+        return complete
+
+    def _resend_all(self, push: Push) -> bool:
+        """Every segment that is marked or lost, in order of sn."""
+        earliest: int | None = None
+        for sn, segment in self._flight.items():
+            if diff32(sn, self.rack.end) >= 0:
+                break
+            wait = self._wait_until_lost(sn, segment)
+            lost = wait == 0
+            if segment.copy:
+                wait = min(COPY_MS if wait is None else wait, COPY_MS - self._age(segment))
+            if segment.mark or (wait is not None and wait <= 0):
+                if not push(sn, segment.frg, segment.payload):
+                    return False
+                wait = self._resent(segment, lost)
+            if wait is not None:
+                earliest = self._clock + wait if earliest is None else min(earliest, self._clock + wait)
+        self.rack.at = earliest
+        self.fast_due = False
+        return True
+
+    def _wait_until_lost(self, sn: int, segment: Sent) -> int | None:
+        """Until an overtaken segment counts as lost, 0 if it does; None: it was not overtaken."""
+        rack = self.rack
+        if not rack.known or not is_later(rack.ts, rack.sn, segment.ts, sn):
+            return None
+        if self.params.resend <= 0:
+            return max(self._rto_of(segment) - self._age(segment), 0)
+        wait = self._overtaken_wait - self._age(segment)
+        if wait <= 0:
+            return 0
+        if segment.skips < self.params.resend:
+            return wait
+        if self._age(segment) < self.rtt.srtt_ms // 2:
+            segment.skips = 0  # two copies within one srtt already: these skips tell nothing about the second
+            return wait
+        return 0 if diff32(rack.ts, segment.ts) >= rack.reorder_ms else wait
+
+    def _resent(self, segment: Sent, lost: bool) -> int | None:
+        """Count a resend and why it was made; answers when it is to be followed by a copy."""
+        segment.ts = self._clock & MASK32
+        segment.skips = 0
+        segment.copy = False
+        mark, segment.mark = segment.mark, Mark.NONE
+        if mark:
+            self._overdue = False
+            self._hold_until = 0
+        if mark is Mark.LATE or (lost and not mark and self.params.resend <= 0):
+            self._back_off(segment)
+            self.segments_resent_rto += 1
+            self._late = True
+        elif mark:
+            self._tail_probed = True
+            self.segments_resent_tail += 1
+        else:
+            self.segments_resent_fast += 1
+            self._overtaken |= lost
+            segment.copy = lost and not self._queue and self.in_flight <= THIN_SEGMENTS
+        return COPY_MS if segment.copy else None
+
+    def _back_off(self, segment: Sent) -> None:
+        rto_ms = self.rtt.rto_ms
+        rto = max(segment.rto, rto_ms)
+        if self.params.nodelay <= 0:
+            rto += rto
+        elif self.params.nodelay == 1:
+            rto += rto // 2
+        else:
+            rto += rto_ms // 2
+        segment.rto = min(rto, RTO_MAX_MS)
+
+    def _flush_new(self, now: int, push: Push) -> None:
+        window = self.window
+        while self._queue and self.in_flight < window:
+            segment = self._queue[0]
+            if not push(self.snd_nxt, segment.frg, segment.payload):
+                return
+            self._queue.popleft()
+            self._sent_ms = now
+            ts = now & MASK32
+            self._flight[self.snd_nxt] = Sent(segment.frg, segment.payload, ts, ts)
+            self.snd_nxt = add32(self.snd_nxt, 1)
+            self.segments_sent += 1
+            self.bytes_sent += len(segment.payload)

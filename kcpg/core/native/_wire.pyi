@@ -1,8 +1,0 @@
-"""The compiled data plane has the interface of the plain-Python one."""
-
-from kcpg.core.native.wire import READABLE as READABLE
-from kcpg.core.native.wire import UNKNOWN_CONV as UNKNOWN_CONV
-from kcpg.core.native.wire import WRITABLE as WRITABLE
-from kcpg.core.native.wire import Bundle as Bundle
-from kcpg.core.native.wire import Conv as Conv
-from kcpg.core.native.wire import Wire as Wire

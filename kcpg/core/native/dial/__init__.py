@@ -1,0 +1,1 @@
+"""The dialling leg: its links, their attempts, ports and hops."""

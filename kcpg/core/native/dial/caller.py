@@ -1,0 +1,399 @@
+"""One link kept to the peer: it is called, resumed when it falls silent, hops, and is called again if lost.
+
+A dialer has one for each path that it wants (`mux_tunnels`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from kcpg.core.env import EventKind, Resolved, ResolveFailed
+from kcpg.core.flow import Reset, ResetCode
+from kcpg.core.native.dial.attempt import FIRST_WAIT_MS, Attempt
+from kcpg.core.native.dial.hopping import Hopper
+from kcpg.core.native.dial.sockets import Sockets
+from kcpg.core.native.handshake.handshake import (
+    CLOCK_TOLERANCE_S,
+    Accepted,
+    Initiator,
+    Refused,
+    Resume,
+    Retry,
+)
+from kcpg.core.native.leg import REPEAT_EVENT_MS
+from kcpg.core.native.link.epochs import NewEpoch
+from kcpg.core.native.link.link import Link
+from kcpg.core.native.link.rekeying import DialerRekeying
+from kcpg.core.units import earliest
+
+if TYPE_CHECKING:
+    from kcpg.core.native.dial.dialer import TunnelDialer
+    from kcpg.core.native.wire.wire import Path
+
+NO_ANSWER_MS = 5000
+"""After so long without an answer somebody is told, while the attempts go on."""
+
+REFUSED_WAIT_MS = 5000
+"""A refusal stands in a configuration: asking again is for when somebody has changed it."""
+
+RTT_GUESS_MS = 1000
+"""The round-trip time is unknown when several INITs went out. A PING tells it soon; until then be patient."""
+
+HOPPED_EVENT_MS = 10_000
+"""Hops away from bad paths are reported at most this often; they are all counted."""
+
+FURTHER_EVENT_MS = 10_000
+"""What happens to further links of a dialer is reported at most this often."""
+
+FAREWELL_MS = 1000
+"""A link that is given up keeps its sockets for so long: its farewell still has to leave."""
+
+
+class DialState(Enum):
+    """What is being done about the link."""
+
+    STOPPED = "stopped"
+    CALLING = "calling"
+    """There is no link; an attempt runs."""
+    UP = "up"
+    RESUMING = "resuming"
+    """The link is silent; an attempt runs."""
+    CLOSED = "closed"
+
+
+class DialInput(Enum):
+    """What changes that."""
+
+    START = "start"
+    ACCEPTED = "accepted"
+    HEARD = "heard"
+    SILENT = "silent"
+    LOST = "lost"
+    CLOSE = "close"
+
+
+NEXT_STATE = {
+    (DialState.STOPPED, DialInput.START): DialState.CALLING,
+    (DialState.CALLING, DialInput.ACCEPTED): DialState.UP,
+    (DialState.UP, DialInput.SILENT): DialState.RESUMING,
+    (DialState.UP, DialInput.LOST): DialState.CALLING,
+    (DialState.RESUMING, DialInput.ACCEPTED): DialState.UP,
+    (DialState.RESUMING, DialInput.HEARD): DialState.UP,
+    (DialState.RESUMING, DialInput.LOST): DialState.CALLING,
+    (DialState.STOPPED, DialInput.CLOSE): DialState.CLOSED,
+    (DialState.CALLING, DialInput.CLOSE): DialState.CLOSED,
+    (DialState.UP, DialInput.CLOSE): DialState.CLOSED,
+    (DialState.RESUMING, DialInput.CLOSE): DialState.CLOSED,
+}
+"""Every other input changes nothing."""
+
+
+class Caller:
+    """See the module. `dialer` owns the wire, the memory of bad paths, and the flows that wait.
+
+    Whoever calls a method lets the dialer look at `deadline()` again.
+    """
+
+    def __init__(self, dialer: TunnelDialer, further: bool) -> None:
+        """`further`: the dialer has others; it says less."""
+        self.state = DialState.STOPPED
+        self.link: Link | None = None
+        self._dialer = dialer
+        self._further = further
+        env = replace(dialer.env, resolve=self._resolve)
+        self._env = env
+        self._attempt: Attempt | None = None
+        self._sockets = Sockets(env)
+        self._hopper = Hopper(dialer.settings.hop_every_ms, dialer.choice, self._sockets, env, self._hopped)
+        self._unanswered_since_ms: int | None = None
+        self._call_at_ms: int | None = None
+
+    @property
+    def flows(self) -> int:
+        """Flows that the link carries."""
+        return len(self.link.flows.flows) if self.link is not None else 0
+
+    @property
+    def over(self) -> bool:
+        """It was closed, and nothing is left of it."""
+        return self.state is DialState.CLOSED and self._sockets.none
+
+    def start(self, now_ms: int) -> None:
+        """Begin the handshake. OSError if there is no socket to be had."""
+        assert self.state is DialState.STOPPED
+        self._sockets.start()
+        self._turn(DialInput.START)
+        self._call(now_ms, FIRST_WAIT_MS)
+
+    def look(self, now_ms: int) -> None:
+        """What no timer tells: data has become outstanding, so that silence would mean something; or the path
+        has become bad."""
+        if self.link is not None:
+            self.link.advance(now_ms)
+        if self.link is not None:
+            self._dialer.link_touched(self.link)
+            if self.state is DialState.UP:
+                self._hopper.advance(self.link, now_ms)
+
+    def advance(self, now_ms: int) -> None:
+        """Serve every timer that is due."""
+        if self.link is not None and self.state is DialState.UP and self._hopper.is_due(now_ms):
+            self._hopper.advance(self.link, now_ms)
+        self._sockets.advance(now_ms)
+        self._advance_attempt(now_ms)
+
+    def deadline(self) -> int | None:
+        """When `advance` must be called though nothing happens."""
+        due_ms = earliest(self._call_at_ms, self._sockets.deadline())
+        if self._attempt is not None:
+            due_ms = earliest(due_ms, self._attempt.deadline())
+        if self.link is not None and self.state is DialState.UP:
+            due_ms = earliest(due_ms, self._hopper.deadline(self.link))
+        return due_ms
+
+    def close(self, reason: Reset) -> None:
+        """End the link. The sockets stay open for the farewell; they are the driver's to close."""
+        if self._turn(DialInput.CLOSE):
+            self._drop_attempt()
+            if self.link is not None:
+                self.link.close(reason, tell=True)
+
+    def give_up(self, reason: Reset, now_ms: int) -> None:
+        """End the link while the dialer goes on, and give the sockets back soon."""
+        self._hopper.stop(now_ms)
+        self.close(reason)
+        self._sockets.retire_all(now_ms + FAREWELL_MS)
+
+    # What happened to the link.
+
+    def heard(self, link: Link, now_ms: int) -> None:
+        """It is UP."""
+        if self._turn(DialInput.HEARD):
+            self._hopper.begin(link.peer, now_ms)
+            if self._attempt is not None:
+                self._attempt.quiet = True
+
+    def silent(self, link: Link, now_ms: int) -> None:
+        """The peer owes an answer and does not give it."""
+        if self._turn(DialInput.SILENT):
+            self._report(
+                EventKind.LINK_SILENT, link.peer, "no answer on the link; resuming it", REPEAT_EVENT_MS
+            )
+            self._unanswered_since_ms = now_ms
+            self._hopper.stop(now_ms)
+            if link.bundle.path is not None:
+                self._dialer.choice.blame(link.bundle.path[1], now_ms)
+                self._hopper.lost(link.bundle.path[1])
+            self._call(now_ms, FIRST_WAIT_MS)
+
+    def closed(self, link: Link, reason: Reset, by_peer: bool, now_ms: int) -> None:
+        """The link is gone, its flows are reset."""
+        who = "the peer closed the link" if by_peer else "the link is closed"
+        self._report(EventKind.LINK_DOWN, link.peer, f"{who}: {reason}")
+        if link is not self.link:
+            return  # another one has taken its place
+        self.link = None
+        self._hopper.stop(now_ms)
+        self._drop_attempt()
+        if self._turn(DialInput.LOST):
+            self._call(now_ms, FIRST_WAIT_MS)
+
+    def path_answered(self, link: Link, token: bytes, path: Path, now_ms: int) -> None:
+        """A PATH_RESPONSE came."""
+        if link is self.link and self.state is DialState.UP:
+            self._hopper.answered(link, token, path, now_ms)
+
+    def receive(self, path: Path, cid: int, header: bytes, body: bytes) -> bool:
+        """Take an answer to the attempt that runs; False: it is none."""
+        attempt = self._attempt
+        if attempt is None or cid != attempt.initiator.client_cid:
+            return False
+        answer = attempt.initiator.receive(header, body, self._env.wall_s())
+        if isinstance(answer, Retry):
+            self._obey(attempt, answer, path)
+        elif isinstance(answer, Refused):
+            self._refused(answer, path)
+        elif isinstance(answer, Accepted):
+            self._accepted(attempt, answer, path)
+        else:
+            return False
+        return True
+
+    # Inside.
+
+    def _report(self, kind: str, peer: bytes, text: str, at_most_every_ms: int = 0) -> None:
+        self._dialer.tell(kind, peer, text, at_most_every_ms or (FURTHER_EVENT_MS if self._further else 0))
+
+    def _resolve(self, host: str, port: int, answer: Resolved) -> None:
+        def answered(found: list[bytes] | ResolveFailed) -> None:
+            self._dialer.stir(self)
+            answer(found)
+
+        self._dialer.env.resolve(host, port, answered)
+
+    def _hopped(self, link: Link, why: str) -> None:
+        self._report(EventKind.LINK_HOPPED, link.peer, why, HOPPED_EVENT_MS)
+
+    # Attempts.
+
+    def _turn(self, what: DialInput) -> bool:
+        following = NEXT_STATE.get((self.state, what))
+        if following is None:
+            return False
+        self.state = following
+        return True
+
+    def _call(self, now_ms: int, first_wait_ms: int) -> None:
+        """Begin an attempt: to resume the link if there is one, else for a fresh one."""
+        self._call_at_ms = None
+        resume = None
+        if self.link is not None:
+            rekeying = self.link.rekeying
+            assert isinstance(rekeying, DialerRekeying)
+            resume = Resume(self.link.epochs.peer_cid, rekeying.secret)
+        if self._unanswered_since_ms is None:
+            self._unanswered_since_ms = now_ms
+        initiator = Initiator(
+            self._dialer.keys,
+            self._dialer.settings.params,
+            self._dialer.cids.draw(),
+            self._env.entropy,
+            resume,
+            self._dialer.clock_offset_s,
+        )
+        self._attempt = Attempt(initiator, now_ms, first_wait_ms, resume is not None)
+
+    def _drop_attempt(self) -> None:
+        self._attempt = None
+        self._call_at_ms = None
+        self._sockets.keep_first()
+
+    def _advance_attempt(self, now_ms: int) -> None:
+        if self._call_at_ms is not None and self._call_at_ms <= now_ms:
+            self._call(now_ms, FIRST_WAIT_MS)
+        attempt = self._attempt
+        if attempt is None:
+            return
+        if attempt.ends_ms <= now_ms:
+            self._attempt_failed(attempt, now_ms)
+        elif attempt.take_turn(now_ms, self._awaited):
+            self._send_inits(attempt, now_ms)
+        self._complain(now_ms)
+
+    @property
+    def _awaited(self) -> bool:
+        return self._dialer.awaited or (self.link is not None and self.link.bundle.outstanding)
+
+    def _attempt_failed(self, attempt: Attempt, now_ms: int) -> None:
+        self._drop_attempt()
+        if attempt.quiet:
+            return
+        self._dialer.counters.no_answer += 1
+        self._sockets.renew(now_ms, keep=self.link is not None)
+        self._call(now_ms, attempt.wait_ms)
+
+    def _complain(self, now_ms: int) -> None:
+        since_ms = self._unanswered_since_ms
+        if self._attempt is None or since_ms is None or now_ms - since_ms < NO_ANSWER_MS:
+            return
+        peer = self.link.peer if self.link is not None else b""
+        to = ", ".join(sorted({target.host for target in self._dialer.settings.targets}))
+        text = f"no answer from {to}: is the password the same, is the peer up?"
+        self._report(EventKind.NO_ANSWER, peer, text, REPEAT_EVENT_MS)
+
+    def _send_inits(self, attempt: Attempt, now_ms: int) -> None:
+        """One INIT to a chosen target; when resuming, one on the path there is as well, from another
+        source port."""
+        sock = self._sockets.first
+        if attempt.resumes and self.link is not None and self.link.bundle.path is not None:
+            self._send_init(attempt, self.link.bundle.path)
+            sock = self._sockets.second(now_ms)
+        if attempt.asked:
+            self._dialer.choice.blame_host(attempt.asked, now_ms)
+        host, port = self._dialer.choice.target(now_ms)
+        self._env.resolve(host, port, lambda answer: self._resolved(attempt, sock, (host, port), answer))
+
+    def _resolved(
+        self, attempt: Attempt, sock: int, target: tuple[str, int], answer: list[bytes] | ResolveFailed
+    ) -> None:
+        if attempt is not self._attempt:
+            return
+        if isinstance(answer, ResolveFailed) or not answer:
+            self._dialer.counters.unresolved += 1
+            why = answer.text if isinstance(answer, ResolveFailed) else "no address"
+            self._report(EventKind.UNRESOLVED, b"", f"{target[0]} does not resolve: {why}", REPEAT_EVENT_MS)
+            self._dialer.choice.blame_name(target[0], self._dialer.now_ms)
+            return
+        attempt.asked = self._dialer.choice.address(*target, answer, self._dialer.now_ms)
+        self._send_init(attempt, (sock, attempt.asked))
+
+    def _send_init(self, attempt: Attempt, path: Path) -> None:
+        self._dialer.counters.inits_sent += 1
+        self._dialer.wire.post(*path, attempt.initiator.init(self._env.wall_s()))
+
+    # Answers.
+
+    def _obey(self, attempt: Attempt, retry: Retry, path: Path) -> None:
+        self._dialer.counters.retries += 1
+        offset_s = self._dialer.clock_offset_s = attempt.initiator.clock_offset_s
+        if abs(offset_s) > CLOCK_TOLERANCE_S:
+            side = "ahead of" if offset_s > 0 else "behind"
+            text = f"the peer's clock is {abs(offset_s)} s {side} ours; going by it"
+            self._report(EventKind.CLOCK_OFF, path[1], text, REPEAT_EVENT_MS)
+        self._send_init(attempt, path)
+
+    def _refused(self, answer: Refused, path: Path) -> None:
+        """Whoever waits is told now; asking goes on, slowly."""
+        self._dialer.counters.refused += 1
+        text = answer.verdict.text
+        self._report(EventKind.REFUSED, path[1], f"the peer refuses the link: {text}", REPEAT_EVENT_MS)
+        self._unanswered_since_ms = None
+        link = self.link
+        if link is not None:
+            link.close(Reset(ResetCode.LINK_LOST, text), tell=False)
+        self._drop_attempt()
+        self._call_at_ms = self._dialer.now_ms + REFUSED_WAIT_MS
+        self._dialer.refused(text)
+
+    def _accepted(self, attempt: Attempt, answer: Accepted, path: Path) -> None:
+        if self.link is not None and self.state is not DialState.RESUMING and not answer.verdict.resumed:
+            return  # heard meanwhile: the old link serves, and this one expires at the peer unused
+        self._attempt = None
+        self._unanswered_since_ms = None
+        ours = self._sockets.use(path[0], self._dialer.now_ms)
+        epoch = NewEpoch(answer.epoch, answer.client_cid, answer.server_cid, answer.session_secret)
+        link = self.link
+        if link is not None and answer.verdict.resumed:
+            if ours:  # and not the one that a hop has left meanwhile
+                link.take_path(path, self._dialer.now_ms)
+            link.renew(epoch, answer.params, self._dialer.now_ms)
+            self._report(EventKind.LINK_RESUMED, path[1], "the link is resumed, its flows go on")
+        else:
+            link = self._begin(epoch, answer, path, attempt)
+        self._turn(DialInput.ACCEPTED)
+        self._dialer.choice.praise(path[1])
+        self._hopper.begin(link.peer, self._dialer.now_ms)
+        link.liveness.ping(self._dialer.now_ms)
+
+    def _begin(self, epoch: NewEpoch, answer: Accepted, path: Path, attempt: Attempt) -> Link:
+        former, self.link = self.link, None
+        bundle = self._dialer.wire.bundle(None)
+        bundle.set_path(*path)
+        params, settings, now_ms = answer.params, self._dialer.settings, self._dialer.now_ms
+        kcp = replace(settings.kcp, snd_wnd=params.snd_wnd, rcv_wnd=params.rcv_wnd)
+        took_ms = now_ms - attempt.began_ms
+        rtt_ms = took_ms if attempt.tries == 1 else min(took_ms, RTT_GUESS_MS)
+        find = settings.find_mtu
+        link = Link(self._dialer, bundle, epoch, params, kcp, settings.limits, None, find, rtt_ms, now_ms)
+        self._dialer.adopt(self, link)
+        took = f", handshake {took_ms} ms" if attempt.tries == 1 else ""
+        note = f"; {answer.verdict.text}" if answer.verdict.text else ""
+        what = f"{params.algorithm}, at most {params.datagram_bytes} bytes a datagram{params.fec_text()}"
+        text = f"link up, {what}{took}{note}"
+        self._report(EventKind.LINK_UP, path[1], text)
+        if former is not None:
+            former.close(Reset(ResetCode.LINK_LOST, "the peer does not know the link any more"), tell=False)
+        self.link = link
+        return link

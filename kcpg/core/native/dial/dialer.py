@@ -1,0 +1,377 @@
+"""The tunnel leg that dials: keeps links to the next node, one for each path, and opens flows in them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from kcpg.core.env import Env
+from kcpg.core.flow import UDP, Open, Reset, ResetCode
+from kcpg.core.kcp.kcp import KcpParams
+from kcpg.core.native.dial.attempt import Choice, Destination
+from kcpg.core.native.dial.caller import Caller, DialState
+from kcpg.core.native.handshake.keys import RootKeys
+from kcpg.core.native.handshake.params import DELIVERIES, LinkParams
+from kcpg.core.native.leg import LOOK_MS, NativeLeg
+from kcpg.core.native.link.convflow import ConvFlow
+from kcpg.core.native.link.link import Link, LinkLimits, LinkState
+from kcpg.core.native.link.opening import ORDERED, Delivery
+from kcpg.core.native.wire.wire import Path, Wire
+from kcpg.core.units import earliest
+
+FLOW_WAIT_MS = 30_000
+"""A flow waits so long for a link if nobody says otherwise: a few of the application's own connection
+retries."""
+
+OWN_WAIT_MS = 1000
+"""A flow waits so long for a path of its own, if it could share one: four INITs on a usual line."""
+
+MAX_WAITING = 4096
+"""Flows that wait for a link; each holds an accepted socket of an application."""
+
+STALE_MS = 60_000
+"""A link that was not heard for so long proves itself before a flow is entrusted to it: the peer may have
+been restarted, and then the flow would be lost with the old link."""
+
+MAX_PATHS = 100
+"""Links of one dialer, each with a socket. A listener takes 200 handshakes at once from one address
+(protocol.md 5.4), and a link that falls silent begins with two, so all of them may fall silent together."""
+
+SPARE_PATHS = 4
+"""Where each flow has its own path, so many wait for the next flows, which then pay for no handshake: what a
+browser opens at once to one host is six, of which the first has ended when the last begins."""
+
+TRIM_MS = 30_000
+"""How often paths that nobody uses are given up, but for the spare ones: half of them each time, so that what
+comes in bursts finds them again."""
+
+
+@dataclass(frozen=True, slots=True)
+class DialSettings:
+    """How a TunnelDialer works. `limits.idle_ms` None keeps the link ready."""
+
+    name: str
+    targets: Sequence[Destination]
+    params: LinkParams = field(default_factory=LinkParams)
+    """What to ask for, as seen from here."""
+    kcp: KcpParams = field(default_factory=KcpParams)
+    """Retransmission behaviour; the windows come from what is agreed."""
+    limits: LinkLimits = field(default_factory=lambda: LinkLimits(idle_ms=None))
+    find_mtu: bool = True
+    """Datagrams become as large as the path takes; False: as large as is agreed."""
+    hop_every_ms: int = 0
+    """Time between hops to another path; 0: only away from a path that has become bad."""
+    paths: int = 1
+    """Paths, each a link of its own, that the flows share; 0: each flow has its own. At most MAX_PATHS."""
+    flow_wait_ms: int = FLOW_WAIT_MS
+    """How long a flow waits for a link before it is reset."""
+
+
+class _Waiting:
+    __slots__ = ("flow", "open", "since_ms")
+
+    def __init__(self, flow: ConvFlow, open: Open, since_ms: int) -> None:
+        self.flow = flow
+        self.open = open
+        self.since_ms = since_ms
+
+
+UP = DialState.UP
+"""Looking it up in its class for each flow is slow."""
+
+
+class TunnelDialer(NativeLeg):
+    """See the module and `node.EgressLeg`. `wire`: the engine's class if not the default one.
+
+    Where each flow has its own path, a path without a flow is spare: the next flow takes it, and another one
+    is called. Beyond MAX_PATHS, and where a new path does not come, flows share the least used one.
+    """
+
+    def __init__(
+        self, settings: DialSettings, keys: RootKeys, env: Env, wire: type[Wire] | None = None
+    ) -> None:
+        super().__init__(settings.name, settings.params.datagram_bytes, keys, env, True, wire)
+        self.settings = settings
+        self.keys = keys
+        self.choice = Choice(settings.targets, env.rng, env.source_key)
+        self.clock_offset_s = 0
+        self._delivery = Delivery(DELIVERIES.index(settings.params.udp_delivery))
+        self._paths = settings.paths
+        self._running = False
+        self._callers: dict[Caller, None] = {}
+        self._owners: dict[Link, Caller] = {}
+        self._stirred: dict[Caller, None] = {}
+        self._due: dict[Caller, int | None] = {}  # of those too that have only sockets to give back
+        self._due_ms: int | None = None
+        self._waiting: deque[_Waiting] = deque()
+        self._looked_ms = -LOOK_MS
+        self._trim_ms: int | None = None
+
+    @property
+    def state(self) -> DialState:
+        """What is being done about the oldest link."""
+        return next(iter(self._callers)).state if self._callers else DialState.STOPPED
+
+    @property
+    def link(self) -> Link | None:
+        """The oldest link there is, silent or not."""
+        return next((caller.link for caller in self._callers if caller.link is not None), None)
+
+    def start(self, now_ms: int) -> None:
+        """Begin the handshakes at once, so that the first flow pays nothing for them."""
+        self.now_ms = now_ms
+        if not self._callers:
+            self._running = True
+            self._begin(now_ms)
+            self._top_up(now_ms)
+
+    def dial(self, open: Open, now_ms: int) -> ConvFlow | Reset:
+        """See `node.EgressLeg`."""
+        self.now_ms = now_ms
+        if not self._running:
+            return Reset(ResetCode.SHUTDOWN, "this node is not running")
+        flow = ConvFlow(open.kind, self._delivery if open.kind is UDP else ORDERED)
+        link = self._link_for(0) if not self._waiting else None
+        if link is not None and link.flows.full:
+            return Reset(ResetCode.REFUSED, f"a link carries at most {link.limits.max_flows} flows")
+        if link is not None:
+            self._open(link, flow, open)
+        elif len(self._waiting) >= MAX_WAITING:
+            return Reset(ResetCode.UNREACHABLE, f"{MAX_WAITING} flows wait for a link already")
+        else:
+            self._waiting.append(_Waiting(flow, open, now_ms))
+            self._ask_for_life(now_ms)
+        if self._paths == 0 or len(self._callers) < self._paths:
+            self._top_up(now_ms)
+        return flow
+
+    def advance(self, now_ms: int) -> None:
+        """See `node.Leg`."""
+        NativeLeg.advance(self, now_ms)
+        self._set_due()
+        if now_ms - self._looked_ms >= LOOK_MS:
+            self._looked_ms = now_ms
+            self._look(now_ms)
+        if self._due_ms is not None and self._due_ms <= now_ms:
+            self._serve_due(now_ms)
+        self._serve_waiting(now_ms)
+        if self._trim_ms is not None and self._trim_ms <= now_ms:
+            self._trim(now_ms)
+
+    def close(self, now_ms: int, reason: str) -> None:
+        """See `node.Leg`. The sockets stay open for the farewells; they are the driver's to close."""
+        self.now_ms = now_ms
+        self._running = False
+        self._trim_ms = None
+        shutdown = Reset(ResetCode.SHUTDOWN, reason)
+        for caller in self._callers:
+            caller.close(shutdown)
+        self._abort_waiting(shutdown)
+
+    # For the callers.
+
+    @property
+    def awaited(self) -> bool:
+        """Flows wait for a link."""
+        return bool(self._waiting)
+
+    def stir(self, caller: Caller) -> None:
+        """Its deadline may have changed."""
+        self._stirred[caller] = None
+
+    def adopt(self, caller: Caller, link: Link) -> None:
+        """It has a new link."""
+        self._owners[link] = caller
+        self._add(link)
+
+    def refused(self, text: str) -> None:
+        """The peer wants no link, and perhaps has others: then whoever waits shares one of those."""
+        if not any(caller.state is UP for caller in self._callers):
+            self._abort_waiting(Reset(ResetCode.REFUSED, text))
+
+    def tell(self, kind: str, peer: bytes, text: str, at_most_every_ms: int) -> None:
+        """Report an event."""
+        self._report(kind, peer, text, at_most_every_ms)
+
+    # LinkOwner.
+
+    def link_heard(self, link: Link, former: LinkState) -> None:
+        """See `LinkOwner`."""
+        self._owner(link).heard(link, self.now_ms)
+
+    def link_silent(self, link: Link) -> None:
+        """See `LinkOwner`."""
+        self._owner(link).silent(link, self.now_ms)
+
+    def link_closed(self, link: Link, reason: Reset, by_peer: bool) -> None:
+        """See `LinkOwner`."""
+        super().link_closed(link, reason, by_peer)
+        self._owner(link).closed(link, reason, by_peer, self.now_ms)
+        del self._owners[link]
+
+    def link_path_answered(self, link: Link, token: bytes, path: Path) -> None:
+        """See `LinkOwner`."""
+        self._owner(link).path_answered(link, token, path, self.now_ms)
+
+    # NativeLeg.
+
+    def _moved(self, link: Link) -> None:
+        """The dialer chooses the path; late datagrams from an earlier one are no reason to go back."""
+
+    def _stranger(self, path: Path, cid: int, header: bytes, body: bytes) -> None:
+        for caller in self._callers:
+            if caller.receive(path, cid, header, body):
+                self.stir(caller)
+                return
+        self.counters.strangers += 1
+
+    def _own_deadline(self) -> int | None:
+        self._set_due()
+        due_ms = earliest(self._due_ms, self._trim_ms)
+        return earliest(due_ms, self._patience_ends_ms()) if self._waiting else due_ms
+
+    # Callers.
+
+    def _owner(self, link: Link) -> Caller:
+        caller = self._owners[link]
+        self.stir(caller)
+        return caller
+
+    def _begin(self, now_ms: int) -> None:
+        """Call one more link. OSError if there is no socket for it."""
+        caller = Caller(self, further=bool(self._callers))
+        caller.start(now_ms)
+        self._callers[caller] = None
+        self.stir(caller)
+
+    def _top_up(self, now_ms: int) -> None:
+        """Have as many links as are wanted, or are being called."""
+        wanted = self.settings.paths
+        if wanted == 0:
+            wanted = sum(caller.flows > 0 for caller in self._callers) + len(self._waiting) + SPARE_PATHS
+        try:
+            while len(self._callers) < min(wanted, MAX_PATHS):
+                self._begin(now_ms)
+        except OSError:
+            self.counters.sockets_missing += 1
+        if self._trim_ms is None and self.settings.paths == 0:
+            self._trim_ms = now_ms + TRIM_MS
+
+    def _trim(self, now_ms: int) -> None:
+        """Give up half of the idle links that are too many, those first that were not heard for longest."""
+        idle = [caller for caller in self._callers if not caller.flows][1:]  # the oldest stays
+        surplus = len(idle) + 1 - SPARE_PATHS - len(self._waiting)
+        idle.sort(key=lambda caller: caller.link.liveness.heard_ms if caller.link is not None else 0)
+        for caller in idle[: (surplus + 1) // 2 if surplus > 0 else 0]:
+            caller.give_up(Reset(ResetCode.FINISHED, "this path is not needed any more"), now_ms)
+            del self._callers[caller]
+            self.stir(caller)
+        self._trim_ms = now_ms + TRIM_MS if len(self._callers) > SPARE_PATHS else None
+
+    def _look(self, now_ms: int) -> None:
+        """What no timer tells, of the links that carry something."""
+        busy = [caller for caller in self._callers if caller.flows] or list(self._callers)[:1]
+        for caller in busy:
+            caller.look(now_ms)
+            self.stir(caller)
+            if caller.link is not None and len(self._callers) > 1:
+                caller.link.share(len(busy))
+
+    def _set_due(self) -> None:
+        if not self._stirred:
+            return
+        for caller in self._stirred:
+            if caller.over:
+                self._due.pop(caller, None)
+            else:
+                self._due[caller] = caller.deadline()
+        self._stirred.clear()
+        self._due_ms = None
+        for due_ms in self._due.values():
+            self._due_ms = earliest(self._due_ms, due_ms)
+
+    def _serve_due(self, now_ms: int) -> None:
+        for caller, due_ms in list(self._due.items()):
+            if due_ms is not None and due_ms <= now_ms:
+                caller.advance(now_ms)
+                self.stir(caller)
+
+    # Flows.
+
+    def _ready_links(self) -> list[Link]:
+        """Links that are up, of a peer that is known to know them still: each was heard lately itself, or one
+        that is older than its silence was."""
+        up = [caller.link for caller in self._callers if caller.state is UP]
+        links = [link for link in up if link is not None]
+        lively = (link.since_ms for link in links if self.now_ms - link.liveness.heard_ms < STALE_MS)
+        since_ms = min(lively, default=None)
+        return [] if since_ms is None else [link for link in links if link.liveness.heard_ms >= since_ms]
+
+    def _link_for(self, waited_ms: int) -> Link | None:
+        """The link that a flow is given; None: it has to wait. That may be full, if all are."""
+        if self._paths and len(self._callers) == 1:  # as most dialers have it, quicker than below
+            (caller,) = self._callers
+            link = caller.link
+            lively = link is not None and self.now_ms - link.liveness.heard_ms < STALE_MS
+            return link if lively and caller.state is UP else None
+        return self._shared_link(waited_ms)
+
+    def _shared_link(self, waited_ms: int) -> Link | None:
+        links = self._ready_links()
+        if not links:
+            return None
+        if self.settings.paths:
+            return min(links, key=lambda link: (len(link.flows.flows), link.counters.flows_opened))
+        best = min(links, key=lambda link: (len(link.flows.flows), -link.liveness.heard_ms))
+        one_comes = waited_ms < OWN_WAIT_MS and any(not caller.flows for caller in self._callers)
+        return None if best.flows.flows and one_comes else best
+
+    def _open(self, link: Link, flow: ConvFlow, open: Open) -> None:
+        flows = link.flows
+        flows.now_ms = self.now_ms
+        if not flows.flows:  # from now on the link may hop
+            self.stir(self._owners[link])
+        flows.dial(flow, open)
+
+    def _ask_for_life(self, now_ms: int) -> None:
+        """Flows wait for a sign of life: have one link ask for it, which speaks for the others."""
+        up = [caller.link for caller in self._callers if caller.state is UP]
+        stale = [link for link in up if link is not None]
+        if stale and not self._ready_links():
+            max(stale, key=lambda link: link.liveness.heard_ms).liveness.ping(now_ms)
+
+    def _serve_waiting(self, now_ms: int) -> None:
+        while self._waiting:
+            first = self._waiting[0]
+            if not first.flow.closed:
+                link = self._link_for(now_ms - first.since_ms)
+                if link is None:
+                    break
+                if link.flows.full:
+                    first.flow.aborted(Reset(ResetCode.REFUSED, "the link carries no more flows"))
+                else:
+                    self._open(link, first.flow, first.open)
+            self._waiting.popleft()
+        while self._waiting:
+            first = self._waiting[0]
+            if now_ms - first.since_ms < self.settings.flow_wait_ms:
+                break
+            self._waiting.popleft()
+            if not first.flow.closed:
+                self.counters.flows_unreachable += 1
+                first.flow.aborted(Reset(ResetCode.UNREACHABLE, "there is no link to the next node"))
+
+    def _patience_ends_ms(self) -> int:
+        """When the flow that waits longest shares a path, or gives up."""
+        first = self._waiting[0]
+        since_ms = first.since_ms
+        own = self.settings.paths == 0 and self.now_ms - since_ms < OWN_WAIT_MS
+        wait_ms = self.settings.flow_wait_ms
+        return since_ms + (min(OWN_WAIT_MS, wait_ms) if own else wait_ms)
+
+    def _abort_waiting(self, reason: Reset) -> None:
+        while self._waiting:
+            first = self._waiting.popleft()
+            if not first.flow.closed:
+                first.flow.aborted(reason)

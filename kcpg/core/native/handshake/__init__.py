@@ -1,0 +1,1 @@
+"""The handshake: Noise inside an envelope, parameters, cookies, keys."""

@@ -1,0 +1,106 @@
+"""Who gets an answer: replayed INITs, return routability, and the rate of each source.
+
+Nothing here remembers a stranger: the listener asks only about datagrams that opened under the password.
+Every table is bounded by a number, not by the attacker's patience.
+"""
+
+from __future__ import annotations
+
+import hmac
+
+from kcpg.core.native.handshake.envelope import COOKIE_BYTES
+
+SALT_MEMORY_MS = 120_000
+"""An INIT is good for less than 60 s to either side of its time, so a copy is harmless after 120 s."""
+
+MAX_SALTS = 65_536
+"""About 10 MB, and 546 INITs a second for two minutes; beyond that the listener asks for cookies."""
+
+COOKIE_PERIOD_MS = 30_000
+"""A cookie is good for this period and the next: between 30 and 60 s."""
+
+MAX_SOURCES = 4096
+SOURCE_RATE_PER_S = 50
+"""Handshakes of one source. One costs about 0.3 ms, so a source gets at most 1.5 % of a core."""
+
+SOURCE_BURST = 200
+"""A hundred nodes behind one address may start together, each trying twice."""
+
+
+class SaltSet:
+    """The salts of the INITs of the last two minutes, exactly."""
+
+    def __init__(self, limit: int = MAX_SALTS) -> None:
+        self._limit = limit
+        self._until: dict[bytes, int] = {}  # in order of arrival
+
+    def __len__(self) -> int:
+        return len(self._until)
+
+    def __contains__(self, salt: bytes) -> bool:
+        return salt in self._until
+
+    def add(self, salt: bytes, now_ms: int) -> bool:
+        """Remember a salt. False: no room."""
+        self._forget(now_ms)
+        if len(self._until) >= self._limit:
+            return False
+        self._until[salt] = now_ms + SALT_MEMORY_MS
+        return True
+
+    def full(self, now_ms: int) -> bool:
+        """No room for another salt now."""
+        self._forget(now_ms)
+        return len(self._until) >= self._limit
+
+    def _forget(self, now_ms: int) -> None:
+        while self._until:
+            oldest = next(iter(self._until))
+            if self._until[oldest] > now_ms:
+                return
+            del self._until[oldest]
+
+
+class Cookies:
+    """Proves that a source receives at the address it sends from, without remembering it. `secret`: 32
+    bytes.
+    """
+
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
+
+    def make(self, source: bytes, client_cid: int, now_ms: int) -> bytes:
+        """The cookie for this source and dialer, never all zeros (which stands for none)."""
+        return self._make(source, client_cid, now_ms // COOKIE_PERIOD_MS)
+
+    def valid(self, cookie: bytes, source: bytes, client_cid: int, now_ms: int) -> bool:
+        """Was this cookie made for this source at most one period ago?"""
+        period = now_ms // COOKIE_PERIOD_MS
+        older, newer = (self._make(source, client_cid, period - back) for back in (1, 0))
+        return hmac.compare_digest(cookie, newer) | hmac.compare_digest(cookie, older)
+
+    def _make(self, source: bytes, client_cid: int, period: int) -> bytes:
+        bound = period.to_bytes(16, "big", signed=True) + client_cid.to_bytes(4, "big") + source
+        cookie = hmac.digest(self._secret, bound, "sha256")[:COOKIE_BYTES]
+        return cookie if any(cookie) else b"\x01" * COOKIE_BYTES
+
+
+class Sources:
+    """A token bucket for each source address (a /32 or a /64), of the sources seen last."""
+
+    def __init__(self, limit: int = MAX_SOURCES) -> None:
+        self._limit = limit
+        self._buckets: dict[bytes, tuple[float, int]] = {}  # key -> tokens, when; in order of last use
+
+    def __len__(self) -> int:
+        return len(self._buckets)
+
+    def take(self, key: bytes, now_ms: int) -> bool:
+        """May this source have one more handshake now?"""
+        tokens, at_ms = self._buckets.pop(key, (float(SOURCE_BURST), now_ms))
+        tokens = min(SOURCE_BURST, tokens + (now_ms - at_ms) * SOURCE_RATE_PER_S / 1000)
+        granted = tokens >= 1
+        self._buckets[key] = (tokens - 1 if granted else tokens, now_ms)
+        if len(self._buckets) > self._limit:
+            del self._buckets[next(iter(self._buckets))]
+        return granted

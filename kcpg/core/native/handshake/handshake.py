@@ -1,0 +1,398 @@
+"""How two nodes meet: one round trip that gives both the keys of a link's first epoch.
+
+Sans-IO: whole datagrams come out, `(clear header, body)` as the wire hands out strangers go in. Nothing a
+peer sends raises; what is dropped is counted by reason in `drops`. docs/protocol.md, "Handshake", is the
+authority.
+
+The dialer: `Initiator.init()` gives an INIT for each try, on any path; `receive()` gives `Accepted`,
+`Refused`, `Retry` (send another `init()` at once) or None. The listener: `Responder.receive()` gives an
+`InitRequest` to be decided with `accept()` or `refuse()`, a `Reply` to be sent back as it is, or None.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections import deque
+from dataclasses import dataclass
+from enum import IntEnum
+
+from kcpg.core.native.handshake import noise
+from kcpg.core.native.handshake.admission import Cookies, SaltSet, Sources
+from kcpg.core.native.handshake.envelope import (
+    INIT_MIN_BYTES,
+    NO_COOKIE,
+    OVERHEAD_BYTES,
+    PAD_SPREAD_BYTES,
+    Entropy,
+    Envelope,
+    Init,
+    Resp,
+    RetryFields,
+    draw_length,
+    pack_init,
+    pack_resp,
+    pack_retry,
+    read_init,
+    read_reply,
+)
+from kcpg.core.native.handshake.keys import EpochKeys, RootKeys, expand
+from kcpg.core.native.handshake.params import (
+    LinkParams,
+    Offer,
+    Verdict,
+    pack_answer,
+    pack_offer,
+    read_answer,
+    read_offer,
+)
+
+PROLOGUE = b"kcpg/1 link"
+CLOCK_TOLERANCE_S = 60
+MAX_ECHOES = 16
+"""INITs whose RETRY is still welcome: more tries than one round trip sees."""
+
+MAX_RETRIES = 8
+"""RETRYs an Initiator follows. An honest listener needs one, or two across a cookie's period."""
+
+ANSWER_MEMORY_MS = 120_000
+"""How long a repeated INIT gets the same RESP; longer than any dialer keeps one Initiator."""
+
+MAX_ANSWERS = 4096
+
+
+class RetryReason(IntEnum):
+    """Why the listener wants another INIT."""
+
+    CLOCK = 1  # the INIT's time is 60 s or more from the listener's
+    COOKIE = 2  # under load: show that you receive at your address
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """The link to resume: the CID its listener receives by, and the newest secret both sides have."""
+
+    server_cid: int
+    session_secret: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A link's first epoch. The dialer receives by `client_cid` under the s2c key, the listener by
+    `server_cid` under c2s. `params` are the agreed ones as the dialer sees them (`mirrored()` for the
+    listener).
+    """
+
+    epoch: EpochKeys
+    client_cid: int
+    server_cid: int
+    params: LinkParams
+    verdict: Verdict
+    session_secret: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The listener does not take the link, and says why in `verdict.text`."""
+
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """The listener wants another INIT; the Initiator has taken note of the cookie and of the clock."""
+
+    reason: int
+    server_time_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A datagram to send back to where the INIT came from. `kind`: "retry" or "repeat" (of a RESP)."""
+
+    datagram: bytes
+    kind: str
+
+
+class Drops:
+    """Counts what is dropped, by reason."""
+
+    def __init__(self) -> None:
+        self.drops: dict[str, int] = {}
+
+    def _drop(self, reason: str) -> None:
+        self.drops[reason] = self.drops.get(reason, 0) + 1
+
+
+class Initiator(Drops):
+    """The dialer's side of one handshake. Make a new one when tries have failed for half a minute.
+
+    `client_cid`: non-zero, not in use by this leg. `clock_offset_s`: of an earlier Initiator that met this
+    listener.
+    """
+
+    def __init__(
+        self,
+        keys: RootKeys,
+        params: LinkParams,
+        client_cid: int,
+        entropy: Entropy,
+        resume: Resume | None = None,
+        clock_offset_s: int = 0,
+    ) -> None:
+        assert 0 < client_cid < 1 << 32
+        super().__init__()
+        self.params = params
+        self.client_cid = client_cid
+        self.clock_offset_s = clock_offset_s  # the listener's clock minus ours, as far as known
+        self._entropy = entropy
+        self._out = Envelope(keys.handshake_c2s, keys.mask_c2s)
+        self._in = Envelope(keys.handshake_s2c, keys.mask_s2c)
+        self._noise = noise.Initiator(keys.psk, _prologue(client_cid), entropy(32))
+        self._message = self._noise.write(pack_offer(self._offer(resume)))
+        self._cookie = NO_COOKIE
+        self._echoes: deque[bytes] = deque(maxlen=MAX_ECHOES)
+        self._retries = 0
+
+    def init(self, wall_s: int) -> bytes:
+        """The next INIT datagram: always the same key agreement in a fresh envelope. `wall_s`: since 1970."""
+        time_s = min(max(0, wall_s + self.clock_offset_s), (1 << 64) - 1)
+        content = pack_init(Init(time_s, self.client_cid, self._cookie, self._message))
+        length = draw_length(INIT_MIN_BYTES, INIT_MIN_BYTES + PAD_SPREAD_BYTES, self._entropy)
+        datagram, salt = self._out.seal(0, content, length, self._entropy)
+        self._echoes.append(salt)
+        return datagram
+
+    def receive(self, header: bytes, body: bytes, wall_s: int) -> Accepted | Refused | Retry | None:
+        """Take a stranger's datagram that carries `client_cid`. None: not for us, counted in `drops`."""
+        content = self._in.open(header, body)
+        if content is None or int.from_bytes(header[:4], "big") != self.client_cid:
+            self._drop("handshake_auth")
+            return None
+        reply = read_reply(content)
+        if isinstance(reply, Resp):
+            return self._finish(reply)
+        if reply is None:
+            self._drop("handshake_malformed")
+            return None
+        return self._follow(reply, wall_s)
+
+    def _finish(self, reply: Resp) -> Accepted | Refused | None:
+        opened = self._noise.read(reply.noise)
+        if opened is None:
+            self._drop("handshake_noise")
+            return None
+        payload, keys = opened
+        answer = read_answer(payload)
+        if answer is None:
+            self._drop("handshake_malformed")
+            return None
+        server_cid, params, verdict = answer
+        if not verdict.accepted:
+            return Refused(verdict)
+        if not server_cid or params.algorithm != self.params.algorithm:
+            self._drop("handshake_downgrade")
+            return None
+        epoch = EpochKeys.derive(params.algorithm, keys.c2s, keys.s2c)
+        return Accepted(epoch, self.client_cid, server_cid, params, verdict, keys.secret)
+
+    def _follow(self, retry: RetryFields, wall_s: int) -> Retry | None:
+        if retry.echo not in self._echoes:
+            self._drop("handshake_echo")
+            return None
+        if self._retries >= MAX_RETRIES:
+            self._drop("handshake_retries")
+            return None
+        self._retries += 1
+        self._echoes.remove(retry.echo)  # one INIT, one RETRY
+        self._cookie = retry.cookie
+        self.clock_offset_s = retry.time_s - wall_s
+        return Retry(retry.reason, retry.time_s)
+
+    def _offer(self, resume: Resume | None) -> Offer:
+        if resume is None:
+            return Offer(self.params)
+        proof = resume_proof(resume.session_secret, resume.server_cid, self._noise.public)
+        return Offer(self.params, resume.server_cid, proof)
+
+
+class InitRequest:
+    """A fresh, authentic request for a link. Decide it once, at once."""
+
+    def __init__(
+        self, responder: Responder, init: Init, offer: Offer, side: noise.Responder, length: int
+    ) -> None:
+        self.client_cid = init.client_cid
+        self.params = offer.params  # as offered
+        self.resume_cid = offer.resume_cid  # the listener's CID of the link to resume, None: a new link
+        self._responder = responder
+        self._offer = offer
+        self._noise = side
+        self.message = init.noise  # the dialer's first one; the same in every INIT of an attempt
+        self._length = length
+
+    def proves(self, session_secret: bytes) -> bool:
+        """Does the dialer hold this secret of the link that `resume_cid` names?"""
+        if self.resume_cid is None:
+            return False
+        expected = resume_proof(session_secret, self.resume_cid, self._noise.peer)
+        return hmac.compare_digest(expected, self._offer.proof)
+
+    def accept(self, params: LinkParams, verdict: Verdict, server_cid: int) -> tuple[bytes, Accepted] | None:
+        """(RESP datagram, the listener's half of the link). `params` as `negotiate` gave them, `server_cid`
+        non-zero and not in use by this leg. None: the dialer's public key is one that agrees on nothing.
+        """
+        assert verdict.accepted and 0 < server_cid < 1 << 32 and params.algorithm == self.params.algorithm
+        done = self._answer(params, verdict, server_cid)
+        if done is None:
+            return None
+        datagram, keys = done
+        epoch = EpochKeys.derive(params.algorithm, keys.c2s, keys.s2c)
+        return datagram, Accepted(epoch, self.client_cid, server_cid, params, verdict, keys.secret)
+
+    def refuse(self, params: LinkParams, verdict: Verdict) -> bytes | None:
+        """The RESP datagram that says no, and why. Repeated INITs get the same answer."""
+        assert not verdict.accepted
+        done = self._answer(params, verdict, 0)
+        return done[0] if done is not None else None
+
+    def forget(self) -> None:
+        """The link is gone: a repeated INIT must not be answered for it any more."""
+        self._responder.forget(self.message)
+
+    def _answer(self, params: LinkParams, verdict: Verdict, cid: int) -> tuple[bytes, noise.Keys] | None:
+        private = self._responder.entropy(32)
+        written = self._noise.write(pack_answer(cid, params, verdict), private)
+        if written is None:
+            self._responder.note("handshake_noise")
+            return None
+        content = pack_resp(Resp(written[0]))
+        return self._responder.remember(self.message, self.client_cid, content, self._length), written[1]
+
+
+class Responder(Drops):
+    """The listener's side of all handshakes of a leg. `cookie_secret`: 32 bytes, drawn if not given."""
+
+    def __init__(
+        self,
+        keys: RootKeys,
+        entropy: Entropy,
+        max_salts: int | None = None,
+        cookie_secret: bytes | None = None,
+    ) -> None:
+        super().__init__()
+        self.entropy = entropy
+        self._psk = keys.psk
+        self._in = Envelope(keys.handshake_c2s, keys.mask_c2s)
+        self._out = Envelope(keys.handshake_s2c, keys.mask_s2c)
+        self._salts = SaltSet() if max_salts is None else SaltSet(max_salts)
+        self._cookies = Cookies(entropy(32) if cookie_secret is None else cookie_secret)
+        self._sources = Sources()
+        self._answers: dict[bytes, tuple[int, int, bytes]] = {}  # noise message 1: until, client CID, RESP
+        self._now_ms = 0
+
+    def receive(
+        self,
+        header: bytes,
+        body: bytes,
+        source: bytes,
+        source_key: bytes,
+        wall_s: int,
+        now_ms: int,
+        load: bool = False,
+    ) -> InitRequest | Reply | None:
+        """Take a stranger's datagram.
+
+        `source`: the whole address it came from (cookies are bound to it); `source_key`: its /32 or /64 (the
+        rate is limited by it). `load`: ask everybody for a cookie before any key agreement. None: no answer,
+        counted.
+        """
+        self._now_ms = now_ms
+        salt = body[:16]
+        init = self._open(header, body)
+        if init is None:
+            return None
+        if salt in self._salts:
+            self._drop("handshake_replay")
+            return None
+        full = self._salts.full(now_ms)
+        if not full:
+            self._salts.add(salt, now_ms)
+        if not self._sources.take(source_key, now_ms):
+            self._drop("handshake_rate")
+            return None
+        if not self._cookies.valid(init.cookie, source, init.client_cid, now_ms):
+            if abs(init.time_s - wall_s) >= CLOCK_TOLERANCE_S:
+                return self._retry(RetryReason.CLOCK, init, salt, source, wall_s, len(header + body))
+            if load or full:
+                return self._retry(RetryReason.COOKIE, init, salt, source, wall_s, len(header + body))
+        return self._repeat(init, len(header + body)) or self._request(init, len(header + body))
+
+    def forget(self, message: bytes) -> None:
+        """Drop what was answered to this noise message (see `InitRequest.forget`)."""
+        self._answers.pop(message, None)
+
+    def note(self, reason: str) -> None:
+        """Count a drop that shows only while a request is decided."""
+        self._drop(reason)
+
+    def remember(self, message: bytes, client_cid: int, content: bytes, length: int) -> bytes:
+        """Keep an answer for repeated INITs, and give its datagram."""
+        while self._answers:
+            oldest = next(iter(self._answers))
+            if len(self._answers) < MAX_ANSWERS and self._answers[oldest][0] > self._now_ms:
+                break
+            del self._answers[oldest]
+        self._answers[message] = (self._now_ms + ANSWER_MEMORY_MS, client_cid, content)
+        return self._seal(client_cid, content, length)
+
+    def _open(self, header: bytes, body: bytes) -> Init | None:
+        if len(header) + len(body) < INIT_MIN_BYTES:
+            self._drop("handshake_short")
+            return None
+        content = self._in.open(header, body)
+        if content is None or header[:4] != bytes(4):
+            self._drop("handshake_auth")
+            return None
+        init = read_init(content)
+        if init is None:
+            self._drop("handshake_malformed")
+        return init
+
+    def _repeat(self, init: Init, length: int) -> Reply | None:
+        until, client_cid, content = self._answers.get(init.noise, (0, 0, b""))
+        if until <= self._now_ms or client_cid != init.client_cid:
+            return None
+        return Reply(self._seal(client_cid, content, length), "repeat")
+
+    def _request(self, init: Init, length: int) -> InitRequest | None:
+        side = noise.Responder(self._psk, _prologue(init.client_cid))
+        payload = side.read(init.noise)
+        if payload is None:
+            self._drop("handshake_noise")
+            return None
+        offer = read_offer(payload)
+        if offer is None:
+            self._drop("handshake_malformed")
+            return None
+        return InitRequest(self, init, offer, side, length)
+
+    def _retry(
+        self, reason: RetryReason, init: Init, salt: bytes, source: bytes, wall_s: int, length: int
+    ) -> Reply:
+        cookie = self._cookies.make(source, init.client_cid, self._now_ms)
+        content = pack_retry(RetryFields(reason, cookie, wall_s, salt))
+        return Reply(self._seal(init.client_cid, content, length), "retry")
+
+    def _seal(self, client_cid: int, content: bytes, most: int) -> bytes:
+        """A datagram of any length between what the content needs and that of the INIT."""
+        length = draw_length(len(content) + OVERHEAD_BYTES, most, self.entropy)
+        return self._out.seal(client_cid, content, length, self.entropy)[0]
+
+
+def resume_proof(session_secret: bytes, server_cid: int, ephemeral: bytes) -> bytes:
+    """32 bytes that only a holder of the old link's secret makes, good for one handshake."""
+    return expand(session_secret, b"resume" + server_cid.to_bytes(4, "big") + ephemeral)
+
+
+def _prologue(client_cid: int) -> bytes:
+    return PROLOGUE + client_cid.to_bytes(4, "big")

@@ -1,0 +1,1 @@
+"""One link: epochs, liveness, path MTU, rekeying, and the flows it carries."""

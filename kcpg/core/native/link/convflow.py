@@ -1,0 +1,179 @@
+"""A user's flow as one conversation of a link."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kcpg.core.flow import ENDED, SINK_FULL, SOURCE_DRY, TCP, WRITABLE, Flow, Kind, Moved, Reset
+from kcpg.core.native.link.opening import DATAGRAM, ORDERED, Delivery
+from kcpg.core.native.wire.conv import SEGMENT_HEADER_BYTES
+
+if TYPE_CHECKING:
+    from kcpg.core.native.link.flowtable import FlowTable
+    from kcpg.core.native.wire.wire import Conv
+
+
+class ConvFlow(Flow):
+    """The Flow over a Conv. One that is dialled while there is no link is `opening` until `attach`.
+
+    A TCP flow's end is an empty message. A UDP flow's end is a RESET with code FINISHED, because there an
+    empty message is an empty packet; it is sent when everything before it has arrived.
+    """
+
+    __slots__ = ("_table", "_tcp", "conv", "delivery", "ended", "heard_end", "lingers", "passes_on",
+                 "peer_finished")  # fmt: skip
+
+    def __init__(self, kind: Kind, delivery: Delivery) -> None:
+        self._begin(kind)
+        self.delivery = delivery
+        self.opening = True
+        self._tcp = kind is TCP
+        self.conv: Conv | None = None
+        self.ended = False  # end() was called
+        self.heard_end = False  # the peer's end was reached (TCP) or announced (UDP)
+        self.peer_finished = (
+            False  # the peer has taken all we sent, our end included, and has forgotten the flow
+        )
+        self.passes_on = False  # the engine moves what little comes on to the next hop
+        self.lingers = False  # it was released, and its conversation waits for what is owed
+        self._table: FlowTable | None = None
+
+    def attach(self, table: FlowTable, conv: Conv) -> None:
+        """The link is there: bytes may go into `conv`, which has sent or taken its OPEN message already."""
+        self._table, self.conv = table, conv
+        conv.user = self
+        if self.delivery is not ORDERED:
+            conv.mark_first = conv.unordered = True
+        self.opening = False
+        if self.splice is not None:
+            self.splice.ready(self, WRITABLE)
+
+    # Moving.
+
+    def move_to(self, sink: Flow) -> Moved:
+        """Conversation to conversation inside the engine; anything else by the sink's way."""
+        if not self._meets(sink):
+            return sink.pull(self)
+        assert isinstance(sink, ConvFlow) and self.conv is not None and sink.conv is not None
+        if not self.passes_on:  # from now on the engine may move what little comes by itself
+            self.passes_on = True
+            self.conv.pass_on(sink.conv, not self._tcp, sink.delivery is DATAGRAM)
+        if not self._tcp:  # packets are moved whole, by the sink
+            return sink.pull(self)
+        count = self.conv.move_to(sink.conv, False)
+        if self._reached_end():
+            return Moved(count, ENDED)
+        if not self.conv.readable:
+            return Moved(count, SOURCE_DRY)
+        sink.conv.want_room = True
+        return Moved(count, SINK_FULL)
+
+    def _meets(self, sink: Flow) -> bool:
+        """Both are conversations, of one engine."""
+        return (
+            isinstance(sink, ConvFlow)
+            and self.conv is not None
+            and type(self.conv) is type(sink.conv)
+            and not self.closed
+            and not sink.closed
+        )
+
+    def _reached_end(self) -> bool:
+        """Whether the peer's end is the next thing; takes it."""
+        if not self._tcp:
+            return self.at_end
+        if self.conv is not None and not self.heard_end and self.conv.at_end:
+            self.conv.recv()
+            self.heard_end = True
+        return self.heard_end
+
+    # Bytes.
+
+    def read(self, limit: int) -> bytes | None:
+        """See Flow."""
+        if self.conv is None or self.closed:
+            return None
+        data = self.conv.read(limit)
+        if data:
+            return data
+        return b"" if self._reached_end() else None
+
+    def write(self, data: bytes) -> int:
+        """See Flow. Bytes written after the flow was reset are gone."""
+        if self.conv is None or self.closed:
+            return len(data)
+        return self.conv.write(data)
+
+    @property
+    def room(self) -> int:
+        """See Flow. Room of 0 is followed by WRITABLE."""
+        if self.conv is None or self.closed:
+            return 0
+        room = self.conv.room
+        if room == 0:
+            self.conv.want_room = True
+        return room * (self.conv.kcp_mtu - SEGMENT_HEADER_BYTES)
+
+    # Packets.
+
+    def recv_packets(self, limit: int) -> list[bytes]:
+        """See Flow."""
+        if self.conv is None or self.closed:
+            return []
+        return self.conv.recv_packets(limit)
+
+    def send_packets(self, packets: list[bytes]) -> int:
+        """See Flow."""
+        if self.conv is None or self.closed or self.ended:
+            return 0
+        return self.conv.send_packets(packets, self.delivery is DATAGRAM)
+
+    @property
+    def at_end(self) -> bool:
+        """See Flow."""
+        return self.heard_end and (self.closed or self.conv is None or not self.conv.readable)
+
+    def past(self) -> int:
+        """See Flow."""
+        return 0 if self.conv is None else self.conv.out_past
+
+    # Life.
+
+    def end(self) -> None:
+        """See Flow."""
+        if self.ended or self.closed:
+            return
+        self.ended = True
+        if self._tcp:
+            assert self.conv is not None, "nothing is moved into a flow that is opening"
+            self.conv.send(b"")
+
+    def reset(self, reason: Reset) -> None:
+        """See Flow."""
+        if self.closed:
+            return
+        self.closed = True
+        if self._table is not None:
+            self._table.abort(self, reason)
+
+    def release(self) -> None:
+        """See Flow."""
+        if self.closed:
+            return
+        if self._table is None:
+            self.closed = True
+        else:
+            self._table.linger(self)
+
+    # What the link tells.
+
+    def notice(self, events: int) -> None:
+        """The conversation became readable or writable."""
+        if self.splice is not None:
+            self.splice.ready(self, events)
+
+    def aborted(self, reason: Reset) -> None:
+        """The conversation is gone."""
+        self.closed = True
+        if self.splice is not None:
+            self.splice.on_reset(self, reason)

@@ -1,0 +1,140 @@
+"""Which keys a link uses: the current epoch, one on trial, and old ones that may still be heard.
+
+The dialer takes a new epoch into use at once, because the answer that gave it proves that the listener has
+it.
+The listener hears it at once, but sends by it only when it has heard the dialer under it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kcpg.core.native.handshake.keys import EpochKeys
+from kcpg.core.native.link.cids import Cids
+
+if TYPE_CHECKING:
+    from kcpg.core.native.link.link import Link
+    from kcpg.core.native.wire.wire import Bundle
+
+RETIRE_MS = 30_000
+"""Datagrams of an old epoch are taken for so long: far more than any network keeps one."""
+
+TRIAL_MS = 120_000
+"""An epoch the dialer never used is dropped; until then a repeated INIT is answered with it
+(handshake.py)."""
+
+WORN_MS = 120_000
+WORN_DATAGRAMS = 1 << 22
+"""An epoch is renewed after these. 2^22 is far below every cipher's limit (RFC 9001, 6.6: 2^23 for GCM)."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewEpoch:
+    """What a handshake or a rekey gives: the keys, what we and what the peer receive by, the new secret."""
+
+    keys: EpochKeys
+    own_cid: int
+    peer_cid: int
+    secret: bytes
+
+
+class Epochs:
+    """The epochs of one link."""
+
+    def __init__(self, link: Link, bundle: Bundle, cids: Cids[Link], dials: bool) -> None:
+        self.own_cid = 0
+        self.peer_cid = 0
+        self._link = link
+        self._bundle = bundle
+        self._cids = cids
+        self._dials = dials
+        self._trial: tuple[NewEpoch, int] | None = None
+        self._retired: list[tuple[int, int]] = []
+        self._since_ms = 0
+        self._rx_before = 0
+
+    def begin(self, epoch: NewEpoch, now_ms: int) -> None:
+        """The link's first epoch."""
+        self._hear(epoch)
+        self._use(epoch, now_ms)
+
+    def renew(self, epoch: NewEpoch, now_ms: int) -> None:
+        """A later epoch."""
+        self._hear(epoch)
+        if self._dials:
+            self._retire(self.own_cid, now_ms)
+            self._use(epoch, now_ms)
+            return
+        if self._trial is not None:
+            self._retire(self._trial[0].own_cid, now_ms)
+        self._trial = (epoch, now_ms + TRIAL_MS)
+
+    @property
+    def on_trial(self) -> bool:
+        """Waiting to hear the dialer under a new epoch: call `confirmed` when datagrams came."""
+        return self._trial is not None
+
+    def confirmed(self, now_ms: int) -> bool:
+        """Whether the trial has just succeeded; its epoch is then in use."""
+        if self._trial is None or self._bundle.rx_cid != self._trial[0].own_cid:
+            return False
+        epoch, self._trial = self._trial[0], None
+        self._retire(self.own_cid, now_ms)
+        self._use(epoch, now_ms)
+        return True
+
+    @property
+    def worn(self) -> bool:
+        """So many datagrams went under this epoch, one way or the other, that it must be renewed."""
+        received = self._bundle.rx_datagrams - self._rx_before
+        return max(self._bundle.tx_pn, received) >= WORN_DATAGRAMS
+
+    @property
+    def worn_at_ms(self) -> int:
+        """When this epoch is too old."""
+        return self._since_ms + WORN_MS
+
+    def advance(self, now_ms: int) -> None:
+        """Forget what is too old."""
+        while self._retired and self._retired[0][0] <= now_ms:
+            self._forget(self._retired.pop(0)[1])
+        if self._trial is not None and self._trial[1] <= now_ms:
+            self._forget(self._trial[0].own_cid)
+            self._trial = None
+
+    def deadline(self) -> int | None:
+        """When `advance` has something to do."""
+        times = [at for at, _ in self._retired[:1]]
+        if self._trial is not None:
+            times.append(self._trial[1])
+        return min(times, default=None)
+
+    def free(self) -> None:
+        """The link is gone. (Its bundle forgets the keys.)"""
+        trial = [self._trial[0].own_cid] if self._trial is not None else []
+        for cid in (self.own_cid, *trial, *(cid for _, cid in self._retired)):
+            self._cids.release(cid)
+        self._retired.clear()
+        self._trial = None
+
+    def _hear(self, epoch: NewEpoch) -> None:
+        keys = epoch.keys
+        key, iv = (keys.s2c_key, keys.s2c_iv) if self._dials else (keys.c2s_key, keys.c2s_iv)
+        self._cids.give(epoch.own_cid, self._link)
+        self._bundle.install_rx(epoch.own_cid, keys.algorithm, key, iv)
+
+    def _use(self, epoch: NewEpoch, now_ms: int) -> None:
+        keys = epoch.keys
+        key, iv = (keys.c2s_key, keys.c2s_iv) if self._dials else (keys.s2c_key, keys.s2c_iv)
+        self.own_cid, self.peer_cid = epoch.own_cid, epoch.peer_cid
+        self._since_ms = now_ms
+        self._rx_before = self._bundle.rx_datagrams
+        self._bundle.install_tx(epoch.peer_cid, keys.algorithm, key, iv)
+
+    def _retire(self, cid: int, now_ms: int) -> None:
+        self._retired.append((now_ms + RETIRE_MS, cid))
+
+    def _forget(self, cid: int) -> None:
+        self._bundle.remove_rx(cid)
+        self._cids.release(cid)

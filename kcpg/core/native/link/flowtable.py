@@ -1,0 +1,364 @@
+"""The flows of one link: conversation numbers, opening, clean ends, resets, and what is over."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kcpg.core.flow import READABLE, UDP, Open, Reset, ResetCode
+from kcpg.core.kcp.kcp import KcpParams
+from kcpg.core.native.link.convflow import ConvFlow
+from kcpg.core.native.link.opening import ORDERED, Opening, read_opening
+from kcpg.core.native.wire import frames
+from kcpg.core.native.wire.counters import LinkCounters
+
+if TYPE_CHECKING:
+    from kcpg.core.native.wire.wire import Bundle, Conv
+
+OPEN_WAIT_MS = 30_000
+"""A conversation whose OPEN message did not come for so long never gets one: KCP repeated it often."""
+
+TOMBSTONE_MS = 30_000
+TOMBSTONES = 4096
+"""How long, and how many, finished conversations are remembered; numbers below the forgotten stay used."""
+
+UDP_LINGER_MS = 30_000
+"""How long packets of an ended UDP association may still be on their way."""
+
+RESET_FIRST_MS = 200
+RESET_TRIES = 8
+"""A RESET is repeated with doubled waits until it is acknowledged, 25 s in all."""
+
+RESETS = TOMBSTONES
+"""Most RESETs being repeated. A peer that missed one learns it from the answer to its next segment."""
+
+TOLD_AGAIN_MS = 100
+"""Late segments of one conversation are answered at most this often."""
+
+
+FINISHED = Reset(ResetCode.FINISHED)
+"""The end of a flow that went well."""
+
+
+class _Tombstone:
+    """What is remembered of a conversation that is over. `told_ms`: when the peer was last told so."""
+
+    __slots__ = ("expires_ms", "reason", "told_ms")
+
+    def __init__(self, reason: Reset, expires_ms: int) -> None:
+        self.reason = reason
+        self.expires_ms = expires_ms
+        self.told_ms: int | None = None
+
+
+@dataclass(slots=True)
+class _Resetting:
+    payload: bytes
+    due_ms: int
+    tries: int
+
+
+class FlowTable:
+    """See the module. `limit`: most conversations at once. `on_flow` None: the peer opens none.
+
+    `now_ms` is set by the link before anything else of a turn. `touch` is called when `deadline` may have
+    come nearer.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        params: KcpParams,
+        counters: LinkCounters,
+        limit: int,
+        on_flow: Callable[[ConvFlow, Open, int], None] | None,
+        touch: Callable[[], None],
+    ) -> None:
+        self.now_ms = 0
+        self.flows: dict[int, ConvFlow] = {}
+        self._bundle = bundle
+        self._params = params
+        self._counters = counters
+        self._limit = limit
+        self._on_flow = on_flow
+        self._touch = touch
+        self._next_conv = 1
+        self._floor = 0
+        self._pending: dict[int, int] = {}
+        self._tombstones: dict[int, _Tombstone] = {}
+        self._buried: deque[int] = deque()  # their numbers, oldest first
+        self._resets: dict[int, _Resetting] = {}
+        self._lingering: deque[tuple[int, int]] = deque()  # UDP's: when they are given up, number
+        self._ended: list[int] = []  # those of them that began to linger since the last look at the clock
+        if on_flow is not None:
+            bundle.accept = self._accept
+
+    @property
+    def full(self) -> bool:
+        """No further flow fits this link."""
+        return len(self._bundle.convs) >= self._limit or self._next_conv > 0xFFFFFFFF
+
+    def dial(self, flow: ConvFlow, open: Open) -> None:
+        """Open a conversation for `flow`: its OPEN message goes out with the first data, without a round
+        trip."""
+        assert not self.full
+        number = self._next_conv
+        self._next_conv += 1
+        conv = self._bundle.open(number, self._params)
+        conv.send(Opening(open, flow.delivery).encode())
+        self.flows[number] = flow
+        self._counters.flows_opened += 1
+        flow.attach(self, conv)
+
+    # What the wire tells.
+
+    def ready(self, conv: Conv) -> None:
+        """A conversation has events."""
+        events = conv.take_events()
+        flow = conv.user
+        if isinstance(flow, ConvFlow):
+            flow.notice(events)
+        elif events & READABLE and not conv.closed:
+            self._opened(conv)
+
+    def on_reset(self, payload: bytes) -> None:
+        """The peer aborts a conversation, or tells that it is over."""
+        reset = frames.read_reset(payload)
+        if reset is None:
+            self._counters.frames_malformed += 1
+            return
+        number, code, text = reset
+        self._counters.resets_received += 1
+        self._bundle.send(frames.RESET_ACK, frames.pack_conv(number))
+        reason = Reset(reset_code(code), text)
+        flow = self.flows.get(number)
+        if flow is not None and flow.peer_finished:
+            return
+        if number not in self._bundle.convs:
+            self._bury(number, reason)
+        elif flow is None or reason.code is not ResetCode.FINISHED or not self._peer_finished(flow):
+            self._drop(number, reason)
+
+    def _peer_finished(self, flow: ConvFlow) -> bool:
+        """The peer has forgotten this flow cleanly. False: it cannot have, so the flow is aborted after all.
+
+        Everything the peer sent has been acknowledged, hence is here; what is unread stays to be read.
+        """
+        if flow.kind is UDP:
+            flow.heard_end = True
+            flow.notice(READABLE)
+        elif not flow.ended:
+            return False
+        flow.peer_finished = True
+        if flow.splice is None:
+            self._finish(flow)
+        return True
+
+    def on_reset_ack(self, payload: bytes) -> None:
+        """The peer has our RESET."""
+        number = frames.read_conv(payload)
+        if number is not None:
+            self._resets.pop(number, None)
+
+    def on_unknown(self, number: int) -> None:
+        """A segment came for a conversation that is not here: tell the peer that it is over."""
+        self._counters.unknown_convs += 1
+        tomb = self._tombstones.get(number)
+        if tomb is None:
+            tomb = self._bury(number, Reset(ResetCode.LINK_LOST, "this flow is not known here"))
+        if tomb.told_ms is None or self.now_ms - tomb.told_ms >= TOLD_AGAIN_MS:
+            tomb.told_ms = self.now_ms
+            self._send_reset(number, tomb.reason)
+
+    # What flows ask for.
+
+    def abort(self, flow: ConvFlow, reason: Reset) -> None:
+        """Abort both directions at once and make sure that the peer learns it."""
+        assert flow.conv is not None
+        self._counters.flows_reset += 1
+        self._forget(flow.conv.conv, reason)
+        self._insist(flow.conv.conv, reason)
+
+    def linger(self, flow: ConvFlow) -> None:
+        """Both directions have ended: keep the conversation until what was accepted has arrived."""
+        conv = flow.conv
+        assert conv is not None
+        if flow.peer_finished or conv.drained:
+            self._finish(flow)
+            return
+        flow.lingers = conv.want_drained = True
+        if flow.kind is UDP:
+            self._ended.append(conv.conv)
+            self._touch()
+
+    def drained(self, conv: Conv) -> None:
+        """A conversation said that it is, as it was to."""
+        flow = conv.user
+        if not isinstance(flow, ConvFlow) or not flow.lingers:
+            return
+        if conv.drained:
+            self._finish(flow)
+        else:  # something has come since
+            conv.want_drained = True
+
+    # Time.
+
+    def advance(self, now_ms: int) -> None:
+        """Serve every timer that is due."""
+        for number in self._ended:
+            self._lingering.append((now_ms + UDP_LINGER_MS, number))
+        self._ended.clear()
+        while self._lingering and self._lingering[0][0] <= now_ms:
+            flow = self.flows.get(self._lingering.popleft()[1])
+            if flow is not None:
+                self._finish(flow)
+        self._repeat_resets(now_ms)
+        while self._pending and next(iter(self._pending.values())) <= now_ms:
+            number = next(iter(self._pending))
+            del self._pending[number]
+            self._counters.opens_late += 1
+            self._refuse(number, Reset(ResetCode.TIMEOUT, "the request to open the flow did not arrive"))
+        while self._buried:
+            tomb = self._tombstones[self._buried[0]]
+            if tomb.expires_ms > now_ms:
+                break
+            self._forget_oldest()
+
+    def deadline(self) -> int | None:
+        """When `advance` has something to do; None: never. Tombstones go together, with the last of them."""
+        if self._ended:
+            return self.now_ms
+        times = [reset.due_ms for reset in self._resets.values()]
+        if self._buried:
+            times.append(self._tombstones[self._buried[-1]].expires_ms)
+        if self._lingering:
+            times.append(self._lingering[0][0])
+        if self._pending:
+            times.append(next(iter(self._pending.values())))
+        return min(times, default=None)
+
+    def close(self, reason: Reset) -> None:
+        """The link is gone: so are its flows."""
+        for number in list(self.flows):
+            self._drop(number, reason)
+        self._pending.clear()
+        self._resets.clear()
+        self._lingering.clear()
+        self._ended.clear()
+
+    # Opening, on the side that listens.
+
+    def _accept(self, number: int) -> Conv | None:
+        """First segment of a conversation: None if it is over already, or one too many.
+
+        The wire calls this while it receives, before the link hears what time it is.
+        """
+        self.now_ms = max(self.now_ms, self._bundle.rx_last_ms)
+        if number <= self._floor or number in self._tombstones:
+            return None
+        if self.full:
+            self._counters.flows_refused += 1
+            self._bury(number, Reset(ResetCode.REFUSED, f"a link carries at most {self._limit} flows"))
+            return None
+        self._pending[number] = self.now_ms + OPEN_WAIT_MS  # a link that was heard is looked at soon
+        return self._bundle.open(number, self._params)
+
+    def _opened(self, conv: Conv) -> None:
+        """The first message is there: make it a flow."""
+        assert self._on_flow is not None
+        message = conv.recv()
+        if message is None:
+            return
+        number = conv.conv
+        self._pending.pop(number, None)
+        opening = read_opening(message)
+        if opening is None:
+            self._counters.opens_malformed += 1
+            self._refuse(number, Reset(ResetCode.INTERNAL, "the request to open the flow was not understood"))
+            return
+        open = opening.open
+        flow = ConvFlow(open.kind, opening.delivery if open.kind is UDP else ORDERED)
+        self.flows[number] = flow
+        self._counters.flows_opened += 1
+        flow.attach(self, conv)
+        self._on_flow(flow, open, self.now_ms)
+
+    def _refuse(self, number: int, reason: Reset) -> None:
+        self._forget(number, reason)
+        self._insist(number, reason)
+
+    # Ending.
+
+    def _finish(self, flow: ConvFlow) -> None:
+        conv = flow.conv
+        assert conv is not None
+        flow.closed = True
+        self._counters.flows_finished += 1
+        self._forget(conv.conv, FINISHED)
+        if flow.kind is UDP and not flow.peer_finished:
+            self._insist(conv.conv, FINISHED)
+
+    def _drop(self, number: int, reason: Reset) -> None:
+        """The peer, or the link, ended this conversation."""
+        flow = self.flows.get(number)
+        self._pending.pop(number, None)
+        self._forget(number, reason)
+        if flow is None:
+            return
+        self._counters.flows_reset += 1
+        flow.aborted(reason)
+
+    def _forget(self, number: int, reason: Reset) -> None:
+        self.flows.pop(number, None)
+        self._bundle.close(number)
+        self._bury(number, reason)
+
+    def _bury(self, number: int, reason: Reset) -> _Tombstone:
+        if number not in self._tombstones:
+            if len(self._buried) >= TOMBSTONES:
+                self._forget_oldest()
+            self._buried.append(number)
+        tomb = _Tombstone(reason, self.now_ms + TOMBSTONE_MS)
+        self._tombstones[number] = tomb
+        return tomb
+
+    def _forget_oldest(self) -> None:
+        number = self._buried.popleft()
+        del self._tombstones[number]
+        if number > self._floor:
+            self._floor = number
+
+    def _insist(self, number: int, reason: Reset) -> None:
+        """Send RESET and repeat it until it is acknowledged."""
+        payload = self._send_reset(number, reason)
+        self._touch()
+        if len(self._resets) < RESETS:
+            self._resets[number] = _Resetting(payload, self.now_ms + RESET_FIRST_MS, 1)
+
+    def _send_reset(self, number: int, reason: Reset) -> bytes:
+        payload = frames.pack_reset(number, reason.code, reason.text)
+        self._bundle.send(frames.RESET, payload)
+        self._counters.resets_sent += 1
+        return payload
+
+    def _repeat_resets(self, now_ms: int) -> None:
+        for number, reset in list(self._resets.items()):
+            if reset.due_ms > now_ms:
+                continue
+            if reset.tries >= RESET_TRIES:
+                del self._resets[number]
+                continue
+            self._bundle.send(frames.RESET, reset.payload)
+            self._counters.resets_sent += 1
+            reset.due_ms = now_ms + (RESET_FIRST_MS << reset.tries)
+            reset.tries += 1
+
+
+def reset_code(number: int) -> ResetCode:
+    """Codes that a later version may add are INTERNAL to us."""
+    try:
+        return ResetCode(number)
+    except ValueError:
+        return ResetCode.INTERNAL

@@ -1,0 +1,471 @@
+"""A link: one security association between two adjacent nodes, and the flows it carries.
+
+The same class on both sides. What differs is who acts: the dialer notices silence, renews keys and pings;
+the listener answers, follows the dialer's address, and forgets links that nobody uses.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
+
+from kcpg.core.flow import Open, Reset, ResetCode
+from kcpg.core.kcp.kcp import KcpParams
+from kcpg.core.native.handshake.params import LinkParams
+from kcpg.core.native.link.epochs import Epochs, NewEpoch
+from kcpg.core.native.link.flowtable import FlowTable, reset_code
+from kcpg.core.native.link.liveness import Liveness
+from kcpg.core.native.link.pathmtu import PathMtu
+from kcpg.core.native.link.protection import Protection
+from kcpg.core.native.link.rekeying import DialerRekeying, ListenerRekeying
+from kcpg.core.native.wire import frames
+from kcpg.core.native.wire.bundle import DEFAULT_DATAGRAM_BYTES
+from kcpg.core.native.wire.counters import LinkCounters
+from kcpg.core.native.wire.wire import UNKNOWN_CONV
+from kcpg.core.rate import RateController
+
+if TYPE_CHECKING:
+    from kcpg.core.native.handshake.envelope import Entropy
+    from kcpg.core.native.link.cids import Cids
+    from kcpg.core.native.link.convflow import ConvFlow
+    from kcpg.core.native.wire.wire import Bundle, Path
+
+CLOSE_COPIES = 3
+"""CLOSE is not acknowledged, as its sender is about to be gone; at 10 % loss all copies get lost once in
+1,000."""
+
+CHALLENGED_PATHS = 8
+"""Paths that the peer asked about lately: more than a dialer tries one after another."""
+
+
+class LinkState(Enum):
+    """What is known about the peer."""
+
+    FRESH = "fresh"
+    """Keys are agreed, but the peer was not heard under them."""
+    UP = "up"
+    SILENT = "silent"
+    """The peer owes an answer and does not give it."""
+    CLOSED = "closed"
+
+
+class LinkInput(Enum):
+    """What changes that."""
+
+    HEARD = "heard"
+    SILENCE = "silence"
+    END = "end"
+
+
+NEXT_STATE = {
+    (LinkState.FRESH, LinkInput.HEARD): LinkState.UP,
+    (LinkState.FRESH, LinkInput.SILENCE): LinkState.SILENT,
+    (LinkState.UP, LinkInput.SILENCE): LinkState.SILENT,
+    (LinkState.SILENT, LinkInput.HEARD): LinkState.UP,
+    (LinkState.FRESH, LinkInput.END): LinkState.CLOSED,
+    (LinkState.UP, LinkInput.END): LinkState.CLOSED,
+    (LinkState.SILENT, LinkInput.END): LinkState.CLOSED,
+}
+"""Every other input changes nothing."""
+
+
+class LinkOwner(Protocol):
+    """The leg a link belongs to."""
+
+    cids: Cids[Link]
+    entropy: Entropy
+
+    def link_touched(self, link: Link) -> None:
+        """`deadline()` may have come nearer."""
+
+    def link_active(self, link: Link) -> None:
+        """The link carries data: `advance` and a new look at `deadline()` are due soon, not at once."""
+
+    def link_heard(self, link: Link, former: LinkState) -> None:
+        """The link is UP now."""
+
+    def link_silent(self, link: Link) -> None:
+        """The link is SILENT now."""
+
+    def link_path_answered(self, link: Link, token: bytes, path: Path) -> None:
+        """A PATH_RESPONSE with these 8 bytes came by this path."""
+
+    def link_closed(self, link: Link, reason: Reset, by_peer: bool) -> None:
+        """The link is gone, its flows are reset."""
+
+
+FRESH, UP, SILENT, CLOSED = LinkState  # looking them up in their class is slow
+
+
+@dataclass(frozen=True, slots=True)
+class LinkLimits:
+    """How long a link is kept, and how much it may carry."""
+
+    max_flows: int = 65_535
+    """Conversations at once: more than the ports one peer could open them from."""
+    fresh_ms: int = 10_000
+    """A link that a handshake made and nobody uses is dropped; dialers speak at once."""
+    idle_ms: int | None = 600_000
+    """Without flows, and not heard for so long: dropped. None: kept."""
+    silent_ms: int = 7_440_000
+    """With flows, and not heard for so long: given up. As long as a NAT must keep a TCP connection (RFC
+    5382: 2 h 4 min)."""
+    unanswered_ms: int = 924_000
+    """With flows whose data nobody acknowledges: given up after as long as Linux's TCP would resend it
+    (tcp_retries2 = 15)."""
+
+
+class Link:
+    """See the module. `epoch`: the first keys. `on_flow` None: this is the dialer's side.
+
+    `params` are seen from this side. `find_mtu`: datagrams may be as large as the path takes, at most what
+    was agreed; else they are as large as agreed. The path must be set before anything is sent.
+    """
+
+    def __init__(
+        self,
+        owner: LinkOwner,
+        bundle: Bundle,
+        epoch: NewEpoch,
+        params: LinkParams,
+        kcp: KcpParams,
+        limits: LinkLimits,
+        on_flow: Callable[[ConvFlow, Open, int], None] | None,
+        find_mtu: bool,
+        rtt_ms: int,
+        now_ms: int,
+    ) -> None:
+        self.bundle = bundle
+        self.params = params
+        self.limits = limits
+        self.dials = on_flow is None
+        self.state = FRESH
+        self.since_ms = self._silent_ms = now_ms
+        self.timer_ms: int | None = None  # the leg's own note
+        self.counters = LinkCounters()
+        self._owner = owner
+        self._state_rx = 0
+        self._challenged: deque[Path] = deque(maxlen=CHALLENGED_PATHS)
+        bundle.user = self
+        bundle.rate_bps = params.outbound_bps
+        if kcp.auto:
+            bundle.adapt(RateController(min(params.datagram_bytes, DEFAULT_DATAGRAM_BYTES)))
+        self.protection = Protection(bundle, params)
+        self.epochs = Epochs(self, bundle, owner.cids, self.dials)
+        self.epochs.begin(epoch, now_ms)
+        rekeying = DialerRekeying if self.dials else ListenerRekeying
+        self.rekeying: DialerRekeying | ListenerRekeying = rekeying(
+            bundle, params.algorithm, epoch.secret, owner.cids, owner.entropy
+        )
+        self.flows = FlowTable(bundle, kcp, self.counters, limits.max_flows, on_flow, self._touch)
+        self.flows.now_ms = now_ms
+        self.liveness = Liveness(bundle, self.counters, params.keep_alive_s, self.dials, rtt_ms, now_ms)
+        self.mtu = PathMtu(bundle, self.liveness, self.counters, params.datagram_bytes, find_mtu)
+        self._handlers: dict[int, Callable[[bytes, Path, int], None]] = {
+            frames.PING: self._on_ping,
+            frames.PONG: self._on_pong,
+            frames.PATH_CHALLENGE: self._on_path_challenge,
+            frames.PATH_RESPONSE: self._on_path_response,
+            frames.MTU_PROBE: self._on_mtu_probe,
+            frames.MTU_ACK: self._on_mtu_ack,
+            frames.RESET: lambda payload, path, now_ms: self.flows.on_reset(payload),
+            frames.RESET_ACK: lambda payload, path, now_ms: self.flows.on_reset_ack(payload),
+            frames.CLOSE: self._on_close,
+            frames.REKEY: self._on_rekey,
+            frames.LOSS_REPORT: self._on_losses,
+            UNKNOWN_CONV: self._on_unknown,
+        }
+
+    @property
+    def peer(self) -> bytes:
+        """The address we send to; b"" before there is one."""
+        return self.bundle.path[1] if self.bundle.path is not None else b""
+
+    @property
+    def rtt_ms(self) -> int:
+        """The round-trip time as it is known now, -1: not at all."""
+        return self.bundle.srtt_ms if self.bundle.srtt_ms >= 0 else self.liveness.rtt_ms
+
+    @property
+    def closed(self) -> bool:
+        """Nothing can be done with this link any more."""
+        return self.state is CLOSED
+
+    # What came in.
+
+    def heard(self, now_ms: int) -> None:
+        """Call when datagrams came, before what they held: the peer is there, and perhaps under new keys."""
+        self.flows.now_ms = now_ms
+        if self.bundle.rx_datagrams == self._state_rx:
+            return
+        self._state_rx = self.bundle.rx_datagrams
+        changed = self.epochs.confirmed(now_ms)
+        if changed and isinstance(self.rekeying, ListenerRekeying):
+            self.rekeying.confirm()
+            self.liveness.forgive(now_ms)
+            self.bundle.hurry(now_ms)  # these keys may be those of a resumed link
+        if self.state is FRESH or (self._silent and self.liveness.heeded_ms >= self._silent_ms):
+            self._answered(now_ms)
+        elif self._silent:
+            self.liveness.ask_again(now_ms)
+            self._touch()
+        elif changed:
+            self._touch()
+        else:
+            self._owner.link_active(self)
+
+    def on_frame(self, type: int, payload: bytes, path: Path, now_ms: int) -> None:
+        """A control frame."""
+        self.heard(now_ms)
+        if type != UNKNOWN_CONV:
+            self.protection.note_control()
+        if not self.closed:
+            self._handlers[type](payload, path, now_ms)
+
+    def follow(self) -> bool:
+        """Send where the newest authentic datagram came from. True: the peer had asked about that path, so
+        this is a hop."""
+        path = self.bundle.source
+        assert path is not None
+        self.take_path(path, self.bundle.rx_last_ms)
+        hop = path in self._challenged
+        self.bundle.hurry(self.bundle.rx_last_ms)
+        self.counters.moves += 1
+        return hop
+
+    def take_path(self, path: Path, now_ms: int) -> None:
+        """Send by this path from now on."""
+        if path != self.bundle.path:
+            self.bundle.set_path(*path)
+            self.mtu.moved(now_ms)
+            self._touch()
+
+    def too_big(self, size: int, now_ms: int) -> None:
+        """The kernel refused to send a datagram of `size` bytes by the present path."""
+        self.mtu.refused(size, now_ms)
+        self._touch()
+
+    def renew(self, epoch: NewEpoch, params: LinkParams, now_ms: int) -> None:
+        """A handshake resumed this link: new keys, perhaps new parameters; its flows live on."""
+        self.counters.resumes += 1
+        self.params = params
+        self.mtu.agree(params.datagram_bytes, now_ms)
+        self.bundle.rate_bps = params.outbound_bps
+        self.protection.configure(params)
+        self.rekeying.restart(epoch.secret)
+        self.epochs.renew(epoch, now_ms)
+        if self.dials:
+            self.liveness.forgive(now_ms)
+            self.bundle.hurry(now_ms)
+            former = self.state
+            if self._turn(LinkInput.HEARD):
+                self._owner.link_heard(self, former)
+        self._touch()
+
+    def share(self, links: int) -> None:
+        """So many links keep the limit of the rate together."""
+        rate_bps = self.params.outbound_bps // links
+        if self.bundle.rate_bps != rate_bps:
+            self.bundle.rate_bps = rate_bps
+
+    # Time.
+
+    def advance(self, now_ms: int) -> None:
+        """Serve every timer that is due."""
+        self.heard(now_ms)
+        if self.closed:
+            return
+        self.epochs.advance(now_ms)
+        self.flows.advance(now_ms)
+        self.protection.advance(now_ms)
+        if self._expired(now_ms):
+            return
+        self.liveness.advance(now_ms, self._used, self._silent)
+        if isinstance(self.rekeying, DialerRekeying) and self.state is UP:
+            self._rekey(self.rekeying, now_ms)
+        if self.state is UP:
+            self.mtu.advance(now_ms, self._used)
+        if self._heeds_silence and self.liveness.is_silent(now_ms) and self._turn(LinkInput.SILENCE):
+            self.counters.silences += 1
+            self._silent_ms = now_ms
+            self.liveness.ping(now_ms)
+            self._owner.link_silent(self)
+
+    def deadline(self) -> int | None:
+        """When `advance` must be called though nothing happens; None: never."""
+        if self.closed:
+            return None
+        silent_at = self.liveness.silent_at() if self._heeds_silence else None
+        times = [self.epochs.deadline(), self.flows.deadline(), silent_at, self._expires_at()]
+        if silent_at is None and self.bundle.outstanding:
+            times.append(self.flows.now_ms + self.liveness.rto_ms)  # sent again, it will be owed an answer
+        times.append(self.liveness.ping_at(self._used, self._silent))
+        times.append(self.protection.deadline())
+        if isinstance(self.rekeying, DialerRekeying) and self.state is UP:
+            times.append(self.rekeying.deadline() if self.rekeying.running else self._rekey_at())
+        if self.state is UP:
+            times.append(self.mtu.deadline(self._used))
+        return min((at for at in times if at is not None), default=None)
+
+    def close(self, reason: Reset, tell: bool) -> None:
+        """End the link and its flows. `tell`: say so to the peer, which then does the same at once."""
+        if tell and not self.closed:
+            for _ in range(CLOSE_COPIES):
+                self.bundle.send(frames.CLOSE, frames.pack_close(reason.code, reason.text))
+        self._end(reason, by_peer=False)
+
+    # Inside.
+
+    @property
+    def _used(self) -> bool:
+        return bool(self.flows.flows)
+
+    @property
+    def _silent(self) -> bool:
+        return self.state is SILENT
+
+    def _answered(self, now_ms: int) -> None:
+        """The peer is there, and hears us if it was silent: what waits for that goes on."""
+        former = self.state
+        if self._turn(LinkInput.HEARD):
+            if former is SILENT:
+                self.bundle.hurry(now_ms)
+            self._owner.link_heard(self, former)
+            self._touch()
+
+    def _turn(self, what: LinkInput) -> bool:
+        following = NEXT_STATE.get((self.state, what))
+        if following is None:
+            return False
+        self.state = following
+        self._watch()
+        return True
+
+    def _end(self, reason: Reset, by_peer: bool) -> None:
+        if not self._turn(LinkInput.END):
+            return
+        self.flows.close(reason)
+        self.epochs.free()
+        self.bundle.free()
+        self._owner.link_closed(self, reason, by_peer)
+
+    def _touch(self) -> None:
+        self._watch()
+        self._owner.link_touched(self)
+
+    def _watch(self) -> None:
+        """Whatever comes is news while it may tell that the peer is back, or has new keys."""
+        self.bundle.watched = self.state is not UP or self.epochs.on_trial
+
+    @property
+    def _heeds_silence(self) -> bool:
+        """A dialer doubts a link that it has just made; a listener forgets that one sooner than it asks."""
+        return self.state is UP or (self.dials and self.state is FRESH)
+
+    def _expires_at(self) -> int | None:
+        """When the link is given up if the peer is not heard."""
+        if self.state is FRESH and not self.dials:
+            return self.since_ms + self.limits.fresh_ms
+        if self._used:
+            silent_ms = self.liveness.heard_ms + self.limits.silent_ms
+            owed_ms = self.liveness.owed_ms
+            return silent_ms if owed_ms is None else min(silent_ms, owed_ms + self.limits.unanswered_ms)
+        return None if self.limits.idle_ms is None else self.liveness.heard_ms + self.limits.idle_ms
+
+    def _expired(self, now_ms: int) -> bool:
+        expires_ms = self._expires_at()
+        if expires_ms is None or expires_ms > now_ms:
+            return False
+        self.close(Reset(ResetCode.TIMEOUT, "not heard for too long"), tell=self.state is not FRESH)
+        return True
+
+    def _rekey_at(self) -> int | None:
+        if self.epochs.worn:
+            return 0
+        return self.epochs.worn_at_ms if self._used else None
+
+    def _rekey(self, rekeying: DialerRekeying, now_ms: int) -> None:
+        due_ms = self._rekey_at()
+        if rekeying.running:
+            rekeying.advance(now_ms)
+        elif due_ms is not None and due_ms <= now_ms:
+            rekeying.start(now_ms)
+
+    # Frames.
+
+    def _on_ping(self, payload: bytes, path: Path, now_ms: int) -> None:
+        self._echo(frames.PONG, payload, None)
+
+    def _on_path_challenge(self, payload: bytes, path: Path, now_ms: int) -> None:
+        if path not in self._challenged:
+            self._challenged.append(path)
+        self._echo(frames.PATH_RESPONSE, payload, path)
+
+    def _on_path_response(self, payload: bytes, path: Path, now_ms: int) -> None:
+        opaque = frames.read_opaque(payload)
+        if opaque is None:
+            self.counters.frames_malformed += 1
+        else:
+            self._owner.link_path_answered(self, opaque, path)
+
+    def _on_mtu_probe(self, payload: bytes, path: Path, now_ms: int) -> None:
+        self._echo(frames.MTU_ACK, payload, path)
+
+    def _on_mtu_ack(self, payload: bytes, path: Path, now_ms: int) -> None:
+        opaque = frames.read_opaque(payload)
+        if opaque is None:
+            self.counters.frames_malformed += 1
+        else:
+            self.mtu.acked(opaque, now_ms)
+            self._touch()
+
+    def _echo(self, type: int, payload: bytes, path: Path | None) -> None:
+        opaque = frames.read_opaque(payload)
+        if opaque is None:
+            self.counters.frames_malformed += 1
+        else:
+            self.bundle.send(type, opaque, path)
+
+    def _on_pong(self, payload: bytes, path: Path, now_ms: int) -> None:
+        opaque = frames.read_opaque(payload)
+        if opaque is None:
+            self.counters.frames_malformed += 1
+        else:
+            self.liveness.ponged(opaque, now_ms)
+            if self._silent:
+                self._answered(now_ms)
+
+    def _on_close(self, payload: bytes, path: Path, now_ms: int) -> None:
+        close = frames.read_close(payload)
+        if close is None:
+            self.counters.frames_malformed += 1
+            return
+        self._end(Reset(reset_code(close.code), close.text), by_peer=True)
+
+    def _on_rekey(self, payload: bytes, path: Path, now_ms: int) -> None:
+        message = frames.read_rekey(payload)
+        if message is None:
+            self.counters.frames_malformed += 1
+            return
+        epoch = self.rekeying.receive(message) if self.state is UP else None
+        if epoch is None:
+            return
+        self.counters.rekeys += 1
+        self.epochs.renew(epoch, now_ms)
+        if self.dials:
+            self.liveness.ping(now_ms)  # so that the listener hears us under the new keys at once
+
+    def _on_losses(self, payload: bytes, path: Path, now_ms: int) -> None:
+        losses = frames.read_losses(payload)
+        if losses is None:
+            self.counters.frames_malformed += 1
+            return
+        self.protection.reported(losses, self.rtt_ms, now_ms)
+
+    def _on_unknown(self, payload: bytes, path: Path, now_ms: int) -> None:
+        number = frames.read_conv(payload)
+        assert number is not None
+        self.flows.on_unknown(number)

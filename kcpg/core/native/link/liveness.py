@@ -1,0 +1,203 @@
+"""Is the peer still there? Keep-alive PINGs, and the moment at which its silence becomes a fact."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kcpg.core.native.wire import frames
+
+if TYPE_CHECKING:
+    from kcpg.core.native.wire.counters import LinkCounters
+    from kcpg.core.native.wire.wire import Bundle
+
+SILENCE_RTOS = 3
+SILENCE_MIN_MS = 250
+"""A peer that owes an answer is silent after three retransmission timeouts, but not before this:
+scheduling alone
+may take tens of milliseconds."""
+
+RTO_MIN_MS = 100
+"""Floor of the estimate below, so that three of them span a few of KCP's own retransmissions."""
+
+NAT_MS = 20_000
+"""Flows without traffic are kept alive this often: half the shortest UDP mapping timeouts seen in the
+field (RFC 4787
+demands 120 s, many boxes have 30 to 60)."""
+
+IDLE_MS = 240_000
+"""A link without flows is touched this often, so that the listener, who drops it after 600 s, keeps it ready
+even if one PING gets lost."""
+
+LATE_MS = 20
+"""A moment noticed later than this: the process or the machine stood still."""
+
+NOTICE_MS = 1000
+QUIET_MIN_MS = 250
+QUIET_DATAGRAMS = 8
+"""Who only receives is owed nothing, and would not notice for `NAT_MS` that its path is dead. So a pause
+after something like a download is asked about once, in time to know the answer within a second of the last
+datagram; keystrokes cause no PING of their own."""
+
+RETURN_MS = 250
+RETRY_MIN_MS = 100
+"""While data waits for a silent peer it is asked so often that the data flows again within this time and a
+round trip of the path's return: a question, its answer and the data take one and a half."""
+
+URGENT_MS = 900_000
+RETRY_MAX_MS = 5000
+RETRY_AGE = 16
+"""After so long, or with nothing waiting, the questions become rarer: one per sixteenth of the silence."""
+
+_U64 = 0xFFFFFFFFFFFFFFFF
+
+
+class Liveness:
+    """Of one link, as seen from here.
+
+    `pings` False: this side only answers (the listener, unless a keep-alive is configured).
+    """
+
+    def __init__(
+        self, bundle: Bundle, counters: LinkCounters, keep_alive_s: int, pings: bool, rtt_ms: int, now_ms: int
+    ) -> None:
+        self.rtt_ms = rtt_ms
+        """The newest round-trip time of a PING or of the handshake; -1: none yet."""
+        self._bundle = bundle
+        self._counters = counters
+        self._keep_alive_ms = keep_alive_s * 1000
+        self._pings = pings or keep_alive_s > 0
+        self._begin_ms = now_ms
+        self._calm_ms = now_ms
+        self._asked_ms = 0  # the first PING of those that wait for an answer ...
+        self._pinged_ms: int | None = None  # ... and the last
+        self._ponged_ms = now_ms
+        self._heard_before = 0
+        self._hold_until_ms = 0
+
+    @property
+    def heard_ms(self) -> int:
+        """When the peer was heard last."""
+        return max(self._bundle.rx_last_ms, self._begin_ms)
+
+    @property
+    def heeded_ms(self) -> int:
+        """When the peer showed last that it hears us: it acknowledged data, or answered a PING."""
+        return max(self._bundle.heeded_ms, self._ponged_ms, self._begin_ms)
+
+    @property
+    def rto_ms(self) -> int:
+        """An estimate of the link's retransmission timeout: twice the round-trip time."""
+        return max(2 * self._known_rtt_ms, RTO_MIN_MS)
+
+    @property
+    def silence_ms(self) -> int:
+        """How long a peer that owes an answer may say nothing."""
+        return max(SILENCE_RTOS * self.rto_ms, SILENCE_MIN_MS)
+
+    def advance(self, now_ms: int, flows: bool, silent: bool) -> None:
+        """Note what is owed, and send a PING if one is due. `silent`: the peer's silence is a fact."""
+        if self._answered:
+            self._pinged_ms = None
+        if not self._owed:
+            self._calm_ms = now_ms
+        due_ms = self.ping_at(flows, silent)
+        if due_ms is not None and due_ms <= now_ms:
+            self.ping(now_ms)
+
+    def ping(self, now_ms: int) -> None:
+        """Send a PING and expect to hear something."""
+        if self._pinged_ms is None:
+            self._asked_ms = now_ms
+        self._heard_before = self._bundle.rx_datagrams
+        self._pinged_ms = now_ms
+        self._counters.pings_sent += 1
+        self._bundle.send(frames.PING, (now_ms & _U64).to_bytes(frames.OPAQUE_BYTES, "big"))
+
+    def ask_again(self, now_ms: int) -> None:
+        """Something came from a silent peer: whether it hears us as well, is worth a question now."""
+        if self._pinged_ms is None or now_ms - self._pinged_ms >= self.rto_ms:
+            self.ping(now_ms)
+
+    def ponged(self, opaque: bytes, now_ms: int) -> None:
+        """Take the time from an answer to `ping`."""
+        self._counters.pongs_received += 1
+        self._ponged_ms = now_ms
+        self._pinged_ms = None
+        rtt_ms = (now_ms - int.from_bytes(opaque, "big")) & _U64
+        if rtt_ms <= NAT_MS:
+            self.rtt_ms = rtt_ms
+
+    def forgive(self, now_ms: int) -> None:
+        """Begin anew: the peer has proved itself by other means."""
+        self._begin_ms = self._calm_ms = now_ms
+        self._pinged_ms = None
+
+    def silent_at(self) -> int | None:
+        """When the peer's silence is a fact, if it says nothing; None: it owes nothing."""
+        owed_ms = self.owed_ms
+        if owed_ms is None:
+            return None
+        since_ms = max(owed_ms, self.heard_ms)
+        if self._asking:  # who talks and does not answer is deaf
+            since_ms = min(since_ms, max(owed_ms, self._asked_ms))
+        return max(since_ms + self.silence_ms, self._hold_until_ms)
+
+    def is_silent(self, now_ms: int) -> bool:
+        """Whether the peer's silence is a fact now.
+
+        Noticed late it is not yet: this process was held up, and what the peer said lies unread.
+        """
+        at_ms = self.silent_at()
+        if at_ms is None or at_ms > now_ms:
+            return False
+        if now_ms - at_ms > LATE_MS and at_ms != self._hold_until_ms:
+            self._hold_until_ms = now_ms + min(now_ms - at_ms, self.silence_ms)
+            return False
+        return True
+
+    @property
+    def owed_ms(self) -> int | None:
+        """Since when the peer has owed an answer; None: it owes nothing."""
+        return max(self.heeded_ms, self._calm_ms) if self._owed else None
+
+    def ping_at(self, flows: bool, silent: bool) -> int | None:
+        """When the next PING is due, as `advance` has it; None: never. `flows`: somebody uses the link."""
+        if self._pinged_ms is not None and not self._answered:
+            return self._retry_at(self._pinged_ms) if silent else self._pinged_ms + self.rto_ms
+        if not self._pings:
+            return None
+        owed_ms = self.owed_ms
+        if owed_ms is not None and self.heard_ms > owed_ms:
+            return owed_ms + self.silence_ms // 2
+        if flows and self._bundle.rx_datagrams - self._heard_before > QUIET_DATAGRAMS:
+            return self.heard_ms + max(NOTICE_MS - self.silence_ms, QUIET_MIN_MS)
+        return self.heard_ms + (self._keep_alive_ms or (NAT_MS if flows else IDLE_MS))
+
+    def _retry_at(self, pinged_ms: int) -> int | None:
+        """When a silent peer is asked again; by a side that does not ping by itself, for its data only."""
+        least_ms = max(RETURN_MS - self._known_rtt_ms // 2, RETRY_MIN_MS)
+        age_ms = pinged_ms - self.heeded_ms
+        if self._bundle.outstanding and age_ms < URGENT_MS:
+            return pinged_ms + least_ms
+        if not self._pings:
+            return None
+        return pinged_ms + max(min(age_ms // RETRY_AGE, RETRY_MAX_MS), least_ms)
+
+    @property
+    def _known_rtt_ms(self) -> int:
+        return self._bundle.srtt_ms if self._bundle.srtt_ms >= 0 else max(self.rtt_ms, 0)
+
+    @property
+    def _answered(self) -> bool:
+        return self._pinged_ms is not None and self._bundle.heeded_ms > self._asked_ms
+
+    @property
+    def _owed(self) -> bool:
+        """What waits for a retransmission that is not due yet has not been asked again, so nobody owes an
+        answer."""
+        asked = self._bundle.outstanding and self._bundle.tx_last_ms > self.heeded_ms
+        return asked or self._asking
+
+    @property
+    def _asking(self) -> bool:
+        return self._pinged_ms is not None and not self._answered

@@ -1,0 +1,127 @@
+"""Renewing the keys of a living link: the exchange of REKEY frames, as seen from either side."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kcpg.core.native.handshake.rekey import RekeyInitiator, RekeyResponder
+from kcpg.core.native.link.epochs import NewEpoch
+from kcpg.core.native.wire import frames
+
+if TYPE_CHECKING:
+    from kcpg.core.native.handshake.envelope import Entropy
+    from kcpg.core.native.link.cids import Cids
+    from kcpg.core.native.link.link import Link
+    from kcpg.core.native.wire.wire import Bundle
+
+FIRST_WAIT_MS = 250
+MOST_WAIT_MS = 5000
+"""A REKEY frame is repeated with doubled waits between these, without end: the listener may have taken it
+already, and
+then only its answer leads on. A peer that is gone is noticed by the link's silence."""
+
+
+class DialerRekeying:
+    """The side that starts a rekey. `secret` is the newest session secret."""
+
+    def __init__(
+        self, bundle: Bundle, algorithm: str, secret: bytes, cids: Cids[Link], entropy: Entropy
+    ) -> None:
+        self.secret = secret
+        self._bundle = bundle
+        self._algorithm = algorithm
+        self._cids = cids
+        self._entropy = entropy
+        self._initiator: RekeyInitiator | None = None
+        self._own_cid = 0
+        self._due_ms = 0
+        self._wait_ms = 0
+
+    @property
+    def running(self) -> bool:
+        """An answer is awaited."""
+        return self._initiator is not None
+
+    def start(self, now_ms: int) -> None:
+        """Ask for a new epoch."""
+        self._own_cid = self._cids.draw()
+        self._initiator = RekeyInitiator(self.secret, self._algorithm, self._own_cid, self._entropy)
+        self._wait_ms = FIRST_WAIT_MS
+        self._send(now_ms)
+
+    def restart(self, secret: bytes) -> None:
+        """A handshake gave new keys: what was asked before is void."""
+        self.secret = secret
+        self._initiator = None
+
+    def advance(self, now_ms: int) -> None:
+        """Ask again when it is time."""
+        if self._initiator is not None and self._due_ms <= now_ms:
+            self._send(now_ms)
+
+    def deadline(self) -> int | None:
+        """When `advance` has something to do."""
+        return self._due_ms if self._initiator is not None else None
+
+    def receive(self, message: bytes) -> NewEpoch | None:
+        """Take the answer: the new epoch, or None if this is none."""
+        rekeyed = self._initiator.receive(message) if self._initiator is not None else None
+        if rekeyed is None or self._cids.owner(self._own_cid) is not None:
+            return None
+        self._initiator = None
+        self.secret = rekeyed.session_secret
+        return NewEpoch(rekeyed.epoch, self._own_cid, rekeyed.peer_cid, rekeyed.session_secret)
+
+    def _send(self, now_ms: int) -> None:
+        assert self._initiator is not None
+        self._bundle.send(frames.REKEY, frames.pack_rekey(self._initiator.message))
+        self._due_ms = now_ms + self._wait_ms
+        self._wait_ms = min(2 * self._wait_ms, MOST_WAIT_MS)
+
+
+CONFIRMED_SECRETS = 2
+UNCONFIRMED_SECRETS = 6
+"""What a dialer may hold that got none of the answers to its attempts to resume: the secrets under which it
+was heard last (a rekey leaves two), or one of the latest offered since."""
+
+
+class ListenerRekeying:
+    """The side that answers."""
+
+    def __init__(
+        self, bundle: Bundle, algorithm: str, secret: bytes, cids: Cids[Link], entropy: Entropy
+    ) -> None:
+        self._bundle = bundle
+        self._algorithm = algorithm
+        self._cids = cids
+        self._entropy = entropy
+        self._responder = RekeyResponder(secret, algorithm, entropy)
+        self._former: tuple[bytes, ...] = ()
+
+    @property
+    def secrets(self) -> tuple[bytes, ...]:
+        """The session secrets that the dialer may hold, by one of which it may resume the link."""
+        return self._responder.secrets + self._former
+
+    def restart(self, secret: bytes) -> None:
+        """A handshake gave new keys, though the dialer may not have got our answer, nor those before it."""
+        unconfirmed = self._former[CONFIRMED_SECRETS:] + self._responder.secrets
+        self._former = self._former[:CONFIRMED_SECRETS] + unconfirmed[-UNCONFIRMED_SECRETS:]
+        self._responder = RekeyResponder(secret, self._algorithm, self._entropy)
+
+    def confirm(self) -> None:
+        """The dialer was heard under the newest epoch."""
+        self._responder.confirm()
+        self._former = ()
+
+    def receive(self, message: bytes) -> NewEpoch | None:
+        """Answer the dialer's message: the new epoch, or None if there is nothing new."""
+        own_cid = self._cids.draw()
+        answer = self._responder.receive(message, own_cid)
+        if answer is None:
+            return None
+        reply, rekeyed = answer
+        self._bundle.send(frames.REKEY, frames.pack_rekey(reply))
+        if rekeyed is None:
+            return None
+        return NewEpoch(rekeyed.epoch, own_cid, rekeyed.peer_cid, rekeyed.session_secret)

@@ -1,0 +1,30 @@
+"""Frames that the path does not take whole; see pieces.py. Included by _wire.pyx."""
+from kcpg.core.native.wire.pieces import cut
+
+
+cdef int cut_long(Bundle bundle, Tx* tx, int start) except -1:
+    """Send what is longer than the path takes now in pieces, and take it out of the vector."""
+    cdef int i, kept = start
+    cdef bytes frame
+    tx.has_long = False
+    for i in range(start, tx.count):
+        if tx.len[i] > bundle.max_payload:
+            frame = (<const uint8_t*>(tx.buf + tx.off[i]))[HEADER:tx.len[i] - TAG]
+            bundle.pieces_sent += 1
+            for piece in cut(frame, bundle.pieces_sent, bundle.max_payload - OVERHEAD_BYTES):
+                bundle.send(T_PIECE, piece)
+            continue
+        tx.off[kept] = tx.off[i]
+        tx.len[kept] = tx.len[i]
+        tx.path[kept] = tx.path[i]
+        kept += 1
+    tx.count = kept
+    return 0
+
+
+cdef int take_piece(Wire wire, Bundle bundle, bytes payload, uint64_t now_ms) except -1:
+    """A part of a frame; what it completes is taken as if it had come whole."""
+    cdef bytes frame = bundle.pieces.add(payload)
+    if frame is None:
+        return 0
+    return wire.unwrap(bundle, frame, <uint32_t>len(frame), False, now_ms)

@@ -1,0 +1,521 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""The data plane of a native tunnel leg, compiled. Its readable twins: `wire.py`, `bundle.py` and `conv.py`.
+
+One call takes a vector of datagrams in (`receive_run`) or builds one (`build`). Per datagram there is no
+Python object, no allocation and no call into Python; those happen per batch, per conversation that became
+ready, and for control frames.
+"""
+from collections import deque
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.object cimport PyObject
+from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcmp, memcpy, memset
+
+from kcpg.core.fec._fec cimport (
+    FEC_GROUPS, FEC_HEADER, FEC_PREFIX, fec_body, fec_losses_scan, fec_losses_t, fec_rx_data, fec_rx_forget,
+    fec_rx_init, fec_rx_parity, fec_shard_t, fec_tx_clear, fec_tx_data, fec_tx_deadline, fec_tx_expire,
+    fec_tx_init, fec_tx_parity, fec_tx_parity_bytes, fec_tx_use,
+)
+from kcpg.core.kcp._kcp cimport (
+    KCP_DONE, KCP_HEADER, KCP_MAX_FRAGMENTS, KCP_PACED, KCP_QUEUE_SEGMENTS, PATH_ADDRESS_BYTES, Kcp, Path,
+    Tx, get32, kcp_clear, kcp_deadline, kcp_flush, kcp_hurry, kcp_idle, kcp_in_flight, kcp_input,
+    kcp_move_message, kcp_move_stream, kcp_owes_ack, kcp_peek_size, kcp_queued, kcp_readable,
+    kcp_recv_message, kcp_room, kcp_send_message, kcp_set_mtu, kcp_set_windows, kcp_t, kcp_unread,
+    kcp_wants_flush, kcp_write_bytes, pool_free, pool_new, put32, tx_close, tx_need,
+)
+from kcpg.core.seal._seal cimport (
+    HeaderMask, Sealer, mask_batch, replay_check, replay_commit, replay_expand, replay_init, sealer_open,
+    sealer_seal,
+)
+
+from kcpg.core.native.wire import frames as frame_types
+from kcpg.core.native.wire.frames import Losses
+from kcpg.core.native.wire.pieces import Pieces
+from kcpg.core.native.wire.rxepoch import NO_LOSSES
+from kcpg.core.rate import Totals
+
+__all__ = ["READABLE", "UNKNOWN_CONV", "WRITABLE", "Bundle", "Conv", "Wire"]
+
+READABLE = 1
+WRITABLE = 2
+UNKNOWN_CONV = -1
+
+cdef enum:
+    EV_READABLE = 1
+    EV_WRITABLE = 2
+    HEADER = 8                  # CID and the low half of the packet number
+    TYPE = 1
+    TAG = 16
+    OVERHEAD_BYTES = 25
+    MIN_DATAGRAM = 32           # keeps the mask's sample, the last 16 bytes, clear of header and type
+    BATCH = 64                  # datagrams unmasked together: what one GRO buffer or GSO run holds
+    BUILD_DATAGRAMS = 128       # datagrams of one build: more would leave the L2 cache before they are sent
+    TRANSMIT_DATAGRAMS = 512    # of one transmit() of the memory face
+    TURN_DATAGRAMS = 64         # of one link before the next has its turn
+    TURN_SEGMENTS = 16          # of one conversation before the next has its turn
+    COLD_TURNS = 4              # conversations with full queues: 1.4 MB, more than a second-level cache has
+    FRAMES_LIMIT = 1024
+    STRANGERS_LIMIT = 256
+    DATAGRAM_QUEUE = 256        # unreliable packets held per conversation and direction
+    DATAGRAM_MIN = 3            # shorter packets would be padded on the wire
+    PACKET_MAX = 65535          # a user's largest UDP packet
+    WAKE_SEGMENTS = 64          # a starved writer is woken at this much room
+    SPARSE_SEGMENTS = 4         # that go before others, as bundle.py
+    ACK_HOLD_MS = 2             # as conv.py
+    WINDOW_START = 1024         # of the receive window where it grows, as conv.py
+    BURST_MS = 2                # pacing, as kcpg.core.pacer
+    BURST_DATAGRAMS = 10
+    SCALE = 8000                # bit-milliseconds per byte
+    PUSH = 81
+    ASK_WINDOW = 83
+    DEFAULT_DATAGRAM = 1400     # as bundle.py
+    FEC_TYPE = 8                # type and header of a data shard: TYPE + FEC_HEADER
+    FEC_ROOM = 11               # as linkfec.py
+    BULK_SEGMENTS = 64
+    LONG_SEGMENTS = 512
+    FEC_POOL_SHARE = 2          # shards kept by all links have a quarter of the memory of segments
+    LOSS_SCAN = 4096            # as rxepoch.py
+    SLOT_BYTES = 1536           # as conv.py
+    LITTLE_SEGMENTS = 4         # as kcpg.net.fdio
+
+cdef int T_PAD = frame_types.PAD
+cdef int T_KCP = frame_types.KCP
+cdef int T_DATAGRAM = frame_types.DATAGRAM
+cdef int T_FEC_DATA = frame_types.FEC_DATA
+cdef int T_FEC_PARITY = frame_types.FEC_PARITY
+cdef int T_PIECE = frame_types.PIECE
+cdef frozenset CONTROL_TYPES = frame_types.CONTROL
+cdef int T_PATH_CHALLENGE = frame_types.PATH_CHALLENGE
+cdef int T_PATH_RESPONSE = frame_types.PATH_RESPONSE
+
+
+# A packet on its way from one conversation to the next.
+cdef uint8_t passing[PACKET_MAX]
+
+
+include "_headers.pxi"
+
+
+cdef class SegmentPool:
+    def __cinit__(self, uint32_t slot_bytes, size_t max_slots):
+        self.slots = pool_new(slot_bytes, max_slots)
+        if self.slots == NULL:
+            raise MemoryError()
+
+    def __dealloc__(self):
+        if self.slots != NULL:
+            pool_free(self.slots)
+
+
+cdef class RxEpoch:
+    pass
+
+
+include "_timers.pxi"
+include "_linkfec.pxi"
+include "_sealing.pxi"
+include "_conv.pxi"
+include "_bundle.pxi"
+include "_pieces.pxi"
+
+
+cdef class Wire:
+    """The data plane of one native tunnel leg; see wire.py for the meaning of each method."""
+
+    def __cinit__(self, *, mask_rx, mask_tx, max_datagram, pool_bytes=256 << 20):
+        cdef uint32_t slot_bytes = (<uint32_t>max_datagram + 63) & ~63u     # of a shard
+        memset(&self.tx, 0, sizeof(self.tx))
+        self.tx.cap = BUILD_DATAGRAMS * SLOT_BYTES      # enough for the largest datagram there is, too
+        self.tx.max_count = BUILD_DATAGRAMS
+        self.tx.buf = <uint8_t*>malloc(self.tx.cap)
+        self.tx.off = <uint32_t*>malloc(BUILD_DATAGRAMS * sizeof(uint32_t))
+        self.tx.len = <uint32_t*>malloc(BUILD_DATAGRAMS * sizeof(uint32_t))
+        self.tx.path = <Path*>malloc(BUILD_DATAGRAMS * sizeof(Path))
+        if self.tx.buf == NULL or self.tx.off == NULL or self.tx.len == NULL or self.tx.path == NULL:
+            raise MemoryError()
+        self.segment_pool = SegmentPool(SLOT_BYTES, pool_bytes // SLOT_BYTES)
+        self.fec_pool = SegmentPool(slot_bytes, pool_bytes // slot_bytes >> FEC_POOL_SHARE)
+
+    def __dealloc__(self):
+        free(self.tx.buf)
+        free(self.tx.off)
+        free(self.tx.len)
+        free(self.tx.path)
+        free(self.timers.heap)
+
+    def __init__(self, *, bytes mask_rx, bytes mask_tx, uint32_t max_datagram, size_t pool_bytes=256 << 20):
+        self.max_datagram = max_datagram
+        self.drops = {}
+        self.epochs = {}
+        self.outbox = deque()
+        self.active = deque()
+        self.ready = []
+        self.drained = []
+        self.frames = []
+        self.strangers = []
+        self.moved, self.begun, self.starved = {}, {}, {}
+        self.heard = []
+        self.mask_rx = HeaderMask(mask_rx)
+        self.mask_tx = HeaderMask(mask_tx)
+
+    def bundle(self, user):
+        """The data plane of a new link; it can send once it has a key and a path."""
+        return Bundle(self, user)
+
+    def drop(self, str reason, count=1):
+        """Count a discarded datagram or frame under its name."""
+        self.drops[reason] = self.drops.get(reason, 0) + count
+
+    @property
+    def held_slots(self):
+        """Segment slots in use by all conversations."""
+        return self.segment_pool.slots.live
+
+    # Out.
+
+    def post(self, int sock, bytes addr, bytes datagram):
+        """Let a datagram that is complete (a handshake's) leave with the next transmit."""
+        self.outbox.append((sock, addr, datagram))
+
+    def mask(self, bytes header, bytes body):
+        """The datagram of this clear header and sealed body as it goes over the wire."""
+        cdef bytearray out = bytearray(header + body)
+        cdef uint8_t block[16]
+        assert len(body) >= 16
+        memcpy(block, <const uint8_t*>body + (len(body) - 16), 16)
+        if mask_batch(&self.mask_tx.c, block, block, 1) != 0:
+            raise RuntimeError("the cipher library refused to mask a header")
+        xor8(<uint8_t*>out, block)
+        return bytes(out)
+
+    def transmit(self, uint64_t now_ms):
+        """What may leave now, as (socket, address, datagram); call again while `backlog`."""
+        cdef list out = []
+        cdef int i
+        while len(out) < TRANSMIT_DATAGRAMS and self.build(now_ms) > 0:
+            for i in range(self.tx_cursor, self.tx.count):
+                out.append((*from_path(&self.tx.path[i]),
+                            (<const uint8_t*>(self.tx.buf + self.tx.off[i]))[:self.tx.len[i]]))
+            self.tx_done()
+        return out
+
+    @property
+    def backlog(self):
+        """More could leave at once."""
+        cdef Bundle bundle
+        if self.outbox or self.tx.count > self.tx_cursor:
+            return True
+        for bundle in self.active:
+            if bundle.sendable() and bundle.held_until() <= <int64_t>self.now_ms:
+                return True
+        return False
+
+    def deadline(self):
+        """When transmit must be called again though nothing else happens; None: never."""
+        cdef int64_t due = self.due()
+        return None if due == INT64_MAX else due
+
+    cdef int64_t due(self) except -2:
+        """See deadline; INT64_MAX: never."""
+        cdef int64_t due = INT64_MAX, until
+        cdef Bundle bundle
+        if self.outbox:
+            return self.now_ms
+        for bundle in self.active if self.active else ():    # mostly none, after each request
+            if bundle.sendable():
+                until = bundle.held_until()
+                until = <int64_t>self.now_ms if until < 0 else until
+                due = until if until < due else due
+        if self.timers.count > 0 and self.timers.heap[0].due_ms < due:
+            due = self.timers.heap[0].due_ms
+        return due
+
+    cdef void wake(self, Bundle bundle):
+        if not bundle.is_active and bundle.sendable():
+            bundle.is_active = True
+            self.active.append(bundle)
+
+    cdef int ripen(self, uint64_t now_ms) except -1:
+        """Give a turn to every conversation whose deadline has come."""
+        cdef Conv conv
+        while self.timers.count > 0 and self.timers.heap[0].due_ms <= <int64_t>now_ms:
+            conv = <Conv>self.timers.heap[0].conv
+            timer_remove(&self.timers, conv)
+            conv.bundle.mark_dirty(conv)
+        return 0
+
+    cdef int build_outbox(self) except -1:
+        """Put posted datagrams and control frames, which are sealed already, in front."""
+        cdef bytes datagram
+        cdef Tx* tx = &self.tx
+        cdef uint32_t size
+        while self.outbox and tx.count < tx.max_count:
+            sock, addr, datagram = self.outbox[0]
+            size = <uint32_t>len(datagram)
+            if tx.used + size > tx.cap:
+                break
+            self.outbox.popleft()
+            to_path(&tx.path[tx.count], sock, addr)
+            memcpy(tx.buf + tx.used, <const uint8_t*>datagram, size)
+            tx.off[tx.count] = <uint32_t>tx.used
+            tx.len[tx.count] = size
+            tx.used += size
+            tx.count += 1
+        return 0
+
+    cdef int build(self, uint64_t now_ms) except -1:
+        cdef Bundle bundle
+        cdef list held = None
+        cdef int made
+        self.now_ms = now_ms
+        if self.tx.count > self.tx_cursor:
+            return self.tx.count - self.tx_cursor
+        self.tx_done()
+        self.ripen(now_ms)
+        self.build_outbox()
+        while self.active and self.tx.count < self.tx.max_count:
+            bundle = self.active.popleft()      # `is_active` stays set: its own turn must not append it
+            made = bundle.turn(&self.tx, now_ms, min(TURN_DATAGRAMS, self.tx.max_count - self.tx.count))
+            if not bundle.sendable():
+                bundle.is_active = False
+            elif made > 0 and bundle.held_until() <= <int64_t>now_ms:
+                self.active.append(bundle)
+            else:
+                held = held or []
+                held.append(bundle)
+        if held:
+            self.active.extend(held)
+        if self.tx.count == 0:
+            self.build_outbox()                 # where everything that had a turn went in pieces
+        return self.tx.count
+
+    cdef void tx_done(self):
+        self.tx.count = 0
+        self.tx.used = 0
+        self.tx_cursor = 0
+
+    # In.
+
+    def receive(self, int sock, bytes addr, datagram, uint64_t now_ms):
+        """Take in one datagram. Never raises for its contents: what is wrong is counted in `drops`."""
+        cdef Path source
+        cdef bytearray copy = bytearray(datagram)
+        to_path(&source, sock, addr)
+        self.receive_run(&source, <uint8_t*>copy, len(copy), <uint32_t>len(copy), now_ms)
+
+    def take_ready(self):
+        """The conversations with events, each once."""
+        cdef Conv conv
+        if self.starved:
+            self.feed()
+        ready, self.ready = self.ready, []
+        return [conv for conv in ready if not conv.closed]
+
+    def take_drained(self):
+        """Conversations that are drained and were to say so. They are no news: nobody waits for them."""
+        drained, self.drained = self.drained, []
+        return [conv for conv in drained if not conv.closed]
+
+    cdef void feed(self):
+        """Tell those that waited for segments of the pool, longest first, that there are some again."""
+        cdef Conv conv
+        for conv in list(self.starved):
+            if conv.closed or not conv.want_room:
+                del self.starved[conv]
+            elif kcp_room(&conv.k) >= conv.wake_segments():
+                del self.starved[conv]
+                conv.want_room = False
+                conv.raise_events(EV_WRITABLE)
+
+    def take_frames(self):
+        """Control frames for the links: (bundle, type, payload, socket, address)."""
+        taken, self.frames = self.frames, []
+        return taken
+
+    def take_strangers(self):
+        """Datagrams under no known CID, handshakes perhaps: (socket, address, cid, clear header, body)."""
+        taken, self.strangers = self.strangers, []
+        return taken
+
+    def take_moved(self):
+        """Links whose newest authentic datagram came from another path than they send by: see `source`."""
+        moved, self.moved = self.moved, {}
+        return list(moved)
+
+    def take_begun(self):
+        """Links that have data under way and had none before: from now on silence means something."""
+        begun, self.begun = self.begun, {}
+        return begun
+
+    def take_heard(self):
+        """Links from which something authentic came since the last call."""
+        cdef Bundle bundle
+        heard, self.heard, self.alert = self.heard, [], False
+        for bundle in heard:
+            bundle.is_heard = False
+        return heard
+
+    @property
+    def news(self):
+        """Something came that links or flows have to act on now: see the `take_` functions."""
+        return self.has_news()
+
+    cdef bint has_news(self):
+        if self.starved:
+            self.feed()
+        return self.alert or len(self.ready) + len(self.frames) + len(self.strangers) + len(self.moved) > 0
+
+    cdef void count_drop(self, str reason):
+        self.drops[reason] = self.drops.get(reason, 0) + 1
+
+    cdef int receive_run(
+            self, const Path* source, uint8_t* buf, size_t n, uint32_t size, uint64_t now_ms) except -1:
+        cdef uint8_t blocks[16 * BATCH]
+        cdef uint8_t* at[BATCH]
+        cdef uint32_t length[BATCH]
+        cdef size_t offset = 0
+        cdef uint32_t piece
+        cdef int count, i
+        self.now_ms = now_ms
+        self.rx_path = source[0]
+        if n < MIN_DATAGRAM or size < MIN_DATAGRAM:
+            self.count_drop("short")
+            return 0
+        while offset < n:
+            count = 0
+            while count < BATCH and offset < n:
+                piece = size if n - offset >= size else <uint32_t>(n - offset)
+                if MIN_DATAGRAM <= piece <= self.max_datagram:
+                    at[count] = buf + offset
+                    length[count] = piece
+                    memcpy(blocks + 16 * count, buf + offset + piece - 16, 16)
+                    count += 1
+                else:
+                    self.count_drop("short" if piece < MIN_DATAGRAM else "long")
+                offset += piece
+            if mask_batch(&self.mask_rx.c, blocks, blocks, count) != 0:
+                self.count_drop("mask_refused")
+                continue
+            for i in range(count):
+                xor8(at[i], blocks + 16 * i)
+                self.datagram(at[i], length[i], now_ms)
+        return 0
+
+    cdef int datagram(self, uint8_t* p, uint32_t n, uint64_t now_ms) except -1:
+        """One datagram with a clear header: find its epoch, open it, hand it to what its type says."""
+        cdef uint32_t cid = get32be(p)
+        cdef RxEpoch epoch = self.last_epoch
+        cdef Bundle bundle
+        cdef uint64_t pn
+        cdef int type
+        cdef bint probes
+        if epoch is None or epoch.cid != cid:
+            epoch = self.epochs.get(cid)
+            if epoch is None:
+                if len(self.strangers) < STRANGERS_LIMIT:
+                    self.strangers.append((*from_path(&self.rx_path), cid, p[:HEADER], p[HEADER:n]))
+                else:
+                    self.count_drop("strangers_overflow")
+                return 0
+            self.last_epoch = epoch
+        pn = replay_expand(&epoch.replay, get32be(p + 4))
+        if not replay_check(&epoch.replay, pn):
+            self.count_drop("replay")
+            return 0
+        if sealer_open(&epoch.sealer.c, pn, p, HEADER, p + HEADER, n - HEADER) != 0:
+            self.count_drop("auth")
+            return 0
+        replay_commit(&epoch.replay, pn)
+        bundle = epoch.bundle
+        type = p[HEADER]
+        probes = type == T_PATH_CHALLENGE or type == T_PATH_RESPONSE
+        if bundle.note_received(epoch, pn, &self.rx_path, n, probes, now_ms):
+            self.moved[bundle] = None
+        p += HEADER + TYPE
+        n -= OVERHEAD_BYTES
+        if type == T_KCP:
+            return self.segments(bundle, p, n, False, now_ms)
+        if type == T_DATAGRAM:
+            return self.unreliable(bundle, p, n)
+        if type == T_FEC_DATA or type == T_FEC_PARITY:
+            return bundle.link_fec().receive(bundle, type, p, n, now_ms)
+        if type == T_PIECE:
+            return take_piece(self, bundle, p[:n], now_ms)
+        if type in CONTROL_TYPES:
+            return self.frame(bundle, type, p[:n])
+        if type != T_PAD:
+            self.count_drop("frame_unknown")
+        return 0
+
+    cdef int unwrap(
+            self, Bundle bundle, const uint8_t* p, uint32_t n, bint rebuilt, uint64_t now_ms) except -1:
+        """A frame that came as a shard, or in pieces."""
+        if n > 0 and p[0] == T_KCP:
+            return self.segments(bundle, p + TYPE, n - TYPE, rebuilt, now_ms)
+        if n > 0 and p[0] == T_DATAGRAM:
+            return self.unreliable(bundle, p + TYPE, n - TYPE)
+        self.count_drop("frame_malformed")
+        return 0
+
+    cdef int segments(
+            self, Bundle bundle, const uint8_t* p, uint32_t n, bint rebuilt, uint64_t now_ms) except -1:
+        """Cut a KCP frame into runs of one conversation each and feed them; nothing after a broken one."""
+        cdef uint32_t at = 0, start, number, length
+        cdef bint pushes, asks
+        cdef Conv conv
+        while at < n:
+            start = at
+            pushes = asks = False
+            number = get32(p + at) if n - at >= KCP_HEADER else 0
+            while n - at >= KCP_HEADER and get32(p + at) == number:
+                length = get32(p + at + 20)
+                if length > n - at - KCP_HEADER:
+                    self.count_drop("kcp_malformed")
+                    return 0
+                pushes |= p[at + 4] == PUSH
+                asks |= p[at + 4] == ASK_WINDOW
+                at += KCP_HEADER + length
+            if at == start:
+                self.count_drop("kcp_malformed")
+                return 0
+            conv = bundle.last_conv
+            if conv is None or conv.k.conv != number:
+                conv = bundle.convs.get(number)
+                if conv is None and pushes and bundle.accept is not None:
+                    conv = bundle.accept(number)
+                if conv is None:
+                    self.count_drop("conv_unknown")
+                    if pushes or asks:
+                        self.frame(bundle, UNKNOWN_CONV, p[start:start + 4])
+                    continue
+                bundle.last_conv = conv
+            if kcp_input(&conv.k, p + start, at - start, now_ms, rebuilt) < 0:
+                self.count_drop("kcp_malformed")
+            if kcp_readable(&conv.k):
+                conv.raise_events(EV_READABLE)
+            bundle.settle(conv)
+        return 0
+
+    cdef int unreliable(self, Bundle bundle, const uint8_t* p, uint32_t n) except -1:
+        cdef Conv conv = bundle.convs.get(get32(p)) if n >= 4 else None
+        if conv is None:
+            self.count_drop("conv_unknown" if n >= 4 else "frame_malformed")
+            return 0
+        if conv.packets_in is None:
+            conv.packets_in = deque()
+        if len(conv.packets_in) >= DATAGRAM_QUEUE:
+            self.count_drop("datagram_queue_full")
+            return 0
+        conv.packets_in.append(p[4:n])
+        conv.raise_events(EV_READABLE)
+        return 0
+
+    cdef int frame(self, Bundle bundle, int type, bytes payload) except -1:
+        if len(self.frames) < FRAMES_LIMIT:
+            self.frames.append((bundle, type, payload, *from_path(&self.rx_path)))
+        else:
+            self.count_drop("frames_overflow")
+        return 0

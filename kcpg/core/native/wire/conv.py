@@ -1,0 +1,257 @@
+"""One conversation of a link, in plain Python: KCP's ARQ plus unreliable packets and ready events."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from kcpg.core.kcp.kcp import Kcp, KcpParams
+from kcpg.core.kcp.params import CMD_PUSH
+from kcpg.core.native.wire import frames
+from kcpg.core.native.wire.linkfec import BULK_SEGMENTS, LONG_SEGMENTS
+from kcpg.core.rate import Totals
+
+if TYPE_CHECKING:
+    from kcpg.core.native.wire.bundle import Bundle
+
+READABLE = 1
+WRITABLE = 2
+
+SEGMENT_HEADER_BYTES = 24
+
+SLOT_BYTES = 1536
+"""Most payload of a segment, whatever a datagram holds: a jumbo one carries several. So memory is that of
+Ethernet, and a segment never needs more than two pieces where the path shrinks to 1,280."""
+
+WRITABLE_ROOM_SEGMENTS = 64
+"""A starved writer is woken at this much room, not at one segment: fewer, larger refills."""
+
+FRAGMENTS_MAX = 127
+"""Most segments of one message: KCP counts them down in 7 bits."""
+
+PACKET_MAX_BYTES = 65_535
+"""The largest packet a user's UDP socket can hand over (16-bit length field of RFC 768)."""
+
+ACK_HOLD_MS = 2
+"""An answer that comes within this takes the acknowledgement of its request along. Most do: a request to
+an application nearby is answered in well under a millisecond, and one far away would save nothing by more.
+Short against every time-out (the RTO allows for it), long against the clock's tick."""
+
+DATAGRAM_QUEUE = 256
+"""Most unreliable packets held per conversation and direction; the rest is dropped and counted."""
+
+
+WINDOW_START_SEGMENTS = 1024
+"""Of the receive window where it adapts: it grows with what the reader has shown to take."""
+
+
+class Conv(Kcp):
+    """A conversation registered with its bundle: what changes is sent by the next `Wire.transmit`.
+
+    `user` belongs to the caller (the flow). `events` collects READABLE and WRITABLE until `take_events`;
+    WRITABLE comes when room was 0, or `want_room` was set, and room is there again. `want_drained`: be told
+    once, by `Wire.take_drained`, when it is `drained`.
+    """
+
+    def __init__(self, bundle: Bundle, conv: int, params: KcpParams) -> None:
+        super().__init__(conv, bundle.kcp_mtu, params, slot_bytes=SLOT_BYTES)
+        self.ack_hold_ms = ACK_HOLD_MS
+        self.ack_maps = True
+        self.bundle = bundle
+        self.user: object = None
+        self.events = 0
+        self.closed = False
+        self.want_room = False
+        self.want_drained = False
+        self.is_dirty = False
+        self.armed_ms: int | None = None
+        self.deficit = 0
+        self.is_capped = False
+        self.is_long = False  # a long transfer: see linkfec.LONG_SEGMENTS
+        self._bulk_from = 0  # how many segments had been sent before it
+        self.seen = Totals()  # what the bundle's totals hold of this conversation
+        self.acked_empty = 0  # bytes of acknowledged segments without payload, known when all is
+        self.windows = (params.snd_wnd, params.rcv_wnd)  # the user's: limits where a controller sets them
+        if bundle.control is not None:
+            self.set_windows(params.snd_wnd, min(params.rcv_wnd, WINDOW_START_SEGMENTS))
+        self.packets_out: deque[bytes] = deque()
+        self.packets_in: deque[bytes] = deque()
+
+    # What the user does: KCP's own verbs, after each of which the wire knows what there is to do.
+
+    def send(self, message: bytes | bytearray | memoryview) -> None:
+        """Queue one KCP message (see Kcp.send)."""
+        super().send(message)
+        self._changed()
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:
+        """Queue stream bytes, as many as room allows; returns how many were taken."""
+        taken = super().write(data)
+        self._changed()
+        return taken
+
+    def recv(self) -> bytes | None:
+        """The next complete message, None if there is none."""
+        message = super().recv()
+        self._changed()
+        return message
+
+    def read(self, limit: int) -> bytes:
+        """At most `limit` stream bytes; b"" if none are there before the next empty message."""
+        data = super().read(limit)
+        self._changed()
+        return data
+
+    def send_datagram(self, packet: bytes | bytearray | memoryview) -> bool:
+        """Queue `packet` to be sent once, unreliably. False: it fits no datagram, use `send`."""
+        most = self.bundle.frame_room - 4
+        if not frames.MIN_PACKET_BYTES <= len(packet) <= most:
+            return False
+        if len(self.packets_out) >= DATAGRAM_QUEUE:
+            self.bundle.wire.drop("datagram_queue_full")
+            return True
+        self.packets_out.append(bytes(packet))
+        self.bundle.mark_dirty(self)
+        return True
+
+    def recv_datagram(self) -> bytes | None:
+        """The next packet that came unreliably, None if there is none."""
+        return self.packets_in.popleft() if self.packets_in else None
+
+    def send_packets(self, packets: list[bytes], datagram: bool) -> int:
+        """Queue each packet of a UDP flow for which there is room; how many.
+
+        `datagram`: unreliably, those that fit one datagram, once something was acknowledged: before that the
+        peer may not have the conversation, and would drop them.
+        """
+        taken = 0
+        for packet in packets:
+            if datagram and self.snd_una != 0 and self.send_datagram(packet):
+                taken += 1
+                continue
+            fragments = max(1, -(-len(packet) // (self.kcp_mtu - SEGMENT_HEADER_BYTES)))
+            if fragments <= FRAGMENTS_MAX and fragments <= self.room:
+                self.send(packet)
+                taken += 1
+        return taken
+
+    def recv_packets(self, limit: int) -> list[bytes]:
+        """At most `limit` packets of a UDP flow, those that came unreliably first."""
+        found: list[bytes] = []
+        while len(found) < limit:
+            packet = self.recv_datagram()
+            if packet is None:
+                packet = self.recv()
+            if packet is None:
+                break
+            found.append(packet)
+        return found
+
+    def move_to(self, other: Conv, packets: bool) -> int:  # type: ignore[override]  # not between engines
+        """Move stream bytes (or whole messages, if `packets`) on into `other`; returns the bytes moved.
+
+        Stops where self is dry, at a stream's END, or where `other` has no room; never holds a byte.
+        """
+        if packets:
+            return self._relay_messages(other)
+        moved = super().move_to(other, False)
+        if self.readable and not self.at_end:
+            other.want_room = True
+        self._changed()
+        other._changed()
+        return moved
+
+    out_past = in_past = 0
+    """Bytes or packets between this and a socket that no splice has seen: only the compiled twin has a way
+    for them."""
+
+    def pass_on(self, other: Conv, packets: bool, datagrams: bool) -> None:
+        """Let what little comes go into `other`, of the next hop, without anybody's doing. `packets`: whole
+        ones, which go unreliably if `datagrams`. This twin leaves everything to who moves it."""
+
+    def take_events(self) -> int:
+        """The events since the last call."""
+        events, self.events = self.events, 0
+        return events
+
+    # What the wire does.
+
+    def deliver(self, packet: bytes) -> None:
+        """Take in an unreliable packet from the peer."""
+        if len(self.packets_in) >= DATAGRAM_QUEUE:
+            self.bundle.wire.drop("datagram_queue_full")
+            return
+        self.packets_in.append(packet)
+        self.raise_events(READABLE)
+
+    def raise_events(self, events: int) -> None:
+        """Tell the user something, through Wire.take_ready."""
+        if self.events == 0:
+            self.bundle.wire.ready.append(self)
+        self.events |= events
+
+    @property
+    def drained(self) -> bool:
+        """Nothing is owed: all that was queued has arrived, and what came is acknowledged."""
+        return self.idle and not self.wants_flush and not self.owes_ack
+
+    def notice(self) -> None:
+        """Say what the user waits for, if it is there: WRITABLE when there is room enough, or the end."""
+        if self.want_room and self.room >= self.wake_room:
+            self.want_room = False
+            self.raise_events(WRITABLE)
+        if self.want_drained and self.drained:
+            self.want_drained = False
+            self.bundle.wire.drained.append(self)
+
+    def fit(self) -> None:
+        """Cut segments as large as the frames they will travel in."""
+        if self.queued <= BULK_SEGMENTS:
+            self._bulk_from = self.segments_sent
+        is_long = self.segments_sent - self._bulk_from > LONG_SEGMENTS
+        if is_long != self.is_long:
+            self.is_long = is_long
+            self.kcp_mtu = self.bundle.segment_bytes(is_long)
+
+    def open_window(self) -> None:
+        """What the reader has shown to take, it may be sent ahead; one that never reads holds little."""
+        if self.rcv_wnd < self.windows[1] and self.segments_received > WINDOW_START_SEGMENTS // 2:
+            taken = self.segments_received - self.unread
+            wanted = min(WINDOW_START_SEGMENTS // 2 + taken, self.windows[1])
+            if wanted > self.rcv_wnd:
+                self.set_windows(self.snd_wnd, wanted)
+
+    @property
+    def wake_room(self) -> int:
+        """Segments of room that end a wait: always enough for the largest packet that can travel."""
+        packet = -(-PACKET_MAX_BYTES // (self.kcp_mtu - SEGMENT_HEADER_BYTES))
+        return max(WRITABLE_ROOM_SEGMENTS, min(FRAGMENTS_MAX, packet))
+
+    def _changed(self) -> None:
+        if self.room == 0:
+            self.want_room = True
+        self.bundle.settle(self)
+
+    def _relay_messages(self, other: Conv) -> int:
+        moved = 0
+        while other.room >= other.wake_room:
+            packet = self.recv()
+            if packet is None:
+                return moved
+            if len(packet) > FRAGMENTS_MAX * (other.kcp_mtu - SEGMENT_HEADER_BYTES):
+                self.bundle.wire.drop("packet_too_long")
+                continue
+            other.send(packet)
+            moved += len(packet)
+        other.want_room = True
+        return moved
+
+
+def push_bytes(piece: bytes) -> int:
+    """Of the segments that carry data."""
+    at = count = 0
+    while at < len(piece):
+        size = SEGMENT_HEADER_BYTES + int.from_bytes(piece[at + 20 : at + 24], "little")
+        count += size if piece[at + 4] == CMD_PUSH else 0
+        at += size
+    return count

@@ -1,0 +1,180 @@
+"""FEC of one link, in plain Python: frames of data go out and come in as shards of groups.
+
+What is protected are the frames that carry users' data: DATAGRAM frames, and KCP frames with at least one
+push. An acknowledgement is worth no parity, as the next one says the same. A frame that would not fit with
+the shard's header, because its segments were cut for larger datagrams, travels as it is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kcpg.core.fec.group import PARITY_OVERHEAD_BYTES, GroupReceiver, GroupSender
+from kcpg.core.kcp.params import CMD_PUSH, HEADER_BYTES
+from kcpg.core.native.wire import frames
+from kcpg.core.units import earliest
+
+if TYPE_CHECKING:
+    from kcpg.core.fec.plan import Plan
+    from kcpg.core.native.wire.bundle import Bundle
+
+FEC_ROOM_BYTES = PARITY_OVERHEAD_BYTES + 1
+"""What a parity shard of full frames needs beyond them, its frame type included: kept free in each."""
+
+BULK_SEGMENTS = 64
+"""A conversation with more than this waiting transfers in bulk: to it a resend costs nothing but its bytes,
+and parity would cost more of them. Less is what somebody waits for, or the end of it; 86 kB."""
+
+LONG_SEGMENTS = 512
+"""After so many of them one after the other the segments of a transfer fill whole datagrams, so that FEC
+costs it nothing, and its end is not protected: after 730 kB the round trip that a loss takes is little."""
+
+_KCP_TYPE = bytes((frames.KCP,))
+_DATAGRAM_TYPE = bytes((frames.DATAGRAM,))
+_DATA_TYPE = bytes((frames.FEC_DATA,))
+_PARITY_TYPE = bytes((frames.FEC_PARITY,))
+
+
+class LinkFec:
+    """See the module. Facts: `groups` begun, `parity_bytes` of datagrams sent; of what came: `rebuilt`
+    frames, `lost` ones that a group with parity lacked in the end, `held` shards, `malformed` ones."""
+
+    def __init__(self, max_payload: int) -> None:
+        self.on = False
+        self.parity_bytes = 0
+        self._bulk = False
+        self._tx = GroupSender(max_payload)
+        self._rx = GroupReceiver(max_payload)
+
+    @property
+    def groups(self) -> int:
+        return self._tx.group
+
+    @property
+    def rebuilt(self) -> int:
+        return self._rx.recovered
+
+    @property
+    def lost(self) -> int:
+        return self._rx.lost
+
+    @property
+    def held(self) -> int:
+        return self._rx.held
+
+    @property
+    def malformed(self) -> int:
+        return self._rx.malformed
+
+    # Out.
+
+    def use(self, plan: Plan, wait_ms: int, bulk: bool) -> None:
+        """Protect by this plan from now on; `bulk`: also conversations with much to send."""
+        self._tx.use(plan, wait_ms)
+        self._bulk = bulk
+        self.on = plan.data > 0
+
+    def wants(self, queued: int) -> bool:
+        """Whether to protect a conversation with so many segments waiting."""
+        return self.on and (self._bulk or queued <= BULK_SEGMENTS)
+
+    def protect(self, frame: bytes, room: int, now_ms: int) -> list[bytes]:
+        """This frame as a shard, if it may be one and fits into `room`, and the parity that is ready."""
+        if len(frame) + FEC_ROOM_BYTES > room or not _has_data(frame):
+            return [frame]
+        return [_DATA_TYPE + self._tx.protect(frame, now_ms), *self._parity(room)]
+
+    def expire(self, room: int, now_ms: int) -> list[bytes]:
+        """Close a group whose time has come; the parity frames that are to leave."""
+        self._tx.expire(now_ms)
+        return self._parity(room)
+
+    def deadline(self) -> int | None:
+        """When `expire` has something to send; None: never."""
+        return self._tx.deadline
+
+    def _parity(self, room: int) -> list[bytes]:
+        ready = []
+        while (contents := self._tx.parity()) is not None:
+            if len(contents) < room:  # else datagrams became smaller meanwhile
+                ready.append(_PARITY_TYPE + contents)
+                self.parity_bytes += len(contents) + 1
+        return ready
+
+    # In.
+
+    def receive(self, bundle: Bundle, type: int, payload: bytes, sock: int, addr: bytes, now_ms: int) -> None:
+        """Take in a shard, and what it carries or makes known."""
+        fresh = type == frames.FEC_DATA
+        malformed = self._rx.malformed
+        taken = self._rx.receive_data(payload) if fresh else self._rx.receive_parity(payload)
+        if self._rx.malformed != malformed:
+            bundle.wire.drop("fec_malformed", self._rx.malformed - malformed)
+        for frame in taken:
+            bundle.wire.unwrap(bundle, frame, not fresh, sock, addr, now_ms)
+            fresh = False  # the shard's own is the first, the others are rebuilt
+
+    def forget(self) -> None:
+        """Give up incomplete groups and the memory they hold."""
+        self._rx.forget()
+
+
+class Turn:
+    """The frames that leave in one turn of a link: segments packed together, shards where they are wanted.
+
+    `longest`: bytes of a frame, type included.
+    """
+
+    def __init__(self, fec: LinkFec | None, longest: int, now_ms: int) -> None:
+        self.frames = fec.expire(longest, now_ms) if fec is not None else []
+        self._fec = fec
+        self._room = longest - 1  # for segments in a frame
+        self._longest = longest
+        self._now_ms = now_ms
+        self._shielded = False
+        self._open = b""
+
+    def shield(self, wanted: bool) -> None:
+        """Whether what follows is to be protected."""
+        if wanted != self._shielded:
+            self.close()
+            self._shielded = wanted
+            self._room += -FEC_ROOM_BYTES if wanted else FEC_ROOM_BYTES
+
+    def segments(self, piece: bytes) -> None:
+        """KCP segments, to be packed with those of other conversations."""
+        if self._open and len(self._open) + len(piece) > self._room:
+            self.close()
+        self._open += piece
+
+    def packet(self, contents: bytes) -> None:
+        """The contents of a DATAGRAM frame."""
+        self._add(_DATAGRAM_TYPE + contents)
+
+    def close(self) -> list[bytes]:
+        """The frames so far, none of them open."""
+        if self._open:
+            self._add(_KCP_TYPE + self._open)
+            self._open = b""
+        return self.frames
+
+    def _add(self, frame: bytes) -> None:
+        if self._shielded and self._fec is not None:
+            self.frames += self._fec.protect(frame, self._longest, self._now_ms)
+        else:
+            self.frames.append(frame)
+
+
+def due(fec: LinkFec | None, until: int | None) -> int | None:
+    """The earlier of two times at which something may leave."""
+    return until if fec is None else earliest(until, fec.deadline())
+
+
+def _has_data(frame: bytes) -> bool:
+    """A user's packet, or a push among the segments."""
+    at = 1
+    while frame[0] == frames.KCP and at < len(frame):
+        if frame[at + 4] == CMD_PUSH:
+            return True
+        at += HEADER_BYTES + int.from_bytes(frame[at + 20 : at + 24], "little")
+    return frame[0] == frames.DATAGRAM

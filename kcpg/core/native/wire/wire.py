@@ -1,0 +1,335 @@
+"""The data plane of a native tunnel leg in plain Python: datagrams in, datagrams out, every drop counted.
+
+The readable reference of the compiled `_wire`, its twin in tests, and the fallback where it was not built.
+One `Wire` serves all links of a leg: it finds the link by CID, never by address; opens, tells frames apart,
+feeds conversations, and lets what they have to send leave in turns. It decides nothing about links: what
+needs a decision is handed out by the `take_*` methods.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Collection
+from struct import Struct
+
+from kcpg.core.native.wire import frames
+from kcpg.core.native.wire.bundle import HEADER_BYTES, Bundle
+from kcpg.core.native.wire.conv import READABLE, SEGMENT_HEADER_BYTES, WRITABLE, Conv
+from kcpg.core.native.wire.rxepoch import RxEpoch
+from kcpg.core.seal.seal import HeaderMask
+
+__all__ = ["READABLE", "UNKNOWN_CONV", "WRITABLE", "Bundle", "Conv", "Path", "Wire"]
+
+Path = tuple[int, bytes]
+"""A local socket and the peer's address: where datagrams go and where they came from."""
+
+Frame = tuple[Bundle, int, bytes, int, bytes]
+Stranger = tuple[int, bytes, int, bytes, bytes]
+
+UNKNOWN_CONV = -1
+"""Type of the frame that tells the link of a segment for an unknown conversation (payload: its number)."""
+
+TRANSMIT_DATAGRAMS = 512
+"""Most datagrams of one transmit call, about 5 ms of work, so that receiving gets its turn."""
+
+TURN_DATAGRAMS = 64
+"""Most datagrams of one link before the next link has its turn: one GSO run."""
+
+FRAMES_LIMIT = 1024
+STRANGERS_LIMIT = 256
+
+_SEGMENT = Struct("<IBBHIIII")
+_PUSH = 81
+_ASK_WINDOW = 83
+
+
+class Wire:
+    """See the module. `max_datagram`: longest UDP payload taken or sent.
+
+    `pool_bytes` bounds the compiled engine's segment memory; here the windows alone bound it.
+    """
+
+    def __init__(
+        self, *, mask_rx: bytes, mask_tx: bytes, max_datagram: int, pool_bytes: int = 256 << 20
+    ) -> None:
+        self.max_datagram = max_datagram
+        self.drops: dict[str, int] = {}
+        self.epochs: dict[int, RxEpoch] = {}
+        self.outbox: deque[tuple[int, bytes, bytes]] = deque()
+        self.ready: list[Conv] = []
+        self.drained: list[Conv] = []
+        self.now_ms = 0
+        self._mask_rx = HeaderMask(mask_rx)
+        self._mask_tx = HeaderMask(mask_tx)
+        self._active: deque[Bundle] = deque()
+        self._timers: list[tuple[int, int, Conv]] = []
+        self._timer_count = 0
+        self._frames: list[Frame] = []
+        self._strangers: list[Stranger] = []
+        self._moved: dict[Bundle, None] = {}
+        self.begun: dict[Bundle, None] = {}
+        self._heard: dict[Bundle, None] = {}
+        self._alert = False
+
+    def bundle(self, user: object) -> Bundle:
+        """The data plane of a new link; it can send once it has a key and a path."""
+        return Bundle(self, user)
+
+    def drop(self, reason: str, count: int = 1) -> None:
+        """Count a discarded datagram or frame under its name."""
+        self.drops[reason] = self.drops.get(reason, 0) + count
+
+    # Out.
+
+    def post(self, sock: int, addr: bytes, datagram: bytes) -> None:
+        """Let a datagram that is complete (a handshake's) leave with the next transmit."""
+        self.outbox.append((sock, addr, datagram))
+
+    def mask(self, header: bytes, body: bytes) -> bytes:
+        """The datagram of this clear header and sealed body as it goes over the wire."""
+        return _xor8(header, self._mask_tx.mask(body[-16:])) + body
+
+    def transmit(self, now_ms: int) -> list[tuple[int, bytes, bytes]]:
+        """What may leave now, as (socket, address, datagram); call again while `backlog`."""
+        self.now_ms = now_ms
+        self._ripen(now_ms)
+        out: list[tuple[int, bytes, bytes]] = []
+        while self.outbox and len(out) < TRANSMIT_DATAGRAMS:
+            out.append(self.outbox.popleft())
+        held: list[Bundle] = []
+        while self._active and len(out) < TRANSMIT_DATAGRAMS:
+            bundle = self._active[0]
+            datagrams = bundle.turn(now_ms, min(TURN_DATAGRAMS, TRANSMIT_DATAGRAMS - len(out)))
+            out.extend(datagrams)
+            self._active.popleft()  # only now, as its own turn may want to wake it
+            if datagrams and _due(bundle, now_ms):
+                self._active.append(bundle)
+            elif bundle.can_send():
+                held.append(bundle)
+        self._active.extend(held)
+        return out
+
+    @property
+    def backlog(self) -> bool:
+        """More could leave at once."""
+        return bool(self.outbox) or any(_due(b, self.now_ms) for b in self._active)
+
+    def deadline(self) -> int | None:
+        """When transmit must be called again though nothing else happens; None: never."""
+        if self.outbox:
+            return self.now_ms
+        held = [bundle.held_until() for bundle in self._active if bundle.can_send()]
+        times = [self.now_ms if until is None else until for until in held]
+        armed_ms = self._first_timer()
+        return min(times if armed_ms is None else [*times, armed_ms], default=None)
+
+    def wake(self, bundle: Bundle) -> None:
+        """This link has something to send (called by its bundle)."""
+        if bundle not in self._active:
+            self._active.append(bundle)
+
+    def arm(self, conv: Conv) -> None:
+        """Remember when this conversation needs its next flush (called by its bundle)."""
+        due = None if conv.closed else conv.deadline
+        if due is not None and (conv.armed_ms is None or due < conv.armed_ms):
+            conv.armed_ms = due
+            self._timer_count += 1
+            heapq.heappush(self._timers, (due, self._timer_count, conv))
+
+    def _first_timer(self) -> int | None:
+        """The earliest deadline of a conversation. One that has moved since it was armed is armed anew."""
+        while self._timers:
+            armed_ms, _, conv = self._timers[0]
+            due_ms = None if conv.closed else conv.deadline
+            if conv.armed_ms == armed_ms and due_ms is not None and due_ms <= armed_ms:
+                return armed_ms
+            heapq.heappop(self._timers)
+            if conv.armed_ms == armed_ms:
+                conv.armed_ms = None
+                self.arm(conv)
+        return None
+
+    def _ripen(self, now_ms: int) -> None:
+        """Give a turn to every conversation whose deadline has come."""
+        while (armed_ms := self._first_timer()) is not None and armed_ms <= now_ms:
+            conv = heapq.heappop(self._timers)[2]
+            conv.armed_ms = None
+            conv.bundle.mark_dirty(conv)
+
+    # In.
+
+    def receive(self, sock: int, addr: bytes, datagram: bytes, now_ms: int) -> None:
+        """Take in one datagram. Never raises for its contents: what is wrong is counted in `drops`."""
+        self.now_ms = now_ms
+        if not frames.MIN_DATAGRAM_BYTES <= len(datagram) <= self.max_datagram:
+            self.drop("short" if len(datagram) < frames.MIN_DATAGRAM_BYTES else "long")
+            return
+        header = _xor8(datagram[:HEADER_BYTES], self._mask_rx.mask(datagram[-16:]))
+        body = datagram[HEADER_BYTES:]
+        cid = int.from_bytes(header[:4], "big")
+        epoch = self.epochs.get(cid)
+        if epoch is None:
+            self._stranger((sock, addr, cid, header, body))
+            return
+        plaintext = self._open(epoch, header, body, (sock, addr), now_ms)
+        if plaintext is not None:
+            self._dispatch(epoch.bundle, plaintext[0], plaintext[1:], sock, addr, now_ms)
+
+    def take_ready(self) -> list[Conv]:
+        """The conversations with events, each once."""
+        ready, self.ready = self.ready, []
+        return [conv for conv in ready if not conv.closed]
+
+    def take_drained(self) -> list[Conv]:
+        """Conversations that are drained and were to say so. They are no news: nobody waits for them."""
+        drained, self.drained = self.drained, []
+        return [conv for conv in drained if not conv.closed]
+
+    def take_frames(self) -> list[Frame]:
+        """Control frames for the links: (bundle, type, payload, socket, address)."""
+        taken, self._frames = self._frames, []
+        return taken
+
+    def take_strangers(self) -> list[Stranger]:
+        """Datagrams under no known CID, handshakes perhaps: (socket, address, cid, clear header, body)."""
+        taken, self._strangers = self._strangers, []
+        return taken
+
+    def take_moved(self) -> list[Bundle]:
+        """Links whose newest authentic datagram came from another path than they send by: see `source`."""
+        moved, self._moved = self._moved, {}
+        return list(moved)
+
+    def take_begun(self) -> Collection[Bundle]:
+        """Links that have data under way and had none before: from now on silence means something."""
+        begun = self.begun
+        if begun:
+            self.begun = {}
+        return begun
+
+    def take_heard(self) -> list[Bundle]:
+        """Links from which something authentic came since the last call."""
+        heard, self._heard, self._alert = self._heard, {}, False
+        return list(heard)
+
+    @property
+    def news(self) -> bool:
+        """Something came that links or flows have to act on now: see the `take_` functions."""
+        return bool(self._alert or self.ready or self._frames or self._strangers or self._moved)
+
+    def hear(self, bundle: Bundle) -> None:
+        """Something authentic came."""
+        self._heard[bundle] = None
+        self._alert |= bundle.watched
+
+    def _open(self, epoch: RxEpoch, header: bytes, body: bytes, path: Path, now_ms: int) -> bytes | None:
+        pn = epoch.replay.expand(int.from_bytes(header[4:], "big"))
+        if not epoch.replay.check(pn):
+            self.drop("replay")
+            return None
+        plaintext = epoch.sealer.open(pn, header, body)
+        if plaintext is None:
+            self.drop("auth")
+            return None
+        epoch.replay.commit(pn)
+        size = HEADER_BYTES + len(body)
+        probes = plaintext[0] in frames.PATH_PROBES
+        if epoch.bundle.note_received(epoch, pn, path, size, probes, now_ms):
+            self._moved[epoch.bundle] = None
+        return plaintext
+
+    def _dispatch(
+        self, bundle: Bundle, type: int, payload: bytes, sock: int, addr: bytes, now_ms: int
+    ) -> None:
+        if type in (frames.KCP, frames.DATAGRAM):
+            self._data(bundle, type, payload, False, sock, addr, now_ms)
+        elif type in (frames.FEC_DATA, frames.FEC_PARITY):
+            bundle.receive_shard(type, payload, sock, addr, now_ms)
+        elif type == frames.PIECE:
+            frame = bundle.pieces.add(payload)
+            if frame is not None:
+                self.unwrap(bundle, frame, False, sock, addr, now_ms)
+        elif type in frames.CONTROL:
+            self._frame((bundle, type, payload, sock, addr))
+        elif type != frames.PAD:
+            self.drop("frame_unknown")
+
+    def unwrap(
+        self, bundle: Bundle, frame: bytes, rebuilt: bool, sock: int, addr: bytes, now_ms: int
+    ) -> None:
+        """A frame that came as a shard (called by its link's FEC), or in pieces."""
+        if frame and frame[0] in (frames.KCP, frames.DATAGRAM):
+            self._data(bundle, frame[0], frame[1:], rebuilt, sock, addr, now_ms)
+        else:
+            self.drop("frame_malformed")
+
+    def _data(
+        self, bundle: Bundle, type: int, payload: bytes, rebuilt: bool, sock: int, addr: bytes, now_ms: int
+    ) -> None:
+        if type == frames.KCP:
+            self._segments(bundle, payload, rebuilt, sock, addr, now_ms)
+        else:
+            self._packet(bundle, payload)
+
+    def _segments(
+        self, bundle: Bundle, payload: bytes, rebuilt: bool, sock: int, addr: bytes, now_ms: int
+    ) -> None:
+        """Cut a KCP frame into runs of one conversation each and feed them; nothing after a broken one."""
+        at = 0
+        while at < len(payload):
+            start, first, pushes, asks = at, payload[at : at + 4], False, False
+            while payload[at : at + 4] == first and len(payload) - at >= SEGMENT_HEADER_BYTES:
+                _, command, _, _, _, _, _, length = _SEGMENT.unpack_from(payload, at)
+                at += SEGMENT_HEADER_BYTES + length
+                pushes |= command == _PUSH
+                asks |= command == _ASK_WINDOW
+                if at > len(payload):
+                    break
+            if at == start or at > len(payload):
+                self.drop("kcp_malformed")
+                return
+            conv = bundle.convs.get(int.from_bytes(first, "little"))
+            if conv is None and pushes and bundle.accept is not None:
+                conv = bundle.accept(int.from_bytes(first, "little"))
+            if conv is not None:
+                self._input(conv, payload[start:at], rebuilt, now_ms)
+                continue
+            self.drop("conv_unknown")
+            if pushes or asks:
+                self._frame((bundle, UNKNOWN_CONV, first, sock, addr))
+
+    def _input(self, conv: Conv, run: bytes, rebuilt: bool, now_ms: int) -> None:
+        if conv.input(run, now_ms, rebuilt) < 0:
+            self.drop("kcp_malformed")
+        if conv.readable:
+            conv.raise_events(READABLE)
+        conv.bundle.settle(conv)
+
+    def _packet(self, bundle: Bundle, payload: bytes) -> None:
+        conv = bundle.convs.get(int.from_bytes(payload[:4], "little"))
+        if len(payload) < 4 or conv is None:
+            self.drop("conv_unknown" if conv is None else "frame_malformed")
+            return
+        conv.deliver(payload[4:])
+
+    def _frame(self, frame: Frame) -> None:
+        if len(self._frames) < FRAMES_LIMIT:
+            self._frames.append(frame)
+        else:
+            self.drop("frames_overflow")
+
+    def _stranger(self, stranger: Stranger) -> None:
+        if len(self._strangers) < STRANGERS_LIMIT:
+            self._strangers.append(stranger)
+        else:
+            self.drop("strangers_overflow")
+
+
+def _xor8(a: bytes, b: bytes) -> bytes:
+    return (int.from_bytes(a, "big") ^ int.from_bytes(b, "big")).to_bytes(HEADER_BYTES, "big")
+
+
+def _due(bundle: Bundle, now_ms: int) -> bool:
+    until = bundle.held_until()
+    return bundle.can_send() and (until is None or until <= now_ms)

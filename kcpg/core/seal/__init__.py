@@ -1,0 +1,1 @@
+"""Encryption of datagrams: AEAD, header masks, memory against replay."""
