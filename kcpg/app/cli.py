@@ -122,7 +122,7 @@ class _ShowVersion(argparse.Action):
     """`--version`: what a report of a mistake or of a speed should begin with."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from kcpg.core import engine
+        from kcpg import engine
 
         print(f"kcpg {__version__}")
         print(f"engine: {engine.ENGINE}")

@@ -16,7 +16,7 @@ from pathlib import Path
 import gevent
 import gevent.event
 
-from kcpg import __version__
+from kcpg import __version__, engine
 from kcpg.app import reload
 from kcpg.app.config.model import NodeConfig
 from kcpg.app.logs import LogOptions, process_log
@@ -26,7 +26,6 @@ from kcpg.app.run import allow_descriptors, derive_keys, describe
 from kcpg.app.status import StatusServer
 from kcpg.app.terminal import Terminal
 from kcpg.app.workers.crew import AnyNode, make_node
-from kcpg.core import engine
 from kcpg.errors import EXIT_OK
 
 TICK_S = 5.0

@@ -28,7 +28,7 @@ cdef class Flow:
     cpdef send_packets(self, packets)
     cpdef recv_packet(self)
     cpdef send_packet(self, packet)
-    cpdef long long past(self) except -1
+    cpdef long long bypassed(self) except -1
     cpdef end(self)
     cpdef reset(self, reason)
     cpdef release(self)

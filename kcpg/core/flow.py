@@ -209,9 +209,9 @@ class Flow:
         """UDP: the far side said that no more packets come, and all were taken."""
         return False
 
-    def past(self) -> int:
-        """Bytes or packets of this flow that went to its partner without a pump so far: see
-        `kcpg.net.fdio`."""
+    def bypassed(self) -> int:
+        """Bytes or packets of this flow that went to its partner past the splice so far: see
+        `kcpg.net.bypass`."""
         return 0
 
     # -- life ------------------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ cdef class Splice:
     @cython.locals(way=Way)
     cpdef Moved pump(self, Flow source)
     @cython.locals(way=Way)
-    cpdef carried(self, Flow source, long long amount)
+    cpdef bypassed(self, Flow source, long long amount)
     @cython.locals(moved=Moved)
     cpdef run(self, Flow source)
     @cython.locals(way=Way)

@@ -137,8 +137,8 @@ class Splice:
         finally:
             way.busy = False
 
-    def carried(self, source: Flow, amount: int) -> None:
-        """So many bytes went on to the partner without a pump."""
+    def bypassed(self, source: Flow, amount: int) -> None:
+        """This many bytes of `source` went on to the partner without a pump."""
         way = self._way(source)
         way.moved += amount
 
@@ -272,4 +272,4 @@ class Splice:
 
 
 def _moved(way: Way) -> int:
-    return way.moved if way.source is None else way.moved + way.source.past()
+    return way.moved if way.source is None else way.moved + way.source.bypassed()

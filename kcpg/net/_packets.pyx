@@ -11,11 +11,10 @@ from libc.string cimport memcpy, memset
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 
-from kcpg.core.kcp._kcp cimport iovec, kcp_unread
-from kcpg.core.native.wire._wire cimport Conv
+from kcpg.core.kcp._kcp cimport iovec
 from kcpg.net._syscalls cimport (
     ADDRESS_BYTES, CMSG_DATA, CMSG_FIRSTHDR, CMSG_LEN, CMSG_NXTHDR, CMSG_SPACE, MSG_DONTWAIT, MSG_NOSIGNAL,
-    cmsghdr, mmsghdr, msghdr, recvmmsg, remote_bytes, sendmmsg, sendmsg, socklen_t,
+    cmsghdr, mmsghdr, msghdr, recvmmsg, sendmmsg, socklen_t,
 )
 
 from kcpg.net.pktinfo import IP_PKTINFO as _IP_PKTINFO
@@ -26,11 +25,8 @@ from kcpg.net.pktinfo import SOL_IPV6 as _SOL_IPV6
 cdef enum:
     SOL_UDP = 17                # include/uapi/linux/udp.h
     UDP_SEGMENT = 103
-    BATCH = 64                  # packets of one system call: as packets.py
     PACKET_BYTES = 65536        # more than UDP carries
-    CONTROL_BYTES = 96          # UDP_SEGMENT (24) and IPV6_PKTINFO (40)
     RUN_BYTES = 65000           # as udp.py: what one segmented message carries
-    FEW = 8                     # packets of a call of the fast way; where there are more, others batch them
 
 cdef int SOL_IP = _SOL_IP
 cdef int SOL_IPV6 = _SOL_IPV6
@@ -38,7 +34,7 @@ cdef int IP_PKTINFO = _IP_PKTINFO
 cdef int IPV6_PKTINFO = _IPV6_PKTINFO
 
 # One set for all sockets of the process, of which only the pages that packets reach are ever touched.
-cdef uint8_t* buffers = <uint8_t*>malloc(BATCH * PACKET_BYTES)
+buffers = <uint8_t*>malloc(BATCH * PACKET_BYTES)
 if buffers == NULL:
     raise MemoryError()
 
@@ -53,13 +49,6 @@ cdef bytes asked(msghdr* message):
             return (<const uint8_t*>CMSG_DATA(item) + 4)[:4]
         item = CMSG_NXTHDR(message, item)
     return b""
-
-
-cdef struct Arrivals:
-    mmsghdr messages[BATCH]
-    iovec iov[BATCH]
-    uint8_t names[BATCH][ADDRESS_BYTES]
-    uint8_t control[BATCH][CONTROL_BYTES]
 
 
 cdef int arrive(Arrivals* a, int fd, int limit, bint named) noexcept:
@@ -79,10 +68,6 @@ cdef int arrive(Arrivals* a, int fd, int limit, bint named) noexcept:
             head.msg_control = a.control[i]
             head.msg_controllen = CONTROL_BYTES
     return recvmmsg(fd, a.messages, limit, MSG_DONTWAIT, NULL)
-
-
-cdef inline const uint8_t* packet_at(Arrivals* a, int i) noexcept:
-    return <const uint8_t*>a.iov[i].iov_base
 
 
 cdef tuple place_of(Arrivals* a, int i):
@@ -191,110 +176,3 @@ def send(int fd, list packets, int first, bytes where, bytes local, bint gso):
     for i in range(done):
         sent += runs[i]
     return sent, 0, 0
-
-
-# --- the fast way between sockets and conversations -------------------------------------------------------
-
-cpdef void set_packet_inlet(Conv conv, bint datagrams) noexcept:
-    """How packets that are read into this conversation travel: unreliably, or not."""
-    conv.inlet_datagrams = datagrams
-
-
-cpdef void set_packet_outlet(Conv conv, int fd, bytes place) noexcept:
-    """Let the few packets that come for this conversation leave by this socket at once; -1: no more.
-
-    `place`: a packed remote address and behind it a local one or nothing; b"" where the socket is connected.
-    """
-    conv.outlet = -1 if conv.closed else fd
-    conv.outlet_place = place
-
-
-cpdef packets_in(Conv conv, int fd):
-    """Read a few packets of a connected socket into a conversation.
-
-    None: that is all there is to do; else the packets that it did not take, and more may wait.
-    """
-    cdef Arrivals a
-    cdef int i, count
-    cdef list left = None
-    if conv.closed:
-        return []
-    count = arrive(&a, fd, FEW, False)
-    if count <= 0:
-        return []
-    for i in range(count):
-        if left is None and conv.put_packet(packet_at(&a, i), a.messages[i].msg_len, conv.inlet_datagrams):
-            conv.in_past += 1
-        else:
-            left = [] if left is None else left
-            left.append(packet_at(&a, i)[:a.messages[i].msg_len])
-    conv.changed()
-    return [] if left is None and count == FEW else left
-
-
-cpdef packets_from(int fd, dict convs):
-    """Read a few packets of a listening socket into conversations, {(source, asked): Conv}.
-
-    None: that is all there is to do; else a batch of those that have no conversation or that it did not take,
-    {place: packets}, and more may wait.
-    """
-    cdef Arrivals a
-    cdef int i, count = arrive(&a, fd, FEW, True)
-    cdef Conv conv
-    cdef dict left = {}
-    if count <= 0:
-        return left
-    for i in range(count):
-        place = place_of(&a, i)
-        if place is None:
-            continue
-        conv = convs.get(place)
-        if (
-            conv is not None and not conv.closed and place not in left
-            and conv.put_packet(packet_at(&a, i), a.messages[i].msg_len, conv.inlet_datagrams)
-        ):
-            conv.in_past += 1
-            conv.changed()
-        else:
-            left.setdefault(place, []).append(packet_at(&a, i)[:a.messages[i].msg_len])
-    return left if left or count == FEW else None
-
-
-cdef bint write_packets(Conv conv) except -1:
-    """Whether the conversation had a few packets for its outlet, and nothing is left to do for it."""
-    cdef int size, left = FEW
-    if kcp_unread(&conv.k) > FEW:
-        return False        # together, by whoever sends batches
-    while left > 0:
-        size = conv.take_packet(buffers)
-        if size < 0:
-            break
-        if not write_packet(conv, buffers, <size_t>size):
-            conv.return_packet(buffers, <size_t>size)   # it waits for whoever tells the errors
-            break
-        conv.out_past += 1
-        left -= 1
-    conv.changed()
-    return conv.is_served()
-
-
-cdef bint write_packet(Conv conv, const uint8_t* p, size_t n) noexcept:
-    """Send one packet by the outlet; False: the kernel did not take it."""
-    cdef msghdr message
-    cdef iovec iov
-    cdef uint8_t control[CONTROL_BYTES]
-    cdef uint8_t* place = <uint8_t*>PyBytes_AS_STRING(conv.outlet_place)
-    cdef size_t length = PyBytes_GET_SIZE(conv.outlet_place), name
-    memset(&message, 0, sizeof(message))
-    iov.iov_base = <void*>p
-    iov.iov_len = n
-    message.msg_iov = &iov
-    message.msg_iovlen = 1
-    if length > 0:
-        name = remote_bytes(place, length)
-        message.msg_name = place
-        message.msg_namelen = <socklen_t>name
-        if length > name:
-            message.msg_control = control
-            message.msg_controllen = put_local(control, place + name, length - name)
-    return sendmsg(conv.outlet, &message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0

@@ -3,7 +3,8 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from kcpg.core.kcp._kcp cimport Path
-from kcpg.core.native.wire._wire cimport Conv, Wire
+from kcpg.core.native.wire._wire cimport Wire
+from kcpg.net.datagrams cimport DatagramIo
 
 
 cdef struct Port:               # one socket, found by its number
@@ -12,23 +13,14 @@ cdef struct Port:               # one socket, found by its number
     bint doubted                # as UdpSocket.gso_doubted
 
 
-cdef class UdpIo:
+cdef class UdpIo(DatagramIo):
     cdef readonly Wire wire
-    cdef readonly object errors
-    cdef readonly uint64_t datagrams_in
-    cdef readonly uint64_t datagrams_out
-    cdef readonly bint more
     cdef Port* ports
     cdef uint32_t port_count
     cdef dict sockets
     cdef dict faults
     cdef dict too_big
 
-    cpdef int64_t receive(self, uint32_t sock_id, uint64_t now_ms) except -1
-    cpdef int transmit(self, uint64_t now_ms) except -2
-    cpdef int64_t due_ms(self) except -2
-    cpdef bint has_news(self) except -1
-    cpdef bint troubled(self) except -1
     cdef Port* port(self, uint32_t number)
     cdef int offer(self, object take, const Path* path, uint8_t* data, uint32_t n, uint32_t size,
                    uint64_t now_ms) except -1
@@ -37,10 +29,4 @@ cdef class UdpIo:
     cdef bint forget_local(self, int count, int error) except -1
     cdef int run(self, int first, uint32_t* size) except -1
     cdef int send_some(self) except -1
-    cdef int let_out(self) except -1
     cdef int64_t receive_some(self, uint32_t sock_id, int* count, uint64_t now_ms) except -1
-
-
-cpdef int tcp_read(Conv conv, int fd) noexcept
-cpdef int tcp_write(Conv conv, int fd) noexcept
-cpdef void set_outlet(Conv conv, int fd) noexcept

@@ -1,32 +1,25 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """Batched system calls between sockets and the compiled data plane.
 
-The plain-Python twins are `udp.py` and, for TCP, the byte interface of flows. Receiving: one recvmmsg takes
-a few buffers, each with up to 64 kB of equal datagrams (UDP_GRO), which are opened where they lie; a batch is
-several of these calls.
-Sending: the wire's vector is cut into runs of one path and one size, each run is one message with
+The plain-Python twin is `udp.py`. Receiving: one recvmmsg takes a few buffers, each with up to 64 kB of equal
+datagrams (UDP_GRO), which are opened where they lie; a batch is several of these calls. Sending: the wire's vector is cut into runs of one path and one size, each run is one message with
 UDP_SEGMENT, and as many messages as possible are one sendmmsg. A local address behind the remote one travels
-as IP_PKTINFO or IPV6_PKTINFO, both ways. TCP is read into and written out of segment
-slots.
+as IP_PKTINFO or IPV6_PKTINFO, both ways.
 """
 from collections import Counter
 
 from libc.errno cimport (
-    EADDRNOTAVAIL, EAGAIN, EINTR, EINVAL, EIO, EMSGSIZE, ENETUNREACH, ENOBUFS, errno,
+    EADDRNOTAVAIL, EAGAIN, EINTR, EINVAL, EIO, EMSGSIZE, ENETUNREACH, errno,
 )
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
-from kcpg.core.kcp._kcp cimport (
-    Path, Tx, iovec, kcp_read_begin, kcp_read_commit, kcp_room, kcp_unread, kcp_write_begin,
-    kcp_write_commit,
-)
-from kcpg.core.native.wire._wire cimport Conv, Wire
-from kcpg.net._packets cimport write_packets
+from kcpg.core.kcp._kcp cimport Path, Tx, iovec
+from kcpg.core.native.wire._wire cimport Wire
 from kcpg.net._syscalls cimport (
     ADDRESS_BYTES, CMSG_DATA, CMSG_FIRSTHDR, CMSG_LEN, CMSG_NXTHDR, CMSG_SPACE, MSG_DONTWAIT, MSG_NOSIGNAL,
-    NAME4_BYTES, cmsghdr, mmsghdr, msghdr, recvmmsg, remote_bytes, sendmmsg, sendmsg,
+    NAME4_BYTES, cmsghdr, mmsghdr, msghdr, recvmmsg, remote_bytes, sendmmsg,
 )
 
 from kcpg.core.stun import COOKIE, COOKIE_AT
@@ -34,12 +27,7 @@ from kcpg.net.udp import MAX_RUN_BYTES as _MAX_RUN_BYTES
 from kcpg.net.udp import MAX_RUN_DATAGRAMS as _MAX_RUN_DATAGRAMS
 from kcpg.net.udp import NAMES
 
-__all__ = ["CompiledConv", "UdpIo", "set_outlet", "tcp_read", "tcp_write"]
-
-CompiledConv = Conv
-
-cdef extern from "<sys/uio.h>" nogil:
-    ssize_t readv(int fd, const iovec* iov, int count)
+__all__ = ["UdpIo"]
 
 cdef enum:
     SOL_UDP = 17                # include/uapi/linux/udp.h
@@ -61,13 +49,7 @@ cdef enum:
     CONTROL_BYTES = 96          # as pktinfo.py
     MESSAGES = 64               # of one sendmmsg; a wire's vector has at most 128 datagrams
     VECTORS = 4                 # vectors of one transmit(): the node advances in between
-    SLOTS = 64                  # segments of one readv or sendmsg of TCP, about 88 kB
-    FEW_SLOTS = 4               # where the last read was short, and at first
-    SHORT_READ = 4096           # as fdio.py
-    EV_READABLE = 1             # as conv.py
-    LITTLE_SEGMENTS = 4         # as fdio.py
     MAX_TOO_BIG = 64            # as udp.py
-    NOT_TRIED = -10000          # as fdio.NO_ROOM
 
 cdef int MAX_RUN_DATAGRAMS = _MAX_RUN_DATAGRAMS
 cdef uint32_t MAX_RUN_BYTES = _MAX_RUN_BYTES
@@ -127,7 +109,7 @@ cdef inline bint same_path(const Path* a, const Path* b) noexcept nogil:
     return a.sock == b.sock and a.addrlen == b.addrlen and memcmp(a.addr, b.addr, a.addrlen) == 0
 
 
-cdef class UdpIo:
+cdef class UdpIo(DatagramIo):
     """Datagrams between the sockets of one leg and its compiled wire; see `kcpg.net.udp.UdpIo`."""
 
     def __init__(self, Wire wire not None):
@@ -188,7 +170,7 @@ cdef class UdpIo:
             self.too_big = {}
         return too_big
 
-    cpdef int64_t receive(self, uint32_t sock_id, uint64_t now_ms) except -1:
+    cpdef long long receive(self, unsigned int sock_id, unsigned long long now_ms) except -1:
         """Feed one batch of waiting datagrams to the wire; how many there were (0: the socket is dry)."""
         cdef uint64_t before = self.datagrams_in
         cdef int64_t size, total = 0
@@ -202,7 +184,7 @@ cdef class UdpIo:
             messages += count
             count = JOINED_BUFFERS if size > <int64_t>count * JOINED_BYTES else BUFFERS
         if self.wire.ready:
-            self.let_out()
+            self.wire.run_bypasses()
         return <int64_t>(self.datagrams_in - before)
 
     cdef int64_t receive_some(self, uint32_t sock_id, int* count, uint64_t now_ms) except -1:
@@ -261,25 +243,7 @@ cdef class UdpIo:
             self.wire.receive_run(&path, <uint8_t*>iov[i].iov_base, messages[i].msg_len, size, now_ms)
         return total
 
-    cdef int let_out(self) except -1:
-        """Let what little came go at once, to the sockets it is for or to the next hop; whatever else is to
-        do stays an event."""
-        cdef list left = []
-        cdef Conv conv
-        cdef bint gone
-        for conv in self.wire.ready:
-            gone = False
-            if conv.events == EV_READABLE:
-                if conv.outlet >= 0:
-                    gone = write_little(conv) if conv.outlet_place is None else write_packets(conv)
-                elif conv.onward is not None:
-                    gone = conv.move_on()
-            if not gone:
-                left.append(conv)
-        self.wire.ready = left
-        return 0
-
-    cpdef int transmit(self, uint64_t now_ms) except -2:
+    cpdef int transmit(self, unsigned long long now_ms) except -2:
         """Hand what the wire has now to the kernel, a bounded number.
 
         Returns -1, or the number of the socket whose buffer is full: the rest is kept; call again when it is
@@ -297,7 +261,7 @@ cdef class UdpIo:
             wire.tx_done()
         return -1
 
-    cpdef int64_t due_ms(self) except -2:
+    cpdef long long due_ms(self) except -2:
         """When the wire wants to transmit though nothing happens; at least `clock.NEVER_MS`: never."""
         return self.wire.due()
 
@@ -444,70 +408,3 @@ cdef class UdpIo:
         name = NAMES.get(error)
         self.errors[name if name is not None else f"errno_{error}"] += times
         self.faults[number] = error
-
-
-cpdef int tcp_read(Conv conv, int fd) noexcept:
-    """Read from a TCP socket into the conversation's segments.
-
-    Bytes read; 0: end of file; NO_ROOM: not tried, WRITABLE follows; -ENOBUFS: the system has no memory;
-    -errno.
-    """
-    cdef iovec iov[SLOTS]
-    cdef ssize_t got, space = 0
-    cdef int count, error, i
-    if conv.closed:
-        return NOT_TRIED
-    if kcp_room(&conv.k) == 0:
-        conv.changed()      # so that it hears of room: in its own queue, or in the pool
-        return NOT_TRIED
-    count = kcp_write_begin(&conv.k, iov, FEW_SLOTS if conv.appetite == 0 else conv.appetite)
-    for i in range(count):
-        space += iov[i].iov_len
-    got = readv(fd, iov, count) if count > 0 else -1
-    error = errno if count > 0 else ENOBUFS
-    kcp_write_commit(&conv.k, <size_t>got if got > 0 else 0)
-    if got > 0:
-        # Slots that stay empty are taken and given back for nothing, at each request of 64 bytes.
-        conv.appetite = SLOTS if got == space or got >= SHORT_READ else FEW_SLOTS
-        conv.changed()
-    return <int>got if got >= 0 else (-EAGAIN if error == EINTR else -error)
-
-
-cdef int write_little(Conv conv) except -1:
-    """Whether the conversation had a little to write, and nothing is left to do for it."""
-    cdef int put
-    if kcp_unread(&conv.k) > LITTLE_SEGMENTS:
-        return False
-    put = tcp_write(conv, conv.outlet)
-    if put <= 0:
-        return False
-    conv.out_past += <uint64_t>put
-    return conv.is_served()
-
-
-cpdef void set_outlet(Conv conv, int fd) noexcept:
-    """Let what little comes for this conversation be written to this TCP socket at once; -1: no more."""
-    conv.outlet = -1 if conv.closed else fd
-    conv.outlet_place = None
-
-
-cpdef int tcp_write(Conv conv, int fd) noexcept:
-    """Write the conversation's unread stream bytes to a TCP socket: bytes written, 0: there are none,
-    -errno."""
-    cdef iovec iov[SLOTS]
-    cdef msghdr message
-    cdef ssize_t put
-    cdef int error
-    if conv.closed:
-        return 0
-    memset(&message, 0, sizeof(message))
-    message.msg_iov = iov
-    message.msg_iovlen = <size_t>kcp_read_begin(&conv.k, iov, SLOTS)
-    if message.msg_iovlen == 0:
-        return 0
-    put = sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL)
-    error = errno
-    kcp_read_commit(&conv.k, <size_t>put if put > 0 else 0)
-    if put > 0:
-        conv.changed()
-    return <int>put if put >= 0 else (-EAGAIN if error == EINTR else -error)

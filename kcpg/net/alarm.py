@@ -12,9 +12,11 @@ from typing import Any
 
 import gevent
 
+from kcpg import engine
 from kcpg.net import READ
 from kcpg.net.clock import NEVER_MS
-from kcpg.net.fdio import fds
+
+_sock = engine.module("kcpg.net.sock")
 
 
 class Alarm:
@@ -24,7 +26,7 @@ class Alarm:
 
     def __init__(self, ring: Callable[[], None]) -> None:
         self._ring = ring
-        self._fd = fds.timer()
+        self._fd = _sock.timer()
         self._watcher: Any = gevent.get_hub().loop.io(self._fd, READ)
         self._watcher.start(self._rang)
         self.at_ms = NEVER_MS
@@ -33,7 +35,7 @@ class Alarm:
     def set(self, at_ms: int) -> None:
         """Ring then, and no more at the time set before. A time that is over is the loop's next turn, after
         it has looked at the sockets."""
-        fds.set_timer(self._fd, at_ms)
+        _sock.set_timer(self._fd, at_ms)
         self.at_ms = at_ms
 
     def close(self) -> None:
@@ -43,7 +45,7 @@ class Alarm:
         if watcher is not None:
             watcher.stop()
             watcher.close()
-            fds.close(self._fd)
+            _sock.close(self._fd)
 
     def _rang(self) -> None:
         self.at_ms = NEVER_MS
@@ -51,4 +53,4 @@ class Alarm:
             self._ring()
         finally:
             if self.at_ms == NEVER_MS and self._watcher is not None:
-                fds.set_timer(self._fd, NEVER_MS)
+                _sock.set_timer(self._fd, NEVER_MS)

@@ -6,11 +6,11 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
+from kcpg import engine
 from kcpg.core.flow import TCP, WRITABLE, Reset, ResetCode, Target
 from kcpg.net import WRITE
 from kcpg.net import addr as addresses
 from kcpg.net.clock import now_ms
-from kcpg.net.fdio import fds
 from kcpg.net.local_tcp import FlowHost, TcpFlow
 from kcpg.net.resolve import Unresolved
 from kcpg.net.sock import PENDING
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from kcpg.net.local_udp import UdpTarget
     from kcpg.net.resolve import Answer, Resolver
+
+_sock = engine.module("kcpg.net.sock")
 
 _CODES = {
     errno.ECONNREFUSED: ResetCode.REFUSED,
@@ -105,7 +107,7 @@ class Dial:
         left."""
         while self._addrs:
             addr = self._addrs.pop(0)
-            self._fd, error = fds.connect(addr, self._flow.kind is TCP)
+            self._fd, error = _sock.connect(addr, self._flow.kind is TCP)
             if error == 0:
                 self._connected()
                 return
@@ -146,7 +148,7 @@ class Dial:
 
     def _outcome(self) -> int:
         """0: connected; one of PENDING: not decided; another errno: failed."""
-        error = fds.again(self._fd, self._addr)
+        error = _sock.again(self._fd, self._addr)
         return errno.ETIMEDOUT if error in PENDING and now_ms() >= self._until_ms else error
 
     def cancel(self) -> None:
@@ -178,7 +180,7 @@ class Dial:
     def _drop(self) -> None:
         fd, self._fd = self._fd, -1
         if fd >= 0:
-            fds.abort(fd)
+            _sock.abort(fd)
 
 
 def _reason(number: int, addr: bytes) -> Reset:

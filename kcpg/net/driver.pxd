@@ -3,9 +3,9 @@
 cimport cython
 
 from kcpg.core.node cimport Node
-from kcpg.net._udp cimport UdpIo as CompiledIo
 from kcpg.net.alarm cimport Alarm
 from kcpg.net.clock cimport now_ms
+from kcpg.net.datagrams cimport DatagramIo
 from kcpg.net.task cimport Linger, Task, linger
 
 cdef int BATCHES_PER_TURN
@@ -47,8 +47,7 @@ cdef class Driver:
 
 
 cdef class _Tunnel:
-    cdef readonly object io
-    cdef CompiledIo fast
+    cdef readonly DatagramIo io
     cdef object _leg
     cdef object _ports
     cdef Driver _driver
@@ -58,15 +57,11 @@ cdef class _Tunnel:
     cpdef start(self)
     cpdef stop(self)
     cpdef bint is_blocked(self)
-    @cython.locals(fast=CompiledIo, before="long long", sent="long long", blocked="int", troubled=bint)
+    @cython.locals(io=DatagramIo, before="long long", sent="long long", blocked="int")
     cpdef long long transmit(self, long long now) except -1
-    @cython.locals(fast=CompiledIo)
     cdef long long due_ms(self) except -2
-    @cython.locals(fast=CompiledIo)
     cdef bint has_news(self) except -1
-    @cython.locals(fast=CompiledIo)
     cdef bint receive(self, int number, long long now) except -1
-    @cython.locals(fast=CompiledIo)
     cdef bint has_more(self) except -1
     cdef _wait_writable(self, number)
     cdef _unblock(self)

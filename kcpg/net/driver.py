@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import gevent
 
-from kcpg.net import READ, WRITE, Notice, fdio
+from kcpg import engine
+from kcpg.net import READ, WRITE, Notice
 from kcpg.net.alarm import Alarm
 from kcpg.net.clock import NEVER_MS, now_ms
+from kcpg.net.datagrams import DatagramIo
 from kcpg.net.local import LocalLeg
 from kcpg.net.task import Task, linger
-from kcpg.net.udp import UdpIo
+from kcpg.net.udp import UdpIo as PlainIo
 
 if TYPE_CHECKING:
     from kcpg.core.node import Node
@@ -218,15 +220,10 @@ class Driver:
 class _Tunnel:
     """One tunnel leg's sockets while the node runs: a receiver for each."""
 
-    __slots__ = ("_blocked", "_driver", "_leg", "_ports", "_receivers", "fast", "io")
-
-    io: UdpIo  # or its compiled twin
-    fast: UdpIo | None
+    __slots__ = ("_blocked", "_driver", "_leg", "_ports", "_receivers", "io")
 
     def __init__(self, leg: Any, ports: TunnelPorts, driver: Driver) -> None:
-        self.io = make_io(leg.wire)
-        # The same if it is the compiled one: what every datagram of a request passes is no call of Python.
-        self.fast = self.io if fdio.is_compiled(self.io) else None
+        self.io: DatagramIo = make_io(leg.wire)
         self._leg = leg
         self._ports = ports
         self._driver = driver
@@ -256,20 +253,13 @@ class _Tunnel:
         """Send what the wire has; how many datagrams the kernel took. Nothing is lost when it has no room."""
         if self._blocked is not None:
             return 0
-        io, fast = self.io, self.fast
-        if fast is not None:
-            before = fast.datagrams_out
-            blocked = fast.transmit(now)
-            sent = fast.datagrams_out - before
-            troubled = fast.troubled()
-        else:
-            before = io.datagrams_out
-            blocked = io.transmit(now)
-            sent = io.datagrams_out - before
-            troubled = io.troubled()
+        io = self.io
+        before = io.datagrams_out
+        blocked = io.transmit(now)
+        sent = io.datagrams_out - before
         if blocked >= 0:
             self._wait_writable(blocked)
-        if troubled:
+        if io.troubled():
             for number, error in io.take_faults().items():
                 self._ports.fault(number, error, now)
             for path, size in io.take_too_big().items():
@@ -278,23 +268,19 @@ class _Tunnel:
 
     def due_ms(self) -> int:
         """When `transmit` must be called though nothing happens; NEVER_MS: never."""
-        fast = self.fast
-        return self.io.due_ms() if fast is None else fast.due_ms()
+        return self.io.due_ms()
 
     def has_news(self) -> bool:
         """The node has to act on something that came."""
-        fast = self.fast
-        return self.io.has_news() if fast is None else fast.has_news()
+        return self.io.has_news()
 
     def receive(self, number: int, now: int) -> bool:
         """Take one batch of datagrams of this socket in; False: there was none."""
-        fast = self.fast
-        return self.io.receive(number, now) > 0 if fast is None else fast.receive(number, now) > 0
+        return self.io.receive(number, now) > 0
 
     def has_more(self) -> bool:
         """The last `receive` stopped at its bound, not because the socket was dry."""
-        fast = self.fast
-        return self.io.more if fast is None else fast.more
+        return self.io.more
 
     def _wait_writable(self, number: int) -> None:
         sock = self._ports.get(number)
@@ -367,6 +353,7 @@ def _nothing_left() -> None:
     """A turn after a `first` that does everything."""
 
 
-def make_io(wire: Any) -> Any:
-    """The batched I/O that fits the wire's engine."""
-    return fdio.compiled_io(wire) or UdpIo(wire)
+def make_io(wire: Any) -> DatagramIo:
+    """The batched I/O that fits the wire: the kcptube dialect's is plain Python with any engine."""
+    io: DatagramIo = engine.module("kcpg.net.udp").UdpIo(wire) if type(wire) is engine.Wire else PlainIo(wire)
+    return io

@@ -11,18 +11,20 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from kcpg import engine
 from kcpg.core.flow import TCP, Flow, Open, Reset, ResetCode, Target
 from kcpg.net import Notice
 from kcpg.net import addr as addresses
 from kcpg.net.allow import AllowList
 from kcpg.net.clock import now_ms
 from kcpg.net.dial import Dial
-from kcpg.net.fdio import fds
 from kcpg.net.listening import ListeningPort
 from kcpg.net.local_tcp import TcpFlow
 from kcpg.net.local_udp import UdpPort, UdpTarget
 from kcpg.net.resolve import Resolver
 from kcpg.net.sock import tune
+
+_sock = engine.module("kcpg.net.sock")
 
 # Connections the kernel holds for us while others are served; capped by net.core.somaxconn.
 BACKLOG = 1024
@@ -162,7 +164,7 @@ class LocalListener(LocalLeg):
     def accept(self, port: TcpPort) -> int | None:
         """Take a bounded number of connections in; a number: none for so many milliseconds."""
         for _ in range(ACCEPTS_PER_TURN):
-            fd, where = fds.accept(port.fd)
+            fd, where = _sock.accept(port.fd)
             if fd >= 0:
                 self._accepted(fd, where, port.target)
             elif -fd in (errno.EAGAIN, errno.EINTR):
@@ -181,7 +183,7 @@ class LocalListener(LocalLeg):
             self.notice(
                 "flows_full", f"more than {self.settings.max_flows} connections: new ones are refused"
             )
-            fds.abort(fd)
+            _sock.abort(fd)
             return
         flow = TcpFlow(self)
         flow.adopt(fd)
@@ -242,7 +244,7 @@ class LocalDialer(LocalLeg):
         flow = TcpFlow(self) if open.kind is TCP else UdpTarget(self)
         fd, error = -1, 0
         if self._addr and open.target is None:
-            fd, error = fds.connect(self._addr, open.kind is TCP)
+            fd, error = _sock.connect(self._addr, open.kind is TCP)
             if fd >= 0 and error == 0:  # as on this machine: nothing to wait for
                 flow.adopt(fd)
                 self.flows.add(flow)

@@ -3,16 +3,14 @@
 cimport cython
 
 from kcpg.core.flow cimport Flow, Moved, copy_bytes
-from kcpg.core.native.wire._wire cimport Conv
 from kcpg.core.splice cimport Splice
-from kcpg.net.fdio cimport fast, has_little
-from kcpg.net._udp cimport set_outlet, tcp_read, tcp_write
+from kcpg.net.bypass cimport conv_of, has_little
+from kcpg.net._bypass cimport TcpBypass
 from kcpg.net.task cimport Task
 
 cdef int TURNS
 cdef int SHORT_READ
 cdef int NO_ROOM
-cdef int UNREAD
 cdef int EAGAIN
 cdef int ENOBUFS
 
@@ -21,9 +19,7 @@ cdef class TcpFlow(Flow):
     cdef object __weakref__
     cdef public object dial
     cdef object _host
-    cdef Conv _outlet
-    cdef Conv _sink
-    cdef int _early
+    cdef TcpBypass _bypass
     cdef int _fd
     cdef Task _reader
     cdef Task _writer
@@ -34,11 +30,13 @@ cdef class TcpFlow(Flow):
     cdef bint _starved
 
     cpdef adopt(self, int fd)
-    @cython.locals(conv=Conv, count=int, total="long long", _=int)
+    @cython.locals(bypass=TcpBypass, count=int, total="long long", _=int)
     cpdef Moved move_to(self, Flow sink)
+    @cython.locals(bypass=TcpBypass)
     cpdef Moved pull(self, Flow source)
+    cdef TcpBypass _bypass_of(self, Flow partner)
     @cython.locals(count=int, total="long long", _=int)
-    cdef Moved _pull_fast(self, Flow source, Conv conv)
+    cdef Moved _pull_segments(self, Flow source, TcpBypass bypass)
     @cython.locals(reader=Task, writer=Task)
     cpdef wake(self, int events)
     @cython.locals(splice=Splice, partner=Flow, moved=Moved)
@@ -51,7 +49,7 @@ cdef class TcpFlow(Flow):
     cdef _fail(self, reason)
     @cython.locals(fd=int)
     cdef _free(self, bint with_reset)
-    @cython.locals(splice=Splice, partner=Flow, count=int)
+    @cython.locals(splice=Splice, bypass=TcpBypass, count=int)
     cpdef bint _read_first(self) except -1
     cpdef _read_turn(self)
     @cython.locals(reader=Task, splice=Splice)

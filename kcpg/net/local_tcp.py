@@ -1,6 +1,6 @@
 """TCP connections of applications and targets as flows: one task reads the socket while its partner has room,
 one writes what the socket did not take at once. Bytes go straight between the socket and a conversation's
-segments where the engine can (`kcpg.net.fdio`), else through the flow's byte interface."""
+segments where the engine can (`kcpg.net.bypass`), else through the flow's byte interface."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import errno
 import os
 from typing import TYPE_CHECKING, Any, Protocol
 
+from kcpg import engine
 from kcpg.core.flow import (
     BUDGET,
     COPY_BYTES,
@@ -24,13 +25,11 @@ from kcpg.core.flow import (
     copy_bytes,
 )
 from kcpg.net import READ, WRITE
-from kcpg.net.fdio import NO_ROOM, SHORT_READ, TURNS, fast, fds, has_little
+from kcpg.net.bypass import NO_ROOM, SHORT_READ, TURNS, conv_of, has_little
 from kcpg.net.task import Task
 
-try:
-    from kcpg.net._udp import set_outlet, tcp_read, tcp_write
-except ImportError:
-    pass  # there are no compiled conversations, which these are for
+if engine.ENGINE == "compiled":
+    from kcpg.net._bypass import TcpBypass
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,11 +38,11 @@ if TYPE_CHECKING:
 
 # When the system has no memory, nothing tells that it has some again: look after this.
 STARVED_MS = 20
-UNREAD = NO_ROOM - 1
 EAGAIN = -errno.EAGAIN
 ENOBUFS = -errno.ENOBUFS
 
-_abort, _close, _shutdown = fds.abort, fds.close, fds.shutdown
+_sock = engine.module("kcpg.net.sock")
+_abort, _close, _shutdown = _sock.abort, _sock.close, _sock.shutdown
 
 
 class FlowHost(Protocol):
@@ -72,17 +71,15 @@ class TcpFlow(Flow):
     """One TCP connection. `adopt` gives it a connected descriptor that does not block; until then it is
     `opening`."""
 
-    __slots__ = ("_early", "_ending", "_fd", "_host", "_outlet", "_pending", "_reader", "_released", "_shut",
-                 "_sink", "_starved", "_writer", "dial")  # fmt: skip
+    __slots__ = ("_bypass", "_ending", "_fd", "_host", "_pending", "_reader", "_released", "_shut",
+                 "_starved", "_writer", "dial")  # fmt: skip
 
     def __init__(self, host: FlowHost) -> None:
         self._begin(TCP)
         self.opening = True
         self.dial: Dial | None = None  # the attempt that is under way
         self._host = host
-        self._outlet: Any = None  # the conversation whose little data goes to the socket without us
-        self._sink: Any = None  # the compiled conversation that what is read goes into
-        self._early = UNREAD  # what a read gave that nobody has looked at yet
+        self._bypass: Any = None  # between the socket and the partner's conversation, if that is compiled
         self._fd = -1
         self._reader: Task | None = None
         self._writer: Task | None = None
@@ -104,14 +101,12 @@ class TcpFlow(Flow):
 
     def move_to(self, sink: Flow) -> Moved:
         """Socket into the segments of a conversation where that is possible, else by copying."""
-        conv = fast(sink)
-        if conv is None:
+        bypass = self._bypass_of(sink)
+        if bypass is None:
             return sink.pull(self)
         total = 0
         for _ in range(TURNS):
-            count, self._early = self._early, UNREAD
-            if count == UNREAD:
-                count = tcp_read(conv, self._fd)
+            count = bypass.read()
             if count > 0:
                 total += count
                 if count < SHORT_READ:
@@ -132,19 +127,27 @@ class TcpFlow(Flow):
 
     def pull(self, source: Flow) -> Moved:
         """Segments of a conversation out to the socket where that is possible, else by copying."""
-        conv = fast(source)
-        if conv is None or self._pending:
+        bypass = self._bypass_of(source)
+        if bypass is None or self._pending:
             moved = copy_bytes(source, self)
         else:
-            moved = self._pull_fast(source, conv)
+            moved = self._pull_segments(source, bypass)
         if moved.blocked is SINK_FULL and self._fd >= 0:
             self._writing().wait_io()  # whoever called: it is the writer that waits for the socket
         return moved
 
-    def _pull_fast(self, source: Flow, conv: Any) -> Moved:
+    def _bypass_of(self, partner: Flow) -> Any:
+        """The way between our socket and the partner's conversation; None: there is none, or none yet."""
+        if self._bypass is None and self._fd >= 0 and not partner.opening:
+            conv = conv_of(partner)
+            if conv is not None:
+                self._bypass = TcpBypass(conv, self._fd)
+        return self._bypass
+
+    def _pull_segments(self, source: Flow, bypass: Any) -> Moved:
         total = 0
         for _ in range(TURNS):
-            count = tcp_write(conv, self._fd)
+            count = bypass.write()
             if count > 0:
                 total += count
             elif count == 0:
@@ -152,9 +155,7 @@ class TcpFlow(Flow):
                 # is none.
                 if source.read(1) == b"":
                     return Moved(total, ENDED)
-                if self._outlet is not conv and not self.closed:
-                    self._outlet = conv
-                    set_outlet(conv, self._fd)
+                bypass.open()  # nothing that came before is left, so what comes next may go past us
                 return Moved(total, SOURCE_DRY)
             elif count == EAGAIN:
                 return Moved(total, SINK_FULL)
@@ -267,10 +268,8 @@ class TcpFlow(Flow):
         if self.dial is not None:
             self.dial.cancel()
             self.dial = None
-        if self._outlet is not None:
-            set_outlet(self._outlet, -1)
-            self._outlet = None
-        self._sink = None
+        if self._bypass is not None:
+            self._bypass.close()
         fd, self._fd = self._fd, -1
         if fd >= 0 and with_reset:
             _abort(fd)
@@ -286,20 +285,20 @@ class TcpFlow(Flow):
         if splice is None or splice.ended(self):
             return False
         try:
-            if self._sink is None:
-                partner = splice.partner(self)
-                self._sink = None if partner.opening else fast(partner)
-                if self._sink is None:
-                    return False
-            count = tcp_read(self._sink, self._fd)
-            if 0 < count < SHORT_READ:
-                splice.carried(self, count)
-                self._host.moved_little()
-                return True
-            self._early = count
-            if count == 0:  # its end, which every connection has once
+            bypass = self._bypass or self._bypass_of(splice.partner(self))
+            if bypass is None:
+                return False
+            count = bypass.read()
+            if count > 0:
+                splice.bypassed(self, count)
+                if count < SHORT_READ:
+                    self._host.moved_little()
+                    return True
+            elif count == 0:  # its end, which every connection has once, and which is read again
                 self._read()
                 return True
+            elif count not in (NO_ROOM, EAGAIN, ENOBUFS):
+                self._broken(-count)
         except Exception:
             self._crashed()
         return self.closed

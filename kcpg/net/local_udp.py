@@ -12,6 +12,7 @@ import os
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from kcpg import engine
 from kcpg.core.flow import (
     READABLE,
     WRITABLE,
@@ -26,17 +27,16 @@ from kcpg.core.flow import (
 )
 from kcpg.core.native.link.convflow import ConvFlow
 from kcpg.core.native.link.opening import Delivery
-from kcpg.net import READ, fdio, pktinfo
+from kcpg.net import READ, pktinfo
 from kcpg.net import addr as addresses
+from kcpg.net.bypass import conv_of
 from kcpg.net.clock import now_ms
 from kcpg.net.listening import ListeningPort
 from kcpg.net.packets import BATCH, NOWHERE, Batch, Place, is_full, receive, receive_from, send
 from kcpg.net.task import Task
 
-try:
-    from kcpg.net._packets import packets_from, packets_in, set_packet_inlet, set_packet_outlet
-except ImportError:
-    pass  # there are no compiled conversations, which these are for
+if engine.ENGINE == "compiled":
+    from kcpg.net._bypass import PacketBypass, read_packets_from
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,13 +55,13 @@ BUFFER_BYTES = 1 << 20
 
 class _UdpFlow(Flow):
     """A UDP flow of this machine. When its partner is a conversation of the compiled engine, the few packets
-    that come at a time go straight between that and the socket: see `kcpg.net.fdio`."""
+    that come at a time go straight between that and the socket: see `kcpg.net.bypass`."""
 
-    __slots__ = ("_conv",)
+    __slots__ = ("_bypass",)
 
     def __init__(self) -> None:
         super().__init__(Kind.UDP)
-        self._conv: Any = None
+        self._bypass: Any = None
 
     def move_to(self, sink: Flow) -> Moved:
         """See Flow.move_to."""
@@ -75,26 +75,24 @@ class _UdpFlow(Flow):
         self._meet(source)
         return moved
 
-    def past(self) -> int:
-        """See Flow.past."""
-        return 0 if self._conv is None else int(self._conv.in_past)
+    def bypassed(self) -> int:
+        """See Flow.bypassed."""
+        return 0 if self._bypass is None else int(self._bypass.read)
 
     def _meet(self, partner: Flow) -> None:
-        if self._conv is None and not self.closed and isinstance(partner, ConvFlow):
-            conv = fdio.fast(partner)
+        if self._bypass is None and not self.closed and isinstance(partner, ConvFlow):
+            conv = conv_of(partner)
             if conv is not None:
-                self._conv = conv
-                set_packet_inlet(conv, partner.delivery is Delivery.DATAGRAM)
-                self._join(conv)
+                self._bypass = self._open_bypass(conv, partner.delivery is Delivery.DATAGRAM)
 
-    def _join(self, conv: Any) -> None:
-        """Let packets go straight to this conversation and from it, from now on."""
+    def _open_bypass(self, conv: Any, datagrams: bool) -> Any:
+        """Let packets go straight to this conversation and from it, from now on. None: there is no socket."""
         raise NotImplementedError
 
-    def _part(self) -> None:
-        """The flow is over, or its socket: nothing goes there any more."""
-        if self._conv is not None:
-            set_packet_outlet(self._conv, -1, b"")
+    def _close_bypass(self) -> None:
+        """The flow is over: nothing goes there any more."""
+        if self._bypass is not None:
+            self._bypass.close()
 
 
 class UdpAssociation(_UdpFlow):
@@ -124,8 +122,8 @@ class UdpAssociation(_UdpFlow):
         """See Flow.send_packets: to the application."""
         return self._port.send(packets, self._place)
 
-    def _join(self, conv: Any) -> None:
-        self._port.join(self._place, conv)
+    def _open_bypass(self, conv: Any, datagrams: bool) -> Any:
+        return self._port.open_bypass(self._place, conv, datagrams)
 
     def wake(self, events: int) -> None:
         """See Flow.wake: pumps at once, nothing here blocks."""
@@ -153,7 +151,7 @@ class UdpAssociation(_UdpFlow):
         if not self.closed:
             self.closed = True
             self._packets.clear()
-            self._part()
+            self._close_bypass()
             self._port.forget(self._place)
 
 
@@ -164,7 +162,7 @@ class UdpPort(ListeningPort):
     def __init__(self, sock: _socket.socket, target: Target | None, host: FlowHost, max_flows: int) -> None:
         super().__init__(sock, target, host)
         self.flows: dict[Place, UdpAssociation] = {}
-        self._convs: dict[Place, Any] = {}  # of the flows that have one
+        self._bypasses: dict[Place, Any] = {}  # of the flows that have one
         self._left: Batch = {}  # what came and has to go the long way
         self.on_flow: Callable[[Flow, Open, int], None] | None = None
         self._max_flows = max_flows
@@ -174,21 +172,23 @@ class UdpPort(ListeningPort):
     def forget(self, place: Place) -> None:
         """The association with `place` is over."""
         flow = self.flows.pop(place, None)
-        self._convs.pop(place, None)
+        self._bypasses.pop(place, None)
         if flow is not None:
             self._host.forget(flow)
 
-    def join(self, place: Place, conv: Any) -> None:
-        """Packets from `place` may go straight into this conversation, and what comes for it to there."""
-        if not self.closed:
-            self._convs[place] = conv
-            set_packet_outlet(conv, self.fd, b"".join(place))
+    def open_bypass(self, place: Place, conv: Any, datagrams: bool) -> Any:
+        """Let packets from `place` go straight into this conversation, and what comes for it to there."""
+        if self.closed:
+            return None
+        bypass = self._bypasses[place] = PacketBypass(conv, self.fd, b"".join(place), datagrams)
+        bypass.open()
+        return bypass
 
     def close(self) -> None:
         """See ListeningPort."""
-        for conv in self._convs.values():
-            set_packet_outlet(conv, -1, b"")
-        self._convs.clear()
+        for bypass in self._bypasses.values():
+            bypass.close()
+        self._bypasses.clear()
         super().close()
 
     def send(self, packets: list[bytes], place: Place) -> int:
@@ -196,10 +196,10 @@ class UdpPort(ListeningPort):
         return 0 if self.closed else _send(self.sock, packets, place, self._refused)
 
     def _first(self) -> bool:
-        if not self._convs:
+        if not self._bypasses:
             return False
         try:
-            left = packets_from(self.fd, self._convs)
+            left = read_packets_from(self.fd, self._bypasses)
             if left is None:
                 self._host.moved_little()
                 return True
@@ -334,15 +334,18 @@ class UdpTarget(_UdpFlow):
         """See Flow.release."""
         self._close()
 
-    def _join(self, conv: Any) -> None:
-        if self._sock is not None:
-            set_packet_outlet(conv, self._sock.fileno(), b"")
+    def _open_bypass(self, conv: Any, datagrams: bool) -> Any:
+        if self._sock is None:
+            return None
+        bypass = PacketBypass(conv, self._sock.fileno(), b"", datagrams)
+        bypass.open()
+        return bypass
 
     def _first(self) -> bool:
-        if self._conv is None or self._sock is None or self.splice is None:
+        if self._bypass is None or self._sock is None or self.splice is None:
             return False
         try:
-            left = packets_in(self._conv, self._sock.fileno())
+            left = self._bypass.read_packets()
             if left is None:
                 self._host.moved_little()
                 return True
@@ -373,7 +376,7 @@ class UdpTarget(_UdpFlow):
         if self.closed:
             return
         self.closed = True
-        self._part()
+        self._close_bypass()
         self._left = []
         if self._task is not None:
             self._task.close()

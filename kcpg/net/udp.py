@@ -24,6 +24,7 @@ from kcpg.core.stun import COOKIE, COOKIE_AT
 from kcpg.net import addr as addresses
 from kcpg.net import pktinfo
 from kcpg.net.clock import NEVER_MS
+from kcpg.net.datagrams import DatagramIo
 
 SOL_UDP = 17
 UDP_SEGMENT = 103
@@ -209,7 +210,7 @@ def _enable_gro(sock: _socket.socket) -> bool:
     return True
 
 
-class UdpIo:
+class UdpIo(DatagramIo):
     """Datagrams between the sockets of one leg and its wire.
 
     Behind the source address of what comes to a socket that `tells` stands the local address; what is sent to
@@ -220,10 +221,10 @@ class UdpIo:
 
     def __init__(self, wire: DatagramWire) -> None:
         self.wire = wire
-        self.errors: Counter[str] = Counter()
+        self.errors = Counter()
         self.datagrams_in = 0
         self.datagrams_out = 0
-        self.more = False  # the last receive() stopped at its bound, not because the socket was dry
+        self.more = False
         self._sockets: dict[int, UdpSocket] = {}
         self._faults: dict[int, int] = {}
         self._too_big: dict[tuple[int, bytes], int] = {}

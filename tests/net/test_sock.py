@@ -125,10 +125,10 @@ def test_without_descriptors(calls: Any, listening: socket.socket, monkeypatch: 
 
 def test_the_compiled_engine_takes_the_compiled_functions() -> None:
     require("kcpg.net._sock")
-    from kcpg.core import engine
-    from kcpg.net import _sock, fdio
+    from kcpg import engine
+    from kcpg.net import _sock
 
-    assert fdio.fds is (_sock if engine.ENGINE == "compiled" else sock)
+    assert engine.module("kcpg.net.sock") is (_sock if engine.ENGINE == "compiled" else sock)
 
 
 def test_a_timer_is_readable_from_its_time_on(calls: Any) -> None:

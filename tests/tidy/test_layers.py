@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import re
+from pathlib import Path
 
 import pytest
 
@@ -80,6 +82,27 @@ def _imports(folders: tuple[str, ...]) -> list[tree.Import]:
         else:
             found += tree.imports(folder)
     return [item for item in found if tree.name(item.path) not in spared]
+
+
+# What only code with a socket or a clock of its own says; `struct iovec` is memory, not a call.
+SYSTEM = re.compile(
+    r"\b(fd|fds|fileno|descriptor|sockaddr\w*|msghdr|epoll\w*|timerfd\w*|clock_gettime|getrandom|"
+    r"(?:read|write|p?readv|writev|recv|recvmsg|recvmmsg|send|sendto|sendmsg|sendmmsg)\(fd)\b"
+    r"|<(?:sys/(?!uio)\w+|unistd|fcntl|netinet/\w+|arpa/\w+|time|poll)\.h>"
+)
+
+
+@pytest.mark.parametrize(
+    "path", tree.sources("kcpg/core", suffixes=(".pyx", ".pxd", ".pxi", ".h")), ids=tree.name
+)
+def test_compiled_core_knows_no_descriptor_either(path: Path) -> None:
+    """The rules above see imports; compiled modules could call the system without one."""
+    wrong = [
+        f"{tree.name(path)}:{number}: {line.strip()}"
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if SYSTEM.search(line.split("#")[0])
+    ]
+    assert not wrong, "\n".join([*wrong, "why not: core is the protocol without input and output"])
 
 
 # The command line patches the standard library and waits for signals; everything else of app is plain code.

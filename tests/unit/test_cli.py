@@ -10,7 +10,7 @@ import pytest
 from kcpg import __version__
 from kcpg.app import cli, daemon, foreground
 from kcpg.app.logs import LogOptions
-from kcpg.core.engine import ENGINE
+from kcpg.engine import ENGINE
 
 
 def test_version(capsys):

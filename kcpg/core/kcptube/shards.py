@@ -10,18 +10,11 @@ block had part in it and if it is whole segments of its conversation; KCP sends 
 
 from __future__ import annotations
 
-from importlib import import_module
 from struct import Struct
-from typing import TYPE_CHECKING
 
-from kcpg.core.engine import ENGINE
 from kcpg.core.kcp.params import CMD_PUSH, CMD_TELL, HEADER, HEADER_BYTES
 from kcpg.core.units import MASK32, add32, diff32
-
-if TYPE_CHECKING:
-    from kcpg.core.fec.code import Code
-else:
-    Code = import_module("kcpg.core.fec._fec" if ENGINE == "compiled" else "kcpg.core.fec.code").Code
+from kcpg.engine import Code
 
 SHARD = Struct(">IB")
 PARITY = Struct(">IBI")

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from kcpg.core import engine
+from kcpg import engine
 from kcpg.core.flow import READABLE, WRITABLE
 from kcpg.core.kcp.params import HEADER_BYTES, MAX_FRAGMENTS, KcpParams
 from kcpg.core.kcptube.cipher import TAG_BYTES, TRAILER_BYTES, Cipher, overhead

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from typing import TYPE_CHECKING
 
-from kcpg.core import engine
+from kcpg import engine
 from kcpg.core.env import Env, Event
 from kcpg.core.flow import Reset
 from kcpg.core.native.handshake.keys import RootKeys

@@ -11,7 +11,7 @@ cdef class ConvFlow(Flow):
     cdef public bint ended
     cdef public bint heard_end
     cdef public bint lingers
-    cdef public bint passes_on
+    cdef public bint bypasses
     cdef public bint peer_finished
 
     cpdef attach(self, table, conv)

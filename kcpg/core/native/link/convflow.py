@@ -20,8 +20,17 @@ class ConvFlow(Flow):
     empty message is an empty packet; it is sent when everything before it has arrived.
     """
 
-    __slots__ = ("_table", "_tcp", "conv", "delivery", "ended", "heard_end", "lingers", "passes_on",
-                 "peer_finished")  # fmt: skip
+    __slots__ = (
+        "_table",
+        "_tcp",
+        "bypasses",
+        "conv",
+        "delivery",
+        "ended",
+        "heard_end",
+        "lingers",
+        "peer_finished",
+    )  # fmt: skip
 
     def __init__(self, kind: Kind, delivery: Delivery) -> None:
         self._begin(kind)
@@ -34,7 +43,7 @@ class ConvFlow(Flow):
         self.peer_finished = (
             False  # the peer has taken all we sent, our end included, and has forgotten the flow
         )
-        self.passes_on = False  # the engine moves what little comes on to the next hop
+        self.bypasses = False  # the engine moves what little comes on to the next hop
         self.lingers = False  # it was released, and its conversation waits for what is owed
         self._table: FlowTable | None = None
 
@@ -55,9 +64,9 @@ class ConvFlow(Flow):
         if not self._meets(sink):
             return sink.pull(self)
         assert isinstance(sink, ConvFlow) and self.conv is not None and sink.conv is not None
-        if not self.passes_on:  # from now on the engine may move what little comes by itself
-            self.passes_on = True
-            self.conv.pass_on(sink.conv, not self._tcp, sink.delivery is DATAGRAM)
+        if not self.bypasses:  # from now on the engine may move what little comes by itself
+            self.bypasses = True
+            self.conv.bypass_to(sink.conv, not self._tcp, sink.delivery is DATAGRAM)
         if not self._tcp:  # packets are moved whole, by the sink
             return sink.pull(self)
         count = self.conv.move_to(sink.conv, False)
@@ -133,9 +142,9 @@ class ConvFlow(Flow):
         """See Flow."""
         return self.heard_end and (self.closed or self.conv is None or not self.conv.readable)
 
-    def past(self) -> int:
+    def bypassed(self) -> int:
         """See Flow."""
-        return 0 if self.conv is None else self.conv.out_past
+        return 0 if self.conv is None else self.conv.bypassed
 
     # Life.
 

@@ -188,7 +188,7 @@ cdef class Bundle:
         if gone.is_busy:
             gone.is_busy = False
             self.busy -= 1
-        self.last_conv = gone.onward = None
+        self.last_conv = gone.bypass = None
         gone.leave_timers()
         kcp_clear(&gone.k)
 

@@ -16,7 +16,6 @@ cdef class Conv(Kcp):
         self.k.ack_maps = True
         timers_reserve(&bundle.wire.timers)
         self.bundle = bundle
-        self.outlet = -1
         self.snd_limit = self.k.snd_wnd
         self.rcv_limit = self.k.rcv_wnd
         if bundle.control is not None and self.k.rcv_wnd > WINDOW_START:
@@ -136,36 +135,15 @@ cdef class Conv(Kcp):
         other.changed()
         return moved
 
-    def pass_on(self, Conv other, bint packets, bint datagrams):
-        """Let what little comes go into `other` at once, whenever kcpg.net receives; see conv.py."""
-        self.onward = None if self.closed else other
-        self.onward_packets = packets
-        other.inlet_datagrams = datagrams
+    def set_bypass(self, Bypass bypass):
+        """Let what little comes go this way at once from now on; None: no more, as for one that is closed."""
+        self.bypass = None if self.closed else bypass
 
-    cdef bint move_on(self) except -1:
-        """Whether there was a little for the next hop, and nothing is left to do for it."""
-        cdef Conv other = self.onward
-        cdef int64_t moved = 0
-        cdef int size
-        if other.closed or kcp_room(&other.k) < other.wake_segments():
-            return False
-        if kcp_unread(&self.k) > LITTLE_SEGMENTS:
-            return False
-        if not self.onward_packets:
-            moved = kcp_move_stream(&self.k, &other.k)
-        else:
-            while moved < LITTLE_SEGMENTS:
-                size = self.take_packet(passing)
-                if size < 0:
-                    break
-                if not other.put_packet(passing, <size_t>size, other.inlet_datagrams):
-                    self.return_packet(passing, <size_t>size)   # whoever moves it now counts what is lost
-                    break
-                moved += 1
-        self.out_past += <uint64_t>moved
-        self.changed()
-        other.changed()
-        return self.is_served()
+    def bypass_to(self, Conv other not None, bint packets, bint datagrams):
+        """Let what little comes go into `other` at once; see conv.py."""
+        cdef HopBypass hop = HopBypass()
+        hop.onward, hop.packets, hop.datagrams = other, packets, datagrams
+        self.set_bypass(hop)
 
     cdef int take_packet(self, uint8_t* to) except -2:
         """The next packet of a UDP flow, those that came unreliably first: its bytes, at most PACKET_MAX; -1:

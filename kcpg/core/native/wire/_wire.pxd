@@ -95,14 +95,8 @@ cdef class Conv(Kcp):
     cdef uint64_t acked_empty       # acknowledged segments without payload, known when all is acknowledged
     cdef uint64_t seen_first
     cdef uint64_t seen_resent
-    cdef int appetite               # segments that the next read of kcpg.net takes from a socket at most
-    cdef int outlet                 # descriptor to which kcpg.net writes little data at once, -1: none
-    cdef bytes outlet_place         # a UDP socket, and where it sends to (b"": it is connected); None: TCP
-    cdef Conv onward                # of the next hop, into which little data goes at once; None: none
-    cdef bint onward_packets        # and whether that is packets
-    cdef bint inlet_datagrams       # what kcpg.net reads from a UDP socket shall go unreliably
-    cdef readonly uint64_t out_past     # bytes or packets that went out to a socket, and ...
-    cdef readonly uint64_t in_past      # ... packets that came in from one, past the splice
+    cdef readonly Bypass bypass     # takes what little comes past the splice; None: nobody does
+    cdef readonly uint64_t bypassed     # bytes or packets that it took
 
     cdef bint put_packet(self, const uint8_t* p, size_t n, bint datagram) except -1
     cdef bint put_datagram(self, const uint8_t* p, size_t n) except -1
@@ -111,13 +105,23 @@ cdef class Conv(Kcp):
     cdef bint is_served(self)
     cdef int packets_turn(self, Tx* tx) except -1
     cdef void leave_timers(self)
-    cdef bint move_on(self) except -1
     cdef void changed(self)         # after anything that the user did to `k`
     cdef void raise_events(self, int events)
     cdef bint is_drained(self)
     cdef int wake_segments(self)
     cdef void fit(self)
     cdef void open_window(self)
+
+
+cdef class Bypass:
+    """Takes what little comes for a conversation past the splice: see _bypass.pxi."""
+    cdef bint carry(self, Conv conv) except -1
+
+
+cdef class HopBypass(Bypass):
+    cdef Conv onward                # of the next hop
+    cdef bint packets               # what comes are packets, not a stream ...
+    cdef bint datagrams             # ... and they shall travel on unreliably
 
 
 cdef class Bundle:
@@ -234,6 +238,8 @@ cdef class Wire:
     # When build() must be called again though nothing happens; INT64_MAX: never.
     cdef int64_t due(self) except -2
     cdef bint has_news(self)
+    # Let each conversation's bypass take what little came; what is left stays an event.
+    cdef int run_bypasses(self) except -1
     # Everything in `tx` has left or is given up.
     cdef void tx_done(self)
 

@@ -37,7 +37,7 @@ from kcpg.core.native.wire.pieces import Pieces
 from kcpg.core.native.wire.rxepoch import NO_LOSSES
 from kcpg.core.rate import Totals
 
-__all__ = ["READABLE", "UNKNOWN_CONV", "WRITABLE", "Bundle", "Conv", "Wire"]
+__all__ = ["READABLE", "UNKNOWN_CONV", "WRITABLE", "Bundle", "Bypass", "Conv", "Wire"]
 
 READABLE = 1
 WRITABLE = 2
@@ -79,7 +79,7 @@ cdef enum:
     FEC_POOL_SHARE = 2          # shards kept by all links have a quarter of the memory of segments
     LOSS_SCAN = 4096            # as rxepoch.py
     SLOT_BYTES = 1536           # as conv.py
-    LITTLE_SEGMENTS = 4         # as kcpg.net.fdio
+    LITTLE_SEGMENTS = 4         # what a bypass takes at once, as kcpg.net.bypass
 
 cdef int T_PAD = frame_types.PAD
 cdef int T_KCP = frame_types.KCP
@@ -118,6 +118,7 @@ include "_timers.pxi"
 include "_linkfec.pxi"
 include "_sealing.pxi"
 include "_conv.pxi"
+include "_bypass.pxi"
 include "_bundle.pxi"
 include "_pieces.pxi"
 
@@ -291,6 +292,15 @@ cdef class Wire:
         if self.tx.count == 0:
             self.build_outbox()                 # where everything that had a turn went in pieces
         return self.tx.count
+
+    cdef int run_bypasses(self) except -1:
+        cdef list left = []
+        cdef Conv conv
+        for conv in self.ready:
+            if conv.events != EV_READABLE or conv.bypass is None or not conv.bypass.carry(conv):
+                left.append(conv)
+        self.ready = left
+        return 0
 
     cdef void tx_done(self):
         self.tx.count = 0

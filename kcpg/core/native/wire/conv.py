@@ -161,13 +161,14 @@ class Conv(Kcp):
         other._changed()
         return moved
 
-    out_past = in_past = 0
-    """Bytes or packets between this and a socket that no splice has seen: only the compiled twin has a way
-    for them."""
+    bypassed = 0
+    """Bytes or packets that left past the splice: only the compiled twin has a way there."""
 
-    def pass_on(self, other: Conv, packets: bool, datagrams: bool) -> None:
-        """Let what little comes go into `other`, of the next hop, without anybody's doing. `packets`: whole
-        ones, which go unreliably if `datagrams`. This twin leaves everything to who moves it."""
+    def bypass_to(self, other: Conv, packets: bool, datagrams: bool) -> None:
+        """Let what little comes go into `other`, of the next hop, past the splice.
+
+        `packets`: whole ones, which go unreliably if `datagrams`. This twin leaves all to the splice.
+        """
 
     def take_events(self) -> int:
         """The events since the last call."""

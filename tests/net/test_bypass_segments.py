@@ -1,6 +1,7 @@
 """TCP sockets straight into and out of a conversation's segments (compiled engine)."""
 
 import errno
+import importlib
 import os
 import socket
 
@@ -8,8 +9,8 @@ import pytest
 
 from kcpg.core.kcp.kcp import KcpParams
 from kcpg.core.native.wire.conv import WRITABLE
-from kcpg.net import fdio
-from tests.engines import twin
+from kcpg.net.bypass import NO_ROOM
+from tests.engines import require, twin
 
 PARAMS = KcpParams()
 
@@ -18,9 +19,6 @@ class Ends:
     """Two conversations joined in memory, each with a TCP socket whose other end the test holds."""
 
     def __init__(self, pool_bytes=1 << 22):
-        from kcpg.net import _udp
-
-        self.read, self.write = _udp.tcp_read, _udp.tcp_write
         wire = twin("compiled", "Wire")
         self.a = wire(mask_rx=bytes(32), mask_tx=bytes(32), max_datagram=1500, pool_bytes=pool_bytes)
         self.b = wire(mask_rx=bytes(32), mask_tx=bytes(32), max_datagram=1500)
@@ -33,7 +31,19 @@ class Ends:
             self.convs.append(bundle.open(1, PARAMS))
         self.near, self.near_app = pair()
         self.far, self.far_app = pair()
+        self.bypasses = [
+            bypass_class()(conv, sock.fileno())
+            for conv, sock in zip(self.convs, (self.near, self.far), strict=True)
+        ]
         self.now = 1000
+
+    def read(self):
+        """From the near socket into the near conversation."""
+        return self.bypasses[0].read()
+
+    def write(self):
+        """From the far conversation to the far socket."""
+        return self.bypasses[1].write()
 
     def exchange(self):
         for _ in range(4):
@@ -45,6 +55,11 @@ class Ends:
     def close(self):
         for sock in (self.near, self.near_app, self.far, self.far_app):
             sock.close()
+
+
+def bypass_class():
+    require("kcpg.net._bypass")
+    return importlib.import_module("kcpg.net._bypass").TcpBypass
 
 
 def pair():
@@ -72,10 +87,10 @@ def test_bytes_pass_unchanged_in_pieces_of_any_size(ends):
                 sent += ends.near_app.send(data[sent : sent + 7777])
             except BlockingIOError:
                 pass
-        count = ends.read(ends.convs[0], ends.near.fileno())
-        assert count > 0 or count in (-errno.EAGAIN, fdio.NO_ROOM)
+        count = ends.read()
+        assert count > 0 or count in (-errno.EAGAIN, NO_ROOM)
         ends.exchange()
-        assert ends.write(ends.convs[1], ends.far.fileno()) >= 0
+        assert ends.write() >= 0
         try:
             got += ends.far_app.recv(5000)
         except BlockingIOError:
@@ -86,8 +101,8 @@ def test_bytes_pass_unchanged_in_pieces_of_any_size(ends):
 def test_end_of_file_is_zero(ends):
     ends.near_app.sendall(b"last words")
     ends.near_app.shutdown(socket.SHUT_WR)
-    assert ends.read(ends.convs[0], ends.near.fileno()) == 10
-    assert ends.read(ends.convs[0], ends.near.fileno()) == 0
+    assert ends.read() == 10
+    assert ends.read() == 0
 
 
 def test_no_room_is_told_and_writable_follows(ends):
@@ -98,11 +113,11 @@ def test_no_room_is_told_and_writable_follows(ends):
             ends.near_app.send(payload)
         except BlockingIOError:
             pass
-        count = ends.read(conv, ends.near.fileno())
+        count = ends.read()
         if count < 0:
             break
         total += count
-    assert count == fdio.NO_ROOM
+    assert count == NO_ROOM
     assert conv.room == 0
     assert total <= 256 * 1376
     conv.take_events()
@@ -118,7 +133,7 @@ def test_a_full_socket_keeps_the_rest(ends):
     while True:
         want += conv.write(bytes(range(256)) * 40)
         ends.exchange()
-        count = ends.write(ends.convs[1], ends.far.fileno())
+        count = ends.write()
         if count == -errno.EAGAIN:
             break
     got = bytearray()
@@ -127,18 +142,18 @@ def test_a_full_socket_keeps_the_rest(ends):
             got += ends.far_app.recv(1 << 20)
         except BlockingIOError:
             pass
-        ends.write(ends.convs[1], ends.far.fileno())
+        ends.write()
         ends.exchange()
     assert got == (bytes(range(256)) * (want // 256 + 1))[:want]
 
 
 def test_nothing_to_write_and_the_end_stay_apart(ends):
-    assert ends.write(ends.convs[1], ends.far.fileno()) == 0
+    assert ends.write() == 0
     ends.convs[0].write(b"abc")
     ends.convs[0].send(b"")
     ends.exchange()
-    assert ends.write(ends.convs[1], ends.far.fileno()) == 3
-    assert ends.write(ends.convs[1], ends.far.fileno()) == 0
+    assert ends.write() == 3
+    assert ends.write() == 0
     assert ends.convs[1].at_end
 
 
@@ -146,10 +161,10 @@ def test_a_reset_socket_is_an_errno_both_ways(ends):
     for sock in (ends.near_app, ends.far_app):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
         sock.close()
-    assert ends.read(ends.convs[0], ends.near.fileno()) == -errno.ECONNRESET
+    assert ends.read() == -errno.ECONNRESET
     ends.convs[0].write(b"abc")
     ends.exchange()
-    assert ends.write(ends.convs[1], ends.far.fileno()) in (-errno.ECONNRESET, -errno.EPIPE)
+    assert ends.write() in (-errno.ECONNRESET, -errno.EPIPE)
 
 
 def test_without_memory_for_segments():
@@ -160,12 +175,12 @@ def test_without_memory_for_segments():
     while bundle.open(number, PARAMS).write(bytes(50_000)):
         number += 1
     ends.near_app.sendall(bytes(50_000))
-    assert ends.read(ends.convs[0], ends.near.fileno()) == fdio.NO_ROOM
+    assert ends.read() == NO_ROOM
     assert bundle.wire.take_ready() == [] and not ends.convs[0].take_events()
     for held in range(2, number + 1):
         bundle.close(held)
     assert bundle.wire.take_ready() == [ends.convs[0]] and ends.convs[0].take_events() == WRITABLE
-    assert ends.read(ends.convs[0], ends.near.fileno()) > 0
+    assert ends.read() > 0
     ends.close()
 
 
@@ -173,5 +188,5 @@ def test_a_closed_conversation_takes_and_gives_nothing(ends):
     ends.near_app.sendall(b"x")
     conv = ends.convs[0]
     conv.bundle.close(1)
-    assert ends.read(conv, ends.near.fileno()) == fdio.NO_ROOM
-    assert ends.write(conv, ends.near.fileno()) == 0
+    assert ends.read() == NO_ROOM
+    assert ends.bypasses[0].write() == 0

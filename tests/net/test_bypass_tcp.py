@@ -4,34 +4,23 @@ import socket
 
 import pytest
 
-from kcpg.core.flow import Kind
 from kcpg.net import udp
 from tests.engines import require
 from tests.net.sockets import until
-from tests.net.test_fdio import Ends
+from tests.net.test_bypass_segments import Ends
 
 READABLE = 1
 
 
-class Source:
-    """As far as fdio looks at it, a flow."""
-
-    kind = Kind.TCP
-
-    def __init__(self, conv):
-        self.conv = conv
-
-
-class Outlet(Ends):
+class Tunnel(Ends):
     """The far conversation receives through a real UDP socket."""
 
     def __init__(self):
         super().__init__()
-        from kcpg.net._udp import UdpIo, set_outlet
+        from kcpg.net._udp import UdpIo
 
-        self.set_outlet = set_outlet
         self.conv = self.convs[1]
-        self.source = Source(self.conv)
+        self.bypass = self.bypasses[1]
         self.sock = udp.open_udp("127.0.0.1", 0)
         self.io = UdpIo(self.b)
         self.io.add(1, self.sock)
@@ -68,44 +57,44 @@ class Outlet(Ends):
 @pytest.fixture
 def ends():
     require("kcpg.net._udp")
-    made = Outlet()
+    made = Tunnel()
     yield made
     made.close()
 
 
 def test_little_data_is_at_the_application_before_anybody_is_told(ends):
-    ends.set_outlet(ends.source.conv, ends.far.fileno())
+    ends.bypass.open()
     for word in (b"one", b"two"):
         ends.convs[0].write(word)
         assert ends.deliver() == []
         assert ends.app_got() == word
     assert ends.conv.unread == 0 and ends.conv.events == 0
-    assert ends.conv.out_past == 6
+    assert ends.conv.bypassed == 6
 
 
-def test_without_an_outlet_it_is_an_event(ends):
+def test_without_a_bypass_it_is_an_event(ends):
     ends.convs[0].write(b"one")
     assert ends.deliver() == [ends.conv] and ends.conv.take_events() == READABLE
     assert ends.app_got() == b""
 
 
-def test_an_outlet_that_was_taken_back_is_not_used(ends):
-    ends.set_outlet(ends.source.conv, ends.far.fileno())
-    ends.set_outlet(ends.source.conv, -1)
+def test_a_bypass_that_was_closed_is_not_used(ends):
+    ends.bypass.open()
+    ends.bypass.close()
     ends.convs[0].write(b"one")
     assert ends.deliver() == [ends.conv]
     assert ends.app_got() == b""
 
 
 def test_much_data_is_left_to_the_flow(ends):
-    ends.set_outlet(ends.source.conv, ends.far.fileno())
+    ends.bypass.open()
     ends.convs[0].write(bytes(20_000))
     assert ends.deliver() == [ends.conv]
-    assert ends.conv.out_past == 0
+    assert ends.conv.bypassed == 0
 
 
 def test_the_end_of_the_stream_is_left_to_the_flow(ends):
-    ends.set_outlet(ends.source.conv, ends.far.fileno())
+    ends.bypass.open()
     ends.convs[0].write(b"last")
     ends.convs[0].send(b"")
     assert ends.deliver() == [ends.conv] and ends.conv.take_events() == READABLE
@@ -113,7 +102,7 @@ def test_the_end_of_the_stream_is_left_to_the_flow(ends):
 
 
 def test_a_socket_that_takes_nothing_keeps_it_for_the_flow(ends):
-    ends.set_outlet(ends.source.conv, ends.far.fileno())
+    ends.bypass.open()
     filled = 0
     try:
         while True:
@@ -126,15 +115,15 @@ def test_a_socket_that_takes_nothing_keeps_it_for_the_flow(ends):
 
 
 def test_an_error_is_left_to_the_flow(ends):
-    ends.set_outlet(ends.source.conv, ends.far.fileno())
+    ends.bypass.open()
     ends.far.shutdown(socket.SHUT_WR)
     ends.convs[0].write(b"one")
     assert ends.deliver() == [ends.conv] and ends.conv.unread == 1
 
 
-def test_a_closed_conversation_gets_no_outlet(ends):
+def test_a_closed_conversation_gets_no_bypass(ends):
     ends.conv.bundle.close(1)
-    ends.set_outlet(ends.source.conv, ends.far.fileno())
+    ends.bypass.open()
     ends.convs[0].write(b"one")
     ends.deliver()
     assert ends.app_got() == b""

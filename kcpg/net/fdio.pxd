@@ -1,5 +1,0 @@
-# cython: language_level=3
-"""Types of fdio.py, which is compiled with them (docs/adr/0008) and runs without them."""
-
-cpdef fast(flow)
-cpdef bint has_little(source) except -1
