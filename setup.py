@@ -38,14 +38,15 @@ ALSO_COMPILED = (
     "kcpg.core.splice",
     "kcpg.net.addr",
     "kcpg.net.alarm",
+    "kcpg.net.busypoll",
     "kcpg.net.bypass",
     "kcpg.net.clock",
     "kcpg.net.datagrams",
     "kcpg.net.driver",
+    "kcpg.net.inlinepoll",
     "kcpg.net.local",
     "kcpg.net.local_tcp",
     "kcpg.net.task",
-    "kcpg.net.vigil",
 )
 
 # -O3 lets the compiler vectorise the ring scans and the byte-wise XOR. No -march: it gains nothing

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from kcpg.core.kcptube.link import Link as TubeLink
     from kcpg.core.native.link.link import Link
     from kcpg.core.splice import Splice
-    from kcpg.net.ports import TunnelPorts
+    from kcpg.net.tunnelsockets import TunnelSockets
 
 MAX_LINKS = 1000
 MAX_FLOWS = 1000
@@ -54,7 +54,7 @@ def snapshot(running: RunningNode) -> Snapshot:
     return found
 
 
-def leg_snapshot(config: LegConfig, leg: Any, ports: TunnelPorts | None) -> Snapshot:
+def leg_snapshot(config: LegConfig, leg: Any, ports: TunnelSockets | None) -> Snapshot:
     """One leg: where it is and, for a tunnel, its links and what it dropped."""
     found: Snapshot = {
         "kind": config.kind.value,
@@ -73,7 +73,7 @@ def leg_snapshot(config: LegConfig, leg: Any, ports: TunnelPorts | None) -> Snap
     return found
 
 
-def link_snapshot(link: Link, ports: TunnelPorts | None) -> Snapshot:
+def link_snapshot(link: Link, ports: TunnelSockets | None) -> Snapshot:
     """One link: its peer, how far away that is, and its traffic since it came up."""
     bundle = link.bundle
     sock = ports.get(bundle.path[0]) if ports is not None and bundle.path is not None else None
@@ -100,7 +100,7 @@ def link_snapshot(link: Link, ports: TunnelPorts | None) -> Snapshot:
     return found
 
 
-def tube_snapshot(link: TubeLink, ports: TunnelPorts | None) -> Snapshot:
+def tube_snapshot(link: TubeLink, ports: TunnelSockets | None) -> Snapshot:
     """The same of a link in kcptube's format."""
     conv = link.conv
     kcp, sender, receiver = conv.kcp, conv.sender, conv.receiver

@@ -38,9 +38,9 @@ from kcpg.net import clock
 from kcpg.net.addr import AF_INET, AF_INET6, source_key
 from kcpg.net.driver import Driver
 from kcpg.net.local import LocalDialer, LocalListener
-from kcpg.net.ports import TunnelPorts
 from kcpg.net.resolve import Resolver
 from kcpg.net.stun import StunClient
+from kcpg.net.tunnelsockets import TunnelSockets
 from kcpg.net.txtpeer import TxtPeer
 from kcpg.net.udp import adopt_udp
 
@@ -79,7 +79,7 @@ class RunningNode:
         self._memory = Memory()
         self._reporter = Reporter(self.log, time.monotonic)
         self._resolver = Resolver()
-        self.ports: dict[Any, TunnelPorts] = {}
+        self.ports: dict[Any, TunnelSockets] = {}
         self._peer: TxtPeer | None = None
         self._public: PublicAddress | None = None
         self._stun: list[StunClient] = []
@@ -222,8 +222,8 @@ class RunningNode:
         self.ports[leg] = ports
         return leg
 
-    def _tunnel_ports(self, config: LegConfig) -> TunnelPorts:
-        return TunnelPorts(
+    def _tunnel_ports(self, config: LegConfig) -> TunnelSockets:
+        return TunnelSockets(
             self._resolver,
             ipv4_only=config.ipv4_only,
             ipv6_only=config.ipv6_only,
@@ -244,7 +244,7 @@ class RunningNode:
             tells_all=self.log.hears(logging.DEBUG),
         )
 
-    def _ask_for_address(self, config: LegConfig, ports: TunnelPorts) -> None:
+    def _ask_for_address(self, config: LegConfig, ports: TunnelSockets) -> None:
         """Find out the public address of a listening leg, if it is configured to."""
         if not config.stun_server:
             return
@@ -324,7 +324,7 @@ def allow_descriptors() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def make_env(ports: TunnelPorts, report: Callable[[Event], None]) -> Env:
+def make_env(ports: TunnelSockets, report: Callable[[Event], None]) -> Env:
     """The world of one tunnel leg: the system's entropy, clock and name service, and these sockets."""
     return Env(
         entropy=os.urandom,

@@ -29,8 +29,8 @@ from kcpg.net import Notice, dnstxt
 from kcpg.net.addr import to_tuple
 from kcpg.net.clock import now_ms
 from kcpg.net.driver import Driver
-from kcpg.net.ports import TunnelPorts
 from kcpg.net.resolve import Resolver
+from kcpg.net.tunnelsockets import TunnelSockets
 from kcpg.net.txtpeer import parse, title
 
 LIMIT_S = 5.0
@@ -79,7 +79,7 @@ class Nobody:
         """See Leg."""
         return None
 
-    def advance_at(self) -> int | None:
+    def advance_deadline(self) -> int | None:
         """See Leg."""
         return None
 
@@ -149,7 +149,7 @@ class _Attempt:
 
     def run(self, keys: KeyRing, secret: Secret) -> tuple[bool, str]:
         config = self._config
-        ports = TunnelPorts(
+        ports = TunnelSockets(
             Resolver(), ipv4_only=config.ipv4_only, ipv6_only=config.ipv6_only, report=self._on_notice
         )
         env = make_env(ports, self._on_event)

@@ -24,7 +24,7 @@ cdef class Node:
     @cython.locals(splice=Splice, source=Flow)
     cpdef advance(self, long long now_ms)
     cpdef deadline(self)
-    cpdef advance_at(self)
+    cpdef advance_deadline(self)
     cpdef bint is_left_over(self) except -1
     @cython.locals(splice=Splice, egress=Flow)
     cpdef _on_flow(self, Flow flow, Open open, long long now_ms)

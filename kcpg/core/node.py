@@ -39,7 +39,7 @@ class Leg(Protocol):
     def deadline(self) -> int | None:
         """When `advance` (or a tunnel's `transmit`) must be called even if nothing happens; None: never."""
 
-    def advance_at(self) -> int | None:
+    def advance_deadline(self) -> int | None:
         """When `advance` must be called even if nothing happens; None: never. Not sooner because of a
         tunnel's datagrams, which only `transmit` is for."""
 
@@ -177,11 +177,11 @@ class Node:
         due_ms = earliest(self.ingress.deadline(), self.egress.deadline())
         return earliest(due_ms, self._idle[0].due_ms) if self._idle else due_ms
 
-    def advance_at(self) -> int | None:
+    def advance_deadline(self) -> int | None:
         """When `advance` must be called even if nothing happens; None: never. See `Leg`."""
         if self._later:
             return 0
-        due_ms = earliest(self.ingress.advance_at(), self.egress.advance_at())
+        due_ms = earliest(self.ingress.advance_deadline(), self.egress.advance_deadline())
         return earliest(due_ms, self._idle[0].due_ms) if self._idle else due_ms
 
     def is_left_over(self) -> bool:

@@ -1,6 +1,6 @@
 """Batched packets of local sockets, compiled; see packets.py."""
 
-from kcpg.net.packets import Batch, Place
+from kcpg.net.packets import Batch
 
 def receive(fd: int, limit: int) -> tuple[list[bytes], int]: ...
 def receive_from(fd: int) -> tuple[Batch, int, int]: ...

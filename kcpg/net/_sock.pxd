@@ -2,4 +2,4 @@
 """The functions of sock.py that are called for each event."""
 
 cpdef int next_ready(int epoll) except -2
-cpdef int next_awake(int epoll, int at_most_us) except -2
+cpdef int spin(int epoll, int at_most_us) except -2

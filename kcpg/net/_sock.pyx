@@ -8,7 +8,7 @@ from libc.string cimport memcpy, memset
 from kcpg.net._syscalls cimport ADDRESS_BYTES, CLOCK_MONOTONIC, monotonic_ns, socklen_t, timespec
 
 __all__ = [
-    "abort", "accept", "again", "close", "connect", "next_awake", "next_ready", "set_timer", "shutdown",
+    "abort", "accept", "again", "close", "connect", "spin", "next_ready", "set_timer", "shutdown",
     "timer",
 ]
 
@@ -159,7 +159,7 @@ cpdef int next_ready(int epoll) except -2:
     return alone(events, count)
 
 
-cpdef int next_awake(int epoll, int at_most_us) except -2:
+cpdef int spin(int epoll, int at_most_us) except -2:
     """The same without falling asleep; NOTHING_YET when the time is over. Others get the processor first."""
     cdef epoll_event events[2]
     cdef long long until = monotonic_ns() + 1000 * at_most_us

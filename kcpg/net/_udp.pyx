@@ -261,7 +261,7 @@ cdef class UdpIo(DatagramIo):
             wire.tx_done()
         return -1
 
-    cpdef long long due_ms(self) except -2:
+    cpdef long long deadline_ms(self) except -2:
         """When the wire wants to transmit though nothing happens; at least `clock.NEVER_MS`: never."""
         return self.wire.due()
 

@@ -46,7 +46,7 @@ class DatagramIo:
         """More can be transmitted at once: the last call stopped at its bound."""
         raise NotImplementedError
 
-    def due_ms(self) -> int:
+    def deadline_ms(self) -> int:
         """When the wire wants to transmit though nothing happens; at least `clock.NEVER_MS`: never."""
         raise NotImplementedError
 

@@ -165,7 +165,7 @@ class Dial:
         splice = self._flow.splice
         if splice is not None:
             splice.ready(self._flow, WRITABLE)
-            self._host.touch()
+            self._host.request_advance()
 
     def _failed(self, reason: Reset) -> None:
         self.reason = reason
@@ -175,7 +175,7 @@ class Dial:
         self._flow.reset(reason)
         if splice is not None:
             splice.on_reset(self._flow, reason)
-            self._host.touch()
+            self._host.request_advance()
 
     def _drop(self) -> None:
         fd, self._fd = self._fd, -1

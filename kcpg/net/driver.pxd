@@ -6,7 +6,8 @@ from kcpg.core.node cimport Node
 from kcpg.net.alarm cimport Alarm
 from kcpg.net.clock cimport now_ms
 from kcpg.net.datagrams cimport DatagramIo
-from kcpg.net.task cimport Linger, Task, linger
+from kcpg.net.inlinepoll cimport InlinePoll, inline_poll
+from kcpg.net.task cimport Task
 
 cdef int BATCHES_PER_TURN
 cdef int MOVES_PER_SERVE
@@ -28,13 +29,13 @@ cdef class Driver:
     cdef bint _due
     cdef int _moves
     cdef bint _serving
-    cdef long long _advance_at_ms
+    cdef long long _advance_deadline_ms
     cdef Alarm _alarm
-    cdef Linger _linger
+    cdef InlinePoll _inline
 
-    cpdef touch(self)
-    cpdef moved(self)
-    cpdef moved_little(self)
+    cpdef request_advance(self)
+    cpdef request_flush(self)
+    cpdef flush_if_idle(self)
     @cython.locals(due_ms="long long", alarm=Alarm)
     cpdef serve(self)
     cpdef crashed(self, what)
@@ -49,7 +50,7 @@ cdef class Driver:
 cdef class _Tunnel:
     cdef readonly DatagramIo io
     cdef object _leg
-    cdef object _ports
+    cdef object _sockets
     cdef Driver _driver
     cdef dict _receivers
     cdef object _blocked
@@ -59,7 +60,7 @@ cdef class _Tunnel:
     cpdef bint is_blocked(self)
     @cython.locals(io=DatagramIo, before="long long", sent="long long", blocked="int")
     cpdef long long transmit(self, long long now) except -1
-    cdef long long due_ms(self) except -2
+    cdef long long deadline_ms(self) except -2
     cdef bint has_news(self) except -1
     cdef bint receive(self, int number, long long now) except -1
     cdef bint has_more(self) except -1

@@ -2,7 +2,7 @@
 
 The order is always the same: datagrams in (or local bytes) -> `advance` -> everything out, completely, before
 anything waits again. Tunnel sockets are drained when they are readable; local flows have turns of their own
-and call `touch`; one timer serves every deadline of the node.
+and call `request_advance`; one timer serves every deadline of the node.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from kcpg.net import READ, WRITE, Notice
 from kcpg.net.alarm import Alarm
 from kcpg.net.clock import NEVER_MS, now_ms
 from kcpg.net.datagrams import DatagramIo
+from kcpg.net.inlinepoll import inline_poll
 from kcpg.net.local import LocalLeg
-from kcpg.net.task import Task, linger
+from kcpg.net.task import Task
 from kcpg.net.udp import UdpIo as PlainIo
 
 if TYPE_CHECKING:
     from kcpg.core.node import Node
-    from kcpg.net.ports import TunnelPorts
+    from kcpg.net.tunnelsockets import TunnelSockets
     from kcpg.net.udp import UdpSocket
 
 # Receive calls of one socket before local flows and other sockets have their turn.
@@ -52,14 +53,14 @@ class Driver:
     def __init__(
         self,
         node: Node,
-        tunnels: Mapping[Any, TunnelPorts] | None = None,
+        tunnels: Mapping[Any, TunnelSockets] | None = None,
         report: Callable[[Notice], None] | None = None,
     ) -> None:
         self.node = node
         self._report = report
-        self._tunnels = [_Tunnel(leg, ports, self) for leg, ports in (tunnels or {}).items()]
+        self._tunnels = [_Tunnel(leg, sockets, self) for leg, sockets in (tunnels or {}).items()]
         self._running = False
-        self._advance_at_ms = 0
+        self._advance_deadline_ms = 0
         self._touched = False
         self._due = False
         self._moves = 0
@@ -68,12 +69,12 @@ class Driver:
         self._later = self._loop.run_callback
         self._when_due = self._serve_due
         self._alarm: Alarm | None = None
-        self._linger = linger(self._loop)
+        self._inline = inline_poll(self._loop)
         for leg in (node.ingress, node.egress):
             if isinstance(leg, LocalLeg):
-                leg.touch = self.touch
-                leg.moved = self.moved
-                leg.moved_little = self.moved_little
+                leg.request_advance = self.request_advance
+                leg.request_flush = self.request_flush
+                leg.flush_if_idle = self.flush_if_idle
 
     def start(self) -> None:
         """Start the node. Raises OSError if a port cannot be had; then nothing is left running."""
@@ -86,7 +87,7 @@ class Driver:
         except BaseException:
             self.stop("start failed")
             raise
-        self.touch()
+        self.request_advance()
 
     def stop(self, reason: str = "shutdown") -> None:
         """Abort all flows, send the farewells and close every socket. Idempotent."""
@@ -99,21 +100,21 @@ class Driver:
                 if not sum(tunnel.transmit(now_ms()) for tunnel in self._tunnels):
                     break
         finally:
-            if self._linger.alarm is self._alarm:
-                self._linger.alarm = None
+            if self._inline.alarm is self._alarm:
+                self._inline.alarm = None
             if self._alarm is not None:
                 self._alarm.close()
             for tunnel in self._tunnels:
                 tunnel.stop()
 
-    def touch(self) -> None:
+    def request_advance(self) -> None:
         """Something happened to local flows: advance and serve the node once, after everybody who is due in
         this turn of the loop."""
         self._touched = True
-        self.moved()
+        self.request_flush()
 
-    def moved(self) -> None:
-        """Local flows moved bytes, and that is all: as `touch`, without need to advance."""
+    def request_flush(self) -> None:
+        """Local flows moved bytes, and that is all: as `request_advance`, without need to advance."""
         self._moves += 1
         if self._moves >= MOVES_PER_SERVE and not self._serving:
             self.serve()
@@ -121,11 +122,11 @@ class Driver:
             self._due = True
             self._later(self._when_due)
 
-    def moved_little(self) -> None:
-        """As `moved`, from the event loop's own greenlet: sent at once if no other event of this turn of the
-        loop is left, which is one callback less in the way of a lone request."""
+    def flush_if_idle(self) -> None:
+        """As `request_flush`, from the event loop's own greenlet: sent at once if no other event of this turn
+        of the loop is left, which is one callback less in the way of a lone request."""
         if self._loop.pendingcnt > 0:
-            self.moved()
+            self.request_flush()
         else:
             self._moves += 1
             self.serve()
@@ -178,18 +179,18 @@ class Driver:
         back."""
         now = now_ms()
         for _ in range(ROUNDS_PER_TURN):
-            if self._touched or now >= self._advance_at_ms or self._has_news():
+            if self._touched or now >= self._advance_deadline_ms or self._has_news():
                 self._advance(now)
-            elif self._advance_at_ms > now + LOOK_MS:
-                self._advance_at_ms = now + LOOK_MS
+            elif self._advance_deadline_ms > now + LOOK_MS:
+                self._advance_deadline_ms = now + LOOK_MS
             # Sending makes room, and room makes flows writable: that is for the next round's advance.
             sent = 0
             blocked = False
-            due_ms = self._advance_at_ms
+            due_ms = self._advance_deadline_ms
             for tunnel in self._tunnels:
                 sent += tunnel.transmit(now)
                 blocked = blocked or tunnel.is_blocked()
-                due_ms = min(due_ms, tunnel.due_ms())
+                due_ms = min(due_ms, tunnel.deadline_ms())
             if due_ms > now and not self._touched and not self._has_news():
                 return due_ms
             if blocked and not sent:
@@ -209,31 +210,31 @@ class Driver:
 
     def _advance(self, now: int) -> None:
         self._touched = False
-        self._linger.leave()
-        if self._linger.alarm is None:
-            self._linger.alarm = self._alarm
+        self._inline.exit()
+        if self._inline.alarm is None:
+            self._inline.alarm = self._alarm
         self.node.advance(now)
-        at_ms = self.node.advance_at()
-        self._advance_at_ms = NEVER_MS if at_ms is None else at_ms
+        at_ms = self.node.advance_deadline()
+        self._advance_deadline_ms = NEVER_MS if at_ms is None else at_ms
 
 
 class _Tunnel:
     """One tunnel leg's sockets while the node runs: a receiver for each."""
 
-    __slots__ = ("_blocked", "_driver", "_leg", "_ports", "_receivers", "io")
+    __slots__ = ("_blocked", "_driver", "_leg", "_receivers", "_sockets", "io")
 
-    def __init__(self, leg: Any, ports: TunnelPorts, driver: Driver) -> None:
+    def __init__(self, leg: Any, sockets: TunnelSockets, driver: Driver) -> None:
         self.io: DatagramIo = make_io(leg.wire)
         self._leg = leg
-        self._ports = ports
+        self._sockets = sockets
         self._driver = driver
         self._receivers: dict[int, _Receiver] = {}
         self._blocked: Any = None
-        for number, sock in ports.items():
+        for number, sock in sockets.items():
             self._opened(number, sock)
-        ports.on_open = self._opened
-        ports.on_close = self._closed
-        ports.on_answer = driver.touch
+        sockets.on_open = self._opened
+        sockets.on_close = self._closed
+        sockets.on_answer = driver.request_advance
 
     def start(self) -> None:
         """Receive, from now on also on sockets that are opened later."""
@@ -243,7 +244,7 @@ class _Tunnel:
     def stop(self) -> None:
         """Close everything."""
         self._unblock()
-        self._ports.close_all()
+        self._sockets.close_all()
 
     def is_blocked(self) -> bool:
         """A socket is full; sending goes on when it is writable."""
@@ -261,14 +262,14 @@ class _Tunnel:
             self._wait_writable(blocked)
         if io.troubled():
             for number, error in io.take_faults().items():
-                self._ports.fault(number, error, now)
+                self._sockets.fault(number, error, now)
             for path, size in io.take_too_big().items():
                 self._leg.too_big(*path, size)
         return sent
 
-    def due_ms(self) -> int:
+    def deadline_ms(self) -> int:
         """When `transmit` must be called though nothing happens; NEVER_MS: never."""
-        return self.io.due_ms()
+        return self.io.deadline_ms()
 
     def has_news(self) -> bool:
         """The node has to act on something that came."""
@@ -283,9 +284,9 @@ class _Tunnel:
         return self.io.more
 
     def _wait_writable(self, number: int) -> None:
-        sock = self._ports.get(number)
+        sock = self._sockets.get(number)
         if sock is not None:
-            self._driver._linger.leave()
+            self._driver._inline.exit()
             self._blocked = gevent.get_hub().loop.io(sock.fd, WRITE)
             self._blocked.start(self._writable)
 

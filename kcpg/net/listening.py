@@ -50,7 +50,7 @@ class ListeningPort(ABC):
             pause_ms = self._turn()
         except Exception:
             self._host.crashed(f"a turn of a {type(self).__name__}")
-        self._host.touch()
+        self._host.request_advance()
         if pause_ms is not None:
             self._task.wait(pause_ms)
         else:

@@ -7,9 +7,9 @@ from kcpg.net.local_tcp cimport TcpFlow
 
 
 cdef class LocalLeg:
-    cdef public object touch
-    cdef public object moved
-    cdef public object moved_little
+    cdef public object request_advance
+    cdef public object request_flush
+    cdef public object flush_if_idle
     cdef readonly set flows
     cdef object _report
 

@@ -76,12 +76,13 @@ def kinds(bind: Bind) -> tuple[int, ...]:
 
 
 class LocalLeg:
-    """What both local legs share. `touch` is set by the driver; `report` takes what a person should know."""
+    """What both local legs share. The driver sets the three requests; `report` takes what a person should
+    know."""
 
     def __init__(self, report: Callable[[Notice], None] | None = None) -> None:
-        self.touch: Callable[[], None] = _nothing
-        self.moved: Callable[[], None] = _nothing
-        self.moved_little: Callable[[], None] = _nothing
+        self.request_advance: Callable[[], None] = _nothing
+        self.request_flush: Callable[[], None] = _nothing
+        self.flush_if_idle: Callable[[], None] = _nothing
         self.flows: set[Flow] = set()
         self._report = report
 
@@ -106,7 +107,7 @@ class LocalLeg:
         """See Leg."""
         return None
 
-    def advance_at(self) -> int | None:
+    def advance_deadline(self) -> int | None:
         """See Leg."""
         return None
 

@@ -48,14 +48,14 @@ _abort, _close, _shutdown = _sock.abort, _sock.close, _sock.shutdown
 class FlowHost(Protocol):
     """The leg a local flow belongs to."""
 
-    touch: Callable[[], None]
+    request_advance: Callable[[], None]
     """To be called after something happened to a flow: the node acts on it, and sends what it caused."""
 
-    moved: Callable[[], None]
+    request_flush: Callable[[], None]
     """To be called after bytes were moved, and nothing else happened: they are sent."""
 
-    moved_little: Callable[[], None]
-    """As `moved`, from the event loop's own greenlet: they are sent at once if no other socket is ready."""
+    flush_if_idle: Callable[[], None]
+    """As `request_flush`, from the event loop's own greenlet: at once if no other socket is ready."""
 
     def forget(self, flow: Flow) -> None:
         """The flow is closed."""
@@ -255,7 +255,7 @@ class TcpFlow(Flow):
         self._free(with_reset=True)
         if splice is not None:
             splice.on_reset(self, reason)
-            self._host.touch()
+            self._host.request_advance()
 
     def _free(self, with_reset: bool) -> None:
         if self.closed:
@@ -292,7 +292,7 @@ class TcpFlow(Flow):
             if count > 0:
                 splice.bypassed(self, count)
                 if count < SHORT_READ:
-                    self._host.moved_little()
+                    self._host.flush_if_idle()
                     return True
             elif count == 0:  # its end, which every connection has once, and which is read again
                 self._read()
@@ -318,10 +318,10 @@ class TcpFlow(Flow):
             return
         blocked = splice.pump(self).blocked
         if self.closed or splice.ended(self):
-            self._host.touch()
+            self._host.request_advance()
             reader.close()
             return
-        self._host.moved()
+        self._host.request_flush()
         if self._starved:
             self._starved = False
             reader.wait(STARVED_MS)
@@ -361,9 +361,9 @@ class TcpFlow(Flow):
             return False
         blocked = splice.pump(partner).blocked
         if self.closed or blocked is ENDED:
-            self._host.touch()
+            self._host.request_advance()
             return False
-        self._host.moved()
+        self._host.request_flush()
         return blocked is SINK_FULL or blocked is BUDGET
 
     def _send_pending(self) -> bool:

@@ -201,7 +201,7 @@ class UdpPort(ListeningPort):
         try:
             left = read_packets_from(self.fd, self._bypasses)
             if left is None:
-                self._host.moved_little()
+                self._host.flush_if_idle()
                 return True
             self._left = left
         except Exception:
@@ -347,7 +347,7 @@ class UdpTarget(_UdpFlow):
         try:
             left = self._bypass.read_packets()
             if left is None:
-                self._host.moved_little()
+                self._host.flush_if_idle()
                 return True
             self._left = left
         except Exception:
@@ -360,7 +360,7 @@ class UdpTarget(_UdpFlow):
         try:
             if splice is not None:
                 splice.pump(self)
-                self._host.moved()
+                self._host.request_flush()
             task.wait_io()
         except Exception:
             self._crashed()

@@ -134,6 +134,6 @@ def next_ready(epoll: int) -> int:
     return NOT_ALONE
 
 
-def next_awake(epoll: int, at_most_us: int) -> int:
+def spin(epoll: int, at_most_us: int) -> int:
     """The same without falling asleep; NOTHING_YET when the time is over. Others get the processor first."""
     return NOT_ALONE

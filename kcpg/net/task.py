@@ -16,17 +16,12 @@ from typing import Any
 import gevent
 from gevent.hub import RawGreenlet
 
-from kcpg.net.clock import now_ms
-from kcpg.net.vigil import Vigil
+from kcpg.net.inlinepoll import Served, inline_poll
 
-POOL = 64
-"""Idle greenlets that are kept: more run at once only where turns block."""
-
-LINGER_MS = 10
-"""Timers of the event loop are not seen by who lingers: the longest that one may be late."""
+POOL = 64  # idle greenlets that are kept: more run at once only where turns block
 
 
-class Task:
+class Task(Served):
     """Runs `turn` when it is woken, and when the file descriptor is ready while it waits for that.
 
     A turn says before it returns what it waits for: `wait` or `wait_io`. It may be called without a reason,
@@ -42,9 +37,8 @@ class Task:
         "_armed",
         "_due",
         "_events",
-        "_fd",
         "_first",
-        "_linger",
+        "_inline",
         "_loop",
         "_running",
         "_timer",
@@ -58,18 +52,17 @@ class Task:
     ) -> None:
         self._turn: Callable[[], None] | None = turn
         self._first = first
-        self._fd = fd
+        self.fd = fd
         self._events = events
         self._loop = gevent.get_hub().loop
-        self._linger = linger(self._loop)
+        self._inline = inline_poll(self._loop)
         self._watcher: Any = None
         self._timer: Any = None
         self._armed = False
         self._due = False
         self._running = False
         self._again = False
-        self.waits_io = False
-        """It will look at everything when the file descriptor is ready."""
+        self.waits_io = False  # the turn will look at everything when the file descriptor is ready
 
     def wake(self) -> None:
         """Run the turn soon, once however often this is called. Callable from anywhere."""
@@ -89,10 +82,13 @@ class Task:
             return
         if not self._armed:
             if self._watcher is None:
-                self._watcher = self._loop.io(self._fd, self._events)
+                self._watcher = self._loop.io(self.fd, self._events)
             self._watcher.start(self._ready)
             self._armed = True
-            self._linger.started(self)
+            if self._first is not None:
+                self._inline.watch(self)
+            else:
+                self._inline.exit()
         self.waits_io = True
         if at_most_ms is not None or self._timer is not None:
             self._set_timer(at_most_ms)
@@ -113,7 +109,7 @@ class Task:
             timer.stop()
             timer.close()
         if after_ms is not None and self._turn is not None:
-            self._linger.leave()
+            self._inline.exit()
             self._loop.update_now()
             self._timer = self._loop.timer(max(after_ms, 0) / 1000)
             self._timer.start(self.wake)
@@ -124,10 +120,10 @@ class Task:
 
     def _ready(self) -> None:
         """Called by the event loop, in the hub: the file descriptor is ready."""
-        if self._serve_first():
-            self._linger.stay()
+        if self.serve_inline():
+            self._inline.enter()
 
-    def _serve_first(self) -> bool:
+    def serve_inline(self) -> bool:
         """True: nothing is left to do. False: the turn was begun."""
         if self._first is not None and not self._running and self._first():
             return True
@@ -159,77 +155,7 @@ class Task:
         if self._armed:
             self._watcher.stop()
             self._armed = False
-            self._linger.stopped(self)
-
-
-class Linger:
-    """Serves one lone event after the other in the hub, without a round of the event loop in between.
-
-    A round costs as much as half of what is done for a request of 64 bytes. So after such an event the hub
-    waits on the loop's own epoll, where all descriptors are, and level-triggered: what is not taken here is
-    still ready when the loop looks. That is whenever something else is ready than a single task with a
-    `first`, when callbacks are due or watchers have changed, and after LINGER_MS in any case.
-    """
-
-    __slots__ = ("_asked", "_asked_in", "_epoll", "_tasks", "_vigil", "alarm", "loop")
-
-    def __init__(self, loop: Any) -> None:
-        self.loop = loop
-        self.alarm: Any = None
-        """An `Alarm` whose ring may come early: it ends the stay. Without one nobody lingers."""
-        known = loop.backend == "epoll" and hasattr(loop, "_callbacks")  # the latter is no public attribute
-        self._epoll: int = loop.fileno() if known else -1
-        self._tasks: dict[int, Task] = {}
-        self._vigil = Vigil()
-        self._asked = False  # since the last look
-        self._asked_in = -1  # the round of the loop in which something was asked last
-
-    def started(self, task: Task) -> None:
-        """This task's watcher was."""
-        self._asked = True
-        if task._first is not None:
-            self._tasks[task._fd] = task
-
-    def stopped(self, task: Task) -> None:
-        """This task's watcher was."""
-        self._asked = True
-        if self._tasks.get(task._fd) is task:  # not another one of the same descriptor
-            del self._tasks[task._fd]
-
-    def leave(self) -> None:
-        """Something was asked of the event loop, which has to go round for it; callbacks are seen anyway."""
-        self._asked = True
-
-    def stay(self) -> None:
-        """Called by the event loop, when a lone event was served."""
-        loop, alarm = self.loop, self.alarm
-        if alarm is None or self._epoll < 0 or self._is_asked() or loop.pendingcnt:
-            return
-        end_ms = now_ms() + LINGER_MS
-        while not loop._callbacks:
-            if alarm.at_ms > end_ms:
-                alarm.set(end_ms)
-            task = self._tasks.get(self._vigil.next_ready(self._epoll))
-            if task is None or not task._serve_first() or (self._asked and self._is_asked()):
-                return
-
-    def _is_asked(self) -> bool:
-        """Something was in this round, be it by those who were called before."""
-        if self._asked:
-            self._asked = False
-            self._asked_in = self.loop.iteration
-        return bool(self._asked_in == self.loop.iteration)
-
-
-_linger: Linger | None = None
-
-
-def linger(loop: Any) -> Linger:
-    """The one of this event loop; a process has one at a time."""
-    global _linger
-    if _linger is None or _linger.loop is not loop:
-        _linger = Linger(loop)
-    return _linger
+            self._inline.unwatch(self)
 
 
 _pool: list[RawGreenlet] = []

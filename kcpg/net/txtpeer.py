@@ -1,6 +1,6 @@
 """The next node's address out of a DNS TXT record (`destination_dnstxt`).
 
-To the dialer it is a name like any other: `TxtPeer.resolve` takes the place of `TunnelPorts.resolve` in the
+To the dialer it is a name like any other: `TxtPeer.resolve` takes the place of `TunnelSockets.resolve` in the
 leg's `Env`, and the addresses bring their own ports. The dialer asks for it whenever it looks for its peer,
 at start and after silence. The record is kept as fresh as its TTL says besides, so that the newest is known
 by then. What was good once stays until something better comes.
@@ -19,7 +19,7 @@ from kcpg.net import Notice, dnstxt
 from kcpg.net import addr as addresses
 from kcpg.net.clock import now_ms
 from kcpg.net.dnstxt import NoRecords, Records
-from kcpg.net.ports import NAME_MAX_AGE_MS, TunnelPorts
+from kcpg.net.tunnelsockets import NAME_MAX_AGE_MS, TunnelSockets
 
 # A TTL below or above is taken for these: name servers should not suffer from a 0, nor we from a week.
 MIN_TTL_S = 30
@@ -65,7 +65,7 @@ class TxtPeer:
     """
 
     def __init__(
-        self, name: str, ports: TunnelPorts, *, changed: Callable[[str], None],
+        self, name: str, ports: TunnelSockets, *, changed: Callable[[str], None],
         report: Callable[[Notice], None], look_up: LookUp = dnstxt.look_up,
     ) -> None:  # fmt: skip
         self.name = name

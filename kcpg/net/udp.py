@@ -304,7 +304,7 @@ class UdpIo(DatagramIo):
             count += 1
         return count
 
-    def due_ms(self) -> int:
+    def deadline_ms(self) -> int:
         """When the wire wants to transmit though nothing happens; NEVER_MS: never."""
         at_ms = self.wire.deadline()
         return NEVER_MS if at_ms is None else at_ms

@@ -19,8 +19,8 @@ from kcpg.core.node import Node, NodeSettings
 from kcpg.net import clock
 from kcpg.net.driver import Driver
 from kcpg.net.local import Bind, LocalDialer, LocalDialSettings, LocalListener, LocalListenSettings
-from kcpg.net.ports import TunnelPorts
 from kcpg.net.resolve import Resolver
+from kcpg.net.tunnelsockets import TunnelSockets
 from tests.engines import twin
 from tests.net.sockets import (
     Server,
@@ -84,13 +84,13 @@ class Chain:
                 algorithm=CIPHERS[hop % len(CIPHERS)], udp_delivery=self.delivery,
                 outbound_bps=self.bits_per_s, inbound_bps=self.bits_per_s,
             )  # fmt: skip
-            here = TunnelPorts(self.resolver, report=self.reports.append)
+            here = TunnelSockets(self.resolver, report=self.reports.append)
             listener = TunnelListener(
                 ListenSettings(f"listen{hop}", params), keys, self._env(here), self.wire
             )
             numbers = [here.listen(self.host, 0) for _ in range(self.doors)]
             self._run(Node(listener, egress, SETTINGS), {listener: here, **ports})
-            there = TunnelPorts(self.resolver, report=self.reports.append)
+            there = TunnelSockets(self.resolver, report=self.reports.append)
             destination = Destination(self.host, tuple(here.get(number).port for number in numbers))
             settings = DialSettings(f"dial{hop}", (destination,), params, hop_every_ms=self.hop_every_ms)
             egress = TunnelDialer(settings, keys, self._env(there), self.wire)

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from kcpg.core.env import ResolveFailed
 from kcpg.net import Notice, addr, dnstxt, txtpeer
 from kcpg.net.dnstxt import NoRecords, Records, look_up
-from kcpg.net.ports import TunnelPorts
 from kcpg.net.resolve import Resolver
+from kcpg.net.tunnelsockets import TunnelSockets
 from kcpg.net.txtpeer import TxtPeer, parse
 from tests.net.dnsserver import DnsServer
 from tests.net.sockets import fds, until
@@ -144,7 +144,7 @@ class Peer:
         self.gate = gevent.event.Event()
         self.gate.set()
         self.touched = 0
-        ports = TunnelPorts(Resolver(), **options)
+        ports = TunnelSockets(Resolver(), **options)
         ports.on_answer = self._touch
         self.peer = TxtPeer(
             "x.example", ports, changed=self.said.append, report=self.notices.append, look_up=self._look_up

@@ -8,11 +8,11 @@ import gevent
 import pytest
 
 from kcpg.core.node import Node
-from kcpg.net import addr, driver, ports, udp
+from kcpg.net import addr, driver, tunnelsockets, udp
 from kcpg.net.clock import now_ms
 from kcpg.net.driver import Driver
-from kcpg.net.ports import TunnelPorts
 from kcpg.net.resolve import Resolver
+from kcpg.net.tunnelsockets import TunnelSockets
 from tests.net.sockets import fds, until
 
 
@@ -78,7 +78,7 @@ class StubNode(Node):
         if self.on_advance is not None:
             self.on_advance()
 
-    def advance_at(self):
+    def advance_deadline(self):
         return self.due
 
     def is_left_over(self):
@@ -96,7 +96,7 @@ class Rig:
         self.notices = []
         self.leg = StubLeg()
         self.node = StubNode(self.leg)
-        self.ports = TunnelPorts(Resolver(), ipv4_only=True, report=self.notices.append)
+        self.ports = TunnelSockets(Resolver(), ipv4_only=True, report=self.notices.append)
         self.number = self.ports.open()
         self.driver = Driver(self.node, {self.leg: self.ports}, self.notices.append)
         self.peer = udp.open_udp("127.0.0.1", 0)
@@ -153,7 +153,7 @@ def test_touches_are_served_once(rig):
     settle()
     before = len(rig.node.advanced)
     for _ in range(10):
-        rig.driver.touch()
+        rig.driver.request_advance()
     settle()
     assert len(rig.node.advanced) == before + 1
 
@@ -163,7 +163,7 @@ def test_bytes_alone_are_sent_without_advancing_the_node(rig):
     settle()
     before = len(rig.node.advanced)
     rig.leg.wire.out.append((rig.number, rig.peer_addr, b"bytes"))
-    rig.driver.moved()
+    rig.driver.request_flush()
     until(lambda: rig.received() == [b"bytes"], "they leave")
     assert len(rig.node.advanced) == before
 
@@ -174,7 +174,7 @@ def test_while_data_flows_the_node_is_advanced_now_and_then(rig):
     before = len(rig.node.advanced)
 
     def moved():
-        rig.driver.moved()
+        rig.driver.request_flush()
         return len(rig.node.advanced) >= before + 3
 
     until(moved, "links look at the clock")
@@ -186,7 +186,7 @@ def test_what_flows_left_over_advances_the_node(rig):
     before = len(rig.node.advanced)
     rig.node.left_over = True
     rig.node.on_advance = lambda: setattr(rig.node, "left_over", False)
-    rig.driver.moved()
+    rig.driver.request_flush()
     until(lambda: len(rig.node.advanced) > before, "the rest has its turn")
 
 
@@ -194,7 +194,7 @@ def test_the_timer_serves_the_deadline_and_an_idle_node_is_left_alone(rig):
     rig.driver.start()
     settle()
     due = rig.node.due = now_ms() + 30
-    rig.driver.touch()
+    rig.driver.request_advance()
     settle()
     before = len(rig.node.advanced)
     until(lambda: rig.node.advanced[-1] >= due, "the deadline is served")
@@ -208,10 +208,10 @@ def test_the_timer_serves_the_deadline_and_an_idle_node_is_left_alone(rig):
 def test_an_earlier_deadline_moves_the_timer(rig):
     rig.driver.start()
     rig.node.due = now_ms() + 60_000
-    rig.driver.touch()
+    rig.driver.request_advance()
     settle()
     due = rig.node.due = now_ms() + 20
-    rig.driver.touch()
+    rig.driver.request_advance()
     until(lambda: rig.node.advanced[-1] >= due, "the earlier deadline is served")
 
 
@@ -219,7 +219,7 @@ def test_work_without_end_leaves_others_their_turn(rig):
     """A node that always has something to do at once: sockets are still polled, other greenlets still run."""
     rig.driver.start()
     rig.node.due = 0
-    rig.driver.touch()
+    rig.driver.request_advance()
     turns = 0
     for number in range(20):
         rig.peer.sock.sendto(b"%d" % number, rig.here)
@@ -239,7 +239,7 @@ def test_an_error_of_the_program_is_told_and_does_not_spin(rig, monkeypatch):
     rig.driver.start()
     settle()
     rig.node.on_advance = fail
-    rig.driver.touch()
+    rig.driver.request_advance()
     until(lambda: rig.keys().count("internal_error") >= 3, "it is told each time")
     assert "an error of the program" in rig.notices[-1].text
     rig.node.on_advance = None
@@ -271,7 +271,7 @@ def test_a_full_socket_loses_nothing(rig):
     sock.sock = Refusing(sock.sock, *[errno.EAGAIN] * 3)
     sent = [b"%02d" % number for number in range(25)]
     rig.leg.wire.out = [(rig.number, rig.peer_addr, datagram) for datagram in sent]
-    rig.driver.touch()
+    rig.driver.request_advance()
     settle()
     until(lambda: not rig.leg.wire.out, "all is sent")
     settle()
@@ -286,7 +286,7 @@ def test_what_the_network_refuses_ends_nothing(rig, number):
     sock.sock = Refusing(sock.sock, number)
     rig.leg.wire.out = [(rig.number, rig.peer_addr, b"lost"), (rig.number, rig.peer_addr, b"arrives later")]
     sock.gso = False
-    rig.driver.touch()
+    rig.driver.request_advance()
     settle()
     assert rig.received() == [b"arrives later"]
     assert sum(rig.driver.errors().values()) == 1
@@ -300,7 +300,7 @@ def test_what_is_too_long_for_the_interface_is_told_to_the_leg(rig):
     sock.sock = Refusing(sock.sock, errno.EMSGSIZE)
     sock.gso = False
     rig.leg.wire.out = [(rig.number, rig.peer_addr, bytes(1400)), (rig.number, rig.peer_addr, b"arrives")]
-    rig.driver.touch()
+    rig.driver.request_advance()
     settle()
     assert rig.received() == [b"arrives"]
     assert rig.leg.too_long == [(rig.number, rig.peer_addr, 1400)]
@@ -313,7 +313,7 @@ def test_a_network_that_went_away_means_a_new_socket(rig):
     before.sock = Refusing(before.sock, errno.ENETUNREACH)
     before.gso = False
     rig.leg.wire.out = [(rig.number, rig.peer_addr, b"lost"), (rig.number, rig.peer_addr, b"by the old one")]
-    rig.driver.touch()
+    rig.driver.request_advance()
     settle()
     after = rig.ports.get(rig.number)
     assert after is not before
@@ -349,7 +349,7 @@ def test_stop_sends_the_farewell_and_closes(rig):
     assert rig.received() == [b"good-bye"]
     assert fds() == before - 1
     count = len(rig.node.advanced)
-    rig.driver.touch()
+    rig.driver.request_advance()
     settle()
     assert len(rig.node.advanced) == count
 
@@ -370,12 +370,12 @@ def test_a_start_without_a_timer_leaves_nothing_open(rig):
 
 def test_names_are_answered_in_the_form_the_sockets_take():
     got = []
-    dual = TunnelPorts(Resolver())
+    dual = TunnelSockets(Resolver())
     dual.on_answer = lambda: got.append("touched")
     dual.resolve("127.0.0.1", 5, got.append)
     assert got == [[addr.for_family(addr.pack("127.0.0.1", 5), addr.AF_INET6)], "touched"]
     got.clear()
-    four = TunnelPorts(Resolver(), ipv4_only=True)
+    four = TunnelSockets(Resolver(), ipv4_only=True)
     four.resolve("127.0.0.1", 5, got.append)
     four.resolve("::1", 5, got.append)
     assert got[0] == [addr.pack("127.0.0.1", 5)]
@@ -389,14 +389,14 @@ def test_a_name_is_asked_again_for_the_next_attempts():
         asked.append(host)
         return [(socket.AF_INET, kind, 6, "", ("10.0.0.1", 0))]
 
-    tunnel = TunnelPorts(Resolver(lookup), ipv4_only=True)
+    tunnel = TunnelSockets(Resolver(lookup), ipv4_only=True)
     for _ in range(2):
         got = []
         tunnel.resolve("peer.example", 5, got.append)
         until(lambda got=got: got, "the answer")
     assert asked == ["peer.example"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ports, "NAME_MAX_AGE_MS", 0)
+        patch.setattr(tunnelsockets, "NAME_MAX_AGE_MS", 0)
         got = []
         tunnel.resolve("peer.example", 5, got.append)
         until(lambda: got, "the answer")

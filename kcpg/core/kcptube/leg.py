@@ -118,9 +118,9 @@ class TubeLeg:
         """See `node.Leg`."""
         if self.wire.news:
             return self.now_ms
-        return earliest(self.wire.deadline(), self.advance_at())
+        return earliest(self.wire.deadline(), self.advance_deadline())
 
-    def advance_at(self) -> int | None:
+    def advance_deadline(self) -> int | None:
         """See `node.Leg`."""
         self._set_timers()
         return earliest(self._timers.first(), self._own_deadline())

@@ -22,7 +22,7 @@ cdef class NativeLeg:
 
     cpdef advance(self, long long now_ms)
     cpdef deadline(self)
-    cpdef advance_at(self)
+    cpdef advance_deadline(self)
     cpdef link_touched(self, link)
     cpdef link_active(self, link)
     cpdef _own_deadline(self)

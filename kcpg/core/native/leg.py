@@ -105,10 +105,10 @@ class NativeLeg:
         self._ready.extend(self.wire.take_ready())
         if self.wire.backlog:
             return self.now_ms
-        due_ms = earliest(self.wire.deadline(), self.advance_at())
+        due_ms = earliest(self.wire.deadline(), self.advance_deadline())
         return earliest(due_ms, self.now_ms + LOOK_MS) if self.wire.drained else due_ms
 
-    def advance_at(self) -> int | None:
+    def advance_deadline(self) -> int | None:
         """See `node.Leg`."""
         if self._ready:
             return self.now_ms

@@ -13,7 +13,7 @@ from kcpg.core.env import EventKind, Resolved, ResolveFailed
 from kcpg.core.flow import Reset, ResetCode
 from kcpg.core.native.dial.attempt import FIRST_WAIT_MS, Attempt
 from kcpg.core.native.dial.hopping import Hopper
-from kcpg.core.native.dial.sockets import Sockets
+from kcpg.core.native.dial.sourceports import SourcePorts
 from kcpg.core.native.handshake.handshake import (
     CLOCK_TOLERANCE_S,
     Accepted,
@@ -105,7 +105,7 @@ class Caller:
         env = replace(dialer.env, resolve=self._resolve)
         self._env = env
         self._attempt: Attempt | None = None
-        self._sockets = Sockets(env)
+        self._sockets = SourcePorts(env)
         self._hopper = Hopper(dialer.settings.hop_every_ms, dialer.choice, self._sockets, env, self._hopped)
         self._unanswered_since_ms: int | None = None
         self._call_at_ms: int | None = None

@@ -19,7 +19,7 @@ from kcpg.core.units import earliest
 
 if TYPE_CHECKING:
     from kcpg.core.native.dial.attempt import Choice
-    from kcpg.core.native.dial.sockets import Sockets
+    from kcpg.core.native.dial.sourceports import SourcePorts
     from kcpg.core.native.link.link import Link
     from kcpg.core.native.wire.wire import Path
 
@@ -142,7 +142,7 @@ class Hopper:
         self,
         refresh_ms: int,
         choice: Choice,
-        sockets: Sockets,
+        sockets: SourcePorts,
         env: Env,
         moved: Callable[[Link, str], None],
     ) -> None:

@@ -8,7 +8,7 @@ from kcpg.core.env import Env
 from kcpg.core.native.link.epochs import RETIRE_MS
 
 
-class Sockets:
+class SourcePorts:
     """The one in use, a second while resuming, old ones until their late datagrams came.
 
     A hop opens its own (`open`), makes it the first (`swap`), and gives the former one back (`retire`).

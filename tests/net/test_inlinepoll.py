@@ -22,9 +22,10 @@ import pytest
 
 from kcpg.net import READ, WRITE, sock
 from kcpg.net.alarm import Alarm
+from kcpg.net.busypoll import AdaptiveBusyPoll
 from kcpg.net.clock import now_ms
-from kcpg.net.task import Linger, Task, linger
-from kcpg.net.vigil import Vigil
+from kcpg.net.inlinepoll import InlinePoll, inline_poll
+from kcpg.net.task import Task
 from tests.engines import require
 from tests.net.sockets import until
 
@@ -72,10 +73,10 @@ class Echo:
 
 
 @pytest.fixture
-def here() -> Iterator[Linger]:
-    """Where the tasks of this loop linger, as if a node ran."""
+def here() -> Iterator[InlinePoll]:
+    """What serves the tasks of this loop inline, as if a node ran."""
     require("kcpg.net._sock")
-    place = linger(gevent.get_hub().loop)
+    place = inline_poll(gevent.get_hub().loop)
     place.alarm = Alarm(lambda: None)
     yield place
     place.alarm.close()
@@ -90,7 +91,7 @@ def served(*echoes: Echo) -> None:
     until(lambda: all(echo.served == echo.pings for echo in echoes), "every request was answered")
 
 
-def test_lone_requests_take_hardly_a_round_of_the_loop(here: Linger) -> None:
+def test_lone_requests_take_hardly_a_round_of_the_loop(here: InlinePoll) -> None:
     before = rounds()
     echo = Echo(PINGS)
     served(echo)
@@ -99,7 +100,7 @@ def test_lone_requests_take_hardly_a_round_of_the_loop(here: Linger) -> None:
     assert echo.turns == 0
 
 
-def test_where_no_node_runs_the_loop_does_it(here: Linger) -> None:
+def test_where_no_node_runs_the_loop_does_it(here: InlinePoll) -> None:
     alarm, here.alarm = here.alarm, None
     before = rounds()
     echo = Echo(200)
@@ -114,13 +115,13 @@ def test_where_no_node_runs_the_loop_does_it(here: Linger) -> None:
 )
 def test_a_loop_that_is_not_as_expected_does_it(unlike: dict[str, object]) -> None:
     """It is not even asked: it has nothing else than this."""
-    place = Linger(SimpleNamespace(fileno=lambda: 3, **unlike))
+    place = InlinePoll(SimpleNamespace(fileno=lambda: 3, **unlike))
     place.alarm = Alarm(lambda: None)
-    place.stay()
+    place.enter()
     place.alarm.close()
 
 
-def test_others_have_their_turn_while_requests_come_without_end(here: Linger) -> None:
+def test_others_have_their_turn_while_requests_come_without_end(here: InlinePoll) -> None:
     """A timer, a callback of another thread, a sleeping greenlet and a watcher that is no task."""
     echo = Echo(1_000_000)
     loop, seen = gevent.get_hub().loop, []
@@ -145,7 +146,7 @@ def test_others_have_their_turn_while_requests_come_without_end(here: Linger) ->
     far.close()
 
 
-def test_what_a_request_asks_of_the_loop_is_done_before_the_next_one(here: Linger) -> None:
+def test_what_a_request_asks_of_the_loop_is_done_before_the_next_one(here: InlinePoll) -> None:
     order: list[str] = []
 
     def ask(echo: Echo) -> bool:
@@ -164,21 +165,21 @@ def test_what_a_request_asks_of_the_loop_is_done_before_the_next_one(here: Linge
     assert "".join(what[0] for what in order) == ("r" * 10 + "c") * 10
 
 
-def test_a_turn_is_taken_when_the_first_attempt_was_not_enough(here: Linger) -> None:
+def test_a_turn_is_taken_when_the_first_attempt_was_not_enough(here: InlinePoll) -> None:
     echo = Echo(100, lambda echo: echo.served % 3 != 0)
     served(echo)
     until(lambda: echo.turns == 33, "every third had a turn")
     echo.close()
 
 
-def test_several_who_ask_at_once_are_all_served(here: Linger) -> None:
+def test_several_who_ask_at_once_are_all_served(here: InlinePoll) -> None:
     echoes = [Echo(PINGS) for _ in range(3)]
     served(*echoes)
     for echo in echoes:
         echo.close()
 
 
-def test_a_task_that_a_request_starts_is_served(here: Linger) -> None:
+def test_a_task_that_a_request_starts_is_served(here: InlinePoll) -> None:
     """Its descriptor is not in the loop's epoll before the loop has looked."""
     made: list[Echo] = []
 
@@ -198,7 +199,7 @@ def test_a_task_that_a_request_starts_is_served(here: Linger) -> None:
 class Late(Echo):
     """Asked once; says whether that had to wait for the end of somebody's stay, when the alarm is due."""
 
-    def __init__(self, here: Linger) -> None:
+    def __init__(self, here: InlinePoll) -> None:
         self._here = here
         self.waited = False
         super().__init__(1, self._look)
@@ -208,7 +209,7 @@ class Late(Echo):
         return True
 
 
-def test_what_the_first_of_them_asked_of_the_loop_is_done_before_a_stay(here: Linger) -> None:
+def test_what_the_first_of_them_asked_of_the_loop_is_done_before_a_stay(here: InlinePoll) -> None:
     made: list[Late] = []
 
     def start(_: Echo) -> bool:
@@ -223,7 +224,7 @@ def test_what_the_first_of_them_asked_of_the_loop_is_done_before_a_stay(here: Li
 
 
 @pytest.mark.parametrize("plain_first", [True, False])
-def test_what_others_of_the_same_round_asked_is_done_before_a_stay(here: Linger, plain_first: bool) -> None:
+def test_what_others_of_the_same_round_asked_is_done_first(here: InlinePoll, plain_first: bool) -> None:
     """A plain watcher's callback starts a task; a lone event is served in the same round."""
     made: list[Late] = []
     near, far = socket.socketpair()
@@ -250,7 +251,7 @@ def test_what_others_of_the_same_round_asked_is_done_before_a_stay(here: Linger,
     assert not made[0].waited
 
 
-def test_a_task_that_was_closed_or_put_off_is_not_served(here: Linger) -> None:
+def test_a_task_that_was_closed_or_put_off_is_not_served(here: InlinePoll) -> None:
     asked = Echo(10_000)
     until(lambda: asked.served > 10, "it is being served")
     asked.task.wait()  # no longer for the descriptor
@@ -269,7 +270,7 @@ def test_a_task_that_was_closed_or_put_off_is_not_served(here: Linger) -> None:
     again.close()
 
 
-def test_a_writer_of_the_same_descriptor_does_not_take_the_readers_place(here: Linger) -> None:
+def test_a_writer_of_the_same_descriptor_does_not_take_the_readers_place(here: InlinePoll) -> None:
     echo = Echo(PINGS)
     writer = Task(lambda: None, echo.near.fileno(), WRITE)
     writer.wait_io()
@@ -281,7 +282,7 @@ def test_a_writer_of_the_same_descriptor_does_not_take_the_readers_place(here: L
     echo.close()
 
 
-def test_a_signal_is_not_put_off(here: Linger) -> None:
+def test_a_signal_is_not_put_off(here: InlinePoll) -> None:
     got: list[Any] = []
     watch = gevent.get_hub().loop.signal(signal.SIGUSR1)
     watch.start(lambda: got.append("signal"))
@@ -295,12 +296,12 @@ def test_a_signal_is_not_put_off(here: Linger) -> None:
     echo.close()
 
 
-def awake() -> Vigil:
+def awake() -> AdaptiveBusyPoll:
     """One whose trial begins."""
-    vigil = Vigil()
-    while not vigil.awake_us:
-        vigil.waited(20)
-    return vigil
+    poll = AdaptiveBusyPoll()
+    while not poll.spin_us:
+        poll.observe(20)
+    return poll
 
 
 @pytest.fixture
@@ -321,19 +322,19 @@ def test_what_is_ready_is_found_awake_and_what_comes_late_asleep(bell: tuple[int
         assert awake().next_ready(epoll) == timer
 
 
-def test_who_is_robbed_of_the_processor_while_awake_sleeps_from_then_on(bell: tuple[int, int]) -> None:
+def test_a_node_that_is_preempted_while_it_polls_sleeps_from_then_on(bell: tuple[int, int]) -> None:
     """Another program on the only processor gets it, and does not give it back for a slice of the scheduler.
     Without that it would take the whole of the trial to find out that it does not pay."""
     epoll, timer = bell
-    vigil = awake()
+    poll = awake()
     everywhere = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(everywhere)})
     busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])  # on the same one
     try:
         for _ in range(200):
             sock.set_timer(timer, now_ms() + 2)
-            vigil.next_ready(epoll)
-            if not vigil.awake_us:
+            poll.next_ready(epoll)
+            if not poll.spin_us:
                 return
         pytest.fail("it stays awake")
     finally:

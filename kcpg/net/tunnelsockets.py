@@ -33,7 +33,7 @@ class _Port:
     rebound_ms: int = 0
 
 
-class TunnelPorts:
+class TunnelSockets:
     """Opens, numbers and closes the sockets of one leg; its `open`, `close` and `resolve` are what the leg's
     `Env` takes.
 
