@@ -114,6 +114,17 @@ def test_the_pacer_sets_the_deadline(engine):
     assert ends.now_ms < wire.deadline() <= ends.now_ms + 140
 
 
+def test_a_turn_that_sends_nothing_is_no_sending(engine):
+    ends = Ends(engine)
+    ends.a.rate_bps = 8000
+    ends.open().write(bytes(50_000))
+    assert ends.step()
+    sent_ms = ends.a.tx_last_ms
+    ends.now_ms += 1
+    assert ends.wires["a"].transmit(ends.now_ms) == []
+    assert ends.a.tx_last_ms == sent_ms
+
+
 def test_acknowledgements_pass_the_pacer(engine):
     ends = Ends(engine)
     ends.b.rate_bps = 8000  # a byte per ms

@@ -495,6 +495,4 @@ cdef class Bundle:
             self.credit -= <int64_t>(self.tx_bytes - sent) * SCALE
         elif self.rate:
             self.credit -= (tokens - tx.tokens) * SCALE     # the controller's rate is one of data alone
-        if self.tx_bytes > sent:
-            self.tx_last_ms = now_ms
         return tx.count - start

@@ -26,6 +26,7 @@ cdef int seal_range(Bundle bundle, Tx* tx, int start) except -1:
             memcpy(samples + 16 * i, p + size - 16, 16)
             bundle.tx_bytes += size
         bundle.tx_datagrams += n
+        bundle.tx_last_ms = bundle.wire.now_ms
         if mask_batch(&bundle.wire.mask_tx.c, samples, samples, n) != 0:
             tx.count = first
             bundle.wire.count_drop("seal_refused")
@@ -33,5 +34,4 @@ cdef int seal_range(Bundle bundle, Tx* tx, int start) except -1:
         for i in range(n):
             xor8(tx.buf + tx.off[first + i], samples + 16 * i)
         first += n
-    bundle.tx_last_ms = bundle.wire.now_ms
     return 0
