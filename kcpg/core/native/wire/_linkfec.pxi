@@ -33,10 +33,14 @@ cdef class LinkFec:
 
     @property
     def held(self):
+        cdef fec_shard_t* shard = self.rx.rebuilt      # stay until the next shard comes
         cdef int at, held = 0
         for at in range(FEC_GROUPS):
             if self.rx.groups[at].used:
                 held += self.rx.groups[at].held
+        while shard != NULL:
+            held += 1
+            shard = shard.next
         return held
 
     def forget(self):
