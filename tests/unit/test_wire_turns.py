@@ -125,6 +125,22 @@ def test_a_turn_that_sends_nothing_is_no_sending(engine):
     assert ends.a.tx_last_ms == sent_ms
 
 
+def test_conversations_take_turns_of_sixteen_segments(engine):
+    """Of however few bytes each segment is."""
+    ends = Ends(engine)
+    convs = [ends.open(number) for number in (1, 2)]
+    for conv in convs:
+        for _ in range(200):
+            conv.send(b"m" * 100)
+    order = []
+    accept = ends.b.accept
+    for _, _, datagram in ends.wires["a"].transmit(ends.now_ms)[:4]:
+        ends.b.accept = lambda number: order.append(number) or accept(number)
+        ends.wires["b"].receive(*PATH_A, datagram, ends.now_ms)
+    received = [ends.b.convs[number].segments_received for number in (1, 2)]
+    assert order == [1, 2] and abs(received[0] - received[1]) <= 16
+
+
 def test_acknowledgements_pass_the_pacer(engine):
     ends = Ends(engine)
     ends.b.rate_bps = 8000  # a byte per ms

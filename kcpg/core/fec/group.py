@@ -115,6 +115,11 @@ class GroupSender:
         """The contents of the next FEC_PARITY frame that is to be sent, None when there is none."""
         return self._ready.popleft() if self._ready else None
 
+    @property
+    def parity_bytes(self) -> int:
+        """How long what `parity` gives next is; 0: nothing."""
+        return len(self._ready[0]) if self._ready else 0
+
     def _open(self, now_ms: int) -> None:
         self._opened_ms = now_ms
         wanted = self._plan.parity[-1]

@@ -18,14 +18,18 @@ Wire-compatible with ikcp and kcptube. What differs is the sender's and the ackn
 from __future__ import annotations
 
 from kcpg.core.kcp.ackmap import arrived
+from kcpg.core.kcp.datagrams import Datagrams
 from kcpg.core.kcp.params import (
     CMD_ACK,
     CMD_ASK,
     CMD_PUSH,
     CMD_TELL,
+    DONE,
     HEADER,
     HEADER_BYTES,
     MAX_PAYLOAD,
+    MORE,
+    PACED,
     REBUILT_AGE_MS,
     WINDOW_MAX,
     KcpParams,
@@ -39,37 +43,6 @@ __all__ = ["Kcp", "KcpParams"]
 SHORT = -1  # input() answers: a header or payload is cut, or a payload is longer than a segment can be ...
 WRONG_CONV = -2  # ... a segment of another conversation
 UNKNOWN_CMD = -3  # ... a command KCP does not have
-
-
-class _Datagrams:
-    """Packs segments into datagrams of at most `limit` bytes; a longer segment travels alone."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.done: list[bytes] = []
-        self._open = bytearray()
-
-    def add(self, header: bytes, payload: bytes | bytearray = b"") -> None:
-        if self._open and len(self._open) + len(header) + len(payload) > self.limit:
-            self.close()
-        self._open += header
-        self._open += payload
-
-    def extend(self, payload: bytes) -> None:
-        """Give the segment that was added last, which has none, this payload; it fits."""
-        self._open[-4:] = len(payload).to_bytes(4, "little")
-        self._open += payload
-
-    @property
-    def space(self) -> int:
-        """Bytes that the open datagram takes; 0: none is open."""
-        return max(self.limit - len(self._open), 0) if self._open else 0
-
-    def close(self) -> list[bytes]:
-        if self._open:
-            self.done.append(bytes(self._open))
-            self._open = bytearray()
-        return self.done
 
 
 class Kcp:
@@ -234,51 +207,76 @@ class Kcp:
 
         A segment that is held back stays as it was. Acknowledgements and probes always pass.
         """
-        out = _Datagrams(self._tx.mss + HEADER_BYTES)
-        if self._cleared:
-            return []
-        self._flush_acks(out)
-        self._flush_probes(out, now_ms)
-
-        def push(sn: int, frg: int, payload: bytes | bytearray) -> bool:
-            nonlocal tokens
-            size = HEADER_BYTES + len(payload)
-            if tokens is not None:
-                if tokens < size:
-                    return False
-                tokens -= size
-            out.add(self._header(CMD_PUSH, frg=frg, ts=now_ms & MASK32, sn=sn, size=len(payload)), payload)
-            return True
-
-        self._tx.flush(now_ms, push)
+        out = Datagrams(self._tx.mss + HEADER_BYTES, tokens)
+        self.flush_into(out, now_ms, None)
         return out.close()
 
-    def _flush_acks(self, out: _Datagrams) -> None:
-        acks = self._rx.take_acks()
-        for sn, ts in acks:
-            out.add(self._header(CMD_ACK, ts=ts, sn=sn))
-            self.acks_sent += 1
-        if self.ack_maps:
-            if acks and (bits := self._rx.take_map(out.space)):
-                out.extend(bits)
-            return
-        for sn, ts in self._rx.take_acks_again(out.space // HEADER_BYTES):
-            out.add(self._header(CMD_ACK, ts=ts, sn=sn))
-            self.acks_sent += 1
+    def flush_into(self, out: Datagrams, now_ms: int, max_segments: int | None) -> int:
+        """Put what may be sent now into `out`, which stays open: DONE, MORE (`out` has no room, or
+        `max_segments` pushes were sent: call again) or PACED (its tokens do not suffice)."""
+        if self._cleared:
+            return DONE
+        if not self._flush_acks(out) or not self._flush_probes(out, now_ms):
+            return MORE
+        left = max_segments
 
-    def _flush_probes(self, out: _Datagrams, now_ms: int) -> None:
+        def push(sn: int, frg: int, payload: bytes | bytearray) -> int:
+            nonlocal left
+            size = HEADER_BYTES + len(payload)
+            if left is not None and left <= 0:
+                return MORE
+            if out.tokens is not None and out.tokens < size:
+                return PACED
+            if not out.need(size):
+                return MORE
+            left = None if left is None else left - 1
+            out.tokens = None if out.tokens is None else out.tokens - size
+            out.add(self._header(CMD_PUSH, frg=frg, ts=now_ms & MASK32, sn=sn, size=len(payload)), payload)
+            return DONE
+
+        return self._tx.flush(now_ms, push)
+
+    def _add_empty(self, out: Datagrams, cmd: int, ts: int = 0, sn: int = 0) -> bool:
+        """A segment without payload, if there is room."""
+        if not out.need(HEADER_BYTES):
+            return False
+        out.add(self._header(cmd, ts=ts, sn=sn))
+        return True
+
+    def _flush_acks(self, out: Datagrams) -> bool:
+        rx, any_told = self._rx, False
+        while (ack := rx.next_ack()) is not None:
+            if not self._add_empty(out, CMD_ACK, ack[1], ack[0]):
+                return False
+            rx.note_told()
+            self.acks_sent += 1
+            any_told = True
+        if any_told and self.ack_maps and (bits := rx.take_map(out.space)):
+            out.extend(bits)
+        if any_told and not self.ack_maps:
+            for sn, ts in rx.take_acks_again(out.space // HEADER_BYTES):
+                out.add(self._header(CMD_ACK, ts=ts, sn=sn))
+                self.acks_sent += 1
+        rx.keep_acks(self.ack_maps)
+        return True
+
+    def _flush_probes(self, out: Datagrams, now_ms: int) -> bool:
+        """The window, asked and told."""
         tx, rx = self._tx, self._rx
         tx.probe(now_ms)
         if rx.tell_at is not None and now_ms >= rx.tell_at:
             rx.tell = True
         if tx.ask:
+            if not self._add_empty(out, CMD_ASK):
+                return False
             tx.ask = False
-            out.add(self._header(CMD_ASK))
         if rx.tell:
+            if not self._add_empty(out, CMD_TELL):
+                return False
             rx.tell = False
-            out.add(self._header(CMD_TELL))
             rx.tells_left = max(rx.tells_left - 1, 0)
             rx.tell_at = now_ms + tx.probe_pause_ms if rx.tells_left else None
+        return True
 
     def _header(self, cmd: int, *, frg: int = 0, ts: int = 0, sn: int = 0, size: int = 0) -> bytes:
         rx = self._rx

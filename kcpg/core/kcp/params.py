@@ -21,6 +21,9 @@ WINDOW_MAX: Final = 0xFFFF  # the window field has 16 bits
 REMOTE_WINDOW_START: Final = 128  # IKCP_WND_RCV, assumed until the peer says
 FRG_FIRST: Final = 0x80  # our own mark on the first fragment of a message (unordered conversations)
 FRG_REST: Final = 0x7F  # fragments that follow
+DONE: Final = 0  # flush() answers: nothing more may be sent now ...
+MORE: Final = 1  # ... there was no room for it, or its share is used up ...
+PACED: Final = 2  # ... or the pacer's tokens do not suffice for the next push
 REBUILT_AGE_MS: Final = 1 << 30  # older than anything in flight, and far from wrapping
 
 

@@ -58,10 +58,10 @@ class Receiver:
         self._ready: deque[int] = deque()  # unordered: first sn of each complete message
         self._ack_below: tuple[int, int] | None = None  # newest (sn, ts) of those una covers
         self.ack_at: int | None = None  # when that one is told, None: at once
-        self._acks_beyond: dict[int, int] = {}  # sn: ts of segments beyond a gap
+        self._acks_due: deque[tuple[int, int]] = deque()  # (sn, ts) of segments beyond a gap
+        self._sns_due: set[int] = set()  # those of them
         self._acks_told: list[tuple[int, int]] = []  # of those, what the last flush told
-        self._acks_fresh: list[tuple[int, int]] = []  # ... and what this one does
-        self._acks_any = False  # this flush tells something
+        self._acks_fresh: list[tuple[int, int]] = []  # ... and what one that is not complete did
         self._ack_map = AckMap(initial_sn)
         self._ack_credit = 0  # for telling again, in eighths of an acknowledgement
 
@@ -107,7 +107,7 @@ class Receiver:
         elif sn in self._segments:
             self.duplicates_received += 1
             self._ack_credit += ACK_CREDIT_DUPLICATE
-            self._acks_beyond.setdefault(sn, ts)
+            self._acknowledge_beyond(sn, ts)
         else:
             self._keep(sn, ts, _Arrived(frg, data), hold_until)
 
@@ -127,7 +127,7 @@ class Receiver:
         if diff32(sn, self.rcv_nxt) < 0:
             self._acknowledge_below(sn, ts, None if self._gap else hold_until)
         else:
-            self._acks_beyond.setdefault(sn, ts)
+            self._acknowledge_beyond(sn, ts)
 
     # --- acknowledgements due -------------------------------------------------------------------------------
 
@@ -137,29 +137,44 @@ class Receiver:
         if self._ack_below is None or diff32(sn, self._ack_below[0]) > 0:
             self._ack_below = (sn, ts)
 
+    def _acknowledge_beyond(self, sn: int, ts: int) -> None:
+        if sn not in self._sns_due:
+            self._sns_due.add(sn)
+            self._acks_due.append((sn, ts))
+
     @property
     def acks_due(self) -> bool:
         """Something is to be acknowledged at once."""
-        return (self._ack_below is not None and self.ack_at is None) or bool(self._acks_beyond)
+        return (self._ack_below is not None and self.ack_at is None) or bool(self._acks_due)
 
     @property
     def owes_ack(self) -> bool:
         """Something is to be acknowledged, at once or by `ack_at`."""
-        return self._ack_below is not None or bool(self._acks_beyond)
+        return self._ack_below is not None or bool(self._acks_due)
 
-    def take_acks(self) -> list[tuple[int, int]]:
-        """(sn, ts) to acknowledge: all beyond a gap; of those before it the newest, as una says the rest."""
-        acks = [] if self._ack_below is None else [self._ack_below]
-        beyond = [(sn, ts) for sn, ts in self._acks_beyond.items() if diff32(sn, self.rcv_nxt) >= 0]
-        self._acks_fresh = list(self._acks_beyond.items())
-        self._ack_credit += ACK_CREDIT * len(beyond)
-        self._acks_any = bool(acks or beyond)
-        self._ack_below = self.ack_at = None
-        self._acks_beyond.clear()
-        return acks + beyond
+    def next_ack(self) -> tuple[int, int] | None:
+        """(sn, ts) to acknowledge: the newest before a gap, as una says the rest; then all beyond it."""
+        if self._ack_below is not None:
+            return self._ack_below
+        while self._acks_due and diff32(self._acks_due[0][0], self.rcv_nxt) < 0:
+            self._pass_ack()  # covered by una
+        return self._acks_due[0] if self._acks_due else None
+
+    def note_told(self) -> None:
+        """What `next_ack` gave was put into a datagram."""
+        if self._ack_below is not None:
+            self._ack_below = self.ack_at = None
+        else:
+            self._pass_ack()
+            self._ack_credit += ACK_CREDIT
+
+    def _pass_ack(self) -> None:
+        ack = self._acks_due.popleft()
+        self._sns_due.discard(ack[0])
+        self._acks_fresh.append(ack)
 
     def take_map(self, room: int) -> bytes:
-        """After `take_acks` gave some: what has arrived as bits, at most `room` bytes."""
+        """After something was told: what has arrived as bits, at most `room` bytes."""
         fresh = [sn for sn, _ in self._acks_fresh]
         if not self._gap:
             return b""
@@ -170,19 +185,24 @@ class Receiver:
         again: list[tuple[int, int]] = []
         if not self._acks_told and not self._acks_fresh:
             return again
-        if self._acks_any:
-            while self._acks_told and self._ack_credit >= ACK_COST and len(again) < most:
-                sn, ts = self._acks_told.pop()
-                if diff32(sn, self.rcv_nxt) >= 0:
-                    again.append((sn, ts))
-                    self._ack_credit -= ACK_COST
-            self._ack_credit = min(self._ack_credit, ACKS_AGAIN * ACK_COST)
-        if not self._gap:
+        while self._acks_told and self._ack_credit >= ACK_COST and len(again) < most:
+            sn, ts = self._acks_told.pop()
+            if diff32(sn, self.rcv_nxt) >= 0:
+                again.append((sn, ts))
+                self._ack_credit -= ACK_COST
+        self._ack_credit = min(self._ack_credit, ACKS_AGAIN * ACK_COST)
+        return again
+
+    def keep_acks(self, maps: bool) -> None:
+        """A flush has told all: what it told beyond a gap is kept to be told again, unless `maps` do that."""
+        if not self._acks_told and not self._acks_fresh:
+            return
+        fresh, self._acks_fresh = self._acks_fresh, []
+        if maps or not self._gap:
             self._acks_told = []
             self._ack_credit = 0
-        elif self._acks_fresh:
-            self._acks_told = self._acks_fresh[-ACKS_AGAIN:]
-        return again
+        elif fresh:
+            self._acks_told = fresh[-ACKS_AGAIN:]
 
     @property
     def _gap(self) -> bool:
@@ -296,8 +316,10 @@ class Receiver:
     def clear(self) -> None:
         self._segments.clear()
         self._ready.clear()
-        self._acks_beyond.clear()
+        self._acks_due.clear()
+        self._sns_due.clear()
         self._acks_told.clear()
+        self._acks_fresh.clear()
         self._ack_below = self.ack_at = None
         self.rcv_nxt = self.rcv_end = self.rcv_read
         self._held = self._offset = 0

@@ -7,9 +7,11 @@ from typing import Protocol
 
 from kcpg.core.kcp.congestion import Congestion
 from kcpg.core.kcp.params import (
+    DONE,
     FRG_FIRST,
     HEADER_BYTES,
     MAX_FRAGMENTS,
+    MORE,
     QUEUE_SEGMENTS,
     REMOTE_WINDOW_START,
     WINDOW_MAX,
@@ -27,9 +29,9 @@ COPY_MS = 5  # a resend is followed by one, outside the burst that may hit it
 
 
 class Push(Protocol):
-    """Puts one push segment into a datagram; False: the pacer's tokens do not suffice, nothing was done."""
+    """Puts one push segment into a datagram: DONE; MORE or PACED: what forbids it, nothing was done."""
 
-    def __call__(self, sn: int, frg: int, payload: bytes | bytearray) -> bool: ...
+    def __call__(self, sn: int, frg: int, payload: bytes | bytearray) -> int: ...
 
 
 class Sender:
@@ -62,8 +64,8 @@ class Sender:
         self._hold_until = 0  # a time-out that was noticed late waits so long for what may lie unread
         self._tail_probed = False  # since the last acknowledgement
         self._overdue = False  # the time-out was noticed
-        self._late = False  # this flush resent after a time-out ...
-        self._overtaken = False  # ... or because overtaken
+        self._late = False  # resent after a time-out, and ...
+        self._overtaken = False  # ... because overtaken, since the window was last shrunk
         self._timeout_ts: int | None = None  # of the time-out whose answer is awaited
 
     # --- filling --------------------------------------------------------------------------------------------
@@ -238,9 +240,8 @@ class Sender:
         rack = self.rack
         if self.fast_due or rack.at is not None or rack.end == self.snd_una or not rack.known:
             return
-        ages = [diff32(rack.ts, s.ts) for sn, s in self._flight.items() if diff32(sn, rack.end) < 0]
-        age = max(ages, default=-1)
-        if age < 0:
+        ages = (diff32(rack.ts, s.ts) for sn, s in self._flight.items() if diff32(sn, rack.end) < 0)
+        if (age := max(ages, default=-1)) < 0:
             return
         wait = diff32((rack.ts - age + self._overtaken_wait) & MASK32, self._clock & MASK32)
         if wait <= 0:
@@ -251,9 +252,8 @@ class Sender:
     @property
     def _overtaken_wait(self) -> int:
         """From its transmission until an overtaken segment is lost. resend = 0 leaves it to the RTO."""
-        if self.params.resend <= 0:
-            return self.rtt.rto_ms
-        return self.rack.rtt_ms + self.rack.window_ms(self.rtt.srtt_ms)
+        wait_ms = self.rack.rtt_ms + self.rack.window_ms(self.rtt.srtt_ms)
+        return wait_ms if self.params.resend > 0 else self.rtt.rto_ms
 
     # --- window ---------------------------------------------------------------------------------------------
 
@@ -395,27 +395,30 @@ class Sender:
 
     # --- flush ----------------------------------------------------------------------------------------------
 
-    def flush(self, now: int, push: Push) -> None:
-        """Resend what is due, then send what the window admits, until `push` refuses."""
+    def flush(self, now: int, push: Push) -> int:
+        """Resend what is due, then send what the window admits, until `push` refuses; what it said last."""
         self._clock = now
         if self.in_flight:
             self._time_out()
             late = self.rack.at is not None and now >= self.rack.at
-            if (self.fast_due or late) and not self._flush_resends(push):
-                return
-        self._flush_new(now, push)
+            if self.fast_due or late:
+                answer = self._flush_resends(push)
+                if answer != MORE:
+                    self._shrink_window()
+                if answer != DONE:
+                    return answer
+        return self._flush_new(now, push)
 
-    def _flush_resends(self, push: Push) -> bool:
-        self._late = self._overtaken = False
-        complete = self._resend_all(push)
+    def _shrink_window(self) -> None:
+        """The answer to losses, once for all resends of a flush."""
         window = self.window
         if self._overtaken:
             self.congestion.after_skips(self.in_flight, self.params.resend, self.mss)
         if self._late:
             self.congestion.after_timeout(window, self.mss)
-        return complete
+        self._late = self._overtaken = False
 
-    def _resend_all(self, push: Push) -> bool:
+    def _flush_resends(self, push: Push) -> int:
         """Every segment that is marked or lost, in order of sn."""
         earliest: int | None = None
         for sn, segment in self._flight.items():
@@ -426,14 +429,14 @@ class Sender:
             if segment.copy:
                 wait = min(COPY_MS if wait is None else wait, COPY_MS - self._age(segment))
             if segment.mark or (wait is not None and wait <= 0):
-                if not push(sn, segment.frg, segment.payload):
-                    return False
+                if answer := push(sn, segment.frg, segment.payload):
+                    return answer
                 wait = self._resent(segment, lost)
             if wait is not None:
                 earliest = self._clock + wait if earliest is None else min(earliest, self._clock + wait)
         self.rack.at = earliest
         self.fast_due = False
-        return True
+        return DONE
 
     def _wait_until_lost(self, sn: int, segment: Sent) -> int | None:
         """Until an overtaken segment counts as lost, 0 if it does; None: it was not overtaken."""
@@ -477,20 +480,15 @@ class Sender:
     def _back_off(self, segment: Sent) -> None:
         rto_ms = self.rtt.rto_ms
         rto = max(segment.rto, rto_ms)
-        if self.params.nodelay <= 0:
-            rto += rto
-        elif self.params.nodelay == 1:
-            rto += rto // 2
-        else:
-            rto += rto_ms // 2
-        segment.rto = min(rto, RTO_MAX_MS)
+        more = rto if self.params.nodelay <= 0 else rto // 2 if self.params.nodelay == 1 else rto_ms // 2
+        segment.rto = min(rto + more, RTO_MAX_MS)
 
-    def _flush_new(self, now: int, push: Push) -> None:
+    def _flush_new(self, now: int, push: Push) -> int:
         window = self.window
         while self._queue and self.in_flight < window:
             segment = self._queue[0]
-            if not push(self.snd_nxt, segment.frg, segment.payload):
-                return
+            if answer := push(self.snd_nxt, segment.frg, segment.payload):
+                return answer
             self._queue.popleft()
             self._sent_ms = now
             ts = now & MASK32
@@ -498,3 +496,4 @@ class Sender:
             self.snd_nxt = add32(self.snd_nxt, 1)
             self.segments_sent += 1
             self.bytes_sent += len(segment.payload)
+        return DONE

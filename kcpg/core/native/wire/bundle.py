@@ -7,12 +7,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from kcpg.core.kcp.kcp import KcpParams
+from kcpg.core.kcp.params import DONE, PACED
 from kcpg.core.native.wire import frames
-from kcpg.core.native.wire.conv import SEGMENT_HEADER_BYTES, SLOT_BYTES, Conv, push_bytes
+from kcpg.core.native.wire.conv import SEGMENT_HEADER_BYTES, SLOT_BYTES, Conv
 from kcpg.core.native.wire.counters import SEGMENTS, add_segments
-from kcpg.core.native.wire.linkfec import FEC_ROOM_BYTES, LinkFec, Turn, due
+from kcpg.core.native.wire.linkfec import FEC_ROOM_BYTES, LinkFec, due
 from kcpg.core.native.wire.pieces import Pieces, cut
 from kcpg.core.native.wire.rxepoch import NO_LOSSES, RxEpoch, settle, total
+from kcpg.core.native.wire.turn import BUILD_DATAGRAMS, HEADER_BYTES, OVERHEAD_BYTES, TAG_BYTES, Batch, Turn
 from kcpg.core.pacer import Pacer
 from kcpg.core.rate import RateController, Totals
 from kcpg.core.seal.seal import Sealer
@@ -21,13 +23,11 @@ if TYPE_CHECKING:
     from kcpg.core.fec.plan import Plan
     from kcpg.core.native.wire.wire import Path, Wire
 
-HEADER_BYTES = 8
-TAG_BYTES = 16
 DEFAULT_DATAGRAM_BYTES = 1400
 """Fits an Ethernet path of 1,500 bytes with IPv6 and 52 bytes of some other tunnel in between."""
 
 TURN_SEGMENTS = 16
-"""Deficit round robin: what one conversation may send before the next has its turn."""
+"""What one conversation may send before the next has its turn; unreliable packets count apart."""
 
 SPARSE_SEGMENTS = 4
 """A conversation with no more than this waiting goes before the others, and with no more than this under way
@@ -48,7 +48,7 @@ class Bundle:
     `counts_losses`: somebody asks for `losses()`.
     """
 
-    OVERHEAD = HEADER_BYTES + 1 + TAG_BYTES
+    OVERHEAD = OVERHEAD_BYTES
 
     def __init__(self, wire: Wire, user: object) -> None:
         self.wire = wire
@@ -226,10 +226,10 @@ class Bundle:
             gone.user = None  # which knows the conversation: as a cycle both would stay for long
             add_segments(self._segments_before, gone)
             self._tally(gone)
-            unacked = gone.seen.sent - gone.seen.acked  # nobody will acknowledge it
-            all = self._totals
+            all, unacked = self._totals, gone.seen.sent - gone.seen.acked  # which nobody will acknowledge
             self._totals = Totals(all.sent - unacked, all.acked, all.first, all.resent)
             self._release()
+            self.wire.arm(gone, None)
             gone.clear()
             self._busy.discard(gone)
 
@@ -241,9 +241,8 @@ class Bundle:
             self.remove_rx(cid)
         self._tx = None
         self.fec = None
-        self._dirty.clear()
-        self._sparse.clear()
-        self._capped.clear()
+        for waiting in (self._dirty, self._sparse, self._capped):
+            waiting.clear()
 
     def hurry(self, now_ms: int) -> None:
         """The peer is there again, or somewhere else: send at once what waits for a later retransmission."""
@@ -326,7 +325,7 @@ class Bundle:
         if conv.wants_flush or conv.packets_out:
             self.mark_dirty(conv)
         elif not conv.is_dirty:
-            self.wire.arm(conv)
+            self.wire.arm(conv, conv.deadline)
 
     def held_until(self) -> int | None:
         """None: may send at once (or has nothing to send). Otherwise when the pacer lets data leave again."""
@@ -337,41 +336,82 @@ class Bundle:
 
     def can_send(self) -> bool:
         """There is something to send, or will be (parity), and a key and a path to send it with."""
-        waits = self._dirty or self._sparse or (self.fec is not None and self.fec.deadline() is not None)
+        waits = self._dirty or self._sparse or due(self.fec, None) is not None
         return bool(waits) and self._tx is not None and self.path is not None
 
-    def turn(self, now_ms: int, budget: int) -> list[tuple[int, bytes, bytes]]:
+    def turn(self, now_ms: int, budget: int, batch: Batch) -> list[tuple[int, bytes, bytes]]:
         """At most about `budget` datagrams: one round over the conversations that have something."""
         path = self.path
-        if path is None or self._tx is None:
+        if path is None or not self.can_send():
             return []
         if self.control is not None and now_ms >= self._round_due:
             self._measure(now_ms)
         self._dirty.extendleft(reversed(self._sparse))
         self._sparse.clear()
-        plain = Turn(self.fec, self._datagram_bytes - HEADER_BYTES - TAG_BYTES, now_ms)
+        start, sent, tokens = batch.count, self.tx_bytes, self._pacer.tokens(now_ms)
+        tokens = None if tokens is None else max(0, tokens)
+        turn = Turn(batch, self.fec, self._datagram_bytes, tokens, now_ms)
+        self._round(now_ms, start + budget, batch, turn)
+        if not self._dirty and not self._capped:
+            self._starved_at = self._totals.sent
+        whole = [frame for frame in turn.finish() if self._fits(frame)]
+        batch.count = start + len(whole)
+        datagrams = [(*path, self.seal(frame)) for frame in whole]
+        if self._rate_bps:
+            self._pacer.spend(self.tx_bytes - sent)
+        elif tokens is not None and turn.tokens is not None:
+            self._pacer.spend(tokens - turn.tokens)  # the controller's rate is one of data alone
+        return datagrams
+
+    def _round(self, now_ms: int, most: int, batch: Batch, turn: Turn) -> None:
+        """Let each conversation that waits have its share, as long as there are no more than `most`."""
         rounds, served = len(self._dirty), -1
+        max_segments = most - batch.count if rounds == 1 else TURN_SEGMENTS
         self._in_turn = True
-        while rounds and len(plain.frames) < budget:
+        while rounds and batch.count < min(most, BUILD_DATAGRAMS):
             rounds -= 1
             conv = self._dirty.popleft()
             conv.is_dirty = False
             if conv.closed:
                 continue
-            waiting = len(self._dirty) - rounds
-            plain.shield(self.fec is not None and self.fec.wants(conv.queued))
-            pieces = self._flush(conv, now_ms, plain)
-            tokens = self._pacer.tokens(now_ms)
-            if not pieces and conv.is_dirty and tokens is not None and tokens < conv.kcp_mtu and served < 0:
-                served = waiting
-            for piece in pieces:
-                plain.segments(piece)
+            turn.shield(self.fec is not None and self.fec.wants(conv.queued))
+            self._flush_packets(conv, turn)
+            if self.control is not None and conv.queued:
+                self._admit(conv)
+            tokens = turn.tokens
+            answer = self._flush(conv, now_ms, turn, max_segments)
+            if answer == PACED and served < 0 and turn.tokens == tokens:
+                served = len(self._dirty) - rounds
+            if answer != DONE:
+                self.mark_dirty(conv)  # the pacer, or its share, held something back, perhaps a resend
+            self.settle(conv)
         self._in_turn = False
         if served > 0 and not rounds:
             self._dirty.rotate(-served)  # whoever the pacer left nothing for is the first next time
-        if not self._dirty and not self._capped:
-            self._starved_at = self._totals.sent
-        return [(*path, self.seal(p)) for frame in plain.close() for p in self._fitting(frame)]
+
+    def _flush_packets(self, conv: Conv, turn: Turn) -> None:
+        """The unreliable packets of a conversation, each in a datagram of its own."""
+        if conv.packets_out:
+            turn.close()
+        for _ in range(min(TURN_SEGMENTS, len(conv.packets_out))):
+            if self._rate_bps and turn.tokens is not None and turn.tokens <= 0:
+                break
+            packet = conv.packets_out[0]
+            if not turn.packet(conv.conv.to_bytes(4, "little") + packet):
+                break
+            conv.packets_out.popleft()
+            if self._rate_bps and turn.tokens is not None:
+                turn.tokens -= len(packet) + 4
+
+    def _flush(self, conv: Conv, now_ms: int, turn: Turn, max_segments: int) -> int:
+        """The segments of a conversation; what its `flush_into` answers."""
+        fresh, late = conv.segments_sent, conv.segments_resent_rto
+        again = conv.segments_resent_fast + late
+        answer = conv.flush_into(turn, now_ms, max_segments)
+        self.segments_sent += conv.segments_sent - fresh
+        self.segments_resent += conv.segments_resent_fast + conv.segments_resent_rto - again
+        self.timeouts += conv.segments_resent_rto - late
+        return answer
 
     def seal(self, plaintext: bytes) -> bytes:
         """One masked datagram of type byte and payload, under the next packet number."""
@@ -387,48 +427,15 @@ class Bundle:
         self.tx_last_ms = self.wire.now_ms
         return datagram
 
-    def _fitting(self, frame: bytes) -> list[bytes]:
-        """The frame, or its pieces if it is longer than the path takes now."""
+    def _fits(self, frame: bytes) -> bool:
+        """Whether the path takes this frame; one that is too long leaves in pieces, ahead of others."""
         room = self._datagram_bytes - self.OVERHEAD
         if len(frame) <= 1 + room:
-            return [frame]
+            return True
         self._pieces_sent = (self._pieces_sent + 1) & 0xFFFFFFFF
-        return [_PIECE_TYPE + piece for piece in cut(frame, self._pieces_sent, room)]
-
-    def _flush(self, conv: Conv, now_ms: int, plain: Turn) -> list[bytes]:
-        """One conversation's turn: its packets go to `plain`, its segments are returned."""
-        tokens = self._pacer.tokens(now_ms)
-        quantum = TURN_SEGMENTS * conv.kcp_mtu
-        conv.deficit = min(conv.deficit + quantum, 2 * quantum)
-        free = tokens is None or not self._rate_bps  # the controller's rate is one of acknowledged data alone
-        while conv.packets_out and conv.deficit > 0 and (free or (tokens is not None and tokens > 0)):
-            packet = conv.packets_out.popleft()
-            plain.packet(conv.conv.to_bytes(4, "little") + packet)
-            conv.deficit -= len(packet)
-            if not free:
-                self._pacer.spend(len(packet) + 4 + self.OVERHEAD)
-                tokens = self._pacer.tokens(now_ms)
-        if self.control is not None and conv.queued:
-            self._admit(conv)
-        allowed = conv.deficit if tokens is None else min(conv.deficit, tokens)
-        fresh, again = conv.segments_sent, conv.segments_resent_fast + conv.segments_resent_rto
-        late = conv.segments_resent_rto
-        pieces = conv.flush(now_ms, max(0, allowed))
-        self.segments_sent += conv.segments_sent - fresh
-        self.segments_resent += conv.segments_resent_fast + conv.segments_resent_rto - again
-        self.timeouts += conv.segments_resent_rto - late
-        sent = sum(map(len, pieces))
-        conv.deficit -= sent
-        if self._rate_bps:
-            self._pacer.spend(sent + len(pieces) * self.OVERHEAD)
-        else:
-            self._pacer.spend(sum(map(push_bytes, pieces)))
-        if conv.deadline is not None and conv.deadline <= now_ms:
-            self.mark_dirty(conv)  # the pacer, or its share, held a retransmission back
-        self.settle(conv)
-        if not conv.is_dirty:
-            conv.deficit = 0
-        return pieces
+        for piece in cut(frame, self._pieces_sent, room):
+            self.send(frames.PIECE, piece)
+        return False
 
     # The controller: see kcpg.core.rate.
 
@@ -491,6 +498,3 @@ class Bundle:
     def _wake(self) -> None:
         if self.can_send():
             self.wire.wake(self)
-
-
-_PIECE_TYPE = bytes((frames.PIECE,))

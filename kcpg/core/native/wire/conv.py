@@ -6,7 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from kcpg.core.kcp.kcp import Kcp, KcpParams
-from kcpg.core.kcp.params import CMD_PUSH
+from kcpg.core.kcp.params import MAX_FRAGMENTS
 from kcpg.core.native.wire import frames
 from kcpg.core.native.wire.linkfec import BULK_SEGMENTS, LONG_SEGMENTS
 from kcpg.core.rate import Totals
@@ -25,9 +25,6 @@ Ethernet, and a segment never needs more than two pieces where the path shrinks 
 
 WRITABLE_ROOM_SEGMENTS = 64
 """A starved writer is woken at this much room, not at one segment: fewer, larger refills."""
-
-FRAGMENTS_MAX = 127
-"""Most segments of one message: KCP counts them down in 7 bits."""
 
 PACKET_MAX_BYTES = 65_535
 """The largest packet a user's UDP socket can hand over (16-bit length field of RFC 768)."""
@@ -64,8 +61,6 @@ class Conv(Kcp):
         self.want_room = False
         self.want_drained = False
         self.is_dirty = False
-        self.armed_ms: int | None = None
-        self.deficit = 0
         self.is_capped = False
         self.is_long = False  # a long transfer: see linkfec.LONG_SEGMENTS
         self._bulk_from = 0  # how many segments had been sent before it
@@ -130,9 +125,10 @@ class Conv(Kcp):
                 taken += 1
                 continue
             fragments = max(1, -(-len(packet) // (self.kcp_mtu - SEGMENT_HEADER_BYTES)))
-            if fragments <= FRAGMENTS_MAX and fragments <= self.room:
-                self.send(packet)
+            if fragments <= MAX_FRAGMENTS and fragments <= self.room:
+                super().send(packet)
                 taken += 1
+        self._changed()
         return taken
 
     def recv_packets(self, limit: int) -> list[bytes]:
@@ -141,10 +137,11 @@ class Conv(Kcp):
         while len(found) < limit:
             packet = self.recv_datagram()
             if packet is None:
-                packet = self.recv()
+                packet = super().recv()
             if packet is None:
                 break
             found.append(packet)
+        self._changed()
         return found
 
     def move_to(self, other: Conv, packets: bool) -> int:  # type: ignore[override]  # not between engines
@@ -152,11 +149,7 @@ class Conv(Kcp):
 
         Stops where self is dry, at a stream's END, or where `other` has no room; never holds a byte.
         """
-        if packets:
-            return self._relay_messages(other)
-        moved = super().move_to(other, False)
-        if self.readable and not self.at_end:
-            other.want_room = True
+        moved = self._relay_messages(other) if packets else self._move_stream(other)
         self._changed()
         other._changed()
         return moved
@@ -226,7 +219,7 @@ class Conv(Kcp):
     def wake_room(self) -> int:
         """Segments of room that end a wait: always enough for the largest packet that can travel."""
         packet = -(-PACKET_MAX_BYTES // (self.kcp_mtu - SEGMENT_HEADER_BYTES))
-        return max(WRITABLE_ROOM_SEGMENTS, min(FRAGMENTS_MAX, packet))
+        return max(WRITABLE_ROOM_SEGMENTS, min(MAX_FRAGMENTS, packet))
 
     def _changed(self) -> None:
         if self.room == 0:
@@ -234,25 +227,16 @@ class Conv(Kcp):
         self.bundle.settle(self)
 
     def _relay_messages(self, other: Conv) -> int:
-        moved = 0
-        while other.room >= other.wake_room:
-            packet = self.recv()
+        moved, wanted = 0, other.wake_room
+        most = min(PACKET_MAX_BYTES, MAX_FRAGMENTS * (other.kcp_mtu - SEGMENT_HEADER_BYTES))
+        while other.room >= wanted:
+            packet = super().recv()
             if packet is None:
                 return moved
-            if len(packet) > FRAGMENTS_MAX * (other.kcp_mtu - SEGMENT_HEADER_BYTES):
+            if len(packet) > most:
                 self.bundle.wire.drop("packet_too_long")
                 continue
-            other.send(packet)
+            Kcp.send(other, packet)
             moved += len(packet)
         other.want_room = True
         return moved
-
-
-def push_bytes(piece: bytes) -> int:
-    """Of the segments that carry data."""
-    at = count = 0
-    while at < len(piece):
-        size = SEGMENT_HEADER_BYTES + int.from_bytes(piece[at + 20 : at + 24], "little")
-        count += size if piece[at + 4] == CMD_PUSH else 0
-        at += size
-    return count

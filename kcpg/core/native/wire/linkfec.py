@@ -29,8 +29,6 @@ LONG_SEGMENTS = 512
 """After so many of them one after the other the segments of a transfer fill whole datagrams, so that FEC
 costs it nothing, and its end is not protected: after 730 kB the round trip that a loss takes is little."""
 
-_KCP_TYPE = bytes((frames.KCP,))
-_DATAGRAM_TYPE = bytes((frames.DATAGRAM,))
 _DATA_TYPE = bytes((frames.FEC_DATA,))
 _PARITY_TYPE = bytes((frames.FEC_PARITY,))
 
@@ -78,28 +76,34 @@ class LinkFec:
         """Whether to protect a conversation with so many segments waiting."""
         return self.on and (self._bulk or queued <= BULK_SEGMENTS)
 
-    def protect(self, frame: bytes, room: int, now_ms: int) -> list[bytes]:
-        """This frame as a shard, if it may be one and fits into `room`, and the parity that is ready."""
+    def protect(self, frame: bytes, room: int, now_ms: int) -> bytes:
+        """This frame as a shard, if it may be one and fits into `room`; `parity` then has some, perhaps."""
         if len(frame) + FEC_ROOM_BYTES > room or not _has_data(frame):
-            return [frame]
-        return [_DATA_TYPE + self._tx.protect(frame, now_ms), *self._parity(room)]
+            return frame
+        return _DATA_TYPE + self._tx.protect(frame, now_ms)
 
-    def expire(self, room: int, now_ms: int) -> list[bytes]:
-        """Close a group whose time has come; the parity frames that are to leave."""
+    def expire(self, now_ms: int) -> None:
+        """Close a group whose time has come: its parity is ready."""
         self._tx.expire(now_ms)
-        return self._parity(room)
+
+    def parity(self, room: int) -> bytes | None:
+        """The next parity frame that is to leave; None: there is none, b"": it does not fit any more."""
+        contents = self._tx.parity()
+        if contents is None:
+            return None
+        if len(contents) >= room:  # datagrams became smaller meanwhile
+            return b""
+        self.parity_bytes += len(contents) + 1
+        return _PARITY_TYPE + contents
+
+    @property
+    def parity_ready_bytes(self) -> int:
+        """How long the next parity frame is; 0: there is none."""
+        return self._tx.parity_bytes + 1 if self._tx.parity_bytes else 0
 
     def deadline(self) -> int | None:
-        """When `expire` has something to send; None: never."""
-        return self._tx.deadline
-
-    def _parity(self, room: int) -> list[bytes]:
-        ready = []
-        while (contents := self._tx.parity()) is not None:
-            if len(contents) < room:  # else datagrams became smaller meanwhile
-                ready.append(_PARITY_TYPE + contents)
-                self.parity_bytes += len(contents) + 1
-        return ready
+        """When there is parity to send; None: never."""
+        return 0 if self._tx.parity_bytes else self._tx.deadline
 
     # In.
 
@@ -117,52 +121,6 @@ class LinkFec:
     def forget(self) -> None:
         """Give up incomplete groups and the memory they hold."""
         self._rx.forget()
-
-
-class Turn:
-    """The frames that leave in one turn of a link: segments packed together, shards where they are wanted.
-
-    `longest`: bytes of a frame, type included.
-    """
-
-    def __init__(self, fec: LinkFec | None, longest: int, now_ms: int) -> None:
-        self.frames = fec.expire(longest, now_ms) if fec is not None else []
-        self._fec = fec
-        self._room = longest - 1  # for segments in a frame
-        self._longest = longest
-        self._now_ms = now_ms
-        self._shielded = False
-        self._open = b""
-
-    def shield(self, wanted: bool) -> None:
-        """Whether what follows is to be protected."""
-        if wanted != self._shielded:
-            self.close()
-            self._shielded = wanted
-            self._room += -FEC_ROOM_BYTES if wanted else FEC_ROOM_BYTES
-
-    def segments(self, piece: bytes) -> None:
-        """KCP segments, to be packed with those of other conversations."""
-        if self._open and len(self._open) + len(piece) > self._room:
-            self.close()
-        self._open += piece
-
-    def packet(self, contents: bytes) -> None:
-        """The contents of a DATAGRAM frame."""
-        self._add(_DATAGRAM_TYPE + contents)
-
-    def close(self) -> list[bytes]:
-        """The frames so far, none of them open."""
-        if self._open:
-            self._add(_KCP_TYPE + self._open)
-            self._open = b""
-        return self.frames
-
-    def _add(self, frame: bytes) -> None:
-        if self._shielded and self._fec is not None:
-            self.frames += self._fec.protect(frame, self._longest, self._now_ms)
-        else:
-            self.frames.append(frame)
 
 
 def due(fec: LinkFec | None, until: int | None) -> int | None:

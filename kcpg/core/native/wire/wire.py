@@ -14,9 +14,10 @@ from collections.abc import Collection
 from struct import Struct
 
 from kcpg.core.native.wire import frames
-from kcpg.core.native.wire.bundle import HEADER_BYTES, Bundle
+from kcpg.core.native.wire.bundle import Bundle
 from kcpg.core.native.wire.conv import READABLE, SEGMENT_HEADER_BYTES, WRITABLE, Conv
 from kcpg.core.native.wire.rxepoch import RxEpoch
+from kcpg.core.native.wire.turn import BUILD_DATAGRAMS, HEADER_BYTES, Batch
 from kcpg.core.seal.seal import HeaderMask
 
 __all__ = ["READABLE", "UNKNOWN_CONV", "WRITABLE", "Bundle", "Conv", "Path", "Wire"]
@@ -35,6 +36,9 @@ TRANSMIT_DATAGRAMS = 512
 
 TURN_DATAGRAMS = 64
 """Most datagrams of one link before the next link has its turn: one GSO run."""
+
+TIMERS_SPARE = 64
+"""Entries that the heap of timers may have beyond two for each conversation."""
 
 FRAMES_LIMIT = 1024
 STRANGERS_LIMIT = 256
@@ -63,7 +67,8 @@ class Wire:
         self._mask_rx = HeaderMask(mask_rx)
         self._mask_tx = HeaderMask(mask_tx)
         self._active: deque[Bundle] = deque()
-        self._timers: list[tuple[int, int, Conv]] = []
+        self._due: dict[Conv, tuple[int, int]] = {}  # when, and the place among equals
+        self._timers: list[tuple[int, int, Conv]] = []  # a heap of these, and of some that were set anew
         self._timer_count = 0
         self._frames: list[Frame] = []
         self._strangers: list[Stranger] = []
@@ -92,22 +97,36 @@ class Wire:
 
     def transmit(self, now_ms: int) -> list[tuple[int, bytes, bytes]]:
         """What may leave now, as (socket, address, datagram); call again while `backlog`."""
+        out: list[tuple[int, bytes, bytes]] = []
+        while len(out) < TRANSMIT_DATAGRAMS and (built := self._build(now_ms)):
+            out += built
+        return out
+
+    def _build(self, now_ms: int) -> list[tuple[int, bytes, bytes]]:
+        """One batch of what may leave now."""
         self.now_ms = now_ms
         self._ripen(now_ms)
-        out: list[tuple[int, bytes, bytes]] = []
-        while self.outbox and len(out) < TRANSMIT_DATAGRAMS:
-            out.append(self.outbox.popleft())
+        batch = Batch()
+        out = self._posted(batch)
         held: list[Bundle] = []
-        while self._active and len(out) < TRANSMIT_DATAGRAMS:
+        while self._active and batch.count < BUILD_DATAGRAMS:
             bundle = self._active[0]
-            datagrams = bundle.turn(now_ms, min(TURN_DATAGRAMS, TRANSMIT_DATAGRAMS - len(out)))
-            out.extend(datagrams)
+            datagrams = bundle.turn(now_ms, min(TURN_DATAGRAMS, BUILD_DATAGRAMS - batch.count), batch)
+            out += datagrams
             self._active.popleft()  # only now, as its own turn may want to wake it
             if datagrams and _due(bundle, now_ms):
                 self._active.append(bundle)
             elif bundle.can_send():
                 held.append(bundle)
         self._active.extend(held)
+        return out or self._posted(batch)  # where everything that had a turn went in pieces
+
+    def _posted(self, batch: Batch) -> list[tuple[int, bytes, bytes]]:
+        """What was posted, and control frames, which are sealed already."""
+        out: list[tuple[int, bytes, bytes]] = []
+        while self.outbox and batch.has_room(len(self.outbox[0][2])):
+            out.append(self.outbox.popleft())
+            batch.take(len(out[-1][2]))
         return out
 
     @property
@@ -121,40 +140,36 @@ class Wire:
             return self.now_ms
         held = [bundle.held_until() for bundle in self._active if bundle.can_send()]
         times = [self.now_ms if until is None else until for until in held]
-        armed_ms = self._first_timer()
-        return min(times if armed_ms is None else [*times, armed_ms], default=None)
+        return min([*times, *(due for due, _, _ in self._first_timer())], default=None)
 
     def wake(self, bundle: Bundle) -> None:
         """This link has something to send (called by its bundle)."""
         if bundle not in self._active:
             self._active.append(bundle)
 
-    def arm(self, conv: Conv) -> None:
-        """Remember when this conversation needs its next flush (called by its bundle)."""
-        due = None if conv.closed else conv.deadline
-        if due is not None and (conv.armed_ms is None or due < conv.armed_ms):
-            conv.armed_ms = due
-            self._timer_count += 1
-            heapq.heappush(self._timers, (due, self._timer_count, conv))
+    def arm(self, conv: Conv, due_ms: int | None) -> None:
+        """Give this conversation a turn at this time, None: not at all (called by its bundle)."""
+        if due_ms is None:
+            self._due.pop(conv, None)
+        elif conv not in self._due or self._due[conv][0] != due_ms:
+            self._timer_count += 1  # among equals the first that was set is the first
+            self._due[conv] = (due_ms, self._timer_count)
+            heapq.heappush(self._timers, (due_ms, self._timer_count, conv))
+            if len(self._timers) > TIMERS_SPARE + 2 * len(self._due):
+                self._timers = [(*due, conv) for conv, due in self._due.items()]
+                heapq.heapify(self._timers)
 
-    def _first_timer(self) -> int | None:
-        """The earliest deadline of a conversation. One that has moved since it was armed is armed anew."""
-        while self._timers:
-            armed_ms, _, conv = self._timers[0]
-            due_ms = None if conv.closed else conv.deadline
-            if conv.armed_ms == armed_ms and due_ms is not None and due_ms <= armed_ms:
-                return armed_ms
+    def _first_timer(self) -> list[tuple[int, int, Conv]]:
+        """The earliest timer, if there is one; those that were set anew since are forgotten."""
+        while self._timers and self._due.get(self._timers[0][2]) != self._timers[0][:2]:
             heapq.heappop(self._timers)
-            if conv.armed_ms == armed_ms:
-                conv.armed_ms = None
-                self.arm(conv)
-        return None
+        return self._timers[:1]
 
     def _ripen(self, now_ms: int) -> None:
-        """Give a turn to every conversation whose deadline has come."""
-        while (armed_ms := self._first_timer()) is not None and armed_ms <= now_ms:
+        """Give a turn to every conversation whose time has come."""
+        while (first := self._first_timer()) and first[0][0] <= now_ms:
             conv = heapq.heappop(self._timers)[2]
-            conv.armed_ms = None
+            del self._due[conv]
             conv.bundle.mark_dirty(conv)
 
     # In.
@@ -307,9 +322,9 @@ class Wire:
         conv.bundle.settle(conv)
 
     def _packet(self, bundle: Bundle, payload: bytes) -> None:
-        conv = bundle.convs.get(int.from_bytes(payload[:4], "little"))
-        if len(payload) < 4 or conv is None:
-            self.drop("conv_unknown" if conv is None else "frame_malformed")
+        conv = bundle.convs.get(int.from_bytes(payload[:4], "little")) if len(payload) >= 4 else None
+        if conv is None:
+            self.drop("conv_unknown" if len(payload) >= 4 else "frame_malformed")
             return
         conv.deliver(payload[4:])
 

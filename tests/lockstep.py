@@ -1,0 +1,228 @@
+"""Two worlds, one per engine, that are told the same: whatever they say or send must be equal.
+
+A `World` has two wires that reach each other, with every clock, key and packet number given. `LockStep` runs
+one of each engine side by side: what is random is drawn once for both.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kcpg.core.kcp.kcp import KcpParams
+from kcpg.core.rate import RateController
+from kcpg.core.seal.seal import iv_bytes
+from tests.engines import ENGINES
+from tests.wires import C2S, MASKS, PATH_A, PATH_B, S2C, key, make_wire
+
+ALGORITHM = "AES-GCM"  # the same bytes for the same packet number: datagrams are compared as they are
+OTHER_PATH = (1, b"another address of a")
+
+CONV_FACTS = [
+    "conv",
+    "acked_bytes",
+    "acks_sent",
+    "at_end",
+    "bytes_received",
+    "bytes_sent",
+    "closed",
+    "cwnd",
+    "deadline",
+    "drained",
+    "duplicates_received",
+    "events",
+    "idle",
+    "in_flight",
+    "kcp_mtu",
+    "owes_ack",
+    "payloads_held",
+    "queued",
+    "rcv_nxt",
+    "rcv_wnd",
+    "readable",
+    "resends_spurious",
+    "rmt_wnd",
+    "room",
+    "rto_ms",
+    "rttvar_ms",
+    "segments_received",
+    "segments_refused",
+    "segments_resent_fast",
+    "segments_resent_rto",
+    "segments_resent_tail",
+    "segments_sent",
+    "snd_nxt",
+    "snd_una",
+    "snd_wnd",
+    "srtt_ms",
+    "unordered",
+    "unread",
+    "wake_room",
+    "want_drained",
+    "want_room",
+    "wants_flush",
+]
+BUNDLE_FACTS = [
+    "counts_losses",
+    "datagram_bytes",
+    "flight",
+    "frame_room",
+    "heeded_ms",
+    "kcp_mtu",
+    "outstanding",
+    "pace_bps",
+    "path",
+    "rate_bps",
+    "rx_bytes",
+    "rx_cid",
+    "rx_datagrams",
+    "rx_last_ms",
+    "rx_pn",
+    "segments_resent",
+    "segments_sent",
+    "source",
+    "srtt_ms",
+    "timeouts",
+    "tx_bytes",
+    "tx_datagrams",
+    "tx_last_ms",
+    "tx_pn",
+    "watched",
+]
+FEC_FACTS = ["groups", "held", "lost", "malformed", "parity_bytes", "rebuilt"]
+SIDES = {"a": "b", "b": "a"}
+
+
+class World:
+    """Wires "a" and "b" of one engine, with `links` bundles each that reach their like."""
+
+    def __init__(self, engine: str, params: KcpParams, links: int, control: bool, max_datagram: int) -> None:
+        self.params = params
+        self.control = control
+        self.wires = {side: make_wire(engine, side, max_datagram=max_datagram) for side in MASKS}
+        self.bundles: dict[str, list[Any]] = {"a": [], "b": []}
+        self.opened: list[tuple[str, int, int]] = []
+        for number in range(links):
+            self.link(number)
+
+    def link(self, number: int) -> None:
+        """One more bundle on both sides."""
+        for side in SIDES:
+            bundle = self.wires[side].bundle((side, number))
+            self.bundles[side].append(bundle)
+            bundle.set_path(*(PATH_B if side == "a" else PATH_A))
+            bundle.accept = lambda conv, side=side, number=number: self.accept(side, number, conv)
+            if self.control:
+                bundle.adapt(RateController(bundle.datagram_bytes))
+        self.rekey(number, 0)
+
+    def accept(self, side: str, number: int, conv: int) -> Any:
+        """Takes what comes, but for every seventh number, of which nobody knows anything."""
+        if conv % 7 == 0:
+            return None
+        self.opened.append((side, number, conv))
+        return self.bundles[side][number].open(conv, self.params)
+
+    def rekey(self, number: int, epoch: int) -> None:
+        """Another epoch; the one before the last is forgotten."""
+        iv = bytes(iv_bytes(ALGORITHM))
+        for side, direction in (("a", S2C), ("b", C2S)):
+            bundle = self.bundles[side][number]
+            bundle.install_rx(self.cid(side, number, epoch), ALGORITHM, key(direction, epoch), iv)
+            bundle.remove_rx(self.cid(side, number, epoch - 2))
+        for side, direction in (("a", C2S), ("b", S2C)):
+            cid = self.cid(SIDES[side], number, epoch)
+            self.bundles[side][number].install_tx(cid, ALGORITHM, key(direction, epoch), iv)
+
+    @staticmethod
+    def cid(side: str, number: int, epoch: int) -> int:
+        """Of an epoch of one side."""
+        return (ord(side) << 16) + (number << 8) + epoch + 2
+
+    def conv(self, side: str, number: int, conv: int) -> Any:
+        """A conversation, None where there is none."""
+        return self.bundles[side][number].convs.get(conv)
+
+    def facts(self, sides: str) -> dict[str, Any]:
+        """Everything that both engines show of these sides."""
+        found: dict[str, Any] = {"opened": list(self.opened)}
+        for side in sides:
+            wire = self.wires[side]
+            found[side] = {"drops": dict(wire.drops), "backlog": wire.backlog, "deadline": wire.deadline()}
+            for bundle in self.bundles[side]:
+                facts = {name: getattr(bundle, name) for name in BUNDLE_FACTS}
+                facts |= {"segments": dict(bundle.segment_counts()), "user": bundle.user}
+                if bundle.fec is not None:
+                    facts["fec"] = {name: getattr(bundle.fec, name) for name in FEC_FACTS}
+                for conv in bundle.convs.values():
+                    facts[conv.conv] = {name: getattr(conv, name) for name in CONV_FACTS}
+                found[bundle.user] = facts
+        return found
+
+    def news(self, side: str) -> dict[str, Any]:
+        """What the wire has to tell; it is told once."""
+        wire = self.wires[side]
+        found = {
+            "news": wire.news,
+            "ready": [(conv.bundle.user, conv.conv, conv.take_events()) for conv in wire.take_ready()],
+            "drained": [(conv.bundle.user, conv.conv) for conv in wire.take_drained()],
+            "frames": [(bundle.user, *rest) for bundle, *rest in wire.take_frames()],
+            "strangers": wire.take_strangers(),
+        }
+        for name in ("moved", "begun", "heard"):
+            found[name] = [bundle.user for bundle in getattr(wire, f"take_{name}")()]
+        return found
+
+
+class LockStep:
+    """Both engines' worlds. `do` lets both do the same; what differs is an AssertionError with the step."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.worlds = [World(engine, **settings) for engine in ENGINES]
+        self.now_ms = 1000
+        self.steps = 0
+
+    def do(self, what: str, act: Any, sides: str = "ab") -> Any:
+        """`act(world)` in both; its answer, which must be the same, as must be all facts afterwards.
+
+        `sides`: to which it can make a difference.
+        """
+        self.steps += 1
+        answers = [act(world) for world in self.worlds]
+        self.same(what, *answers)
+        self.same(f"facts after {what}", *(world.facts(sides) for world in self.worlds))
+        return answers[0]
+
+    def same(self, what: str, compiled: Any, plain: Any) -> None:
+        """Fails with the first difference."""
+        if compiled != plain:
+            where, one, other = difference(compiled, plain)
+            raise AssertionError(f"step {self.steps}, {what}: {where} is {one} compiled, {other} in Python")
+
+    def transmit(self, side: str) -> list[tuple[int, bytes, bytes]]:
+        """What leaves at this side: the same datagrams to the same paths, bit by bit."""
+        sent: list[tuple[int, bytes, bytes]] = self.do(
+            f"transmit {side}", lambda world: world.wires[side].transmit(self.now_ms), side
+        )
+        return sent
+
+    def receive(self, side: str, path: tuple[int, bytes], datagram: bytes) -> None:
+        """One datagram, and what the wire then tells."""
+        self.do(
+            f"receive {side}", lambda world: world.wires[side].receive(*path, datagram, self.now_ms), side
+        )
+
+
+def difference(one: Any, other: Any, where: str = "") -> tuple[str, Any, Any]:
+    """The first place where two nested answers differ."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        for name in [*one, *other]:
+            if name not in one or name not in other or one[name] != other[name]:
+                return difference(one.get(name), other.get(name), f"{where}.{name}")
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        for at, (left, right) in enumerate(zip(one, other, strict=False)):
+            if left != right:
+                return difference(left, right, f"{where}[{at} of {len(one)}, {len(other)}]")
+        return f"{where} length", len(one), len(other)
+    if isinstance(one, bytes) and isinstance(other, bytes):
+        return f"{where} bytes", (len(one), one[:32].hex()), (len(other), other[:32].hex())
+    return where, one, other
