@@ -31,7 +31,13 @@ TWINS = {
     "GroupReceiver": ("kcpg.core.fec._fec", "kcpg.core.fec.group"),
     "LossCounter": ("kcpg.core.fec._fec", "kcpg.core.fec.auto"),
     "Wire": ("kcpg.core.native.wire._wire", "kcpg.core.native.wire.wire"),
+    "Bundle": ("kcpg.core.native.wire._wire", "kcpg.core.native.wire.wire"),
+    "Conv": ("kcpg.core.native.wire._wire", "kcpg.core.native.wire.wire"),
+    "UdpIo": ("kcpg.net._udp", "kcpg.net.udp"),
 }
+
+# Modules whose functions exist twice.
+MODULES = {"kcpg.net._packets": "kcpg.net.packets", "kcpg.net._sock": "kcpg.net.sock"}
 
 
 def twin(engine: str, name: str) -> Any:

@@ -231,7 +231,7 @@ class UdpIo(DatagramIo):
         self._kept: deque[tuple[int, bytes, bytes]] = deque()
         self._buffer = bytearray(_MAX_GRO_BYTES)
         self._packed: dict[tuple[Any, ...], bytes] = {}
-        self._places: dict[bytes, tuple[tuple[Any, ...], list[pktinfo.Item]]] = {}
+        self._places: dict[tuple[int, bytes], tuple[tuple[Any, ...], list[pktinfo.Item]]] = {}
 
     def add(self, sock_id: int, sock: UdpSocket) -> None:
         """Use `sock` under the number `sock_id` (replaces what had it)."""
@@ -379,14 +379,14 @@ class UdpIo(DatagramIo):
         return run
 
     def _send(self, sock: UdpSocket, dest: bytes, run: list[bytes]) -> int:
-        place = self._places.get(dest)
+        place = self._places.get((sock.family, dest))
         if place is None:
             if len(self._places) >= _MAX_CACHED_ADDRESSES:
                 self._places.clear()
-            local = addresses.local(dest)
-            place = addresses.to_tuple(dest), [pktinfo.item(local)] if local else []
-            self._places[dest] = place
+            place = self._places[sock.family, dest] = _place(sock.family, dest)
         where, control = place
+        if not where:
+            return errno.EAFNOSUPPORT
         try:
             if len(run) > 1:
                 segment = (SOL_UDP, UDP_SEGMENT, _SEGMENT.pack(len(run[0])))
@@ -416,6 +416,16 @@ class UdpIo(DatagramIo):
     def _count(self, sock_id: int, number: int, times: int = 1) -> None:
         self.errors[NAMES.get(number, f"errno_{number}")] += times
         self._faults[sock_id] = number
+
+
+def _place(family: int, dest: bytes) -> tuple[tuple[Any, ...], list[pktinfo.Item]]:
+    """Where to, as Python wants it, and from where; () if a socket of this family cannot send there."""
+    where, local = addresses.to_tuple(dest), addresses.local(dest)
+    if family == addresses.AF_INET and addresses.family(dest) == addresses.AF_INET6:
+        return (), []
+    if family == addresses.AF_INET6 and addresses.family(dest) == addresses.AF_INET:
+        where = (f"::ffff:{where[0]}", where[1])  # the kernel does that with the address as it is
+    return where, [pktinfo.item(local)] if local else []
 
 
 def _rest(kept: deque[tuple[int, bytes, bytes]]) -> Any:

@@ -392,7 +392,7 @@ cdef class Wire:
         self.now_ms = now_ms
         self.rx_path = source[0]
         if n < MIN_DATAGRAM or size < MIN_DATAGRAM:
-            self.count_drop("short")
+            self.drop("short", (n + size - 1) // size if n > 0 and size > 0 else 1)
             return 0
         while offset < n:
             count = 0
