@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from kcpg.core.kcp.kcp import KcpParams
+from kcpg.core.native.wire.events import DRAINED, READY, STRANGER
 from kcpg.core.rate import RateController
 from kcpg.core.seal.seal import iv_bytes
 from tests.engines import ENGINES
@@ -161,16 +162,17 @@ class World:
     def news(self, side: str) -> dict[str, Any]:
         """What the wire has to tell; it is told once."""
         wire = self.wires[side]
-        found = {
-            "news": wire.news,
-            "ready": [(conv.bundle.user, conv.conv, conv.take_events()) for conv in wire.take_ready()],
-            "drained": [(conv.bundle.user, conv.conv) for conv in wire.take_drained()],
-            "frames": [(bundle.user, *rest) for bundle, *rest in wire.take_frames()],
-            "strangers": wire.take_strangers(),
-        }
-        for name in ("moved", "begun", "heard"):
-            found[name] = [bundle.user for bundle in getattr(wire, f"take_{name}")()]
+        found = {"news": wire.news, "has_events": wire.has_events}
+        found["events"] = [self._comparable(*event) for event in wire.take_events()]
         return found
+
+    @staticmethod
+    def _comparable(kind: int, owner: Any, *operands: Any) -> tuple[Any, ...]:
+        if kind == READY:
+            return kind, owner.bundle.user, owner.conv, owner.take_events()
+        if kind == DRAINED:
+            return kind, owner.bundle.user, owner.conv
+        return kind, owner if kind == STRANGER else owner.user, *operands
 
 
 class LockStep:

@@ -6,6 +6,7 @@ import random
 from typing import Any
 
 from kcpg.core.kcp.kcp import KcpParams
+from kcpg.core.native.wire.events import READY
 from kcpg.core.seal.seal import iv_bytes
 from tests.engines import twin
 
@@ -45,6 +46,7 @@ class Ends:
         self.sent: list[tuple[str, bytes]] = []
         self.lose = lambda sender, datagram: False
         self.ready: dict[str, list[Any]] = {"a": [], "b": []}
+        self.events: dict[str, list[tuple[Any, ...]]] = {"a": [], "b": []}
         self.wires = {"a": make_wire(engine, "a"), "b": make_wire(engine_b or engine, "b")}
         self.a, self.b = (self.wires[side].bundle(side) for side in "ab")
         self.install(CID_A, CID_B, 0)
@@ -73,9 +75,15 @@ class Ends:
                 self.sent.append((side, datagram))
                 if not self.lose(side, datagram):
                     self.wires[other].receive(*path, datagram, self.now_ms)
-            for name, wire in self.wires.items():
-                self.ready[name] += wire.take_ready()
+            for name in self.wires:
+                self.ready[name] += [conv for (conv,) in self.taken(name, READY)]
         return count
+
+    def taken(self, side: str, kind: int) -> list[tuple[Any, ...]]:
+        """The operands of this side's events of that kind since they were asked for last."""
+        found = self.events[side] + self.wires[side].take_events()
+        self.events[side] = [event for event in found if event[0] != kind]
+        return [event[1:] for event in found if event[0] == kind]
 
     def run(self, ms: int = 0) -> None:
         """Step until nothing moves, and go on like that for `ms` of virtual time."""
@@ -96,6 +104,11 @@ class Ends:
     def peer(self, conv: Any) -> Any:
         """The other end of a conversation of side a."""
         return self.b.convs[conv.conv]
+
+
+def taken(wire: Any, kind: int) -> list[tuple[Any, ...]]:
+    """The operands of a wire's events of that kind; the others are gone."""
+    return [event[1:] for event in wire.take_events() if event[0] == kind]
 
 
 def lossy(rng: random.Random, rate: float) -> Any:

@@ -183,7 +183,7 @@ cdef class UdpIo(DatagramIo):
             total += size
             messages += count
             count = JOINED_BUFFERS if size > <int64_t>count * JOINED_BYTES else BUFFERS
-        if self.wire.ready:
+        if self.wire.readies > 0:
             self.wire.run_bypasses()
         return <int64_t>(self.datagrams_in - before)
 

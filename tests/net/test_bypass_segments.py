@@ -9,8 +9,10 @@ import pytest
 
 from kcpg.core.kcp.kcp import KcpParams
 from kcpg.core.native.wire.conv import WRITABLE
+from kcpg.core.native.wire.events import READY
 from kcpg.net.bypass import NO_ROOM
 from tests.engines import require, twin
+from tests.wires import taken
 
 PARAMS = KcpParams()
 
@@ -121,9 +123,9 @@ def test_no_room_is_told_and_writable_follows(ends):
     assert conv.room == 0
     assert total <= 256 * 1376
     conv.take_events()
-    ends.a.take_ready()
+    ends.a.take_events()
     ends.exchange()
-    assert conv in ends.a.take_ready()
+    assert (conv,) in taken(ends.a, READY)
     assert conv.take_events() & 2
 
 
@@ -176,10 +178,10 @@ def test_without_memory_for_segments():
         number += 1
     ends.near_app.sendall(bytes(50_000))
     assert ends.read() == NO_ROOM
-    assert bundle.wire.take_ready() == [] and not ends.convs[0].take_events()
+    assert taken(bundle.wire, READY) == [] and not ends.convs[0].take_events()
     for held in range(2, number + 1):
         bundle.close(held)
-    assert bundle.wire.take_ready() == [ends.convs[0]] and ends.convs[0].take_events() == WRITABLE
+    assert taken(bundle.wire, READY) == [(ends.convs[0],)] and ends.convs[0].take_events() == WRITABLE
     assert ends.read() > 0
     ends.close()
 

@@ -4,10 +4,12 @@ import socket
 
 import pytest
 
+from kcpg.core.native.wire.events import READY
 from kcpg.net import udp
 from tests.engines import require
 from tests.net.sockets import until
 from tests.net.test_bypass_segments import Ends
+from tests.wires import taken
 
 READABLE = 1
 
@@ -40,7 +42,7 @@ class Tunnel(Ends):
             return got == sent
 
         until(all_here, "the datagrams arrive")
-        return self.b.take_ready()
+        return [conv for (conv,) in taken(self.b, READY)]
 
     def app_got(self):
         try:

@@ -12,6 +12,7 @@ import gevent
 import pytest
 
 from kcpg.core import stun
+from kcpg.core.native.wire.events import STRANGER
 from kcpg.net import Notice, addr
 from kcpg.net.clock import now_ms
 from kcpg.net.driver import make_io
@@ -23,6 +24,7 @@ from tests.net import processes
 from tests.net.sockets import until
 from tests.net.stunserver import StunServer, honest, respond, run_coturn
 from tests.unit.test_stun import attribute, message
+from tests.wires import taken
 
 # The same proportions as the real ones, a hundred times as fast.
 QUICK = Timing(
@@ -87,7 +89,7 @@ def test_the_address_is_found_once_and_the_server_asked_again(rig: Rig) -> None:
         assert rig.found == [own(rig)]
         assert set(server.sources) == {("127.0.0.1", rig.sock.port)}, "asked through the tunnel's own socket"
         assert rig.client is not None and [addr.text(a) for a in rig.client.public] == [own(rig)]
-    assert not rig.wire.drops and not rig.wire.take_strangers(), "the wire never saw an answer"
+    assert not rig.wire.drops and not rig.wire.has_events, "the wire never saw an answer"
 
 
 def test_each_change_is_told_once(rig: Rig) -> None:
@@ -133,7 +135,7 @@ def test_only_the_server_is_believed_and_only_while_asked(rig: Rig) -> None:
         rig.ask(server.host, server.port, timing=Timing(keep_s=60))
         until(lambda: rig.found, "an answer")
         strangers: list[Any] = []
-        until(lambda: strangers.extend(rig.wire.take_strangers()) or len(strangers) == 3, "three strangers")
+        until(lambda: strangers.extend(taken(rig.wire, STRANGER)) or len(strangers) == 3, "three strangers")
         assert rig.sock.stun is None
         assert rig.found == ["192.0.2.7:7"] and forged == 1
 
@@ -153,30 +155,30 @@ def test_what_is_not_taken_goes_to_the_wire(engine: str) -> None:
         for datagram in (like_stun, like_stun[:24], b"\x00" * 48, b"\x00" * 3):
             peer.sendto(datagram, ("127.0.0.1", rig.sock.port))
     strangers: list[Any] = []
-    until(lambda: strangers.extend(rig.wire.take_strangers()) or len(strangers) == 2, "two strangers")
+    until(lambda: strangers.extend(taken(rig.wire, STRANGER)) or len(strangers) == 2, "two strangers")
     until(lambda: rig.wire.drops.get("short") == 2, "two short ones")
     assert offered[:2] == [like_stun, like_stun[:24]]
-    assert strangers[0][4] == like_stun[8:]
+    assert strangers[0][3] == like_stun[8:]
     rig.close()
 
 
 def test_joined_datagrams_are_offered_one_by_one(engine: str) -> None:
     """What the kernel joins (GRO) or an attacker repeats: each is looked at, one is taken."""
     rig = Rig(engine)
-    taken: list[bytes] = []
+    offered: list[bytes] = []
 
     def take(_source: bytes, datagram: bytes) -> bool:
-        taken.append(datagram)
-        return len(taken) == 1
+        offered.append(datagram)
+        return len(offered) == 1
 
     rig.sock.stun = take
     one = message(attribute(0x0020, bytes(8)))
     with open_udp_plain() as peer:
         peer.setsockopt(17, 103, len(one))  # UDP_SEGMENT: sent as one, and joined again on loopback
         peer.sendto(one * 3, ("127.0.0.1", rig.sock.port))
-    until(lambda: len(taken) == 3, "three of them")
-    assert taken == [one] * 3
-    until(lambda: len(rig.wire.take_strangers()) == 2, "the wire got the other two")
+    until(lambda: len(offered) == 3, "three of them")
+    assert offered == [one] * 3
+    until(lambda: len(taken(rig.wire, STRANGER)) == 2, "the wire got the other two")
     rig.close()
 
 

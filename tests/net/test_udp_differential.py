@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from kcpg.core.kcp.kcp import KcpParams
+from kcpg.core.native.wire.events import STRANGER
 from kcpg.net import addr, udp
 from tests.engines import ENGINES, twin
 from tests.lockstep import BUNDLE_FACTS
-from tests.wires import C2S, CID_A, CID_B, MASKS, S2C, key
+from tests.wires import C2S, CID_A, CID_B, MASKS, S2C, key, taken
 
 PARAMS = KcpParams(snd_wnd=1024, rcv_wnd=1024)
 OF_PLACES = {"path", "source"}  # each engine has sockets of its own
@@ -57,13 +58,13 @@ class End:
             "in": self.io.datagrams_in,
             "out": self.io.datagrams_out,
             "drops": dict(self.wire.drops),
-            "due": min(self.io.due_ms(), 1 << 62),
+            "due": min(self.io.deadline_ms(), 1 << 62),
             "news": self.io.has_news(),
             "backlog": self.io.backlog,
             "troubled": self.io.troubled(),
             "faults": self.io.take_faults(),
             "too_big": list(self.io.take_too_big().values()),
-            "strangers": [(cid, header, body) for _, _, cid, header, body in self.wire.take_strangers()],
+            "strangers": [stranger[1:] for stranger in taken(self.wire, STRANGER)],
         }
 
 

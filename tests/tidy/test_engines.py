@@ -79,7 +79,7 @@ def _declared(body: list[ast.stmt]) -> list[str]:
 
 # How the plain Wire, its bundles and their conversations work together; the compiled ones use C structs.
 INSIDE = {
-    "Wire": "arm begun epochs hear now_ms outbox ready unwrap wake",
+    "Wire": "arm epochs now_ms outbox tell tell_once unwrap wake",
     "Bundle": "can_send held_until mark_dirty note_received receive_shard seal segment_bytes settle turn",
     "Conv": "acked_empty acked_ms deliver fit flush_into is_capped is_dirty is_long notice open_window "
     "packets_in packets_out raise_events seen windows",

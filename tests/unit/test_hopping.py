@@ -9,6 +9,7 @@ from kcpg.core.native.dial.attempt import HOST_HALF_LIFE_MS, PORT_HALF_LIFE_MS, 
 from kcpg.core.native.dial.reputation import MOST_ENTRIES, MOST_LEVEL, Reputation
 from kcpg.core.native.link.quality import WINDOW_MS, Quality
 from kcpg.core.native.wire import frames
+from kcpg.core.native.wire.events import FRAME, MOVED
 from tests.wires import PATH_A, PATH_B, Ends
 
 
@@ -148,12 +149,12 @@ def test_probing_a_path_does_not_take_it(engine):
         ends.a.send(type, b"12345678")
         for _, _, datagram in ends.wires["a"].transmit(ends.now_ms):
             ends.wires["b"].receive(*other, datagram, ends.now_ms)
-        assert ends.wires["b"].take_moved() == [] and ends.b.source is None
-        ((_, got, payload, sock, addr),) = ends.wires["b"].take_frames()
-        assert (got, payload[:8], (sock, addr)) == (type, b"12345678", other)
+        assert not ends.taken("b", MOVED) and ends.b.source is None
+        ((_, got, payload, path),) = ends.taken("b", FRAME)
+        assert (got, payload[:8], path) == (type, b"12345678", other)
     assert ends.b.rx_datagrams == 2 and ends.b.rx_pn == -1
     ends.a.send(frames.PING, bytes(8))
     for _, _, datagram in ends.wires["a"].transmit(ends.now_ms):
         ends.wires["b"].receive(*other, datagram, ends.now_ms)
-    assert ends.wires["b"].take_moved() == [ends.b] and ends.b.source == other
+    assert ends.taken("b", MOVED) == [(ends.b,)] and ends.b.source == other
     assert ends.b.rx_pn == 2

@@ -7,6 +7,7 @@ import random
 from kcpg.core.kcp.kcp import KcpParams
 from kcpg.core.kcp.params import QUEUE_SEGMENTS
 from kcpg.core.native.wire.conv import WRITABLE
+from kcpg.core.native.wire.events import READY
 from tests.wires import CID_A, CID_B, PATH_A, PATH_B, Ends, make_wire
 
 SLOTS = 512
@@ -84,11 +85,11 @@ def test_a_relayed_flow_hears_of_segments_that_others_gave_back() -> None:
     while waiting.write(bytes(60_000)):
         pass
     assert waiting.room == 0 and waiting.want_room and waiting.queued < QUEUE_SEGMENTS
-    ends.wires["a"].take_ready()
+    ends.taken("a", READY)
     waiting.take_events()
-    assert waiting not in ends.wires["a"].take_ready() and not ends.wires["a"].news
+    assert (waiting,) not in ends.taken("a", READY) and not ends.wires["a"].news
     for conv in holding:
         ends.a.close(conv.conv)
     assert ends.wires["a"].news, "else a node that only moves bytes is not advanced"
-    assert ends.wires["a"].take_ready() == [waiting] and waiting.take_events() == WRITABLE
-    assert ends.wires["a"].take_ready() == [], "said once"
+    assert ends.taken("a", READY) == [(waiting,)] and waiting.take_events() == WRITABLE
+    assert ends.taken("a", READY) == [], "said once"

@@ -269,7 +269,7 @@ class Passing(Scripted):
 
     gone = 0
 
-    def past(self) -> int:
+    def bypassed(self) -> int:
         return self.gone
 
 

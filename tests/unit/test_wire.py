@@ -9,7 +9,8 @@ import pytest
 
 from kcpg.core.kcp.kcp import KcpParams
 from kcpg.core.native.wire import frames
-from tests.wires import C2S, CID_B, PATH_A, PATH_B, Ends, key, lossy, make_wire
+from kcpg.core.native.wire.events import FRAME, MOVED, STRANGER
+from tests.wires import C2S, CID_B, PATH_A, PATH_B, Ends, key, lossy, make_wire, taken
 
 READABLE, WRITABLE = 1, 2
 ALGORITHMS = ("AES-GCM", "AES-OCB", "chacha20", "xchacha20", "none", "XOR")
@@ -51,12 +52,12 @@ def test_control_frames_arrive_padded_to_the_shortest_datagram(engine):
     ends.a.send(frames.PING, b"12345678")
     ends.step()
     assert [len(datagram) for _, datagram in ends.sent] == [32, 33]
-    taken = ends.wires["b"].take_frames()
-    assert [(bundle, type, payload[:4], sock, addr) for bundle, type, payload, sock, addr in taken] == [
+    taken = ends.taken("b", FRAME)
+    assert [(bundle, type, payload[:4], *path) for bundle, type, payload, path in taken] == [
         (ends.b, frames.RESET_ACK, b"\x07\0\0\0", *PATH_A),
         (ends.b, frames.PING, b"1234", *PATH_A),
     ]
-    assert ends.wires["b"].take_frames() == []
+    assert ends.taken("b", FRAME) == []
 
 
 def test_frames_are_sealed_when_sent_not_when_they_leave(engine):
@@ -64,7 +65,7 @@ def test_frames_are_sealed_when_sent_not_when_they_leave(engine):
     ends.a.send(frames.PING, b"12345678")
     ends.a.install_tx(CID_B + 1, "AES-GCM", key(C2S, 9), bytes(12))
     ends.step()
-    assert [frame[1] for frame in ends.wires["b"].take_frames()] == [frames.PING]
+    assert [frame[1] for frame in ends.taken("b", FRAME)] == [frames.PING]
 
 
 def test_a_farewell_outlives_its_bundle(engine):
@@ -72,7 +73,7 @@ def test_a_farewell_outlives_its_bundle(engine):
     ends.a.send(frames.CLOSE, frames.pack_close(7, "bye"))
     ends.a.free()
     ends.step()
-    assert [frame[1] for frame in ends.wires["b"].take_frames()] == [frames.CLOSE]
+    assert [frame[1] for frame in ends.taken("b", FRAME)] == [frames.CLOSE]
 
 
 def test_posted_datagrams_leave_as_they_are(engine):
@@ -103,7 +104,7 @@ def test_padding_is_no_frame_and_no_drop(engine):
     ends = Ends(engine)
     ends.a.send(frames.PAD, b"")
     ends.step()
-    assert ends.wires["b"].take_frames() == [] and not drops(ends.wires["b"])
+    assert ends.taken("b", FRAME) == [] and not drops(ends.wires["b"])
     assert ends.b.rx_datagrams == 1
 
 
@@ -113,21 +114,21 @@ def test_lengths_that_cannot_be_ours_are_counted(engine):
     wire.receive(*PATH_B, bytes(31), 0)
     wire.receive(*PATH_B, bytes(1401), 0)
     assert drops(wire) == {"short": 2, "long": 1}
-    assert wire.take_strangers() == []
+    assert not wire.has_events
 
 
 def test_unknown_cids_are_strangers_with_a_clear_header(engine):
     a, b = make_wire(engine, "a"), make_wire(engine, "b")
     header, body = b"\0\0\0\0rand", bytes(range(60))
     b.receive(*PATH_A, a.mask(header, body), 0)
-    assert b.take_strangers() == [(*PATH_A, 0, header, body)]
+    assert taken(b, STRANGER) == [(PATH_A, 0, header, body)]
 
 
 def test_strangers_are_bounded(engine):
     wire = make_wire(engine)
     for number in range(300):
         wire.receive(*PATH_B, number.to_bytes(2, "big") * 20, 0)
-    assert len(wire.take_strangers()) == 256
+    assert len(taken(wire, STRANGER)) == 256
     assert drops(wire) == {"strangers_overflow": 44}
 
 
@@ -135,9 +136,10 @@ def test_frames_are_bounded(engine):
     ends = Ends(engine)
     for _ in range(1030):
         ends.a.send(frames.PING, b"12345678")
-    while ends.step():
-        pass
-    assert len(ends.wires["b"].take_frames()) == 1024
+    while datagrams := ends.wires["a"].transmit(ends.now_ms):
+        for _, _, datagram in datagrams:
+            ends.wires["b"].receive(*PATH_A, datagram, ends.now_ms)
+    assert len(ends.taken("b", FRAME)) == 1024
     assert drops(ends.wires["b"]) == {"frames_overflow": 6}
 
 
@@ -146,7 +148,7 @@ def test_a_datagram_counts_once(engine):
     ends.a.send(frames.PING, b"12345678")
     ends.step()
     ends.wires["b"].receive(*PATH_A, ends.sent[0][1], 1001)
-    assert len(ends.wires["b"].take_frames()) == 1
+    assert len(ends.taken("b", FRAME)) == 1
     assert drops(ends.wires["b"]) == {"replay": 1}
 
 
@@ -155,7 +157,7 @@ def test_a_reflected_datagram_fails(engine):
     ends.a.send(frames.PING, b"12345678")
     ends.step()
     ends.wires["a"].receive(*PATH_B, ends.sent[0][1], 1001)
-    assert ends.wires["a"].take_frames() == []
+    assert ends.taken("a", FRAME) == []
     assert ends.a.rx_datagrams == 0
 
 
@@ -204,7 +206,7 @@ def test_a_conversation_nobody_wants_is_told_to_the_link(engine):
     ends.open(77).write(b"x")
     ends.step()
     assert drops(ends.wires["b"]) == {"conv_unknown": 1}
-    assert ends.wires["b"].take_frames() == [(ends.b, -1, b"\x4d\0\0\0", *PATH_A)]
+    assert ends.taken("b", FRAME) == [(ends.b, -1, b"\x4d\0\0\0", PATH_A)]
 
 
 def test_late_acknowledgements_are_not_answered(engine):
@@ -217,7 +219,7 @@ def test_late_acknowledgements_are_not_answered(engine):
     ends.a.close(1)
     ends.wires["a"].receive(*PATH_B, acknowledgement, 1001)
     assert drops(ends.wires["a"]) == {"conv_unknown": 1}
-    assert ends.wires["a"].take_frames() == []
+    assert ends.taken("a", FRAME) == []
 
 
 def test_a_closed_conversation_is_forgotten_at_once(engine):
@@ -303,14 +305,14 @@ def test_the_newest_source_is_followed_and_older_ones_are_not(engine):
     first, second, third = (datagram for _, datagram in ends.sent)
     wire = ends.wires["b"]
     wire.receive(*PATH_A, first, 1000)
-    assert wire.take_moved() == [], "that is the path it sends by already"
+    assert taken(wire, MOVED) == [], "that is the path it sends by already"
     wire.receive(9, b"elsewhere", third, 1000)
-    assert wire.take_moved() == [ends.b] and ends.b.source == (9, b"elsewhere")
+    assert taken(wire, MOVED) == [(ends.b,)] and ends.b.source == (9, b"elsewhere")
     wire.receive(*PATH_A, second, 1000)
-    assert wire.take_moved() == [] and ends.b.source == (9, b"elsewhere")
+    assert taken(wire, MOVED) == [] and ends.b.source == (9, b"elsewhere")
     forged = third[:-1] + bytes([third[-1] ^ 1])
     wire.receive(7, b"attacker", forged, 1000)
-    assert wire.take_moved() == [] and ends.b.source == (9, b"elsewhere")
+    assert taken(wire, MOVED) == [] and ends.b.source == (9, b"elsewhere")
 
 
 def test_a_new_epoch_replaces_the_old_without_a_gap(engine):
@@ -331,7 +333,7 @@ def test_a_new_epoch_replaces_the_old_without_a_gap(engine):
     assert read_all(ends.peer(conv)) == b"under the old key, under the new one"
     ends.b.remove_rx(CID_B)
     ends.wires["b"].receive(*PATH_A, late, ends.now_ms)
-    assert [stranger[2] for stranger in ends.wires["b"].take_strangers()] == [CID_B]
+    assert [stranger[1] for stranger in ends.taken("b", STRANGER)] == [CID_B]
 
 
 def test_without_a_key_or_a_path_nothing_leaves_and_nothing_is_lost(engine):
@@ -410,4 +412,4 @@ def test_free_forgets_everything(engine):
     assert len(ends.b.convs) == 0
     ends.run(500)
     assert ends.b.rx_datagrams > 0
-    assert all(stranger[2] == CID_B for stranger in ends.wires["b"].take_strangers())
+    assert all(stranger[1] == CID_B for stranger in ends.taken("b", STRANGER))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kcpg.core.kcp.kcp import KcpParams
+from kcpg.core.native.wire.events import FRAME
 from tests.wires import PATH_A, Ends
 
 READABLE, WRITABLE = 1, 2
@@ -223,7 +224,7 @@ def test_an_unreliable_packet_may_overtake_the_open(engine):
     ends.open().send_datagram(b"packet")
     ends.run()
     assert drops(ends.wires["b"]) == {"conv_unknown": 1}
-    assert ends.wires["b"].take_frames() == [], "the conversation is not over, it has not begun"
+    assert ends.taken("b", FRAME) == [], "the conversation is not over, it has not begun"
 
 
 def test_the_writer_is_woken_with_the_smallest_datagrams(engine):

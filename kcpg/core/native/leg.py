@@ -12,6 +12,7 @@ from kcpg.core.native.handshake.keys import RootKeys
 from kcpg.core.native.link.cids import Cids
 from kcpg.core.native.link.link import Link, LinkState
 from kcpg.core.native.wire.counters import LegCounters
+from kcpg.core.native.wire.events import BEGUN, DRAINED, FRAME, HEARD, MOVED, READY, STRANGER
 from kcpg.core.units import earliest
 
 if TYPE_CHECKING:
@@ -74,23 +75,10 @@ class NativeLeg:
     def advance(self, now_ms: int) -> None:
         """See `node.Leg`."""
         self.now_ms = now_ms
-        for bundle in self.wire.take_heard():
-            if isinstance(bundle.user, Link) and not bundle.user.closed:
-                bundle.user.heard(now_ms)
-        for bundle in self.wire.take_moved():
-            if isinstance(bundle.user, Link) and not bundle.user.closed:
-                self._moved(bundle.user)
-        for bundle in self.wire.take_begun():
-            if isinstance(bundle.user, Link) and not bundle.user.closed:
-                self.link_active(bundle.user)
-        for sock, addr, cid, header, body in self.wire.take_strangers():
-            self._stranger((sock, addr), cid, header, body)
-        for bundle, type, payload, sock, addr in self.wire.take_frames():
-            if isinstance(bundle.user, Link) and not bundle.user.closed:
-                bundle.user.on_frame(type, payload, (sock, addr), now_ms)
+        self._serve_events(now_ms)
         self._serve_ready(now_ms)
-        if self.wire.drained:
-            self._serve_drained(now_ms)
+        if self.wire.has_events:  # what serving them caused
+            self._serve_events(now_ms)
         self._serve_timers(now_ms)
 
     def too_big(self, sock: int, addr: bytes, size: int) -> None:
@@ -102,11 +90,10 @@ class NativeLeg:
 
     def deadline(self) -> int | None:
         """See `node.Leg`."""
-        self._ready.extend(self.wire.take_ready())
-        if self.wire.backlog:
+        if self.wire.news or self.wire.backlog:
             return self.now_ms
         due_ms = earliest(self.wire.deadline(), self.advance_deadline())
-        return earliest(due_ms, self.now_ms + LOOK_MS) if self.wire.drained else due_ms
+        return earliest(due_ms, self.now_ms + LOOK_MS) if self.wire.has_events else due_ms
 
     def advance_deadline(self) -> int | None:
         """See `node.Leg`."""
@@ -174,10 +161,35 @@ class NativeLeg:
 
     # Inside.
 
+    def _serve_events(self, now_ms: int) -> None:
+        """Tell links what happened to them; conversations that are ready are kept for `_serve_ready`."""
+        for event in self.wire.take_events():
+            kind, owner = event[0], event[1]
+            if kind == READY:
+                self._ready.append(owner)
+                continue
+            if kind == STRANGER:
+                self._stranger(*event[1:])
+                continue
+            link = owner.bundle.user if kind == DRAINED else owner.user
+            if not isinstance(link, Link) or link.closed:
+                continue
+            if kind == HEARD:
+                link.heard(now_ms)
+            elif kind == FRAME:
+                link.on_frame(event[2], event[3], event[4], now_ms)
+            elif kind == BEGUN:
+                self.link_active(link)
+            elif kind == MOVED:
+                self._moved(link)
+            elif not owner.closed:
+                flows = link.flows
+                flows.now_ms = now_ms
+                flows.drained(owner)
+
     def _serve_ready(self, now_ms: int) -> None:
         """Let some flows take what came. The others, and what that makes ready, have the next turn."""
         ready = self._ready
-        ready += self.wire.take_ready()
         now, self._ready = ready[:READY_PER_TURN], ready[READY_PER_TURN:]
         for conv in now:
             link = conv.bundle.user
@@ -185,14 +197,6 @@ class NativeLeg:
                 flows = link.flows
                 flows.now_ms = now_ms
                 flows.ready(conv)
-
-    def _serve_drained(self, now_ms: int) -> None:
-        for conv in self.wire.take_drained():
-            link = conv.bundle.user
-            if isinstance(link, Link) and not conv.closed:
-                flows = link.flows
-                flows.now_ms = now_ms
-                flows.drained(conv)
 
     def _set_timers(self) -> None:
         if not self._touched:

@@ -253,10 +253,12 @@ cdef class Bundle:
         self.rx_last_ms = now_ms
         self.rx_datagrams += 1
         self.rx_bytes += size
-        self.wire.alert |= self.watched
         if not self.is_heard:
             self.is_heard = True
-            self.wire.heard.append(self)
+            self.wire.events.append((HEARD, self))
+        if self.watched and not self.is_urgent:
+            self.is_urgent = True
+            self.wire.urgent += 1
         if self.counts_losses and pn >= epoch.losses.next + LOSS_SCAN:
             fec_losses_scan(&epoch.losses, &epoch.replay, 0)
         if probes:
@@ -301,18 +303,18 @@ cdef class Bundle:
         if busy != conv.is_busy:
             conv.is_busy = busy
             self.busy += 1 if busy else -1
-            if busy and self.busy == 1:
-                self.wire.begun[self] = None
+            if busy and self.busy == 1 and not self.has_begun:
+                self.has_begun = True
+                self.wire.events.append((BEGUN, self))
         if conv.k.srtt_ms > 0:
             self.srtt_ms = conv.k.srtt_ms
-        if conv.k.progress_ms > self.heeded_ms:
-            self.heeded_ms = conv.k.progress_ms
+        self.heeded_ms = max(self.heeded_ms, conv.k.progress_ms)
         if conv.want_room and kcp_room(&conv.k) >= conv.wake_segments():
             conv.want_room = False
             conv.raise_events(EV_WRITABLE)
         if conv.want_drained and conv.is_drained():
             conv.want_drained = False
-            self.wire.drained.append(conv)
+            self.wire.events.append((DRAINED, conv))
         if kcp_wants_flush(&conv.k) or (conv.packets_out is not None and conv.packets_out):
             self.mark_dirty(conv)
         elif not conv.is_dirty:

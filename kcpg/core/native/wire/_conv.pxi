@@ -231,7 +231,9 @@ cdef class Conv(Kcp):
 
     cdef void raise_events(self, int events):
         if self.events == 0:
-            self.bundle.wire.ready.append(self)
+            self.bundle.wire.events.append((READY, self))
+            self.bundle.wire.readies += 1
+            self.bundle.wire.urgent += 1
         self.events |= events
 
     cdef int packets_turn(self, Tx* tx) except -1:

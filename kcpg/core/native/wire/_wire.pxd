@@ -129,7 +129,10 @@ cdef class Bundle:
     cdef public object user
     cdef public object accept
     cdef public bint watched
-    cdef bint is_heard
+    cdef bint is_heard              # these three stand in the wire's events ...
+    cdef bint is_urgent             # ... that it was heard is one to act on now
+    cdef bint has_begun
+    cdef bint has_moved
     cdef readonly dict convs
     cdef Path tx_path
     cdef bint has_path
@@ -215,17 +218,14 @@ cdef class Wire:
     cdef dict epochs
     cdef RxEpoch last_epoch
     cdef object outbox
-    cdef list ready
-    cdef readonly list drained
+    cdef list events                # of events.py
+    cdef int urgent                 # how many of them the leg has to act on now ...
+    cdef int readies                # ... are READY ...
+    cdef int frames                 # ... FRAME ...
+    cdef int strangers              # ... and STRANGER
     cdef object active              # deque of Bundle
     cdef timers_t timers
-    cdef list frames
-    cdef list strangers
-    cdef dict moved
     cdef dict starved               # Conv that wait for slots of the pool, in order
-    cdef dict begun
-    cdef list heard                 # bundles, each once
-    cdef bint alert                 # a watched one was heard
     cdef uint64_t now_ms
     cdef Path rx_path               # where the datagram in hand came from
 

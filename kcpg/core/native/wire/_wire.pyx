@@ -31,6 +31,7 @@ from kcpg.core.seal._seal cimport (
     sealer_seal,
 )
 
+from kcpg.core.native.wire import events as event_kinds
 from kcpg.core.native.wire import frames as frame_types
 from kcpg.core.native.wire.frames import Losses
 from kcpg.core.native.wire.pieces import Pieces
@@ -80,6 +81,14 @@ cdef enum:
     LOSS_SCAN = 4096            # as rxepoch.py
     SLOT_BYTES = 1536           # as conv.py
     LITTLE_SEGMENTS = 4         # what a bypass takes at once, as kcpg.net.bypass
+
+cdef object READY = event_kinds.READY
+cdef object HEARD = event_kinds.HEARD
+cdef object DRAINED = event_kinds.DRAINED
+cdef object FRAME = event_kinds.FRAME
+cdef object BEGUN = event_kinds.BEGUN
+cdef object MOVED = event_kinds.MOVED
+cdef object STRANGER = event_kinds.STRANGER
 
 cdef int T_PAD = frame_types.PAD
 cdef int T_KCP = frame_types.KCP
@@ -153,12 +162,8 @@ cdef class Wire:
         self.epochs = {}
         self.outbox = deque()
         self.active = deque()
-        self.ready = []
-        self.drained = []
-        self.frames = []
-        self.strangers = []
-        self.moved, self.begun, self.starved = {}, {}, {}
-        self.heard = []
+        self.events = []
+        self.starved = {}
         self.mask_rx = HeaderMask(mask_rx)
         self.mask_tx = HeaderMask(mask_tx)
 
@@ -295,11 +300,17 @@ cdef class Wire:
 
     cdef int run_bypasses(self) except -1:
         cdef list left = []
+        cdef tuple event
         cdef Conv conv
-        for conv in self.ready:
-            if conv.events != EV_READABLE or conv.bypass is None or not conv.bypass.carry(conv):
-                left.append(conv)
-        self.ready = left
+        for event in self.events:       # which grows meanwhile
+            if event[0] is READY:
+                conv = event[1]
+                if conv.events == EV_READABLE and conv.bypass is not None and conv.bypass.carry(conv):
+                    self.readies -= 1
+                    self.urgent -= 1
+                    continue
+            left.append(event)
+        self.events = left
         return 0
 
     cdef void tx_done(self):
@@ -316,18 +327,31 @@ cdef class Wire:
         to_path(&source, sock, addr)
         self.receive_run(&source, <uint8_t*>copy, len(copy), <uint32_t>len(copy), now_ms)
 
-    def take_ready(self):
-        """The conversations with events, each once."""
-        cdef Conv conv
+    def take_events(self):
+        """What happened since the last call, in order: tuples of events.py."""
+        cdef list taken = []
+        cdef tuple event
         if self.starved:
             self.feed()
-        ready, self.ready = self.ready, []
-        return [conv for conv in ready if not conv.closed]
+        for event in self.events:
+            kind = event[0]
+            if kind is HEARD:
+                (<Bundle>event[1]).is_heard = (<Bundle>event[1]).is_urgent = False
+            elif kind is BEGUN:
+                (<Bundle>event[1]).has_begun = False
+            elif kind is MOVED:
+                (<Bundle>event[1]).has_moved = False
+            elif (kind is READY or kind is DRAINED) and (<Conv>event[1]).closed:
+                continue
+            taken.append(event)
+        self.events = []
+        self.urgent = self.readies = self.frames = self.strangers = 0
+        return taken
 
-    def take_drained(self):
-        """Conversations that are drained and were to say so. They are no news: nobody waits for them."""
-        drained, self.drained = self.drained, []
-        return [conv for conv in drained if not conv.closed]
+    @property
+    def has_events(self):
+        """There are some, urgent or not."""
+        return len(self.events) > 0
 
     cdef void feed(self):
         """Tell those that waited for segments of the pool, longest first, that there are some again."""
@@ -340,43 +364,15 @@ cdef class Wire:
                 conv.want_room = False
                 conv.raise_events(EV_WRITABLE)
 
-    def take_frames(self):
-        """Control frames for the links: (bundle, type, payload, socket, address)."""
-        taken, self.frames = self.frames, []
-        return taken
-
-    def take_strangers(self):
-        """Datagrams under no known CID, handshakes perhaps: (socket, address, cid, clear header, body)."""
-        taken, self.strangers = self.strangers, []
-        return taken
-
-    def take_moved(self):
-        """Links whose newest authentic datagram came from another path than they send by: see `source`."""
-        moved, self.moved = self.moved, {}
-        return list(moved)
-
-    def take_begun(self):
-        """Links that have data under way and had none before: from now on silence means something."""
-        begun, self.begun = self.begun, {}
-        return begun
-
-    def take_heard(self):
-        """Links from which something authentic came since the last call."""
-        cdef Bundle bundle
-        heard, self.heard, self.alert = self.heard, [], False
-        for bundle in heard:
-            bundle.is_heard = False
-        return heard
-
     @property
     def news(self):
-        """Something came that links or flows have to act on now: see the `take_` functions."""
+        """There are events that links or flows have to act on now."""
         return self.has_news()
 
     cdef bint has_news(self):
         if self.starved:
             self.feed()
-        return self.alert or len(self.ready) + len(self.frames) + len(self.strangers) + len(self.moved) > 0
+        return self.urgent > 0
 
     cdef void count_drop(self, str reason):
         self.drops[reason] = self.drops.get(reason, 0) + 1
@@ -425,8 +421,10 @@ cdef class Wire:
         if epoch is None or epoch.cid != cid:
             epoch = self.epochs.get(cid)
             if epoch is None:
-                if len(self.strangers) < STRANGERS_LIMIT:
-                    self.strangers.append((*from_path(&self.rx_path), cid, p[:HEADER], p[HEADER:n]))
+                if self.strangers < STRANGERS_LIMIT:
+                    self.strangers += 1
+                    self.urgent += 1
+                    self.events.append((STRANGER, from_path(&self.rx_path), cid, p[:HEADER], p[HEADER:n]))
                 else:
                     self.count_drop("strangers_overflow")
                 return 0
@@ -443,7 +441,10 @@ cdef class Wire:
         type = p[HEADER]
         probes = type == T_PATH_CHALLENGE or type == T_PATH_RESPONSE
         if bundle.note_received(epoch, pn, &self.rx_path, n, probes, now_ms):
-            self.moved[bundle] = None
+            if not bundle.has_moved:
+                bundle.has_moved = True
+                self.urgent += 1
+                self.events.append((MOVED, bundle))
         p += HEADER + TYPE
         n -= OVERHEAD_BYTES
         if type == T_KCP:
@@ -524,8 +525,10 @@ cdef class Wire:
         return 0
 
     cdef int frame(self, Bundle bundle, int type, bytes payload) except -1:
-        if len(self.frames) < FRAMES_LIMIT:
-            self.frames.append((bundle, type, payload, *from_path(&self.rx_path)))
+        if self.frames < FRAMES_LIMIT:
+            self.frames += 1
+            self.urgent += 1
+            self.events.append((FRAME, bundle, type, payload, from_path(&self.rx_path)))
         else:
             self.count_drop("frames_overflow")
         return 0

@@ -11,6 +11,7 @@ from kcpg.core.kcp.params import DONE, PACED
 from kcpg.core.native.wire import frames
 from kcpg.core.native.wire.conv import SEGMENT_HEADER_BYTES, SLOT_BYTES, Conv
 from kcpg.core.native.wire.counters import SEGMENTS, add_segments
+from kcpg.core.native.wire.events import BEGUN, HEARD
 from kcpg.core.native.wire.linkfec import FEC_ROOM_BYTES, LinkFec, due
 from kcpg.core.native.wire.pieces import Pieces, cut
 from kcpg.core.native.wire.rxepoch import NO_LOSSES, RxEpoch, settle, total
@@ -275,7 +276,7 @@ class Bundle:
         self.rx_last_ms = now_ms
         self.rx_datagrams += 1
         self.rx_bytes += size
-        self.wire.hear(self)
+        self.wire.tell_once(HEARD, self, self.watched)
         if self.counts_losses:
             epoch.note_losses(pn)
         if probes or (epoch.order, pn) < self._newest:
@@ -313,12 +314,11 @@ class Bundle:
             conv.open_window()
         if conv.in_flight:
             if not self._busy:
-                self.wire.begun[self] = None
+                self.wire.tell_once(BEGUN, self, False)
             self._busy.add(conv)
         else:
             self._busy.discard(conv)
-        if conv.srtt_ms > 0:
-            self.srtt_ms = conv.srtt_ms
+        self.srtt_ms = conv.srtt_ms or self.srtt_ms
         if conv.acked_ms > self.heeded_ms:
             self.heeded_ms = conv.acked_ms
         conv.notice()

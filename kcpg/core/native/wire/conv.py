@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from kcpg.core.kcp.kcp import Kcp, KcpParams
 from kcpg.core.kcp.params import MAX_FRAGMENTS
 from kcpg.core.native.wire import frames
+from kcpg.core.native.wire.events import DRAINED, READY
 from kcpg.core.native.wire.linkfec import BULK_SEGMENTS, LONG_SEGMENTS
 from kcpg.core.rate import Totals
 
@@ -47,7 +48,7 @@ class Conv(Kcp):
 
     `user` belongs to the caller (the flow). `events` collects READABLE and WRITABLE until `take_events`;
     WRITABLE comes when room was 0, or `want_room` was set, and room is there again. `want_drained`: be told
-    once, by `Wire.take_drained`, when it is `drained`.
+    once, by the event DRAINED, when it is `drained`.
     """
 
     def __init__(self, bundle: Bundle, conv: int, params: KcpParams) -> None:
@@ -179,9 +180,9 @@ class Conv(Kcp):
         self.raise_events(READABLE)
 
     def raise_events(self, events: int) -> None:
-        """Tell the user something, through Wire.take_ready."""
+        """Tell the user something, by an event of the wire."""
         if self.events == 0:
-            self.bundle.wire.ready.append(self)
+            self.bundle.wire.tell(READY, self)
         self.events |= events
 
     @property
@@ -196,7 +197,7 @@ class Conv(Kcp):
             self.raise_events(WRITABLE)
         if self.want_drained and self.drained:
             self.want_drained = False
-            self.bundle.wire.drained.append(self)
+            self.bundle.wire.tell(DRAINED, self, urgent=False)
 
     def fit(self) -> None:
         """Cut segments as large as the frames they will travel in."""

@@ -3,19 +3,20 @@
 The readable reference of the compiled `_wire`, its twin in tests, and the fallback where it was not built.
 One `Wire` serves all links of a leg: it finds the link by CID, never by address; opens, tells frames apart,
 feeds conversations, and lets what they have to send leave in turns. It decides nothing about links: what
-needs a decision is handed out by the `take_*` methods.
+needs a decision is handed out by `take_events`.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Collection
 from struct import Struct
+from typing import Any
 
 from kcpg.core.native.wire import frames
 from kcpg.core.native.wire.bundle import Bundle
 from kcpg.core.native.wire.conv import READABLE, SEGMENT_HEADER_BYTES, WRITABLE, Conv
+from kcpg.core.native.wire.events import DRAINED, FRAME, MOVED, READY, STRANGER
 from kcpg.core.native.wire.rxepoch import RxEpoch
 from kcpg.core.native.wire.turn import BUILD_DATAGRAMS, HEADER_BYTES, Batch
 from kcpg.core.seal.seal import HeaderMask
@@ -25,8 +26,8 @@ __all__ = ["READABLE", "UNKNOWN_CONV", "WRITABLE", "Bundle", "Conv", "Path", "Wi
 Path = tuple[int, bytes]
 """A local socket and the peer's address: where datagrams go and where they came from."""
 
-Frame = tuple[Bundle, int, bytes, int, bytes]
-Stranger = tuple[int, bytes, int, bytes, bytes]
+Event = tuple[Any, ...]
+"""Of events.py."""
 
 UNKNOWN_CONV = -1
 """Type of the frame that tells the link of a segment for an unknown conversation (payload: its number)."""
@@ -61,8 +62,6 @@ class Wire:
         self.drops: dict[str, int] = {}
         self.epochs: dict[int, RxEpoch] = {}
         self.outbox: deque[tuple[int, bytes, bytes]] = deque()
-        self.ready: list[Conv] = []
-        self.drained: list[Conv] = []
         self.now_ms = 0
         self._mask_rx = HeaderMask(mask_rx)
         self._mask_tx = HeaderMask(mask_tx)
@@ -70,12 +69,10 @@ class Wire:
         self._due: dict[Conv, tuple[int, int]] = {}  # when, and the place among equals
         self._timers: list[tuple[int, int, Conv]] = []  # a heap of these, and of some that were set anew
         self._timer_count = 0
-        self._frames: list[Frame] = []
-        self._strangers: list[Stranger] = []
-        self._moved: dict[Bundle, None] = {}
-        self.begun: dict[Bundle, None] = {}
-        self._heard: dict[Bundle, None] = {}
-        self._alert = False
+        self._events: list[Event] = []
+        self._told: set[tuple[int, Bundle]] = set()  # those of them that are told once
+        self._waiting = {FRAME: 0, STRANGER: 0}
+        self._urgent = False
 
     def bundle(self, user: object) -> Bundle:
         """The data plane of a new link; it can send once it has a key and a path."""
@@ -185,58 +182,40 @@ class Wire:
         cid = int.from_bytes(header[:4], "big")
         epoch = self.epochs.get(cid)
         if epoch is None:
-            self._stranger((sock, addr, cid, header, body))
+            self._stranger((sock, addr), cid, header, body)
             return
         plaintext = self._open(epoch, header, body, (sock, addr), now_ms)
         if plaintext is not None:
             self._dispatch(epoch.bundle, plaintext[0], plaintext[1:], sock, addr, now_ms)
 
-    def take_ready(self) -> list[Conv]:
-        """The conversations with events, each once."""
-        ready, self.ready = self.ready, []
-        return [conv for conv in ready if not conv.closed]
+    def take_events(self) -> list[Event]:
+        """What happened since the last call, in order: tuples of events.py."""
+        taken, self._events, self._urgent = self._events, [], False
+        self._told.clear()
+        self._waiting = dict.fromkeys(self._waiting, 0)
+        return [event for event in taken if event[0] not in (READY, DRAINED) or not event[1].closed]
 
-    def take_drained(self) -> list[Conv]:
-        """Conversations that are drained and were to say so. They are no news: nobody waits for them."""
-        drained, self.drained = self.drained, []
-        return [conv for conv in drained if not conv.closed]
-
-    def take_frames(self) -> list[Frame]:
-        """Control frames for the links: (bundle, type, payload, socket, address)."""
-        taken, self._frames = self._frames, []
-        return taken
-
-    def take_strangers(self) -> list[Stranger]:
-        """Datagrams under no known CID, handshakes perhaps: (socket, address, cid, clear header, body)."""
-        taken, self._strangers = self._strangers, []
-        return taken
-
-    def take_moved(self) -> list[Bundle]:
-        """Links whose newest authentic datagram came from another path than they send by: see `source`."""
-        moved, self._moved = self._moved, {}
-        return list(moved)
-
-    def take_begun(self) -> Collection[Bundle]:
-        """Links that have data under way and had none before: from now on silence means something."""
-        begun = self.begun
-        if begun:
-            self.begun = {}
-        return begun
-
-    def take_heard(self) -> list[Bundle]:
-        """Links from which something authentic came since the last call."""
-        heard, self._heard, self._alert = self._heard, {}, False
-        return list(heard)
+    @property
+    def has_events(self) -> bool:
+        """There are some, urgent or not."""
+        return bool(self._events)
 
     @property
     def news(self) -> bool:
-        """Something came that links or flows have to act on now: see the `take_` functions."""
-        return bool(self._alert or self.ready or self._frames or self._strangers or self._moved)
+        """There are events that links or flows have to act on now."""
+        return self._urgent
 
-    def hear(self, bundle: Bundle) -> None:
-        """Something authentic came."""
-        self._heard[bundle] = None
-        self._alert |= bundle.watched
+    def tell(self, *event: Any, urgent: bool = True) -> None:
+        """Something happened (called by bundles and conversations, too)."""
+        self._events.append(event)
+        self._urgent |= urgent
+
+    def tell_once(self, kind: int, bundle: Bundle, urgent: bool) -> None:
+        """As `tell`, unless it stands there already; then it may become urgent."""
+        if (kind, bundle) not in self._told:
+            self._told.add((kind, bundle))
+            self._events.append((kind, bundle))
+        self._urgent |= urgent
 
     def _open(self, epoch: RxEpoch, header: bytes, body: bytes, path: Path, now_ms: int) -> bytes | None:
         pn = epoch.replay.expand(int.from_bytes(header[4:], "big"))
@@ -251,7 +230,7 @@ class Wire:
         size = HEADER_BYTES + len(body)
         probes = plaintext[0] in frames.PATH_PROBES
         if epoch.bundle.note_received(epoch, pn, path, size, probes, now_ms):
-            self._moved[epoch.bundle] = None
+            self.tell_once(MOVED, epoch.bundle, True)
         return plaintext
 
     def _dispatch(
@@ -266,7 +245,7 @@ class Wire:
             if frame is not None:
                 self.unwrap(bundle, frame, False, sock, addr, now_ms)
         elif type in frames.CONTROL:
-            self._frame((bundle, type, payload, sock, addr))
+            self._frame(bundle, type, payload, (sock, addr))
         elif type != frames.PAD:
             self.drop("frame_unknown")
 
@@ -312,7 +291,7 @@ class Wire:
                 continue
             self.drop("conv_unknown")
             if pushes or asks:
-                self._frame((bundle, UNKNOWN_CONV, first, sock, addr))
+                self._frame(bundle, UNKNOWN_CONV, first, (sock, addr))
 
     def _input(self, conv: Conv, run: bytes, rebuilt: bool, now_ms: int) -> None:
         if conv.input(run, now_ms, rebuilt) < 0:
@@ -328,17 +307,19 @@ class Wire:
             return
         conv.deliver(payload[4:])
 
-    def _frame(self, frame: Frame) -> None:
-        if len(self._frames) < FRAMES_LIMIT:
-            self._frames.append(frame)
+    def _tell_some(self, kind: int, most: int, overflow: str, *operands: Any) -> None:
+        """As `tell`, for what others can cause many of."""
+        if self._waiting[kind] < most:
+            self._waiting[kind] += 1
+            self.tell(kind, *operands)
         else:
-            self.drop("frames_overflow")
+            self.drop(overflow)
 
-    def _stranger(self, stranger: Stranger) -> None:
-        if len(self._strangers) < STRANGERS_LIMIT:
-            self._strangers.append(stranger)
-        else:
-            self.drop("strangers_overflow")
+    def _frame(self, bundle: Bundle, type: int, payload: bytes, path: Path) -> None:
+        self._tell_some(FRAME, FRAMES_LIMIT, "frames_overflow", bundle, type, payload, path)
+
+    def _stranger(self, path: Path, cid: int, header: bytes, body: bytes) -> None:
+        self._tell_some(STRANGER, STRANGERS_LIMIT, "strangers_overflow", path, cid, header, body)
 
 
 def _xor8(a: bytes, b: bytes) -> bytes:
