@@ -115,7 +115,7 @@ clean: ## remove what was built here, the virtual environment included
 	-@$(PYTHON) -m harness.netns clean
 	rm -rf $(VENV) build dist kcpg.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find kcpg netem harness tests -type d -name __pycache__ -prune -exec rm -rf {} +
-	find kcpg -type f \( -name '*.so' -o -name '*.c' \) -delete
+	find kcpg -type f \( -name '*.so' -o -name '*.c' -o -name _built.json \) -delete
 
 # --- the steps ---------------------------------------------------------------------------------------------------
 

@@ -7,9 +7,12 @@
 from __future__ import annotations
 
 import os
+import runpy
 from pathlib import Path
+from typing import Any
 
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 EXTENSIONS = (
     "kcpg.core.fec._fec",
@@ -91,5 +94,43 @@ def extensions() -> list[Extension]:
     return built
 
 
+def parts_of(module: str) -> list[Path]:
+    """Every file of this tree that a compiled module is made of."""
+    from Cython.Build.Dependencies import create_dependency_tree
+
+    here, source = Path.cwd(), source_of(module)
+    parts = {Path(part).resolve() for part in create_dependency_tree().all_dependencies(str(source))}
+    parts.update(path.resolve() for path in source.parent.glob("*.h"))
+    return sorted(part.relative_to(here) for part in parts if part.is_relative_to(here / "kcpg"))
+
+
+class BuildAndNote(build_ext):
+    """Builds in place and notes from what, so that kcpg/built.py sees an edit that nobody compiled."""
+
+    def run(self) -> None:
+        built = runpy.run_path("kcpg/built.py")
+        # Before anything is compiled: what changes meanwhile is a change.
+        digests: dict[str, dict[str, str]] = {
+            extension.name: {part.as_posix(): built["digest"](part) for part in parts_of(extension.name)}
+            for extension in self.extensions or ()
+        }
+        self.done: list[str] = []
+        super().run()
+        if self.inplace and self.done:
+            files = {name: Path(self.get_ext_fullpath(name)).resolve() for name in self.done}
+            built["note"](
+                Path.cwd(),
+                {str(files[name].relative_to(Path.cwd())): digests[name] for name in self.done},
+            )
+
+    def build_extension(self, ext: Any) -> None:
+        super().build_extension(ext)  # raises where it cannot
+        self.done.append(ext.name)
+
+
 if __name__ == "__main__":
-    setup(ext_modules=extensions(), options={"build_ext": {"parallel": os.cpu_count() or 1}})
+    setup(
+        ext_modules=extensions(),
+        cmdclass={"build_ext": BuildAndNote},
+        options={"build_ext": {"parallel": os.cpu_count() or 1}},
+    )

@@ -5,13 +5,18 @@ kcpg as a library never patches the program that imports it. Patching creates no
 still fork.
 """
 
+import sys
+
+from kcpg import built
+
+if "--version" not in sys.argv and (_problem := built.stale()) is not None:
+    sys.exit(f"kcpg: {_problem}")  # before anything of it is imported
+
 from gevent import monkey
 
 monkey.patch_all()
 
-import sys  # noqa: E402  (patching comes first)
-
-from kcpg.app.cli import main  # noqa: E402
+from kcpg.app.cli import main  # noqa: E402  (patching comes first)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
+from kcpg import built
 from tests.engines import ENGINES
 
 # No deadline per example: the machines that run these are shared and the figure would only measure
@@ -58,6 +59,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             claim.close()
             pytest.fail("what is real runs in two processes at once", pytrace=False)
         _claimed.append(claim)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Nobody tests what is not what was written: an edit of a compiled file needs the compiler first."""
+    problem = built.stale(thorough=True)
+    if problem is not None:
+        pytest.exit(problem, returncode=3)
 
 
 @pytest.fixture(params=ENGINES)

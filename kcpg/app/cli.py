@@ -122,9 +122,11 @@ class _ShowVersion(argparse.Action):
     """`--version`: what a report of a mistake or of a speed should begin with."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from kcpg import engine
+        from kcpg import built, engine
 
         print(f"kcpg {__version__}")
+        if (problem := built.stale()) is not None:
+            print(f"NOT AS WRITTEN: {problem}")
         print(f"engine: {engine.ENGINE}")
         for algorithm, library in engine.cipher_libraries().items():
             print(f"{algorithm}: {library}")
