@@ -26,7 +26,7 @@ cdef enum:
     SOL_UDP = 17                # include/uapi/linux/udp.h
     UDP_SEGMENT = 103
     PACKET_BYTES = 65536        # more than UDP carries
-    RUN_BYTES = 65000           # as udp.py: what one segmented message carries
+    MAX_RUN_BYTES = 65000       # as udp.py: what one segmented message carries
 
 cdef int SOL_IP = _SOL_IP
 cdef int SOL_IPV6 = _SOL_IPV6
@@ -149,7 +149,7 @@ def send(int fd, list packets, int first, bytes where, bytes local, bint gso):
         begin = at
         size = total = iov[at].iov_len
         at += 1
-        while gso and at < end and 0 < iov[at].iov_len <= size and total + iov[at].iov_len <= RUN_BYTES:
+        while gso and at < end and 0 < iov[at].iov_len <= size and total + iov[at].iov_len <= MAX_RUN_BYTES:
             total += iov[at].iov_len
             at += 1
             if iov[at - 1].iov_len < size:

@@ -38,7 +38,7 @@ cdef enum:
     JOINED_BYTES = 16384        # a message of more than this has many
     BATCH_BYTES = 1048576       # of one batch, about ...
     BATCH_MESSAGES = 64         # ... and no more than this: acknowledgements leave after each
-    BUFFER_BYTES = 65536        # the most that GRO joins
+    MAX_GRO_BYTES = 65536       # the most that GRO joins
     BUFFER_STRIDE = 67136       # 25 cache lines more, as the beginnings of all would be in the same sets
     SOL_IP = 0                  # include/uapi/linux/in.h and in6.h
     IP_PKTINFO = 8
@@ -208,7 +208,7 @@ cdef class UdpIo(DatagramIo):
         memset(messages, 0, wanted * sizeof(mmsghdr))
         for i in range(wanted):
             iov[i].iov_base = rx_buffers + i * BUFFER_STRIDE
-            iov[i].iov_len = BUFFER_BYTES
+            iov[i].iov_len = MAX_GRO_BYTES
             messages[i].msg_hdr.msg_iov = &iov[i]
             messages[i].msg_hdr.msg_iovlen = 1
             messages[i].msg_hdr.msg_name = names[i]

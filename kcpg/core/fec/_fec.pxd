@@ -19,9 +19,9 @@ from kcpg.core.seal._seal cimport Replay
 cdef enum:
     FEC_MAX_SHARDS = 255        # D + R
     FEC_GROUPS = 32             # groups a receiver knows
-    FEC_HEADER = 7              # before the payload of a data shard
-    FEC_PARITY_HEADER = 8       # before the block of a parity shard
-    FEC_PREFIX = 2              # a block begins with its payload's length
+    FEC_HEADER_BYTES = 7        # before the payload of a data shard
+    FEC_PARITY_HEADER_BYTES = 8  # before the block of a parity shard
+    FEC_PREFIX_BYTES = 2        # a block begins with its payload's length
     FEC_LINK = 16               # of a slot: the fec_shard_t at its head
     FEC_SLOT_EXTRA = 26         # Pool.slot_bytes = the longest payload + this
     # fec_rx_data() and fec_rx_parity() answer
@@ -71,8 +71,8 @@ cdef void fec_tx_init(fec_tx_t* tx, Pool* pool) noexcept nogil                # 
 cdef void fec_tx_clear(fec_tx_t* tx) noexcept nogil                       # gives everything back; safe twice
 # `parity` holds data + 1 counts. Closes the open group if the plan is new. 0; -1: no memory, and off.
 cdef int fec_tx_use(fec_tx_t* tx, uint8_t data, const uint8_t* parity, uint32_t wait_ms) noexcept nogil
-# Writes FEC_HEADER bytes to `header` and adds the payload, at most slot_bytes - FEC_SLOT_EXTRA bytes, to
-# the parity. Only while `data` is not 0. 1: the group is full and its parity ready; else 0.
+# Writes FEC_HEADER_BYTES to `header` and adds the payload, at most slot_bytes - FEC_SLOT_EXTRA bytes, to the
+# parity. Only while `data` is not 0. 1: the group is full and its parity ready; else 0.
 cdef int fec_tx_data(
     fec_tx_t* tx, uint8_t* header, const uint8_t* payload, uint32_t n, int64_t now_ms
 ) noexcept nogil
@@ -110,7 +110,7 @@ cdef struct fec_rx_t:
     uint32_t newest
     uint32_t late_in_a_row
     bint fresh                  # the last call's payload is new: hand it on
-    fec_shard_t* rebuilt        # payloads of the last call: FEC_PREFIX bytes of a block, then `len` bytes
+    fec_shard_t* rebuilt        # payloads of the last call: FEC_PREFIX_BYTES of a block, then `len` bytes
     uint8_t weights_data        # the D that `weights` is for
     uint8_t weights[256]
     fec_group_t groups[32]
@@ -124,7 +124,7 @@ cdef struct fec_rx_t:
 cdef void fec_rx_init(fec_rx_t* rx, Pool* pool) noexcept nogil
 # Gives up every group and the memory it holds, as when nothing came for a while. Safe at any time.
 cdef void fec_rx_forget(fec_rx_t* rx) noexcept nogil
-# p, n: the contents of a FEC_DATA frame. When `fresh`, p[FEC_HEADER .. n) is to be handed on.
+# p, n: the contents of a FEC_DATA frame. When `fresh`, p[FEC_HEADER_BYTES .. n) is to be handed on.
 cdef int fec_rx_data(fec_rx_t* rx, const uint8_t* p, uint32_t n) noexcept nogil
 cdef int fec_rx_parity(fec_rx_t* rx, const uint8_t* p, uint32_t n) noexcept nogil
 

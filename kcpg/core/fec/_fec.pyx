@@ -11,7 +11,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
 from kcpg.core.kcp._kcp cimport Pool, diff32, pool_free, pool_new, slot_get, slot_put
-from kcpg.core.seal._seal cimport REPLAY_BITS, REPLAY_WORDS, Replay, ReplayWindow
+from kcpg.core.seal._seal cimport REPLAY_WINDOW, REPLAY_WORDS, Replay, ReplayWindow
 
 from kcpg.core.fec import code as twin
 from kcpg.core.fec.auto import REORDER_SPAN as _REORDER_SPAN
@@ -26,8 +26,8 @@ cdef extern from "_gf256.h" nogil:
     int kcpg_gf_kernels(const char** names, kcpg_gf_fn* functions)
 
 cdef enum:
-    ORDER = 255             # of the field's multiplicative group
-    LATE_IN_A_ROW = 256     # see fecgroup
+    ORDER = 255                 # of the field's multiplicative group
+    LATE_IN_A_ROW = 256         # see fecgroup
     KERNELS = 8
 
 cdef const char* _names[KERNELS]
@@ -156,8 +156,8 @@ cdef void fec_losses_scan(fec_losses_t* losses, const Replay* replay, uint64_t s
     cdef uint64_t stop = replay.next - reorder_span if replay.next > reorder_span else 0
     cdef uint64_t pn = losses.next
     stop = settled if settled > stop else stop
-    if replay.next > REPLAY_BITS and pn < replay.next - REPLAY_BITS:
-        pn = replay.next - REPLAY_BITS      # what left the window unseen is not judged
+    if replay.next > REPLAY_WINDOW and pn < replay.next - REPLAY_WINDOW:
+        pn = replay.next - REPLAY_WINDOW      # what left the window unseen is not judged
         losses.in_burst = False
     while pn < stop:
         losses.expected += 1
@@ -319,11 +319,11 @@ cdef class GroupSender:
         cdef const uint8_t[::1] view = payload
         cdef Py_ssize_t n = view.shape[0]
         assert self.tx.data and n <= self.max_payload
-        cdef bytes out = PyBytes_FromStringAndSize(NULL, FEC_HEADER + n)
+        cdef bytes out = PyBytes_FromStringAndSize(NULL, FEC_HEADER_BYTES + n)
         cdef uint8_t* p = <uint8_t*>PyBytes_AS_STRING(out)
         if n:
-            memcpy(p + FEC_HEADER, &view[0], n)
-        fec_tx_data(&self.tx, p, p + FEC_HEADER, <uint32_t>n, now_ms)
+            memcpy(p + FEC_HEADER_BYTES, &view[0], n)
+        fec_tx_data(&self.tx, p, p + FEC_HEADER_BYTES, <uint32_t>n, now_ms)
         return out
 
     def expire(self, int64_t now_ms):
@@ -348,7 +348,7 @@ cdef list rebuilt_payloads(const fec_rx_t* rx):
     cdef fec_shard_t* shard = rx.rebuilt
     cdef list out = []
     while shard != NULL:
-        out.append(PyBytes_FromStringAndSize(<char*>fec_body(shard) + FEC_PREFIX, shard.len))
+        out.append(PyBytes_FromStringAndSize(<char*>fec_body(shard) + FEC_PREFIX_BYTES, shard.len))
         shard = shard.next
     return out
 
@@ -372,7 +372,7 @@ cdef class GroupReceiver:
         """Payloads that became available by a FEC_DATA frame: its own first, then rebuilt ones."""
         cdef bytes data = bytes(contents)
         fec_rx_data(&self.rx, <const uint8_t*>PyBytes_AS_STRING(data), <uint32_t>len(data))
-        out = [data[FEC_HEADER:]] if self.rx.fresh else []
+        out = [data[FEC_HEADER_BYTES:]] if self.rx.fresh else []
         return out + rebuilt_payloads(&self.rx)
 
     def receive_parity(self, contents):

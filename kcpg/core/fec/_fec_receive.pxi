@@ -125,8 +125,8 @@ cdef void keep(
     if not prefixed:
         block[0] = <uint8_t>(n >> 8)
         block[1] = <uint8_t>n
-        block += FEC_PREFIX
-        shard.len += FEC_PREFIX
+        block += FEC_PREFIX_BYTES
+        shard.len += FEC_PREFIX_BYTES
     memcpy(block, p, n)
     shard.next = group.shards
     group.shards = shard
@@ -161,9 +161,9 @@ cdef bint payload_of(fec_shard_t* shard, uint32_t block_bytes) noexcept nogil:
     cdef uint8_t* block = fec_body(shard)
     cdef uint32_t at
     shard.len = (<uint32_t>block[0] << 8) | block[1]
-    if shard.len + FEC_PREFIX > block_bytes:
+    if shard.len + FEC_PREFIX_BYTES > block_bytes:
         return False
-    for at in range(shard.len + FEC_PREFIX, block_bytes):
+    for at in range(shard.len + FEC_PREFIX_BYTES, block_bytes):
         if block[at]:
             return False
     return True
@@ -233,7 +233,7 @@ cdef int fec_rx_data(fec_rx_t* rx, const uint8_t* p, uint32_t n) noexcept nogil:
     cdef uint32_t length
     release_rebuilt(rx)
     rx.fresh = False
-    if n < FEC_HEADER or n - FEC_HEADER + FEC_SLOT_EXTRA > rx.pool.slot_bytes:
+    if n < FEC_HEADER_BYTES or n - FEC_HEADER_BYTES + FEC_SLOT_EXTRA > rx.pool.slot_bytes:
         return refuse(rx)
     if not is_code(p) or p[4] >= p[5]:
         return refuse(rx)
@@ -241,7 +241,7 @@ cdef int fec_rx_data(fec_rx_t* rx, const uint8_t* p, uint32_t n) noexcept nogil:
         rx.fresh = True
         return FEC_LATE
     group = group_of(rx, get_group(p), p[5])
-    length = n - FEC_HEADER + FEC_PREFIX
+    length = n - FEC_HEADER_BYTES + FEC_PREFIX_BYTES
     if group == NULL or (group.count and (p[4] >= group.count or length > group.block_bytes)):
         return refuse(rx)
     if not takes(rx, group, p[4]):
@@ -253,7 +253,7 @@ cdef int fec_rx_data(fec_rx_t* rx, const uint8_t* p, uint32_t n) noexcept nogil:
     if group.have_data == (group.count if group.count else group.data):
         group_close(rx, group)
         return FEC_OK
-    keep(rx, group, p[4], p + FEC_HEADER, n - FEC_HEADER, False)
+    keep(rx, group, p[4], p + FEC_HEADER_BYTES, n - FEC_HEADER_BYTES, False)
     rebuild(rx, group)
     return FEC_OK
 
@@ -262,16 +262,16 @@ cdef int fec_rx_parity(fec_rx_t* rx, const uint8_t* p, uint32_t n) noexcept nogi
     cdef fec_group_t* group
     release_rebuilt(rx)
     rx.fresh = False
-    if n < FEC_PARITY_HEADER + FEC_PREFIX:
+    if n < FEC_PARITY_HEADER_BYTES + FEC_PREFIX_BYTES:
         return refuse(rx)
     if not is_code(p) or p[4] < p[5] or p[4] >= p[5] + p[6] or p[7] < 1 or p[7] > p[5]:
         return refuse(rx)
-    if n - FEC_PARITY_HEADER - FEC_PREFIX + FEC_SLOT_EXTRA > rx.pool.slot_bytes:
+    if n - FEC_PARITY_HEADER_BYTES - FEC_PREFIX_BYTES + FEC_SLOT_EXTRA > rx.pool.slot_bytes:
         return refuse(rx)
     if is_late(rx, get_group(p)):
         return FEC_LATE
     group = group_of(rx, get_group(p), p[5])
-    if group == NULL or not agrees(group, p[7], n - FEC_PARITY_HEADER):
+    if group == NULL or not agrees(group, p[7], n - FEC_PARITY_HEADER_BYTES):
         return refuse(rx)
     if not takes(rx, group, p[4]):
         return FEC_DUPLICATE
@@ -280,6 +280,6 @@ cdef int fec_rx_parity(fec_rx_t* rx, const uint8_t* p, uint32_t n) noexcept nogi
     if group.have_data == group.count:
         group_close(rx, group)
         return FEC_OK
-    keep(rx, group, p[4], p + FEC_PARITY_HEADER, n - FEC_PARITY_HEADER, True)
+    keep(rx, group, p[4], p + FEC_PARITY_HEADER_BYTES, n - FEC_PARITY_HEADER_BYTES, True)
     rebuild(rx, group)
     return FEC_OK

@@ -84,16 +84,16 @@ cdef int fec_tx_data(
     column = tx.columns + <size_t>tx.count * tx.rows
     shard = tx.sums
     while shard != NULL:
-        block = fec_body(shard) + FEC_PARITY_HEADER
-        if n + FEC_PREFIX > tx.longest:
-            memset(block + tx.longest, 0, n + FEC_PREFIX - tx.longest)
+        block = fec_body(shard) + FEC_PARITY_HEADER_BYTES
+        if n + FEC_PREFIX_BYTES > tx.longest:
+            memset(block + tx.longest, 0, n + FEC_PREFIX_BYTES - tx.longest)
         block[0] ^= kcpg_gf_times(column[0], <uint8_t>(n >> 8))
         block[1] ^= kcpg_gf_times(column[0], <uint8_t>n)
-        multiply_add(block + FEC_PREFIX, payload, column[0], n)
+        multiply_add(block + FEC_PREFIX_BYTES, payload, column[0], n)
         column += 1
         shard = shard.next
-    if n + FEC_PREFIX > tx.longest:
-        tx.longest = n + FEC_PREFIX
+    if n + FEC_PREFIX_BYTES > tx.longest:
+        tx.longest = n + FEC_PREFIX_BYTES
     tx.count += 1
     if tx.count < tx.data:
         return 0
@@ -130,7 +130,7 @@ cdef void fec_tx_close(fec_tx_t* tx) noexcept nogil:
         p[5] = tx.data
         p[6] = <uint8_t>parity
         p[7] = tx.count
-        shard.len = FEC_PARITY_HEADER + tx.longest
+        shard.len = FEC_PARITY_HEADER_BYTES + tx.longest
         shard.next = NULL
         if tx.ready == NULL:
             tx.ready = shard

@@ -145,7 +145,7 @@ cdef inline uint8_t* tx_need(Tx* tx, uint32_t n) noexcept nogil:
 # --- one conversation -----------------------------------------------------------------------------
 
 cdef enum:
-    KCP_HEADER = 24             # bytes of a segment's header
+    KCP_HEADER_BYTES = 24       # bytes of a segment's header
     KCP_QUEUE_SEGMENTS = 256    # segments that write() leaves waiting behind the window at most
     KCP_MAX_FRAGMENTS = 127     # fragments of one message at most (KCP keeps them in 7 bits)
     # Who may take how much of a limited pool. Were it filled by what waits to be sent, or by what waits for a
@@ -160,8 +160,8 @@ cdef enum:
     # kcp_input() answers
     KCP_OK = 0
     KCP_SHORT = -1
-    KCP_CONV = -2
-    KCP_CMD = -3
+    KCP_WRONG_CONV = -2
+    KCP_UNKNOWN_CMD = -3
 
 cdef struct kcp_params_t:
     int nodelay

@@ -8,7 +8,7 @@ cdef Tx scratch                 # shared by all: a flush never gives up the inte
 
 cdef Tx* scratch_tx(uint32_t limit) except NULL:
     """The shared Tx, large enough for datagrams of `limit` bytes and for one oversize segment."""
-    cdef size_t cap = SCRATCH_DATAGRAMS * <size_t>limit + KCP_HEADER + WINDOW_MAX
+    cdef size_t cap = SCRATCH_DATAGRAMS * <size_t>limit + KCP_HEADER_BYTES + WINDOW_MAX
     cdef void* grown
     if scratch.off == NULL:
         scratch.off = <uint32_t*>malloc(2 * SCRATCH_DATAGRAMS * sizeof(uint32_t))
@@ -39,9 +39,10 @@ cdef class Kcp:
         cdef Pool* pool
         if self.pool != NULL:
             raise RuntimeError("a conversation is set up once")
-        if not KCP_HEADER < kcp_mtu <= KCP_HEADER + 0xFFFF:
-            raise ValueError(f"kcp_mtu {kcp_mtu} is not in {KCP_HEADER + 1} .. {KCP_HEADER + 0xFFFF}")
-        pool = pool_new(<uint32_t>(kcp_mtu - KCP_HEADER), 0)
+        if not KCP_HEADER_BYTES < kcp_mtu <= KCP_HEADER_BYTES + 0xFFFF:
+            most = KCP_HEADER_BYTES + 0xFFFF
+            raise ValueError(f"kcp_mtu {kcp_mtu} is not in {KCP_HEADER_BYTES + 1} .. {most}")
+        pool = pool_new(<uint32_t>(kcp_mtu - KCP_HEADER_BYTES), 0)
         if pool == NULL:
             raise MemoryError
         self.owns_pool = True
@@ -149,7 +150,7 @@ cdef class Kcp:
             PyBuffer_Release(&view)
 
     def flush(self, now_ms, tokens=None):
-        cdef Tx* tx = scratch_tx(self.k.mss + KCP_HEADER)
+        cdef Tx* tx = scratch_tx(self.k.mss + KCP_HEADER_BYTES)
         cdef uint64_t now = now_ms
         cdef int answer = KCP_MORE
         cdef int j
@@ -185,7 +186,7 @@ cdef class Kcp:
 
     @property
     def kcp_mtu(self):
-        return self.k.mss + KCP_HEADER
+        return self.k.mss + KCP_HEADER_BYTES
 
     @kcp_mtu.setter
     def kcp_mtu(self, value):

@@ -23,11 +23,11 @@ cdef inline uint8_t* put_header(kcp_t* k, uint8_t* p, uint8_t cmd, uint32_t ts, 
     put32(p + 12, sn)
     put32(p + 16, k.rcv_nxt)
     put32(p + 20, 0)
-    return p + KCP_HEADER
+    return p + KCP_HEADER_BYTES
 
 
 cdef bint flush_empty(kcp_t* k, Tx* tx, uint8_t cmd, uint32_t ts, uint32_t sn) noexcept nogil:
-    cdef uint8_t* p = tx_need(tx, KCP_HEADER)
+    cdef uint8_t* p = tx_need(tx, KCP_HEADER_BYTES)
     if p == NULL:
         return False
     k.told_wnd = rcv_window(k)
@@ -68,7 +68,9 @@ cdef bint flush_acks(kcp_t* k, Tx* tx) noexcept nogil:
 cdef void flush_acks_again(kcp_t* k, Tx* tx) noexcept nogil:
     """Fill the open datagram with what the last one told, the newest first: that one may have been lost."""
     cdef ack_t ack
-    while k.ack_told > 0 and k.ack_credit >= ACK_COST and tx.is_open and tx.open_len + KCP_HEADER <= tx.limit:
+    while k.ack_told > 0 and k.ack_credit >= ACK_COST:
+        if not tx.is_open or tx.open_len + KCP_HEADER_BYTES > tx.limit:
+            break
         ack = k.acks[k.ack_told - 1]
         if diff32(ack.sn, k.rcv_nxt) >= 0:
             flush_empty(k, tx, CMD_ACK, ack.ts, ack.sn)
@@ -144,13 +146,13 @@ cdef int flush_push(kcp_t* k, Tx* tx, uint32_t sn, uint32_t now32, int* left) no
     cdef uint8_t* p
     if left[0] <= 0:
         return KCP_MORE
-    if tx.tokens < <int64_t>(KCP_HEADER + n):
+    if tx.tokens < <int64_t>(KCP_HEADER_BYTES + n):
         return KCP_PACED
-    p = tx_need(tx, KCP_HEADER + n)
+    p = tx_need(tx, KCP_HEADER_BYTES + n)
     if p == NULL:
         return KCP_MORE
     left[0] -= 1
-    tx.tokens -= KCP_HEADER + n
+    tx.tokens -= KCP_HEADER_BYTES + n
     k.told_wnd = rcv_window(k)
     put_header(k, p, CMD_PUSH, now32, sn)
     p[5] = k.snd.frg[i]
@@ -158,7 +160,7 @@ cdef int flush_push(kcp_t* k, Tx* tx, uint32_t sn, uint32_t now32, int* left) no
     if tx.is_cold:
         fetch_ahead(k, sn)
     if n > 0:
-        memcpy(p + KCP_HEADER, k.snd.slot[i], n)
+        memcpy(p + KCP_HEADER_BYTES, k.snd.slot[i], n)
     k.snd.ts[i] = now32
     k.snd.fastack[i] = 0
     return KCP_DONE

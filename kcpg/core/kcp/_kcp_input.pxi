@@ -56,19 +56,19 @@ cdef int kcp_input(kcp_t* k, const uint8_t* p, size_t n, uint64_t now_ms, bint r
     k.clock_ms = <int64_t>now_ms
     echo.found = echo.before_timeout = False
     while n > 0:
-        if n < KCP_HEADER:
+        if n < KCP_HEADER_BYTES:
             answer = KCP_SHORT
             break
         if get32(p) != k.conv:
-            answer = KCP_CONV
+            answer = KCP_WRONG_CONV
             break
         size = get32(p + 20)
         cmd = p[4]
-        if size > n - KCP_HEADER:
+        if size > n - KCP_HEADER_BYTES:
             answer = KCP_SHORT
             break
         if cmd < CMD_PUSH or cmd > CMD_TELL:
-            answer = KCP_CMD
+            answer = KCP_UNKNOWN_CMD
             break
         if cmd == CMD_PUSH and size > k.pool.slot_bytes:
             answer = KCP_SHORT
@@ -81,7 +81,7 @@ cdef int kcp_input(kcp_t* k, const uint8_t* p, size_t n, uint64_t now_ms, bint r
             if not rebuilt:
                 k.rmt_wnd = get16(p + 6)
         if cmd == CMD_PUSH:
-            rcv_push(k, sn, ts, p[5], p + KCP_HEADER, size)
+            rcv_push(k, sn, ts, p[5], p + KCP_HEADER_BYTES, size)
         elif cmd == CMD_ACK:
             i = sn & (k.snd.cap - 1)
             if diff32(sn, k.snd_una) >= 0 and diff32(sn, k.snd_nxt) < 0 and not k.snd.flags[i] & SND_ACKED:
@@ -95,12 +95,12 @@ cdef int kcp_input(kcp_t* k, const uint8_t* p, size_t n, uint64_t now_ms, bint r
                 heed_echo(k, i, sn, ts, &echo)
                 snd_ack(k, i)
             if size > 0:
-                map_at = p + KCP_HEADER
+                map_at = p + KCP_HEADER_BYTES
                 map_bytes = size
         elif cmd == CMD_ASK:
             k.tell = True
-        p += KCP_HEADER + size
-        n -= KCP_HEADER + size
+        p += KCP_HEADER_BYTES + size
+        n -= KCP_HEADER_BYTES + size
     if sampled:
         snd_sample(k, diff32(<uint32_t>now_ms, sample_ts))
     if map_bytes > 0 and k.ack_maps:

@@ -158,7 +158,7 @@ cdef bint rcv_reserve(kcp_t* k, uint32_t need) noexcept nogil:
 
 cdef inline void snd_drop_slot(kcp_t* k, uint32_t i) noexcept nogil:
     if k.snd.slot[i] != NULL:
-        k.acked_bytes += KCP_HEADER + k.snd.len[i]
+        k.acked_bytes += KCP_HEADER_BYTES + k.snd.len[i]
         slot_put(k.pool, k.snd.slot[i])
         k.snd.slot[i] = NULL
 
@@ -193,9 +193,9 @@ cdef inline void rcv_shrink(kcp_t* k) noexcept nogil:
 
 
 cdef int kcp_set_mtu(kcp_t* k, uint32_t kcp_mtu) noexcept nogil:
-    if k.pool == NULL or kcp_mtu <= KCP_HEADER or kcp_mtu - KCP_HEADER > k.pool.slot_bytes:
+    if k.pool == NULL or kcp_mtu <= KCP_HEADER_BYTES or kcp_mtu - KCP_HEADER_BYTES > k.pool.slot_bytes:
         return -1
-    k.mss = kcp_mtu - KCP_HEADER
+    k.mss = kcp_mtu - KCP_HEADER_BYTES
     return 0
 
 

@@ -60,7 +60,7 @@ cdef class HeaderMask:
 # RFC 6479 window. 8,192 numbers back from the highest need 129 words of 64, as the highest may stand anywhere
 # in its word.
 cdef enum:
-    REPLAY_BITS = 8192
+    REPLAY_WINDOW = 8192
     REPLAY_WORDS = 129
 
 cdef struct Replay:

@@ -29,7 +29,7 @@ cdef extern from "_checksum.h" nogil:
     void kcpg_obscure(const uint8_t* key, uint8_t* buf, size_t n)
 
 cdef enum:
-    TAG = 16
+    TAG_BYTES = 16
 
 # --- sealing ----------------------------------------------------------------------------------------------
 
@@ -53,7 +53,7 @@ cdef void _checksum_tag(SealerC* c, uint64_t pn, const uint8_t* aad, size_t aadl
 cdef bint _differs(const uint8_t* a, const uint8_t* b) noexcept nogil:
     cdef int i
     cdef uint8_t found = 0
-    for i in range(TAG):
+    for i in range(TAG_BYTES):
         found |= a[i] ^ b[i]
     return found != 0
 
@@ -67,7 +67,7 @@ cdef int _none_seal(SealerC* c, uint64_t pn, const uint8_t* aad, size_t aadlen,
 cdef int _none_open(SealerC* c, uint64_t pn, const uint8_t* aad, size_t aadlen,
                     uint8_t* buf, size_t n) noexcept nogil:
     cdef uint8_t tag[16]
-    n -= TAG
+    n -= TAG_BYTES
     _checksum_tag(c, pn, aad, aadlen, buf, n, tag)
     return -1 if _differs(tag, buf + n) else 0
 
@@ -81,7 +81,7 @@ cdef int _xor_seal(SealerC* c, uint64_t pn, const uint8_t* aad, size_t aadlen,
 
 cdef int _xor_open(SealerC* c, uint64_t pn, const uint8_t* aad, size_t aadlen,
                    uint8_t* buf, size_t n) noexcept nogil:
-    kcpg_obscure(c.key, buf, n - TAG)
+    kcpg_obscure(c.key, buf, n - TAG_BYTES)
     return _none_open(c, pn, aad, aadlen, buf, n)
 
 
@@ -97,7 +97,7 @@ cdef int _twin_seal(SealerC* c, uint64_t pn, const uint8_t* aad, size_t aadlen,
             sealed = (<object>c.twin).seal(pn, aad[:aadlen], buf[:n])
         except Exception:
             return -1
-        memcpy(buf, PyBytes_AS_STRING(sealed), n + TAG)
+        memcpy(buf, PyBytes_AS_STRING(sealed), n + TAG_BYTES)
     return 0
 
 
@@ -110,7 +110,7 @@ cdef int _twin_open(SealerC* c, uint64_t pn, const uint8_t* aad, size_t aadlen,
             return -1
         if opened is None:
             return -1
-        memcpy(buf, PyBytes_AS_STRING(opened), n - TAG)
+        memcpy(buf, PyBytes_AS_STRING(opened), n - TAG_BYTES)
     return 0
 
 
@@ -121,7 +121,7 @@ cdef int sealer_seal(SealerC* c, uint64_t pn, const uint8_t* aad, size_t aadlen,
 
 cdef int sealer_open(SealerC* c, uint64_t pn, const uint8_t* aad, size_t aadlen,
                      uint8_t* buf, size_t n) noexcept nogil:
-    if n < TAG:
+    if n < TAG_BYTES:
         return -1
     return c.open(c, pn, aad, aadlen, buf, n)
 
@@ -168,7 +168,7 @@ cdef class Sealer:
     def seal(self, uint64_t pn, bytes aad, bytes plaintext):
         """Ciphertext with the 16-byte tag appended."""
         cdef size_t n = len(plaintext)
-        cdef bytes out = PyBytes_FromStringAndSize(NULL, n + TAG)
+        cdef bytes out = PyBytes_FromStringAndSize(NULL, n + TAG_BYTES)
         cdef uint8_t* buf = <uint8_t*>PyBytes_AS_STRING(out)
         memcpy(buf, PyBytes_AS_STRING(plaintext), n)
         if sealer_seal(&self.c, pn, <const uint8_t*>PyBytes_AS_STRING(aad), len(aad), buf, n) != 0:
@@ -182,7 +182,7 @@ cdef class Sealer:
         cdef uint8_t* buf = <uint8_t*>PyBytes_AS_STRING(out)
         if sealer_open(&self.c, pn, <const uint8_t*>PyBytes_AS_STRING(aad), len(aad), buf, n) != 0:
             return None
-        return out[:n - TAG]
+        return out[:n - TAG_BYTES]
 
 
 cdef bint _use(Sealer s, str library, bytes key):
@@ -319,7 +319,7 @@ cdef void replay_init(Replay* r) noexcept nogil:
 cdef bint replay_check(Replay* r, uint64_t pn) noexcept nogil:
     if pn >= r.next:
         return pn != <uint64_t>-1   # so that the number after the highest always exists
-    if r.next - pn > REPLAY_BITS:
+    if r.next - pn > REPLAY_WINDOW:
         return False
     return not (r.word[(pn >> 6) % REPLAY_WORDS] >> (pn & 63)) & 1
 

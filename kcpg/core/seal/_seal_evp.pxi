@@ -96,7 +96,7 @@ cdef void* _context(const void* cipher, bint ocb, bint encrypt, const uint8_t* k
         return NULL
     if (init(ctx, cipher, NULL, NULL, NULL) == 1
             and evp.ctrl(ctx, EVP_CTRL_AEAD_SET_IVLEN, 12, NULL) == 1
-            and (not ocb or evp.ctrl(ctx, EVP_CTRL_AEAD_SET_TAG, TAG, NULL) == 1)
+            and (not ocb or evp.ctrl(ctx, EVP_CTRL_AEAD_SET_TAG, TAG_BYTES, NULL) == 1)
             and init(ctx, NULL, NULL, key, NULL) == 1):
         return ctx
     evp.free(ctx)
@@ -118,7 +118,7 @@ cdef int _evp_seal(SealerC* c, uint64_t pn, const uint8_t* aad, size_t aadlen,
     # OCB holds its last blocks back until here.
     if evp.encrypt_final(c.enc, buf + done, &last) != 1:
         return -1
-    return 0 if evp.ctrl(c.enc, EVP_CTRL_AEAD_GET_TAG, TAG, buf + n) == 1 else -1
+    return 0 if evp.ctrl(c.enc, EVP_CTRL_AEAD_GET_TAG, TAG_BYTES, buf + n) == 1 else -1
 
 
 cdef int _evp_open(SealerC* c, uint64_t pn, const uint8_t* aad, size_t aadlen,
@@ -126,11 +126,11 @@ cdef int _evp_open(SealerC* c, uint64_t pn, const uint8_t* aad, size_t aadlen,
     cdef uint8_t nonce[12]
     cdef int done = 0
     cdef int last = 0
-    n -= TAG
+    n -= TAG_BYTES
     _nonce(c, pn, nonce)
     if evp.decrypt_init(c.dec, NULL, NULL, NULL, nonce) != 1:
         return -1
-    if evp.ctrl(c.dec, EVP_CTRL_AEAD_SET_TAG, TAG, buf + n) != 1:
+    if evp.ctrl(c.dec, EVP_CTRL_AEAD_SET_TAG, TAG_BYTES, buf + n) != 1:
         return -1
     if aadlen and evp.decrypt_update(c.dec, NULL, &last, aad, <int>aadlen) != 1:
         return -1

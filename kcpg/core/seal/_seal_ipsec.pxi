@@ -88,7 +88,7 @@ cdef int _ipsec_seal(SealerC* c, uint64_t pn, const uint8_t* aad, size_t aadlen,
     cdef uint8_t nonce[12]
     cdef uint64_t context[IPSEC_CONTEXT_WORDS]
     _nonce(c, pn, nonce)
-    ipsec.encrypt(c.gcm, context, buf, buf, n, nonce, aad, aadlen, buf + n, TAG)
+    ipsec.encrypt(c.gcm, context, buf, buf, n, nonce, aad, aadlen, buf + n, TAG_BYTES)
     return 0
 
 
@@ -96,8 +96,8 @@ cdef int _ipsec_open(SealerC* c, uint64_t pn, const uint8_t* aad, size_t aadlen,
                      uint8_t* buf, size_t n) noexcept nogil:
     cdef uint8_t nonce[12]
     cdef uint64_t context[IPSEC_CONTEXT_WORDS]
-    cdef uint8_t tag[TAG]
-    n -= TAG
+    cdef uint8_t tag[TAG_BYTES]
+    n -= TAG_BYTES
     _nonce(c, pn, nonce)
-    ipsec.decrypt(c.gcm, context, buf, buf, n, nonce, aad, aadlen, tag, TAG)
+    ipsec.decrypt(c.gcm, context, buf, buf, n, nonce, aad, aadlen, tag, TAG_BYTES)
     return -1 if _differs(tag, buf + n) else 0

@@ -134,7 +134,7 @@ cdef inline int _short_tag(SealerC* c, const uint8_t* mask, const uint8_t* aad, 
     blocks[at + 15] = <uint8_t>(n << 3)
     if short.ghash(tag, blocks, at + AES_BLOCK, zero, c.ghash) != 0:
         return -1
-    for i in range(TAG):
+    for i in range(TAG_BYTES):
         tag[i] ^= mask[i]
     return 0
 
@@ -159,10 +159,10 @@ cdef int _short_seal(SealerC* c, uint64_t pn, const uint8_t* aad, size_t aadlen,
 cdef int _short_open(SealerC* c, uint64_t pn, const uint8_t* aad, size_t aadlen,
                      uint8_t* buf, size_t n) noexcept nogil:
     cdef uint8_t stream[SHORT_BLOCKS * AES_BLOCK]
-    cdef uint8_t tag[TAG]
-    if n - TAG > SHORT_BYTES or aadlen > SHORT_AAD:
+    cdef uint8_t tag[TAG_BYTES]
+    if n - TAG_BYTES > SHORT_BYTES or aadlen > SHORT_AAD:
         return _evp_open(c, pn, aad, aadlen, buf, n)
-    n -= TAG
+    n -= TAG_BYTES
     if (_key_stream(c, pn, n, stream) != 0 or _short_tag(c, stream, aad, aadlen, buf, n, tag) != 0
             or _differs(tag, buf + n)):
         return -1

@@ -15,7 +15,7 @@ cdef class Bundle:
         self.watched = True
         self.rx_last_ms = self.tx_last_ms = self.heeded_ms = -1
         self.srtt_ms = -1
-        self.max_payload = DEFAULT_DATAGRAM if DEFAULT_DATAGRAM < wire.max_datagram else wire.max_datagram
+        self.max_payload = min(<uint32_t>DEFAULT_DATAGRAM_BYTES, wire.max_datagram)
         self.pieces = Pieces(wire.max_datagram)
         self.refilled_ms = -1
         self.newest_order = 0
@@ -90,7 +90,7 @@ cdef class Bundle:
     cdef uint32_t segment_bytes(self, bint is_long):
         """Of a segment that is protected, or of one of a long transfer, which is not."""
         cdef uint32_t room = self.max_payload - OVERHEAD_BYTES - (0 if is_long else self.fec_room)
-        return room // ((room + KCP_HEADER + SLOT_BYTES - 1) // (KCP_HEADER + SLOT_BYTES))
+        return room // ((room + KCP_HEADER_BYTES + SLOT_BYTES - 1) // (KCP_HEADER_BYTES + SLOT_BYTES))
 
     @property
     def frame_room(self):
@@ -127,7 +127,7 @@ cdef class Bundle:
 
     def fec_use(self, plan, wait_ms, bulk):
         """Protect what leaves from now on by this plan; first before any conversation, as it takes room."""
-        self.fec_room = FEC_ROOM
+        self.fec_room = FEC_ROOM_BYTES
         self.spares_bulk = not bulk
         self.link_fec().use(plan, wait_ms, bulk)
         self.wire.wake(self)
@@ -227,10 +227,10 @@ cdef class Bundle:
         else:
             to_path(&to, path[0], path[1])
         plaintext = bytes((type,)) + payload
-        if len(plaintext) < MIN_DATAGRAM - HEADER - TAG:
-            plaintext += bytes(MIN_DATAGRAM - HEADER - TAG - len(plaintext))
-        cdef uint32_t size = <uint32_t>(HEADER + len(plaintext) + TAG)
-        cdef bytearray datagram = bytearray(HEADER) + plaintext + bytes(TAG)
+        if len(plaintext) < MIN_DATAGRAM_BYTES - HEADER_BYTES - TAG_BYTES:
+            plaintext += bytes(MIN_DATAGRAM_BYTES - HEADER_BYTES - TAG_BYTES - len(plaintext))
+        cdef uint32_t size = <uint32_t>(HEADER_BYTES + len(plaintext) + TAG_BYTES)
+        cdef bytearray datagram = bytearray(HEADER_BYTES) + plaintext + bytes(TAG_BYTES)
         cdef Tx one
         cdef uint32_t off = 0
         memset(&one, 0, sizeof(one))
@@ -298,7 +298,7 @@ cdef class Bundle:
                 self.release()
             if kcp_queued(&conv.k) > 0:
                 self.admit(conv)
-            if conv.k.rcv_wnd < conv.rcv_limit and conv.k.segments_received > WINDOW_START // 2:
+            if conv.k.rcv_wnd < conv.rcv_limit and conv.k.segments_received > WINDOW_START_SEGMENTS // 2:
                 conv.open_window()
         if busy != conv.is_busy:
             conv.is_busy = busy
@@ -323,7 +323,7 @@ cdef class Bundle:
     cdef bint tally(self, Conv conv):
         """Bring the totals up to date with this conversation. True: something was acknowledged."""
         cdef kcp_t* k = &conv.k
-        cdef uint64_t sent = k.bytes_sent + KCP_HEADER * k.segments_sent
+        cdef uint64_t sent = k.bytes_sent + KCP_HEADER_BYTES * k.segments_sent
         cdef uint64_t resent = k.segments_resent_fast + k.segments_resent_rto - k.resends_spurious
         cdef uint64_t acked
         if kcp_in_flight(k) == 0:
@@ -342,7 +342,7 @@ cdef class Bundle:
     cdef void admit(self, Conv conv):
         """Set the window to what the flight has room for; without room the conversation waits its turn."""
         cdef kcp_t* k = &conv.k
-        cdef int64_t piece = k.mss + KCP_HEADER
+        cdef int64_t piece = k.mss + KCP_HEADER_BYTES
         cdef int64_t room = self.flight_max - (self.sent_bytes - self.acked_bytes)
         cdef int64_t own = <int64_t>(conv.seen_sent - conv.seen_acked) // piece
         cdef int64_t allowed = room // piece + 1 if room > 0 and not conv.is_capped else 0
@@ -365,8 +365,8 @@ cdef class Bundle:
             if conv.closed:
                 continue
             self.admit(conv)
-            wanted = kcp_queued(&conv.k)
-            room -= <int64_t>(wanted if wanted < TURN_SEGMENTS else TURN_SEGMENTS) * (conv.k.mss + KCP_HEADER)
+            wanted = min(kcp_queued(&conv.k), <uint32_t>TURN_SEGMENTS)
+            room -= <int64_t>wanted * (conv.k.mss + KCP_HEADER_BYTES)
             if kcp_wants_flush(&conv.k):
                 self.mark_dirty(conv)
 
@@ -444,8 +444,8 @@ cdef class Bundle:
         rounds = len(self.dirty)
         segments = budget if rounds == 1 else TURN_SEGMENTS
         tx.cur_path = self.tx_path
-        tx.head_room = HEADER + TYPE
-        tx.tail_room = TAG
+        tx.head_room = HEADER_BYTES + TYPE_BYTES
+        tx.tail_room = TAG_BYTES
         tx.limit = self.max_payload - OVERHEAD_BYTES
         tx.frame_type = <uint8_t>T_KCP
         tx.is_cold = rounds >= COLD_TURNS
@@ -455,7 +455,7 @@ cdef class Bundle:
             tx.tokens = self.credit // SCALE if self.credit > 0 else 0
         tokens = tx.tokens
         if fec is not None:
-            fec.begin(tx, self.max_payload - HEADER - TAG, <int64_t>now_ms)
+            fec.begin(tx, self.max_payload - HEADER_BYTES - TAG_BYTES, <int64_t>now_ms)
         self.in_turn = True
         while rounds > 0 and tx.count - start < budget and tx.count < tx.max_count:
             rounds -= 1

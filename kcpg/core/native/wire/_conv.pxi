@@ -18,8 +18,8 @@ cdef class Conv(Kcp):
         self.bundle = bundle
         self.snd_limit = self.k.snd_wnd
         self.rcv_limit = self.k.rcv_wnd
-        if bundle.control is not None and self.k.rcv_wnd > WINDOW_START:
-            kcp_set_windows(&self.k, self.k.snd_wnd, WINDOW_START)
+        if bundle.control is not None and self.k.rcv_wnd > WINDOW_START_SEGMENTS:
+            kcp_set_windows(&self.k, self.k.snd_wnd, WINDOW_START_SEGMENTS)
 
     def __dealloc__(self):
         if not self.closed and self.bundle is not None and self.bundle.wire is not None:
@@ -59,7 +59,7 @@ cdef class Conv(Kcp):
 
     cdef bint put_datagram(self, const uint8_t* p, size_t n) except -1:
         """See send_datagram."""
-        if n < DATAGRAM_MIN or n + 4 > self.bundle.data_room():
+        if n < MIN_PACKET_BYTES or n + 4 > self.bundle.data_room():
             return False
         if self.packets_out is None:
             self.packets_out = deque()
@@ -121,7 +121,7 @@ cdef class Conv(Kcp):
                 size = kcp_peek_size(&self.k)
                 if size < 0:
                     break
-                if size > PACKET_MAX:
+                if size > PACKET_MAX_BYTES:
                     kcp_recv_message(&self.k, NULL, 0)
                 elif kcp_move_message(&self.k, &other.k) > 0:
                     moved += size
@@ -146,8 +146,8 @@ cdef class Conv(Kcp):
         self.set_bypass(hop)
 
     cdef int take_packet(self, uint8_t* to) except -2:
-        """The next packet of a UDP flow, those that came unreliably first: its bytes, at most PACKET_MAX; -1:
-        there is none that fits."""
+        """The next packet of a UDP flow, those that came unreliably first: its bytes, at most
+        PACKET_MAX_BYTES; -1: there is none that fits."""
         cdef bytes packet
         cdef int size
         if self.packets_in:
@@ -155,7 +155,7 @@ cdef class Conv(Kcp):
             memcpy(to, <const uint8_t*>packet, len(packet))
             return <int>len(packet)
         size = kcp_peek_size(&self.k)
-        if size < 0 or size > PACKET_MAX:
+        if size < 0 or size > PACKET_MAX_BYTES:
             return -1
         kcp_recv_message(&self.k, to, size)
         return size
@@ -194,10 +194,10 @@ cdef class Conv(Kcp):
         return self.wake_segments()
 
     cdef int wake_segments(self):
-        cdef int packet = <int>((PACKET_MAX + self.k.mss - 1) // self.k.mss)
+        cdef int packet = <int>((PACKET_MAX_BYTES + self.k.mss - 1) // self.k.mss)
         if packet > KCP_MAX_FRAGMENTS:
             packet = KCP_MAX_FRAGMENTS
-        return packet if packet > WAKE_SEGMENTS else WAKE_SEGMENTS
+        return packet if packet > WRITABLE_ROOM_SEGMENTS else WRITABLE_ROOM_SEGMENTS
 
     cdef void leave_timers(self):
         """Once, at the end: no deadline any more, and no room for one."""
@@ -216,7 +216,7 @@ cdef class Conv(Kcp):
 
     cdef void open_window(self):
         """What the reader has shown to take, it may be sent ahead: see conv.py."""
-        cdef uint64_t wanted = WINDOW_START // 2 + self.k.segments_received - kcp_unread(&self.k)
+        cdef uint64_t wanted = WINDOW_START_SEGMENTS // 2 + self.k.segments_received - kcp_unread(&self.k)
         if wanted > self.rcv_limit:
             wanted = self.rcv_limit
         if wanted > self.k.rcv_wnd:

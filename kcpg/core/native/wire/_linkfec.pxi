@@ -73,8 +73,8 @@ cdef class LinkFec:
         self.finish(tx)
         self.shielded = wanted
         if wanted:
-            tx.head_room += FEC_TYPE
-            tx.limit -= FEC_ROOM
+            tx.head_room += SHARD_ROOM_BYTES
+            tx.limit -= FEC_ROOM_BYTES
 
     cdef void finish(self, Tx* tx):
         """Make shards of the datagrams that were built with room for it."""
@@ -84,17 +84,17 @@ cdef class LinkFec:
         tx_close(tx)
         if self.shielded:
             for i in range(self.first, tx.count):
-                p = tx.buf + tx.off[i] + HEADER
-                n = tx.len[i] - HEADER - FEC_TYPE - TAG
-                if n + FEC_ROOM > self.longest or not has_data(p + FEC_TYPE, n):
-                    tx.off[i] += FEC_TYPE
-                    tx.len[i] -= FEC_TYPE
+                p = tx.buf + tx.off[i] + HEADER_BYTES
+                n = tx.len[i] - HEADER_BYTES - SHARD_ROOM_BYTES - TAG_BYTES
+                if n + FEC_ROOM_BYTES > self.longest or not has_data(p + SHARD_ROOM_BYTES, n):
+                    tx.off[i] += SHARD_ROOM_BYTES
+                    tx.len[i] -= SHARD_ROOM_BYTES
                     continue
                 p[0] = <uint8_t>T_FEC_DATA
-                fec_tx_data(&self.tx, p + TYPE, p + FEC_TYPE, n, self.now_ms)
+                fec_tx_data(&self.tx, p + TYPE_BYTES, p + SHARD_ROOM_BYTES, n, self.now_ms)
             self.shielded = False
-            tx.head_room -= FEC_TYPE
-            tx.limit += FEC_ROOM
+            tx.head_room -= SHARD_ROOM_BYTES
+            tx.limit += FEC_ROOM_BYTES
             self.parity(tx)
         self.first = tx.count
 
@@ -102,17 +102,17 @@ cdef class LinkFec:
         """Datagrams of the parity that is ready."""
         cdef uint8_t* p
         cdef uint32_t n = fec_tx_parity_bytes(&self.tx)
-        while n > 0 and tx.count < tx.max_count and tx.used + HEADER + TYPE + n + TAG <= tx.cap:
-            p = tx.buf + tx.used + HEADER
-            fec_tx_parity(&self.tx, p + TYPE)
-            if TYPE + n <= self.longest:        # else datagrams became smaller meanwhile
+        while n > 0 and tx.count < tx.max_count and tx.used + n + OVERHEAD_BYTES <= tx.cap:
+            p = tx.buf + tx.used + HEADER_BYTES
+            fec_tx_parity(&self.tx, p + TYPE_BYTES)
+            if TYPE_BYTES + n <= self.longest:        # else datagrams became smaller meanwhile
                 p[0] = <uint8_t>T_FEC_PARITY
                 tx.off[tx.count] = <uint32_t>tx.used
-                tx.len[tx.count] = HEADER + TYPE + n + TAG
+                tx.len[tx.count] = HEADER_BYTES + TYPE_BYTES + n + TAG_BYTES
                 tx.path[tx.count] = tx.cur_path
-                tx.used += HEADER + TYPE + n + TAG
+                tx.used += HEADER_BYTES + TYPE_BYTES + n + TAG_BYTES
                 tx.count += 1
-                self.parity_bytes += TYPE + n
+                self.parity_bytes += TYPE_BYTES + n
             n = fec_tx_parity_bytes(&self.tx)
 
     cdef int64_t deadline(self):
@@ -133,21 +133,21 @@ cdef class LinkFec:
         if self.rx.malformed != malformed:
             bundle.wire.drop("fec_malformed", self.rx.malformed - malformed)
         if self.rx.fresh:
-            bundle.wire.unwrap(bundle, p + FEC_HEADER, n - FEC_HEADER, False, now_ms)
+            bundle.wire.unwrap(bundle, p + FEC_HEADER_BYTES, n - FEC_HEADER_BYTES, False, now_ms)
         shard = self.rx.rebuilt     # stays until this object receives again, which nothing below does
         while shard != NULL:
-            bundle.wire.unwrap(bundle, fec_body(shard) + FEC_PREFIX, shard.len, True, now_ms)
+            bundle.wire.unwrap(bundle, fec_body(shard) + FEC_PREFIX_BYTES, shard.len, True, now_ms)
             shard = shard.next
         return 0
 
 
 cdef bint has_data(const uint8_t* p, uint32_t n) noexcept nogil:
     """A user's packet, or a push among the segments of the frame p[0..n)."""
-    cdef uint32_t at = TYPE
+    cdef uint32_t at = TYPE_BYTES
     while p[0] == T_KCP and at < n:
         if p[at + 4] == PUSH:
             return True
-        at += KCP_HEADER + get32(p + at + 20)
+        at += KCP_HEADER_BYTES + get32(p + at + 20)
     return p[0] == T_DATAGRAM
 
 

@@ -9,7 +9,7 @@ cdef int cut_long(Bundle bundle, Tx* tx, int start) except -1:
     tx.has_long = False
     for i in range(start, tx.count):
         if tx.len[i] > bundle.max_payload:
-            frame = (<const uint8_t*>(tx.buf + tx.off[i]))[HEADER:tx.len[i] - TAG]
+            frame = (<const uint8_t*>(tx.buf + tx.off[i]))[HEADER_BYTES:tx.len[i] - TAG_BYTES]
             bundle.pieces_sent += 1
             for piece in cut(frame, bundle.pieces_sent, bundle.max_payload - OVERHEAD_BYTES):
                 bundle.send(T_PIECE, piece)

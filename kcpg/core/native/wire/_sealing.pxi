@@ -17,8 +17,10 @@ cdef int seal_range(Bundle bundle, Tx* tx, int start) except -1:
             size = tx.len[first + i]
             put32be(p, bundle.tx_cid)
             put32be(p + 4, <uint32_t>bundle.tx_pn)
-            n_plain = size - HEADER - TAG
-            if sealer_seal(&bundle.tx_sealer.c, bundle.tx_pn, p, HEADER, p + HEADER, n_plain) != 0:
+            n_plain = size - HEADER_BYTES - TAG_BYTES
+            if sealer_seal(
+                &bundle.tx_sealer.c, bundle.tx_pn, p, HEADER_BYTES, p + HEADER_BYTES, n_plain
+            ) != 0:
                 tx.count = first
                 bundle.wire.count_drop("seal_refused")
                 return 0

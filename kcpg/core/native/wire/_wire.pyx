@@ -15,13 +15,13 @@ from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
 from kcpg.core.fec._fec cimport (
-    FEC_GROUPS, FEC_HEADER, FEC_PREFIX, fec_body, fec_losses_scan, fec_losses_t, fec_rx_data, fec_rx_forget,
-    fec_rx_init, fec_rx_parity, fec_shard_t, fec_tx_clear, fec_tx_data, fec_tx_deadline, fec_tx_expire,
-    fec_tx_init, fec_tx_parity, fec_tx_parity_bytes, fec_tx_use,
+    FEC_GROUPS, FEC_HEADER_BYTES, FEC_PREFIX_BYTES, fec_body, fec_losses_scan, fec_losses_t, fec_rx_data,
+    fec_rx_forget, fec_rx_init, fec_rx_parity, fec_shard_t, fec_tx_clear, fec_tx_data, fec_tx_deadline,
+    fec_tx_expire, fec_tx_init, fec_tx_parity, fec_tx_parity_bytes, fec_tx_use,
 )
 from kcpg.core.kcp._kcp cimport (
-    KCP_DONE, KCP_HEADER, KCP_MAX_FRAGMENTS, KCP_PACED, KCP_QUEUE_SEGMENTS, PATH_ADDRESS_BYTES, Kcp, Path,
-    Tx, get32, kcp_clear, kcp_deadline, kcp_flush, kcp_hurry, kcp_idle, kcp_in_flight, kcp_input,
+    KCP_DONE, KCP_HEADER_BYTES, KCP_MAX_FRAGMENTS, KCP_PACED, KCP_QUEUE_SEGMENTS, PATH_ADDRESS_BYTES, Kcp,
+    Path, Tx, get32, kcp_clear, kcp_deadline, kcp_flush, kcp_hurry, kcp_idle, kcp_in_flight, kcp_input,
     kcp_move_message, kcp_move_stream, kcp_owes_ack, kcp_peek_size, kcp_queued, kcp_readable,
     kcp_recv_message, kcp_room, kcp_send_message, kcp_set_mtu, kcp_set_windows, kcp_t, kcp_unread,
     kcp_wants_flush, kcp_write_bytes, pool_free, pool_new, put32, tx_close, tx_need,
@@ -47,11 +47,11 @@ UNKNOWN_CONV = -1
 cdef enum:
     EV_READABLE = 1
     EV_WRITABLE = 2
-    HEADER = 8                  # CID and the low half of the packet number
-    TYPE = 1
-    TAG = 16
+    HEADER_BYTES = 8            # CID and the low half of the packet number
+    TYPE_BYTES = 1
+    TAG_BYTES = 16
     OVERHEAD_BYTES = 25
-    MIN_DATAGRAM = 32           # keeps the mask's sample, the last 16 bytes, clear of header and type
+    MIN_DATAGRAM_BYTES = 32     # keeps the mask's sample, the last 16 bytes, clear of header and type
     BATCH = 64                  # datagrams unmasked together: what one GRO buffer or GSO run holds
     BUILD_DATAGRAMS = 128       # datagrams of one build: more would leave the L2 cache before they are sent
     TRANSMIT_DATAGRAMS = 512    # of one transmit() of the memory face
@@ -61,20 +61,20 @@ cdef enum:
     FRAMES_LIMIT = 1024
     STRANGERS_LIMIT = 256
     DATAGRAM_QUEUE = 256        # unreliable packets held per conversation and direction
-    DATAGRAM_MIN = 3            # shorter packets would be padded on the wire
-    PACKET_MAX = 65535          # a user's largest UDP packet
-    WAKE_SEGMENTS = 64          # a starved writer is woken at this much room
+    MIN_PACKET_BYTES = 3        # shorter packets would be padded on the wire
+    PACKET_MAX_BYTES = 65535    # a user's largest UDP packet
+    WRITABLE_ROOM_SEGMENTS = 64  # a starved writer is woken at this much room
     SPARSE_SEGMENTS = 4         # that go before others, as bundle.py
     ACK_HOLD_MS = 2             # as conv.py
-    WINDOW_START = 1024         # of the receive window where it grows, as conv.py
+    WINDOW_START_SEGMENTS = 1024  # of the receive window where it grows, as conv.py
     BURST_MS = 2                # pacing, as kcpg.core.pacer
     BURST_DATAGRAMS = 10
     SCALE = 8000                # bit-milliseconds per byte
     PUSH = 81
     ASK_WINDOW = 83
-    DEFAULT_DATAGRAM = 1400     # as bundle.py
-    FEC_TYPE = 8                # type and header of a data shard: TYPE + FEC_HEADER
-    FEC_ROOM = 11               # as linkfec.py
+    DEFAULT_DATAGRAM_BYTES = 1400  # as bundle.py
+    SHARD_ROOM_BYTES = 8        # type and header of a data shard: TYPE_BYTES + FEC_HEADER_BYTES
+    FEC_ROOM_BYTES = 11         # as linkfec.py
     BULK_SEGMENTS = 64
     LONG_SEGMENTS = 512
     FEC_POOL_SHARE = 2          # shards kept by all links have a quarter of the memory of segments
@@ -102,7 +102,7 @@ cdef int T_PATH_RESPONSE = frame_types.PATH_RESPONSE
 
 
 # A packet on its way from one conversation to the next.
-cdef uint8_t passing[PACKET_MAX]
+cdef uint8_t passing[PACKET_MAX_BYTES]
 
 
 include "_headers.pxi"
@@ -387,20 +387,20 @@ cdef class Wire:
         cdef int count, i
         self.now_ms = now_ms
         self.rx_path = source[0]
-        if n < MIN_DATAGRAM or size < MIN_DATAGRAM:
+        if n < MIN_DATAGRAM_BYTES or size < MIN_DATAGRAM_BYTES:
             self.drop("short", (n + size - 1) // size if n > 0 and size > 0 else 1)
             return 0
         while offset < n:
             count = 0
             while count < BATCH and offset < n:
                 piece = size if n - offset >= size else <uint32_t>(n - offset)
-                if MIN_DATAGRAM <= piece <= self.max_datagram:
+                if MIN_DATAGRAM_BYTES <= piece <= self.max_datagram:
                     at[count] = buf + offset
                     length[count] = piece
                     memcpy(blocks + 16 * count, buf + offset + piece - 16, 16)
                     count += 1
                 else:
-                    self.count_drop("short" if piece < MIN_DATAGRAM else "long")
+                    self.count_drop("short" if piece < MIN_DATAGRAM_BYTES else "long")
                 offset += piece
             if mask_batch(&self.mask_rx.c, blocks, blocks, count) != 0:
                 self.count_drop("mask_refused")
@@ -424,7 +424,8 @@ cdef class Wire:
                 if self.strangers < STRANGERS_LIMIT:
                     self.strangers += 1
                     self.urgent += 1
-                    self.events.append((STRANGER, from_path(&self.rx_path), cid, p[:HEADER], p[HEADER:n]))
+                    self.events.append(
+                        (STRANGER, from_path(&self.rx_path), cid, p[:HEADER_BYTES], p[HEADER_BYTES:n]))
                 else:
                     self.count_drop("strangers_overflow")
                 return 0
@@ -433,19 +434,19 @@ cdef class Wire:
         if not replay_check(&epoch.replay, pn):
             self.count_drop("replay")
             return 0
-        if sealer_open(&epoch.sealer.c, pn, p, HEADER, p + HEADER, n - HEADER) != 0:
+        if sealer_open(&epoch.sealer.c, pn, p, HEADER_BYTES, p + HEADER_BYTES, n - HEADER_BYTES) != 0:
             self.count_drop("auth")
             return 0
         replay_commit(&epoch.replay, pn)
         bundle = epoch.bundle
-        type = p[HEADER]
+        type = p[HEADER_BYTES]
         probes = type == T_PATH_CHALLENGE or type == T_PATH_RESPONSE
         if bundle.note_received(epoch, pn, &self.rx_path, n, probes, now_ms):
             if not bundle.has_moved:
                 bundle.has_moved = True
                 self.urgent += 1
                 self.events.append((MOVED, bundle))
-        p += HEADER + TYPE
+        p += HEADER_BYTES + TYPE_BYTES
         n -= OVERHEAD_BYTES
         if type == T_KCP:
             return self.segments(bundle, p, n, False, now_ms)
@@ -465,9 +466,9 @@ cdef class Wire:
             self, Bundle bundle, const uint8_t* p, uint32_t n, bint rebuilt, uint64_t now_ms) except -1:
         """A frame that came as a shard, or in pieces."""
         if n > 0 and p[0] == T_KCP:
-            return self.segments(bundle, p + TYPE, n - TYPE, rebuilt, now_ms)
+            return self.segments(bundle, p + TYPE_BYTES, n - TYPE_BYTES, rebuilt, now_ms)
         if n > 0 and p[0] == T_DATAGRAM:
-            return self.unreliable(bundle, p + TYPE, n - TYPE)
+            return self.unreliable(bundle, p + TYPE_BYTES, n - TYPE_BYTES)
         self.count_drop("frame_malformed")
         return 0
 
@@ -480,15 +481,15 @@ cdef class Wire:
         while at < n:
             start = at
             pushes = asks = False
-            number = get32(p + at) if n - at >= KCP_HEADER else 0
-            while n - at >= KCP_HEADER and get32(p + at) == number:
+            number = get32(p + at) if n - at >= KCP_HEADER_BYTES else 0
+            while n - at >= KCP_HEADER_BYTES and get32(p + at) == number:
                 length = get32(p + at + 20)
-                if length > n - at - KCP_HEADER:
+                if length > n - at - KCP_HEADER_BYTES:
                     self.count_drop("kcp_malformed")
                     return 0
                 pushes |= p[at + 4] == PUSH
                 asks |= p[at + 4] == ASK_WINDOW
-                at += KCP_HEADER + length
+                at += KCP_HEADER_BYTES + length
             if at == start:
                 self.count_drop("kcp_malformed")
                 return 0
