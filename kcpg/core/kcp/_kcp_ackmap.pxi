@@ -13,7 +13,7 @@ cdef void flush_map(kcp_t* k, Tx* tx) noexcept nogil:
     cdef uint32_t j, span
     cdef int32_t room, count
     cdef uint8_t* at
-    for j in range(MAP_FLUSHES):
+    for j in range(<uint32_t>MAP_FLUSHES):
         if diff32(k.map_lowest[j], base) < 0:
             base = k.map_lowest[j]
     for j in range(k.ack_count):

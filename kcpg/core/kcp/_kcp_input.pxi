@@ -54,7 +54,7 @@ cdef int kcp_input(kcp_t* k, const uint8_t* p, size_t n, uint64_t now_ms, bint r
     if k.pool == NULL:
         return KCP_OK
     k.clock_ms = <int64_t>now_ms
-    echo.found = echo.before_timeout = False
+    memset(&echo, 0, sizeof(echo_t))
     while n > 0:
         if n < KCP_HEADER_BYTES:
             answer = KCP_SHORT

@@ -269,7 +269,7 @@ cdef void snd_timeout(kcp_t* k) noexcept nogil:
         k.snd.flags[sn & mask] |= SND_TAIL
         sn += 1
     else:
-        for j in range(TIMEOUT_SEGMENTS):
+        for j in range(<uint32_t>TIMEOUT_SEGMENTS):
             if sn == k.snd_nxt or k.snd.flags[sn & mask] & SND_ACKED:
                 break
             if j > 0 and now32 - k.snd.ts[sn & mask] < rto_of(k, sn & mask):
