@@ -42,7 +42,7 @@ GUEST_PROFILES ?= lossy5 bursty mobile throttled reorder duplicate port-throttle
 GUEST_CELL ?= ONLY=latency MODE=server PROFILE=lossy5 SECONDS=2 BASELINES=0
 ARGS   ?=
 
-.PHONY: help setup tools run test e2e e2e-ci netem-guest bench bench-compare lint check clean
+.PHONY: help setup tools programs run test e2e e2e-ci netem-guest bench bench-compare lint check clean
 
 help: ## show this list
 	@echo "usage: make TARGET [VARIABLE=value …]"
@@ -59,7 +59,11 @@ help: ## show this list
 setup: $(READY) ## make the virtual environment and build (every other target does it when needed)
 	@echo "kcpg $$($(PY) -c 'import kcpg; print(kcpg.__version__)') is ready: $(VENV)/bin/kcpg --help"
 
-tools: $(TEST_STAMP) $(E2E_STAMP) $(LINT_STAMP)
+tools: $(TEST_STAMP) $(E2E_STAMP) $(LINT_STAMP) programs ## everything that tests, end-to-end runs and the lint need
+
+# After what the virtual environment needs: two at a time would wait for apt's lock in vain.
+programs: $(VENV_STAMP)
+	@sh harness/prepare test
 
 run: $(READY) ## the demo chain, or one node with MODE=client|relay|server [CONFIG=file]
 ifeq ($(MODE),)

@@ -30,6 +30,8 @@ COMMANDS = {
     "cc": "cat >/dev/null; test -e {home}/cc-works",
     "apt-get": """
         echo "$*" >>{home}/apt
+        echo Get:1 http://deb.example bookworm InRelease; echo debconf: unable to initialize >&2
+        case "$(cat {home}/fails)" in "$1") echo E: no such package >&2; exit 100 ;; esac
         case "$1" in install) touch {home}/venv {home}/headers {home}/cc-works ;; esac""",
 }
 
@@ -43,7 +45,7 @@ class Machine:
             path = home / name
             path.write_text("#!/bin/sh\n" + body.format(home=home) + "\n")
             path.chmod(0o755)
-        for tool in ("sort", "tr", "cat", "touch"):
+        for tool in ("sh", "sort", "tr", "cat", "touch", "rm", "chmod"):
             found = shutil.which(tool)
             assert found is not None
             (home / tool).symlink_to(found)
@@ -51,6 +53,7 @@ class Machine:
             (home / has).touch()
         (home / "uid").write_text("1000\n")
         (home / "machine").write_text("x86_64\n")
+        (home / "fails").touch()
         (home / "interpreter").write_text("/usr/bin/python3.11\n")
 
     def lacks(self, *things: str) -> None:
@@ -60,7 +63,7 @@ class Machine:
     def prepare(self, python: str = "python3", **environ: str) -> tuple[int, str]:
         done = subprocess.run(
             ["/bin/sh", str(PREPARE), python],
-            env={"PATH": str(self.home), **environ},
+            env={"PATH": str(self.home), "POLICY": str(self.home / "policy"), **environ},
             capture_output=True,
             text=True,
             check=False,
@@ -106,9 +109,28 @@ def test_without_a_compiler_the_plain_engine_is_offered(machine: Machine) -> Non
 def test_root_gets_it_installed(machine: Machine) -> None:
     machine.lacks("venv", "headers")
     (machine.home / "uid").write_text("0\n")
-    code, _ = machine.prepare()
+    code, text = machine.prepare()
     assert code == 0
     assert "install -y -q --no-install-recommends python3-dev python3-venv" in machine.installed
+    assert text == "kcpg set-up: installing python3-dev python3-venv \n", "what apt says is not for people"
+
+
+@pytest.mark.parametrize("step", ["update", "install"])
+def test_what_apt_said_is_shown_where_it_fails(machine: Machine, step: str) -> None:
+    machine.lacks("venv")
+    (machine.home / "uid").write_text("0\n")
+    (machine.home / "fails").write_text(step)
+    code, text = machine.prepare()
+    assert code == 100
+    assert "Get:1" in text and "debconf" in text and "E: no such package" in text
+    assert not (machine.home / "policy").exists()
+
+
+def test_without_a_network_the_faster_cipher_is_not_offered(machine: Machine) -> None:
+    machine.lacks("ipsec", "offers-ipsec")
+    (machine.home / "uid").write_text("0\n")
+    (machine.home / "fails").write_text("update")
+    assert machine.prepare() == (0, "")
 
 
 def test_an_interpreter_beside_the_distributions_has_its_own_packages(machine: Machine) -> None:
@@ -141,7 +163,8 @@ def test_root_gets_the_faster_cipher(machine: Machine) -> None:
     machine.lacks("ipsec", "venv")
     (machine.home / "uid").write_text("0\n")
     assert machine.prepare()[0] == 0
-    assert [line for line in machine.installed.splitlines() if line.startswith("update")] == ["update -q"]
+    updates, *installs = machine.installed.splitlines()
+    assert updates == "update" and all(line.startswith("install ") for line in installs)
     assert machine.installed.endswith("install -y -q --no-install-recommends libipsec-mb1\n")
 
 
