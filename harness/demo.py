@@ -149,11 +149,14 @@ def _password() -> str:
 
 
 def _version() -> str:
+    """The first line of `--version`, and the engine: `kcpg 0.1.0, compiled engine`."""
     command = [*chains.kcpg_command(), "--version"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     if done.returncode != 0:
         raise Failed(f"kcpg does not start:\n{done.stderr.strip()}")
-    return done.stdout.strip()
+    version, *facts = done.stdout.splitlines()
+    engine = dict(fact.split(": ", 1) for fact in facts)["engine"]
+    return f"{version}, {engine} engine"
 
 
 def _kcpg() -> str:

@@ -50,6 +50,8 @@ def test_the_demo_checks_every_byte_and_ends(tmp_path: Path) -> None:
         code = demo.wait(PATIENCE_S)
         output = demo.output()
         assert code == 0, output
+        title = output.splitlines()[0]
+        assert re.fullmatch(r"kcpg [\d.]+, (compiled|python) engine: the whole chain on this machine", title)
         assert "every byte compared" in output and "came back as they were sent" in output
         assert re.search(r"client → relay +AES-GCM +[\d,]+", output), output
         assert re.search(r"relay → server +AES-OCB +[\d,]+", output), output
