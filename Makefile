@@ -50,7 +50,7 @@ help: ## show this list
 	@echo
 	@echo "  make run                                  the whole chain on this machine, with a check of every byte"
 	@echo "  make run MODE=client [CONFIG=my.conf]     one node in the foreground (client, relay or server)"
-	@echo "  make test TESTS=tests/unit ARGS='-x -v'   a part of the tests"
+	@echo "  make test TESTS=tests/unit ARGS='-x -v'   a part of the tests, in one process until one fails"
 	@echo "  make e2e PROFILE=mobile ONLY=bulk         one scenario over one kind of line; ARGS=--help, ARGS=--list"
 	@echo "  make bench QUICK=1 SYSTEMS=direct,kcpg    measure; ARGS=--help explains, ARGS=--list lists"
 	@echo "  PYTHON=python3.12                         another interpreter for the virtual environment"
@@ -74,8 +74,13 @@ else
 	@exec $(PY) -m kcpg $(ARGS) $(CONFIG)
 endif
 
+# Several files run in two processes: what uses sockets and namespaces in one of them, in turn; the simulations beside it
+# (tests/conftest.py). One file, and what is for watching a test, run in this one.
+ALONE := -n% --numprocesses% -x -s --pdb --trace --exitfirst --capture=no --co --collect-only
+SIDE_BY_SIDE = $(if $(filter %.py,$(TESTS))$(findstring ::,$(TESTS))$(filter $(ALONE),$(ARGS)),,-n 2)
+
 test: $(READY) $(TEST_STAMP) ## all tests: unit, property, simulation, interoperability, loopback, tidy
-	@$(PY) -m pytest -q $(TESTS) $(ARGS)
+	@$(PY) -m pytest -q $(SIDE_BY_SIDE) $(TESTS) $(ARGS)
 
 # What is set of these is handed on as it stands; python -m harness e2e --help explains them.
 E2E_WORDS := MODE PROFILE ONLY DIALECT FULL SEED SECONDS SHARE BACKEND FAMILY BASELINES LINKCHECK COMMANDS WITH

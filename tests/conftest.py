@@ -11,6 +11,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from kcpg import built
 from tests.engines import ENGINES
+from tests.needs import pytest_terminal_summary  # noqa: F401  (pytest calls it)
 
 # No deadline per example: the machines that run these are shared and the figure would only measure
 # them. A failing example prints the line that repeats it. The fixture `engine` is a plain string, the

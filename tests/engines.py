@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from tests.needs import needs
+
 ENGINES = ("compiled", "python")
 
 # What exists twice: the public name, then the module of each engine.
@@ -58,4 +60,4 @@ def require(module: str, engine: str = "compiled") -> None:
     except ImportError as error:
         if os.environ.get("KCPG_REQUIRE_COMPILED"):
             pytest.fail(f"{module} is not built, and KCPG_REQUIRE_COMPILED is set: {error}", pytrace=False)
-        pytest.skip(f"{module} is not built (make setup): {error}")
+        pytest.skip(needs("the compiled engine", "make setup"))

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.engines import require
+from tests.needs import needs
 
 FUNCTIONS = ("kcp_flush", "kcp_input")
 
@@ -70,7 +71,7 @@ def valgrind() -> None:
     if shutil.which("valgrind") is None:
         if os.environ.get("CI"):
             pytest.fail("valgrind is missing; harness/prepare installs it", pytrace=False)
-        pytest.skip("valgrind is not installed")
+        pytest.skip(needs("valgrind"))
 
 
 def test_a_segment_costs_so_much_however_many_are_under_way(valgrind: None, tmp_path: Path) -> None:

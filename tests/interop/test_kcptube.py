@@ -17,11 +17,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.needs import needs
 from tests.net import processes
 
 KCPTUBE = os.environ.get("KCPTUBE", "")
 pytestmark = [
-    pytest.mark.skipif(not KCPTUBE, reason="KCPTUBE names no executable"),
+    pytest.mark.skipif(not KCPTUBE, reason=needs("a real kcptube", "make test KCPTUBE=/path/to/kcptube")),
     pytest.mark.timeout(180),
 ]
 PATIENCE_S = 50.0

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.netns import Lab, leftovers
+from tests.needs import needs
 
 TOOLS = ("ip", "tc", "nft", "ethtool", "ping", "dnsmasq")
 
@@ -18,10 +19,10 @@ TOOLS = ("ip", "tc", "nft", "ethtool", "ping", "dnsmasq")
 def missing() -> str:
     """What is missing here; "" when nothing is."""
     if os.geteuid() != 0:
-        return "network namespaces need root"
+        return needs("root for network namespaces", "run it as root")
     absent = [tool for tool in TOOLS if shutil.which(tool) is None]
     if absent:
-        return f"not installed: {', '.join(absent)}"
+        return needs(", ".join(absent))
     if subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False).returncode:
         return "this root may not make network namespaces"
     return "" if Path("/dev/net/tun").exists() else "no /dev/net/tun"

@@ -13,6 +13,7 @@ import pytest
 
 from harness.process import ROOT
 from netem.guest import __main__ as launcher
+from tests.needs import needs
 
 
 def session(leader: int) -> list[int]:
@@ -32,7 +33,7 @@ def session(leader: int) -> list[int]:
 def test_the_guest_ends_with_its_launcher(number: signal.Signals, tmp_path: Path) -> None:
     if not launcher.there_is():
         assert not (os.environ.get("CI") and launcher.installable()), "make netem-guest comes first"
-        pytest.skip("no guest kernel is installed")
+        pytest.skip(needs("a guest kernel"))
     running = subprocess.Popen(
         [sys.executable, "-m", "netem.guest", "echo up; sleep 600"],
         cwd=ROOT,

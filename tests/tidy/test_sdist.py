@@ -1,4 +1,4 @@
-"""A source distribution has everything that is tracked, so that what is unpacked can be built, tested and measured."""
+"""A source distribution has all that is tracked: what is unpacked can be built, tested and measured."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ import pytest
 from kcpg.app import paths
 from kcpg.app.lock import PidLock, holder
 from kcpg.errors import KcpgError
+from tests.needs import needs
 
 HOLD = """
 import sys
@@ -86,7 +87,7 @@ def test_state_directory_refuses_what_others_could_have_placed(tmp_path):
         paths.state_directory({"KCPG_STATE_DIR": str(tmp_path / "file")})
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+@pytest.mark.skipif(os.geteuid() != 0, reason=needs("root to give a directory away", "run it as root"))
 def test_state_directory_of_another_user_is_refused(tmp_path):
     theirs = tmp_path / "theirs"
     theirs.mkdir()

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from kcpg.core.seal import seal
 from kcpg.core.seal.seal import ALGORITHMS, CHECKSUMS, LIBRARIES, HeaderMask, Sealer, hchacha20, iv_bytes
 from tests.engines import require, twin
+from tests.needs import needs
 
 KEY = bytes(range(32))
 IV = bytes(range(200, 224))
@@ -267,7 +268,7 @@ def test_ipsec_mb_makes_what_libcrypto_makes() -> None:
     from kcpg.core.seal import _seal
 
     if not (_seal.IPSEC and _seal.LIBCRYPTO):
-        pytest.skip("libipsec-mb or libcrypto is not installed here")
+        pytest.skip(needs("libipsec-mb", "apt-get install libipsec-mb1"))
     ours = sealer("compiled", "AES-GCM", library="ipsec-mb")
     other = sealer("compiled", "AES-GCM", library="libcrypto")
     assert ours.backend == _seal.IPSEC and other.backend == _seal.LIBCRYPTO
@@ -285,7 +286,7 @@ def test_an_ipsec_mb_that_errs_is_passed_over(monkeypatch: pytest.MonkeyPatch) -
     from kcpg.core.seal import _seal
 
     if not (_seal.IPSEC and _seal.LIBCRYPTO):
-        pytest.skip("libipsec-mb or libcrypto is not installed here")
+        pytest.skip(needs("libipsec-mb", "apt-get install libipsec-mb1"))
     monkeypatch.setitem(vars(_seal), "_trusted", {})
     monkeypatch.setattr(seal, "known_answer_holds", lambda ours, *_: not ours.backend.startswith("ipsec-mb"))
     assert sealer("compiled", "AES-GCM").backend == _seal.LIBCRYPTO
