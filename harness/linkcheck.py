@@ -4,6 +4,9 @@ Probes cross the cable in both directions. What they met is compared with what t
 for the same packets at the same times under many other seeds: delay (median and spread), loss, copies. A
 train of full frames gives the rate. And the cable must have counted them all, or they went another way.
 
+A figure that is wrong while the machine stood still (harness/stalls.py) says nothing about the link: it is
+measured again, a few times at most, and the report tells why. A figure that is wrong without that is wrong.
+
     python -m harness.linkcheck [PROFILE …]     checks profiles on a cable made for it
 """
 
@@ -12,6 +15,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -21,6 +25,7 @@ from harness.link import Link
 from harness.netns import Lab
 from harness.probes import Flight
 from harness.process import Failed
+from harness.stalls import Watch
 from harness.topologies.chains import chain
 from netem import profile as profiles
 from netem.impair import Direction
@@ -36,6 +41,7 @@ class Effort:
     delay_slack_ms: Mapping[str, float]
     """By percentile."""
     rate_slack: float
+    """A share. Where the machine stood still for as much of the time, it disturbed the measurement."""
 
 
 NORMAL = Effort(1_600_000_000, 400_000, {"10": 1.0, "50": 1.0, "90": 2.0}, 0.05)
@@ -64,8 +70,8 @@ TRAIN_FRAMES, TRAIN_BYTES = 200, 1200
 PORT_GAP_NS = 200_000
 """Between two packets of a port: 50 Mbit/s, more than any throttle lets through and less than any line."""
 
-ATTEMPTS = 3
-"""A link that is wrong is wrong every time; a machine that was busy is not."""
+ATTEMPTS = 5
+"""Measurements in all while the machine disturbs each of them. One that nothing disturbed is the last."""
 
 WAIT_NS = 150_000_000
 """Patience beyond the longest delay."""
@@ -79,13 +85,22 @@ class Found:
     lines: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     median_ms: float = 0.0
+    span: tuple[int, int] = (0, 0)
+    """When what is being compared was measured."""
+    spans: list[tuple[int, int]] = field(default_factory=list)
+    """The same for each problem."""
+
+    def wrong(self, line: str) -> None:
+        """Note a problem of what is being compared."""
+        self.problems.append(line)
+        self.spans.append(self.span)
 
     def compare(self, what: str, measured: float, expected: float, slack: float, unit: str) -> None:
         """Note a figure; it is a problem when it is further off than the slack."""
         line = f"{self.way} {what}: {measured:.4g} {unit}, expected {expected:.4g} ± {slack:.2g}"
         self.lines.append(line)
         if abs(measured - expected) > slack:
-            self.problems.append(line)
+            self.wrong(line)
 
 
 @dataclass(slots=True)
@@ -94,8 +109,9 @@ class Report:
 
     profile: str
     backend: str
-    attempts: int
     directions: list[Found]
+    disturbed: list[str]
+    """What the machine did to each measurement that was made again, or that was the last one allowed."""
 
     @property
     def problems(self) -> list[str]:
@@ -104,9 +120,10 @@ class Report:
     def text(self) -> str:
         """Several lines for people."""
         verdict = "is NOT what it should be" if self.problems else "is as described"
-        head = f"{self.profile} ({self.backend}) {verdict}, attempt {self.attempts}"
+        head = f"{self.profile} ({self.backend}) {verdict}"
         lines = [line for found in self.directions for line in found.lines]
-        return "\n".join([head, *(f"  {'!' if line in self.problems else ' '} {line}" for line in lines)])
+        marked = [f"  {'!' if line in self.problems else ' '} {line}" for line in lines]
+        return "\n".join([head, *marked, *(f"    disturbed: {line}" for line in self.disturbed)])
 
 
 def check(link: Link, effort: Effort = NORMAL) -> Report:
@@ -116,12 +133,30 @@ def check(link: Link, effort: Effort = NORMAL) -> Report:
     """
     if link.profile is None:
         raise Failed("a cable without a profile promises nothing")
-    for attempt in range(1, ATTEMPTS + 1):
-        report = Report(link.profile.name, link.backend, attempt, _attempt(link, link.profile, effort))
-        if not report.problems:
-            break
+    disturbed: list[str] = []
+    with Watch() as watch:
+        while True:
+            report = Report(link.profile.name, link.backend, _attempt(link, link.profile, effort), disturbed)
+            if not report.problems or not _disturbed(report, watch, effort.rate_slack):
+                break
+            if len(disturbed) == ATTEMPTS:
+                break
     link.restart()
     return report
+
+
+def _disturbed(report: Report, watch: Watch, least: float) -> bool:
+    """Whether the machine stood still while each problem was measured; if so, the report says how long."""
+    spans = [span for found in report.directions for span in found.spans]
+    away = [watch.away_ns(*span) / max(span[1] - span[0], 1) for span in spans]
+    if min(away) < least:
+        return False
+    shares = ", ".join(f"{share:.1%}" for share in sorted(set(away)))
+    report.disturbed.append(
+        f"measurement {len(report.disturbed) + 1}: the machine stood still for {shares} of the time, "
+        f"in which this went wrong: {'; '.join(report.problems)}"
+    )
+    return True
 
 
 def ensure(link: Link, effort: Effort = NORMAL) -> Report:
@@ -143,11 +178,12 @@ def _attempt(link: Link, profile: Profile, effort: Effort) -> list[Found]:
         flights = {"up": up.flight, "down": down.flight}
     facts = link.facts()
     for way, impair in impairs.items():
+        found[way].span = _span(flights[way])
         _compare(found[way], flights[way], impair, effort)
         counted, sent = facts[way]["frames"], len(flights[way].sent_ns)
         found[way].lines.append(f"{way} frames counted on the cable: {counted} of {sent}")
         if counted < sent:
-            found[way].problems.append(found[way].lines[-1])
+            found[way].wrong(found[way].lines[-1])
     for number, (way, impair) in enumerate(impairs.items()):
         if impair.rate_bps:
             link.restart()
@@ -183,12 +219,19 @@ def _compare(found: Found, flight: Flight, impair: Impair, effort: Effort) -> No
     delays = flight.delays_ms()
     found.median_ms = _at(delays, 0.5)
     if not delays:
-        found.problems.append(f"{found.way} nothing arrived")
+        found.wrong(f"{found.way} nothing arrived")
         return
     for percentile, slack in effort.delay_slack_ms.items():
         share = int(percentile) / 100
         mean, chance = _spread([_at(each.delays_ms(), share) for each in modelled])
         found.compare(f"delay p{percentile}", _at(delays, share), mean, slack + chance, "ms")
+
+
+def _span(flight: Flight) -> tuple[int, int]:
+    """From the first probe sent to the last one sent or arrived, by the monotonic clock."""
+    last_ns = max(flight.sent_ns[-1], *(max(arrivals, default=0) for arrivals in flight.arrived_ns))
+    ahead_ns = time.time_ns() - time.monotonic_ns()
+    return flight.sent_ns[0] - ahead_ns, last_ns - ahead_ns
 
 
 def _model(impair: Impair, flight: Flight, seed: str) -> Flight:
@@ -222,6 +265,7 @@ def _rate(found: Found, link: Link, number: int, impair: Impair, wait_ns: int, e
         frames = max(min(TRAIN_FRAMES, impair.limit * 3 // 4), 2)
         drain_ns = frames * frame_bytes * 8 * 10**9 // impair.rate_bps
         probes.train(gun, frames, TRAIN_BYTES, drain_ns + wait_ns)
+        found.span = _span(gun.flight)
         modelled = [_model(impair, gun.flight, f"{found.way}:train:{each}") for each in range(SEEDS)]
     _compare_rate(found, "rate", gun.flight, modelled, 0, effort)
 
@@ -236,7 +280,7 @@ def _compare_rate(
     line = f"{found.way} {what}: {measured / 1e6:.4g} Mbit/s, expected {mean / 1e6:.4g} ± {slack / 1e6:.2g}"
     found.lines.append(line)
     if not min(mean - slack, SURE_BPS) <= measured <= mean + slack:
-        found.problems.append(line)
+        found.wrong(line)
 
 
 def _port(found: Found, link: Link, number: int, impair: Impair, effort: Effort) -> None:
@@ -252,6 +296,7 @@ def _port(found: Found, link: Link, number: int, impair: Impair, effort: Effort)
         drain_ns = throttle.limit * frame_bytes * 8 * 10**9 // throttle.rate_bps
         wait_ns = _longest_ns(impair) + drain_ns + WAIT_NS
         probes.spaced([gun], frames, max(PORT_GAP_NS, line_ns * 5 // 4), TRAIN_BYTES, wait_ns)
+        found.span = _span(gun.flight)
         modelled = [_model(impair, gun.flight, f"{found.way}:port:{each}") for each in range(SEEDS)]
     _compare_rate(found, "rate of one port", gun.flight, modelled, frames - throttle.limit, effort)
 
