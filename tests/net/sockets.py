@@ -7,6 +7,7 @@ import socket
 import struct
 
 import gevent
+import gevent.event
 import gevent.server
 import gevent.socket
 import greenlet
@@ -14,6 +15,8 @@ import pytest
 
 from kcpg.core.flow import Target
 from kcpg.net import task
+from kcpg.net.alarm import Alarm
+from kcpg.net.clock import now_ms
 
 
 def until(condition, what, seconds=5.0):
@@ -21,6 +24,26 @@ def until(condition, what, seconds=5.0):
     with gevent.Timeout(seconds, AssertionError(f"not within {seconds} s: {what}")):
         while not condition():
             gevent.sleep(0.002)
+
+
+def turns(count=1):
+    """Let the event loop look at every socket and timer so often, and run what it found."""
+    hub = gevent.get_hub()
+    for _ in range(count + 1):  # what was ready before the first may have come after it in its round
+        hub.wait(hub.loop.timer(0))
+
+
+def pass_time(at_ms):
+    """Wait for an alarm at this time. What was due before, by an alarm or a timer, has had its turn then.
+
+    For what must not happen: a test that merely sleeps may wake up first where the machine stands still.
+    """
+    rang = gevent.event.Event()
+    alarm = Alarm(rang.set)
+    alarm.set(at_ms)
+    rang.wait()
+    alarm.close()
+    turns()
 
 
 class Server:
@@ -51,6 +74,19 @@ def echo(sock):
     while data := sock.recv(65536):
         sock.sendall(data)
     sock.shutdown(socket.SHUT_WR)
+
+
+def fill(sock, chunk):
+    """Write `chunk` again and again until nothing moves for 20 looks; how many bytes that were."""
+    sent = stuck = 0
+    while stuck < 20:
+        try:
+            sent += sock._sock.send(chunk[sent % len(chunk) :])
+            stuck = 0
+        except BlockingIOError:
+            stuck += 1
+            gevent.sleep(0.005)
+    return sent
 
 
 def read_all(sock):
@@ -116,7 +152,7 @@ def quiet():
     watcher = gevent.get_hub().loop.check()
     watcher.start(count)
     before = task.turns()
-    gevent.sleep(0.05)
+    pass_time(now_ms() + 50)
     watcher.stop()
     watcher.close()
     return polls + task.turns() - before < 50

@@ -11,7 +11,7 @@ import pytest
 from kcpg.net import READ
 from kcpg.net.alarm import Alarm
 from kcpg.net.clock import NEVER_MS, now_ms
-from tests.net.sockets import fds, until
+from tests.net.sockets import fds, pass_time, turns, until
 
 
 class Bell:
@@ -39,7 +39,7 @@ def test_it_rings_once_and_not_before_its_time(bell: Bell) -> None:
     until(lambda: bell.rang, "it rang")
     assert bell.rang[0] >= due_ms
     assert bell.alarm.at_ms == NEVER_MS
-    gevent.sleep(0.03)
+    pass_time(due_ms + 30)
     assert len(bell.rang) == 1
 
 
@@ -115,7 +115,7 @@ def test_an_error_of_whoever_is_called_does_not_make_it_ring_on(monkeypatch: pyt
     alarm = Alarm(ring)
     alarm.set(now_ms())
     until(lambda: calls, "it rang")
-    gevent.sleep(0.02)
+    turns(5)  # a descriptor that still says that it is time would ring in each
     alarm.close()
     assert len(calls) == 1
     assert told == [ValueError]
@@ -124,9 +124,10 @@ def test_an_error_of_whoever_is_called_does_not_make_it_ring_on(monkeypatch: pyt
 def test_nothing_is_left_of_it() -> None:
     before = fds()
     bell = Bell()
-    bell.alarm.set(now_ms() + 5)
+    due_ms = now_ms() + 5
+    bell.alarm.set(due_ms)
     bell.alarm.close()
     bell.alarm.close()
-    gevent.sleep(0.02)
+    pass_time(due_ms + 1)
     assert fds() == before
     assert not bell.rang

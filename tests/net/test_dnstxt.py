@@ -19,7 +19,7 @@ from kcpg.net.resolve import Resolver
 from kcpg.net.tunnelsockets import TunnelSockets
 from kcpg.net.txtpeer import TxtPeer, parse
 from tests.net.dnsserver import DnsServer
-from tests.net.sockets import fds, until
+from tests.net.sockets import fds, turns, until
 
 TXT = "TXT"
 
@@ -250,9 +250,13 @@ def test_the_record_is_looked_up_again_by_itself(monkeypatch: pytest.MonkeyPatch
     until(lambda: made.asked >= 3, "three look-ups")
     made.peer.stop()
     made.peer.stop()
-    gevent.sleep(0)
+    turns()
     after = made.asked
-    gevent.sleep(0.05)
+    other = Peer()
+    other.now = made.now
+    other.peer.start()
+    until(lambda: other.asked >= 3, "another one, started later, asked again and again")
+    other.peer.stop()
     assert made.asked == after and len(made.said) == 1
 
 

@@ -13,7 +13,7 @@ from kcpg.net.clock import now_ms
 from kcpg.net.driver import Driver
 from kcpg.net.resolve import Resolver
 from kcpg.net.tunnelsockets import TunnelSockets
-from tests.net.sockets import fds, until
+from tests.net.sockets import fds, pass_time, turns, until
 
 
 class StubWire:
@@ -128,8 +128,7 @@ def rig(monkeypatch):
 
 def settle():
     """Let the loop turn until callbacks, zero timers and ready sockets have had their turn."""
-    for _ in range(5):
-        gevent.sleep(0.001)
+    turns(5)
 
 
 def test_datagrams_go_in_and_out_around_an_advance(rig):
@@ -201,7 +200,7 @@ def test_the_timer_serves_the_deadline_and_an_idle_node_is_left_alone(rig):
     assert len(rig.node.advanced) - before <= 3  # libev may be a millisecond early, then it looks again
     settle()
     count = len(rig.node.advanced)
-    gevent.sleep(0.05)
+    pass_time(now_ms() + 100)  # one that is not idle is looked at every 50 ms
     assert len(rig.node.advanced) == count
 
 

@@ -27,7 +27,7 @@ from kcpg.net.clock import now_ms
 from kcpg.net.inlinepoll import InlinePoll, inline_poll
 from kcpg.net.task import Task
 from tests.engines import require
-from tests.net.sockets import until
+from tests.net.sockets import turns, until
 
 PINGS = 2000
 
@@ -238,7 +238,7 @@ def test_what_others_of_the_same_round_asked_is_done_first(here: InlinePoll, pla
     task = Task(lambda: None, pair[0].fileno(), READ, lambda: bool(pair[0].recv(1)))
     watcher.start(start)
     task.wait_io()
-    gevent.sleep(0.001)  # both are known to the loop
+    turns()  # both are known to the loop
     for end in (far, pair[1])[:: 1 if plain_first else -1]:
         end.send(b"x")
     until(lambda: made and made[0].served, "the task that was started was served")
