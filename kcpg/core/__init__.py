@@ -1,4 +1,10 @@
 """The protocol, sans-IO: no socket, greenlet, clock, randomness or logging.
 
 Time (`now_ms`), entropy and rng are arguments.
+
+Tests of what has none of its own name:
+    env: sim/test_chain.py
+    flow, node: sim/test_forwarder.py, unit/test_splice.py
+    pacer: property/test_native_properties.py, unit/test_kcp_timing.py
+    units: unit/test_kcp_rebuilt.py
 """

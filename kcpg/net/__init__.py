@@ -2,6 +2,16 @@
 
 Nothing here relies on monkey patching: gevent's own modules are imported by name, and sockets are the plain
 non-blocking ones of the standard library (`_socket`), which gevent's would wrap at 500 bytes each.
+
+Tests of what has none of its own name:
+    bypass: net/test_bypass_segments.py, net/test_bypass_tcp.py, net/test_bypass_packets.py
+    clock: net/test_alarm.py
+    datagrams, udp: net/test_udp_io.py
+    dial, listening, local, local_tcp, local_udp: net/test_forwarder.py
+    handover: net/test_channel.py, unit/test_workers.py
+    pktinfo: net/test_asked.py
+    tunnelsockets: net/test_driver.py, net/test_chain.py
+    txtpeer: net/test_dnstxt.py
 """
 
 from __future__ import annotations

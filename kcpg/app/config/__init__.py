@@ -1,5 +1,12 @@
 """Configuration files: text in, typed nodes and every problem out. `load` is the way in, `model` what comes
-out."""
+out.
+
+Tests of what has none of its own name:
+    addresses, passwords, presets: unit/test_config_values.py
+    across, build, check, model: unit/test_config_meaning.py, unit/test_config_relay.py
+    help: unit/test_config_reference.py
+    lex, loading, parse, raw, report: unit/test_config_files.py, property/test_config_properties.py
+"""
 
 from __future__ import annotations
 

@@ -1,1 +1,5 @@
-"""The handshake: Noise inside an envelope, parameters, cookies, keys."""
+"""The handshake: Noise inside an envelope, parameters, cookies, keys.
+
+Tests of what has none of its own name:
+    envelope, rekey: property/test_handshake.py, unit/test_protocol_vectors.py
+"""
