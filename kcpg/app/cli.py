@@ -102,7 +102,7 @@ def _dispatch(words: list[str]) -> int:
         print(run_parser().format_help(), file=sys.stderr, end="")
         return EXIT_USAGE
     command, rest = words[0], words[1:]
-    if command == "--worker":  # member.WORKER, without the price of importing it
+    if command == "--worker":  # handle.WORKER, without the price of importing it
         from kcpg.app.workers import worker
 
         return worker.run(int(rest[0]))

@@ -11,7 +11,7 @@ from kcpg.app.configured import log as log_problems
 from kcpg.app.configured import read, summary
 from kcpg.app.logs import process_log
 from kcpg.app.run import KeyRing, derive_keys
-from kcpg.app.workers.crew import AnyNode, make_node
+from kcpg.app.workers.supervisor import AnyNode, make_node
 from kcpg.errors import StartError
 
 

@@ -24,7 +24,7 @@ from kcpg.app.metrics import Snapshot, snapshot
 from kcpg.app.observed import ObservedDialer, ObservedListener
 from kcpg.app.public import Program, PublicAddress
 from kcpg.app.tubes import is_kcptube, tube_dial, tube_listen
-from kcpg.app.workers.part import Part
+from kcpg.app.workers.context import WorkerContext
 from kcpg.core.env import Env, Event
 from kcpg.core.flow import Flow, Kind, Open, Reset, ResetCode
 from kcpg.core.kcptube import LACKS
@@ -67,15 +67,15 @@ def derive_keys(configs: Iterable[NodeConfig]) -> KeyRing:
 class RunningNode:
     """One node of the process, from its configuration to its end."""
 
-    def __init__(self, config: NodeConfig, keys: KeyRing, form: str, part: Part | None = None) -> None:
-        """`keys` has the secrets of both legs; `form` is that of the log lines. `part`: this is one of
+    def __init__(self, config: NodeConfig, keys: KeyRing, form: str, worker: WorkerContext | None = None) -> None:
+        """`keys` has the secrets of both legs; `form` is that of the log lines. `worker`: this is one of
         several processes that run the node."""
         self.config = config
-        self._part = part
+        self._worker = worker
         self.keys = keys
         self.closed = False
         self.started_s = time.monotonic()
-        self.log = node_log(config, form) if part is None else NodeLog(config.name, config.log_level)
+        self.log = node_log(config, form) if worker is None else NodeLog(config.name, config.log_level)
         self._memory = Memory()
         self._reporter = Reporter(self.log, time.monotonic)
         self._resolver = Resolver()
@@ -153,8 +153,8 @@ class RunningNode:
             return
         self.closed = True
         self._stop_asking()
-        if self._part is not None:
-            self._part.hand_over.close()
+        if self._worker is not None:
+            self._worker.hand_over.close()
         if self.driver is not None:
             self.driver.stop(reason)
         self.log.close()
@@ -165,7 +165,7 @@ class RunningNode:
     def _ingress(self, config: LegConfig) -> LocalListener | ObservedListener | TubeListener:
         if config.kind is LegKind.LOCAL:
             settings = legs.local_listen(config, self.config.max_flows, lookup)
-            inherited = None if self._part is None else iter(self._part.sockets)
+            inherited = None if self._worker is None else iter(self._worker.sockets)
             return LocalListener(settings, self._reporter.notice, inherited)
         ports = self._tunnel_ports(config)
         env = replace(make_env(ports, self._reporter.event), share=self._share())
@@ -175,8 +175,8 @@ class RunningNode:
         else:
             leg = ObservedListener(legs.tunnel_listen(config, self.config.max_flows), self._root(config), env)
         self.ports[leg] = ports
-        if self._part is not None:
-            for sock in self._part.sockets:
+        if self._worker is not None:
+            for sock in self._worker.sockets:
                 ports.adopt(adopt_udp(sock))
         else:
             for host in legs.hosts(config, lookup):
@@ -187,23 +187,23 @@ class RunningNode:
         return leg
 
     def _share(self) -> Share | None:
-        part = self._part
-        if part is None:
+        worker = self._worker
+        if worker is None:
             return None
-        over = part.hand_over
-        return Share(part.index, part.cookie_secret, over.give, over.count, over.choose)
+        over = worker.hand_over
+        return Share(worker.index, worker.cookie_secret, over.give, over.count, over.choose)
 
     def _take_over(self, node: Node, driver: Driver) -> None:
         """Take what other processes of this node get and is of our links."""
-        part, leg = self._part, node.ingress
-        if part is not None and isinstance(leg, ObservedListener):
+        worker, leg = self._worker, node.ingress
+        if worker is not None and isinstance(leg, ObservedListener):
             mask = self._root(self.config.ingress).mask_c2s
-            part.hand_over.start(leg, mask, driver, part.steer)
+            worker.hand_over.start(leg, mask, driver, worker.steer)
 
     @property
     def _is_first(self) -> bool:
         """Do what is done only once for a node."""
-        return self._part is None or self._part.index == 0
+        return self._worker is None or self._worker.index == 0
 
     def _egress(self, config: LegConfig) -> LocalDialer | ObservedDialer | TubeDialer:
         if config.kind is LegKind.LOCAL:

@@ -25,7 +25,7 @@ from kcpg.app.paths import Instance
 from kcpg.app.run import allow_descriptors, derive_keys, describe
 from kcpg.app.status import StatusServer
 from kcpg.app.terminal import Terminal
-from kcpg.app.workers.crew import AnyNode, make_node
+from kcpg.app.workers.supervisor import AnyNode, make_node
 from kcpg.errors import EXIT_OK
 
 TICK_S = 5.0

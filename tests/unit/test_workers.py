@@ -5,7 +5,7 @@ from __future__ import annotations
 from kcpg.app import status_report
 from kcpg.app.config import load_text
 from kcpg.app.workers.merge import merge
-from kcpg.app.workers.part import share_of
+from kcpg.app.workers.context import worker_config
 from kcpg.net.handover import Tally, make_tally
 from tests.unit.test_legs import CLIENT, SERVER
 
@@ -31,17 +31,17 @@ def test_a_number_that_cannot_be_is_refused():
 def test_a_dialer_divides_its_bandwidths():
     """It has a link in every process; together they may send what was configured."""
     config = node(CLIENT, "workers=3\nmax_flows=10\n")
-    part = share_of(config, 3)
-    assert part.max_flows == 4
-    assert part.egress.outbound_bps * 3 >= config.egress.outbound_bps > 0
-    assert part.egress.outbound_bps < config.egress.outbound_bps
-    assert part.egress.inbound_bps < config.egress.inbound_bps
+    one = worker_config(config, 3)
+    assert one.max_flows == 4
+    assert one.egress.outbound_bps * 3 >= config.egress.outbound_bps > 0
+    assert one.egress.outbound_bps < config.egress.outbound_bps
+    assert one.egress.inbound_bps < config.egress.inbound_bps
 
 
 def test_a_listener_does_not():
     """Its bandwidths are those of one link, whichever process has it."""
     config = node(SERVER, "workers=3\nmax_flows=9\n")
-    assert share_of(config, 3).ingress == config.ingress and share_of(config, 3).max_flows == 3
+    assert worker_config(config, 3).ingress == config.ingress and worker_config(config, 3).max_flows == 3
 
 
 def leg(**more: object) -> dict[str, object]:

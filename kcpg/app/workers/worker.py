@@ -1,4 +1,4 @@
-"""A process that `kcpg.app.workers.crew` started: runs its part of one node, and obeys nobody else.
+"""A process that `kcpg.app.workers.supervisor` started: runs its part of one node, and obeys nobody else.
 
 Signals for the whole group (Ctrl-C, a service manager's SIGTERM) are ignored: the process that started this
 one gets them too, lets flows finish, and says when to end. If it is gone, this one ends.
@@ -19,8 +19,8 @@ from kcpg.app.logs import process_log
 from kcpg.app.memory import spare_collector
 from kcpg.app.run import RunningNode, allow_descriptors
 from kcpg.app.workers.channel import Channel, Message, receive, receive_fds
-from kcpg.app.workers.member import Setup
-from kcpg.app.workers.part import Part
+from kcpg.app.workers.handle import Setup
+from kcpg.app.workers.context import WorkerContext
 from kcpg.errors import EXIT_FAILURE, EXIT_OK, StartError
 from kcpg.net.handover import HandOver, Tally
 
@@ -56,14 +56,14 @@ class _Worker:
         read, *write = sockets[setup.ports :]
         others = dict(zip(setup.others, write, strict=True))
         self._hand_over = HandOver(setup.index, read, others, tally)
-        part = Part(
+        context = WorkerContext(
             index=setup.index,
             sockets=tuple(sockets[: setup.ports]),
             cookie_secret=setup.cookie_secret,
             hand_over=self._hand_over,
             steer=lambda number, addr: self._channel.post("steer", number, addr),
         )
-        self._node = RunningNode(setup.config, setup.keys, setup.form, part)
+        self._node = RunningNode(setup.config, setup.keys, setup.form, context)
 
     def run(self) -> int:
         try:

@@ -24,9 +24,9 @@ from kcpg.app import legs
 from kcpg.app.config.model import LegConfig, LegKind, NodeConfig
 from kcpg.app.metrics import Snapshot
 from kcpg.app.run import KeyRing, RunningNode, lookup, node_log, write_status
-from kcpg.app.workers.member import Member, Setup
+from kcpg.app.workers.handle import WorkerHandle, Setup
 from kcpg.app.workers.merge import merge
-from kcpg.app.workers.part import share_of
+from kcpg.app.workers.context import worker_config
 from kcpg.errors import StartError
 from kcpg.net.handover import Tally, make_pair, make_tally
 from kcpg.net.local import kinds, open_listening
@@ -67,10 +67,10 @@ class AnyNode(Protocol):
 
 def make_node(config: NodeConfig, keys: KeyRing, form: str) -> AnyNode:
     """A node, not started: in this process, or with workers of its own."""
-    return SharedNode(config, keys, form) if config.workers > 1 else RunningNode(config, keys, form)
+    return WorkerPool(config, keys, form) if config.workers > 1 else RunningNode(config, keys, form)
 
 
-class SharedNode:
+class WorkerPool:
     """See the module; the methods are those of `RunningNode`."""
 
     def __init__(self, config: NodeConfig, keys: KeyRing, form: str) -> None:
@@ -84,7 +84,7 @@ class SharedNode:
         self.pairs: list[tuple[_socket.socket, _socket.socket]] = []
         self._tally: tuple[int, Tally] | None = None
         self._steerings: list[Steering] = []
-        self._workers: list[Member] = []
+        self._workers: list[WorkerHandle] = []
         self._renewing: gevent.Greenlet | None = None
         self._renewed_s = 0.0
         self._serves = False
@@ -109,7 +109,7 @@ class SharedNode:
             raise
         seed, stun = secrets.randbits(32), bool(self.config.ingress.stun_server)
         self._steerings = [Steering(socks[0], count, seed, stun) for socks in self.ports]
-        self._workers = [Member(self, index) for index in range(count)]
+        self._workers = [WorkerHandle(self, index) for index in range(count)]
         try:
             for worker in self._workers:
                 worker.begin()
@@ -167,18 +167,18 @@ class SharedNode:
     def setup(self, index: int) -> tuple[Setup, list[int]]:
         """What a worker is told first, and the descriptors it gets."""
         others = tuple(other for other in range(len(self.pairs)) if other != index)
-        config = share_of(self.config, len(self.pairs))
+        config = worker_config(self.config, len(self.pairs))
         setup = Setup(config, dict(self.keys), self.form, index, others, len(self.ports), self.cookie_secret)
         assert self._tally is not None
         given = [socks[index] for socks in self.ports] + [self.pairs[index][0]]
         given += [self.pairs[other][1] for other in others]
         return setup, [self._tally[0], *(sock.fileno() for sock in given)]
 
-    def came(self) -> None:
+    def worker_started(self) -> None:
         """A worker serves."""
         self._changed()
 
-    def went(self, worker: int, text: str) -> bool:
+    def worker_lost(self, worker: int, text: str) -> bool:
         """A worker is gone: `text` says which, and how. Whether to start it again."""
         if self.closed or not self._serves or self._tally is None:
             return False

@@ -11,7 +11,7 @@ from kcpg.net.handover import HandOver
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class WorkerContext:
     """See the module."""
 
     index: int
@@ -25,15 +25,15 @@ class Part:
     """Have the kernel bring here what this sender sends to the socket of this number, from 1 up."""
 
 
-def share_of(config: NodeConfig, count: int) -> NodeConfig:
+def worker_config(config: NodeConfig, count: int) -> NodeConfig:
     """The configuration of one of `count` processes: what limits a whole node is divided. A listener's
     bandwidths are per link, whichever process has it; a dialer has a link in every process."""
     return replace(
-        config, max_flows=-(-config.max_flows // count), egress=_share_of_leg(config.egress, count)
+        config, max_flows=-(-config.max_flows // count), egress=_worker_leg(config.egress, count)
     )
 
 
-def _share_of_leg(leg: LegConfig, count: int) -> LegConfig:
+def _worker_leg(leg: LegConfig, count: int) -> LegConfig:
     if leg.kind is not LegKind.TUNNEL or leg.action is not Action.DIAL:
         return leg
     return replace(leg, outbound_bps=-(-leg.outbound_bps // count), inbound_bps=-(-leg.inbound_bps // count))

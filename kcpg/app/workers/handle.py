@@ -53,29 +53,29 @@ class Setup:
     cookie_secret: bytes
 
 
-class Crew(Protocol):
-    """The node of a member."""
+class Supervisor(Protocol):
+    """The process that starts the workers, as a handle sees it."""
 
     def setup(self, index: int) -> tuple[Setup, list[int]]:
         """What a worker is told first, and the descriptors it gets."""
 
-    def came(self) -> None:
+    def worker_started(self) -> None:
         """A worker serves."""
 
-    def went(self, worker: int, text: str) -> bool:
+    def worker_lost(self, worker: int, text: str) -> bool:
         """A worker is gone: `text` says which, and how. Whether to start it again."""
 
     def steer(self, number: int, addr: bytes, worker: int) -> None:
         """What this sender sends to the port of this number (from 1 up) is for `worker`."""
 
 
-class Member:
+class WorkerHandle:
     """One process, and those that take its place when it dies."""
 
-    def __init__(self, crew: Crew, index: int) -> None:
+    def __init__(self, supervisor: Supervisor, index: int) -> None:
         self.index = index
         self.is_up = False
-        self._crew = crew
+        self._supervisor = supervisor
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: Channel | None = None
         self._started = gevent.event.AsyncResult()
@@ -91,7 +91,7 @@ class Member:
     def begin(self) -> None:
         """Start the process. Raises StartError if there can be none."""
         self._begun_s, self._failure = time.monotonic(), ""
-        setup, fds = self._crew.setup(self.index)
+        setup, fds = self._supervisor.setup(self.index)
         ours, theirs = gevent.socket.socketpair()
         try:
             self._process = subprocess.Popen(
@@ -171,7 +171,7 @@ class Member:
             case ("started",):
                 self.is_up = True
                 self._started.set(None)
-                self._crew.came()
+                self._supervisor.worker_started()
             case ("failed", text, hint):
                 self._failure = f"does not start: {text}"
                 if not self._started.ready():
@@ -180,7 +180,7 @@ class Member:
                 if (result := self._asked.pop(number, None)) is not None:
                     result.set(value)
             case ("steer", number, addr):
-                self._crew.steer(number, addr, self.index)
+                self._supervisor.steer(number, addr, self.index)
             case ("log", name, level, created, text, more):
                 self._log(name, level, created, text, more)
 
@@ -217,7 +217,7 @@ class Member:
         self._lost(f"worker {self.index} (pid {self._process.pid}) {how}, its links are lost")
 
     def _lost(self, text: str) -> None:
-        if not self._crew.went(self.index, f"{text}; started again in {self._pause_s:.1f} s"):
+        if not self._supervisor.worker_lost(self.index, f"{text}; started again in {self._pause_s:.1f} s"):
             return
         self._restart = gevent.spawn_later(self._pause_s, self._again)
         self._pause_s = min(self._pause_s * 2, RESTART_MOST_S)
