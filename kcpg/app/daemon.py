@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from kcpg.app import logs, status_report
-from kcpg.app.configured import load_or_explain, read
-from kcpg.app.configured import log as log_problems
+from kcpg.app.config.explain import load_or_explain, read
+from kcpg.app.config.explain import log as log_problems
 from kcpg.app.lock import PidLock, holder
 from kcpg.app.paths import Instance, all_instances, instance
 from kcpg.app.status import ask

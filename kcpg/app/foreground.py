@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from kcpg.app import logs
-from kcpg.app.configured import load_or_explain, read, show, summary
+from kcpg.app.config.explain import load_or_explain, read, show, summary
 from kcpg.app.lock import PidLock, holder
 from kcpg.app.paths import Instance, instance
 from kcpg.errors import EXIT_OK, EXIT_USAGE, KcpgError, UsageError

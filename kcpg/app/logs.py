@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TextIO
 
-from kcpg.app.quiet import Collapser, Repeated
+from kcpg.app.dedup import LogDeduplicator, Repeated
 from kcpg.errors import StartError
 
 LOGGER = "kcpg"
@@ -91,7 +91,7 @@ class NodeLog:
         self.name = name
         self._logger = logging.getLogger(f"{LOGGER}.node.{name}")
         self._logger.setLevel(LEVELS[level])
-        self._collapser = Collapser()
+        self._repeats = LogDeduplicator()
         self._file: logging.Handler | None = None
         if file is not None:
             self._file = rotating_file(LogOptions(form=form, file=file))
@@ -116,17 +116,17 @@ class NodeLog:
         """
         if not self.hears(level):
             return
-        if kind and now_s is not None and not self._collapser.admit(kind, peer, message, level, now_s):
+        if kind and now_s is not None and not self._repeats.admit(kind, peer, message, level, now_s):
             return
         self._emit(level, message, kind, peer, fields or {})
 
     def tick(self, now_s: float) -> None:
         """Write the counts of repeated lines whose minute is over; call it every few seconds."""
-        self._write_counts(self._collapser.due(now_s))
+        self._write_counts(self._repeats.due(now_s))
 
     def close(self) -> None:
         """Write what was only counted so far and close this node's own file."""
-        self._write_counts(self._collapser.drain())
+        self._write_counts(self._repeats.drain())
         if self._file is not None:
             self._logger.removeHandler(self._file)
             self._file.close()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from kcpg.app.linksummary import LINK_SUMMARY
 from kcpg.app.logs import NodeLog
-from kcpg.app.observed import LINK_SUMMARY
 from kcpg.core.env import Event, EventKind
 from kcpg.core.flow import Kind, ResetCode
 from kcpg.core.node import FlowOpened, FlowOver

@@ -10,9 +10,8 @@ import dataclasses
 import time
 from typing import TYPE_CHECKING, Any
 
-from kcpg.app import legs
+from kcpg.app import legsettings
 from kcpg.app.config.model import LegConfig, LegKind
-from kcpg.app.tubes import is_kcptube
 from kcpg.core.flow import Kind
 from kcpg.core.native.link.convflow import ConvFlow
 from kcpg.net.addr import text as address_text
@@ -60,10 +59,10 @@ def leg_snapshot(config: LegConfig, leg: Any, ports: TunnelSockets | None) -> Sn
         "kind": config.kind.value,
         "action": config.action.value,
         "section": config.section,
-        "where": legs.where(config),
+        "where": legsettings.where(config),
     }
     if config.kind is LegKind.TUNNEL:
-        shot = tube_snapshot if is_kcptube(config) else link_snapshot
+        shot = tube_snapshot if config.is_kcptube else link_snapshot
         links = list(leg.links)
         found["algorithm"] = config.algorithm
         found["link_count"] = len(links)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kcpg.app.config.explain import log as log_problems
+from kcpg.app.config.explain import read, summary
 from kcpg.app.config.model import NodeConfig
-from kcpg.app.configured import log as log_problems
-from kcpg.app.configured import read, summary
 from kcpg.app.logs import process_log
 from kcpg.app.run import KeyRing, derive_keys
 from kcpg.app.workers.supervisor import AnyNode, make_node

@@ -15,15 +15,14 @@ from typing import Any
 import gevent
 import gevent.socket
 
-from kcpg.app import legs, status_report
+from kcpg.app import legsettings, legsettings_kcptube, legsettings_native, status_report
 from kcpg.app.config.model import LegConfig, LegKind, NodeConfig
+from kcpg.app.linksummary import SummarizingDialer, SummarizingListener
 from kcpg.app.logs import NodeLog
 from kcpg.app.memory import Memory
 from kcpg.app.messages import Reporter
 from kcpg.app.metrics import Snapshot, snapshot
-from kcpg.app.observed import ObservedDialer, ObservedListener
 from kcpg.app.public import Program, PublicAddress
-from kcpg.app.tubes import is_kcptube, tube_dial, tube_listen
 from kcpg.app.workers.context import WorkerContext
 from kcpg.core.env import Env, Event
 from kcpg.core.flow import Flow, Kind, Open, Reset, ResetCode
@@ -58,7 +57,7 @@ def derive_keys(configs: Iterable[NodeConfig]) -> KeyRing:
     """Derive every secret of a native leg once, in the thread pool: scrypt takes 0.1 s and 32 MiB each,
     traffic goes on meanwhile."""
     both = [leg for config in configs for leg in (config.ingress, config.egress)]
-    tunnels = [leg for leg in both if leg.kind is LegKind.TUNNEL and not is_kcptube(leg)]
+    tunnels = [leg for leg in both if leg.kind is LegKind.TUNNEL and not leg.is_kcptube]
     secrets = list(dict.fromkeys(_secret(leg) for leg in tunnels))
     made = [gevent.get_hub().threadpool.apply(_derive, (secret,)) for secret in secrets]
     return dict(zip(secrets, made, strict=True))
@@ -67,9 +66,13 @@ def derive_keys(configs: Iterable[NodeConfig]) -> KeyRing:
 class RunningNode:
     """One node of the process, from its configuration to its end."""
 
-    def __init__(self, config: NodeConfig, keys: KeyRing, form: str, worker: WorkerContext | None = None) -> None:
-        """`keys` has the secrets of both legs; `form` is that of the log lines. `worker`: this is one of
-        several processes that run the node."""
+    def __init__(
+        self, config: NodeConfig, keys: KeyRing, form: str, worker: WorkerContext | None = None
+    ) -> None:
+        """`keys` holds the secrets of both legs, `form` is the format of log lines.
+
+        `worker`: set where several processes run the node and this is one of them.
+        """
         self.config = config
         self._worker = worker
         self.keys = keys
@@ -162,24 +165,26 @@ class RunningNode:
     # -- legs
     # ----------------------------------------------------------------------------------------------------
 
-    def _ingress(self, config: LegConfig) -> LocalListener | ObservedListener | TubeListener:
+    def _ingress(self, config: LegConfig) -> LocalListener | SummarizingListener | TubeListener:
         if config.kind is LegKind.LOCAL:
-            settings = legs.local_listen(config, self.config.max_flows, lookup)
+            settings = legsettings.local_listen(config, self.config.max_flows, lookup)
             inherited = None if self._worker is None else iter(self._worker.sockets)
             return LocalListener(settings, self._reporter.notice, inherited)
         ports = self._tunnel_ports(config)
         env = replace(make_env(ports, self._reporter.event), share=self._share())
-        leg: ObservedListener | TubeListener
-        if is_kcptube(config):
-            leg = TubeListener(tube_listen(config, self.config.max_flows), env)
+        leg: SummarizingListener | TubeListener
+        if config.is_kcptube:
+            leg = TubeListener(legsettings_kcptube.listen_settings(config, self.config.max_flows), env)
         else:
-            leg = ObservedListener(legs.tunnel_listen(config, self.config.max_flows), self._root(config), env)
+            leg = SummarizingListener(
+                legsettings_native.listen_settings(config, self.config.max_flows), self._root(config), env
+            )
         self.ports[leg] = ports
         if self._worker is not None:
             for sock in self._worker.sockets:
                 ports.adopt(adopt_udp(sock))
         else:
-            for host in legs.hosts(config, lookup):
+            for host in legsettings.hosts(config, lookup):
                 for port in config.ports:
                     ports.listen(host, port)
         if self._is_first:
@@ -196,7 +201,7 @@ class RunningNode:
     def _take_over(self, node: Node, driver: Driver) -> None:
         """Take what other processes of this node get and is of our links."""
         worker, leg = self._worker, node.ingress
-        if worker is not None and isinstance(leg, ObservedListener):
+        if worker is not None and isinstance(leg, SummarizingListener):
             mask = self._root(self.config.ingress).mask_c2s
             worker.hand_over.start(leg, mask, driver, worker.steer)
 
@@ -205,20 +210,22 @@ class RunningNode:
         """Do what is done only once for a node."""
         return self._worker is None or self._worker.index == 0
 
-    def _egress(self, config: LegConfig) -> LocalDialer | ObservedDialer | TubeDialer:
+    def _egress(self, config: LegConfig) -> LocalDialer | SummarizingDialer | TubeDialer:
         if config.kind is LegKind.LOCAL:
-            return LocalDialer(legs.local_dial(config), self._resolver, self._reporter.notice)
+            return LocalDialer(legsettings.local_dial(config), self._resolver, self._reporter.notice)
         ports = self._tunnel_ports(config)
         env = make_env(ports, self._reporter.event)
         if config.dnstxt:
             changed = self._say if self._is_first else _ignore
             self._peer = TxtPeer(config.dnstxt, ports, changed=changed, report=self._reporter.notice)
             env = replace(env, resolve=self._peer.resolve)
-        leg: ObservedDialer | TubeDialer
-        if is_kcptube(config):
-            leg = TubeDialer(tube_dial(config), env)
+        leg: SummarizingDialer | TubeDialer
+        if config.is_kcptube:
+            leg = TubeDialer(legsettings_kcptube.dial_settings(config), env)
         else:
-            leg = ObservedDialer(legs.tunnel_dial(config, self.config.max_flows), self._root(config), env)
+            leg = SummarizingDialer(
+                legsettings_native.dial_settings(config, self.config.max_flows), self._root(config), env
+            )
         self.ports[leg] = ports
         return leg
 
@@ -251,7 +258,7 @@ class RunningNode:
         paths = {AF_INET: ("update_ipv4", config.update_ipv4), AF_INET6: ("update_ipv6", config.update_ipv6)}
         programs = {family: Program(*words) for family, words in paths.items() if words[1]}
         self._public = PublicAddress(self.log, self.config.log_path, programs)
-        host, port = legs.stun_place(config)
+        host, port = legsettings.stun_server(config)
         found, report = self._public.changed, self._reporter.notice
         # A name to listen on may have several addresses; one socket of a family speaks for all of them.
         for sock in {sock.family: sock for _, sock in ports.items()}.values():
@@ -275,7 +282,7 @@ class RunningNode:
     def _warn_of_weakness(self) -> None:
         for leg in (self.config.ingress, self.config.egress):
             place = f"[{leg.section}] " if leg.section else ""
-            if is_kcptube(leg):
+            if leg.is_kcptube:
                 self.log.say(logging.WARNING, f"{place}dialect=kcptube, for compatibility only: {LACKS}")
             if leg.kind is LegKind.TUNNEL and leg.algorithm in ("none", "XOR"):
                 text = f"{place}encryption_algorithm={leg.algorithm}: anybody can read and change the traffic"
@@ -287,7 +294,7 @@ def describe(config: NodeConfig) -> str:
     ingress, egress = config.ingress, config.egress
     words = [leg.algorithm for leg in (ingress, egress) if leg.kind is LegKind.TUNNEL]
     words += [f"{config.workers} workers"] if config.workers > 1 else []
-    route = f"{legs.where(ingress)} -> {legs.where(egress)}"
+    route = f"{legsettings.where(ingress)} -> {legsettings.where(egress)}"
     return f"{config.role.value} {config.name} {route} ({', '.join(words)})"
 
 

@@ -12,11 +12,9 @@ import gevent
 import gevent.event
 from gevent.pool import Pool
 
-from kcpg.app import legs
+from kcpg.app import legsettings_kcptube, legsettings_native
 from kcpg.app.config.model import LegConfig, LegKind, NodeConfig
 from kcpg.app.run import KeyRing, Secret, derive_keys, make_env
-from kcpg.app.tubes import format as tube_format
-from kcpg.app.tubes import is_kcptube, tube_dial
 from kcpg.core.env import Event, EventKind
 from kcpg.core.flow import Flow, Open
 from kcpg.core.kcptube.dialer import TubeDialer
@@ -154,10 +152,10 @@ class _Attempt:
         )
         env = make_env(ports, self._on_event)
         leg: TunnelDialer | TubeDialer
-        if is_kcptube(config):
-            leg = TubeDialer(tube_dial(config), env)
+        if config.is_kcptube:
+            leg = TubeDialer(legsettings_kcptube.dial_settings(config), env)
         else:
-            leg = TunnelDialer(legs.tunnel_dial(config, max_flows=1), keys[secret], env)
+            leg = TunnelDialer(legsettings_native.dial_settings(config, max_flows=1), keys[secret], env)
         driver = Driver(Node(Nobody(), leg), {leg: ports}, self._on_notice)
         began_s = time.monotonic()
         driver.start()
@@ -200,7 +198,8 @@ def agreed(params: LinkParams) -> str:
 
 def of_format(config: LegConfig) -> str:
     """What an answer in kcptube's protocol shows."""
-    return f"kcptube's protocol, {config.algorithm}, datagrams of {tube_format(config).datagram_bytes} bytes"
+    size = legsettings_kcptube.wire_format(config).datagram_bytes
+    return f"kcptube's protocol, {config.algorithm}, datagrams of {size} bytes"
 
 
 def rate(bps: int) -> str:

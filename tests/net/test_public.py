@@ -11,7 +11,7 @@ import gevent
 import gevent.socket
 import pytest
 
-from kcpg.app import legs, metrics, public, status_report
+from kcpg.app import legsettings, metrics, public, status_report
 from kcpg.app.config import load_text
 from kcpg.app.logs import NodeLog
 from kcpg.app.public import Program, PublicAddress
@@ -185,7 +185,7 @@ encryption_algorithm=AES-GCM
 )  # fmt: skip
 def test_where_the_stun_server_is(server: str, place: tuple[str, int]) -> None:
     loaded = load_text("s.conf", SERVER.format(listen=1, target=2) + f"stun_server={server}\n")
-    assert legs.stun_place(loaded.nodes[0].ingress) == place
+    assert legsettings.stun_server(loaded.nodes[0].ingress) == place
 
 
 class Nodes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kcpg.app import tubes
+from kcpg.app import legsettings_kcptube
 from kcpg.app.config import Severity, load_text
 from kcpg.app.config.model import Dialect, LegConfig
 from kcpg.core.kcptube.wire import Format
@@ -62,20 +62,20 @@ def test_warnings() -> None:
 def test_a_relay_has_a_dialect_for_each_leg() -> None:
     node = relay(listener="dialect=kcptube").nodes[0]
     assert (node.ingress.dialect, node.egress.dialect) == (Dialect.KCPTUBE, Dialect.NATIVE)
-    assert tubes.is_kcptube(node.ingress) and not tubes.is_kcptube(node.egress)
+    assert node.ingress.is_kcptube and not node.egress.is_kcptube
     both = relay("dialect=kcptube").nodes[0]
-    assert tubes.is_kcptube(both.ingress) and tubes.is_kcptube(both.egress)
+    assert both.ingress.is_kcptube and both.egress.is_kcptube
 
 
 def test_each_flow_has_a_path_unless_asked() -> None:
-    assert tubes.tube_dial(leg()).tunnels == 0
-    assert tubes.tube_dial(leg("mux_tunnels=3\n")).tunnels == 3
+    assert legsettings_kcptube.dial_settings(leg()).tunnels == 0
+    assert legsettings_kcptube.dial_settings(leg("mux_tunnels=3\n")).tunnels == 3
     assert load_text("a.conf", CLIENT).nodes[0].egress.mux_tunnels == 1
 
 
 def test_the_dialer_is_told() -> None:
     more = "outbound_bandwidth=8m\ninbound_bandwidth=80m\nkeep_alive=7\ndport_refresh=30\ndial_timeout=9\n"
-    told = tubes.tube_dial(leg(more))
+    told = legsettings_kcptube.dial_settings(leg(more))
     assert told.targets == (Destination("192.0.2.1", tuple(range(3000, 3011))),)
     assert (told.outbound_bps, told.inbound_bps) == (8_000_000, 80_000_000)
     assert (told.keep_alive_ms, told.hop_every_ms, told.flow_wait_ms) == (7_000, 30_000, 9_000)
@@ -83,11 +83,13 @@ def test_the_dialer_is_told() -> None:
 
 
 def test_the_listener_is_told() -> None:
-    told = tubes.tube_listen(leg(text=SERVER), 99)
+    told = legsettings_kcptube.listen_settings(leg(text=SERVER), 99)
     assert told.ports == (13000, 13010) and told.max_links == 99
     assert told.format == Format("AES-OCB", b"qwerty1234", 1440)
     gaps = SERVER.replace("13000-13010", "13000,13010")
-    assert tubes.tube_listen(load_text("a.conf", gaps + TUBE).nodes[0].ingress, 99).ports == (0, 0)
+    assert legsettings_kcptube.listen_settings(
+        load_text("a.conf", gaps + TUBE).nodes[0].ingress, 99
+    ).ports == (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -104,5 +106,5 @@ def test_the_listener_is_told() -> None:
     ],
 )
 def test_how_large_datagrams_are(more: str, datagram: int, kcp_mtu: int) -> None:
-    found = tubes.format(leg(more))
+    found = legsettings_kcptube.wire_format(leg(more))
     assert (found.datagram_bytes, found.kcp_mtu) == (datagram, kcp_mtu)

@@ -6,9 +6,9 @@ import logging
 
 import pytest
 
+from kcpg.app.linksummary import LINK_SUMMARY
 from kcpg.app.logs import LOGGER, NodeLog
 from kcpg.app.messages import Reporter
-from kcpg.app.observed import LINK_SUMMARY
 from kcpg.core.env import Event, EventKind
 from kcpg.core.flow import Kind, Open, Reset, ResetCode, Target
 from kcpg.core.node import FlowOpened, FlowOver

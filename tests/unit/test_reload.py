@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from kcpg.app.config import load_text
 from kcpg.app.reload import Plan, compare
-from tests.unit.test_legs import CLIENT, SERVER
+from tests.unit.test_legsettings import CLIENT, SERVER
 
 A, B = (load_text(name, text).nodes[0] for name, text in (("a.conf", CLIENT), ("b.conf", SERVER)))
 

@@ -81,7 +81,7 @@ class Crew:
 
 
 class SharedWorld(World):
-    """A dialer and a crew."""
+    """A dialer, and the workers of a listener."""
 
     def new_listener(self) -> Any:
         self.l = Crew(self)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from kcpg.app import status_report
 from kcpg.app.config import load_text
-from kcpg.app.workers.merge import merge
 from kcpg.app.workers.context import worker_config
+from kcpg.app.workers.merge import merge
 from kcpg.net.handover import Tally, make_tally
-from tests.unit.test_legs import CLIENT, SERVER
+from tests.unit.test_legsettings import CLIENT, SERVER
 
 
 def node(text: str, more: str = ""):

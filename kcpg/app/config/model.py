@@ -233,6 +233,11 @@ class LegConfig:
     udp_delivery: UdpDelivery = UdpDelivery.UNORDERED
 
     @property
+    def is_kcptube(self) -> bool:
+        """Whether this is a tunnel that speaks kcptube's protocol."""
+        return self.kind is LegKind.TUNNEL and self.dialect is Dialect.KCPTUBE
+
+    @property
     def finds_mtu(self) -> bool:
         """Neither ``mtu`` nor ``kcp_mtu`` is set: the path is asked."""
         return self.kcp_mtu_bytes is None and self.mtu_bytes is None

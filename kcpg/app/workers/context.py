@@ -28,9 +28,7 @@ class WorkerContext:
 def worker_config(config: NodeConfig, count: int) -> NodeConfig:
     """The configuration of one of `count` processes: what limits a whole node is divided. A listener's
     bandwidths are per link, whichever process has it; a dialer has a link in every process."""
-    return replace(
-        config, max_flows=-(-config.max_flows // count), egress=_worker_leg(config.egress, count)
-    )
+    return replace(config, max_flows=-(-config.max_flows // count), egress=_worker_leg(config.egress, count))
 
 
 def _worker_leg(leg: LegConfig, count: int) -> LegConfig:

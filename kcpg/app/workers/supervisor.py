@@ -20,13 +20,13 @@ from typing import Protocol
 
 import gevent
 
-from kcpg.app import legs
+from kcpg.app import legsettings
 from kcpg.app.config.model import LegConfig, LegKind, NodeConfig
 from kcpg.app.metrics import Snapshot
 from kcpg.app.run import KeyRing, RunningNode, lookup, node_log, write_status
-from kcpg.app.workers.handle import WorkerHandle, Setup
-from kcpg.app.workers.merge import merge
 from kcpg.app.workers.context import worker_config
+from kcpg.app.workers.handle import Setup, WorkerHandle
+from kcpg.app.workers.merge import merge
 from kcpg.errors import StartError
 from kcpg.net.handover import Tally, make_pair, make_tally
 from kcpg.net.local import kinds, open_listening
@@ -249,13 +249,15 @@ def _open_ports(config: NodeConfig, count: int) -> list[list[_socket.socket]]:
     leg = config.ingress
     opens: list[Callable[[bool], _socket.socket]]
     if leg.kind is LegKind.LOCAL:
-        settings = legs.local_listen(leg, config.max_flows, lookup)
+        settings = legsettings.local_listen(leg, config.max_flows, lookup)
         opens = [
             partial(open_listening, settings, bind, kind) for bind in settings.binds for kind in kinds(bind)
         ]
     else:
         opens = [
-            partial(_open_tunnel, leg, host, port) for host in legs.hosts(leg, lookup) for port in leg.ports
+            partial(_open_tunnel, leg, host, port)
+            for host in legsettings.hosts(leg, lookup)
+            for port in leg.ports
         ]
     opened: list[list[_socket.socket]] = []
     try:

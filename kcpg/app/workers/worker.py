@@ -19,8 +19,8 @@ from kcpg.app.logs import process_log
 from kcpg.app.memory import spare_collector
 from kcpg.app.run import RunningNode, allow_descriptors
 from kcpg.app.workers.channel import Channel, Message, receive, receive_fds
-from kcpg.app.workers.handle import Setup
 from kcpg.app.workers.context import WorkerContext
+from kcpg.app.workers.handle import Setup
 from kcpg.errors import EXIT_FAILURE, EXIT_OK, StartError
 from kcpg.net.handover import HandOver, Tally
 

@@ -7,13 +7,13 @@ import logging
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kcpg.app.quiet import MAX_KINDS, MAX_PEERS, OTHERS, Collapser
+from kcpg.app.dedup import MAX_KINDS, MAX_PEERS, OTHERS, LogDeduplicator
 
 WARN = logging.WARNING
 
 
 def test_first_passes_repeats_are_counted_and_told_once():
-    quiet = Collapser()
+    quiet = LogDeduplicator()
     assert quiet.admit("refused", "a", "no", WARN, 0.0)
     assert not any(quiet.admit("refused", "a", "no", WARN, 1.0 + i) for i in range(37))
     assert quiet.due(59.9) == []
@@ -24,14 +24,14 @@ def test_first_passes_repeats_are_counted_and_told_once():
 
 
 def test_after_a_silent_minute_it_is_said_again():
-    quiet = Collapser()
+    quiet = LogDeduplicator()
     assert quiet.admit("k", "a", "x", WARN, 0.0)
     assert quiet.due(61.0) == []
     assert quiet.admit("k", "a", "x", WARN, 61.0)
 
 
 def test_while_it_goes_on_one_line_a_minute():
-    quiet = Collapser()
+    quiet = LogDeduplicator()
     lines = 0
     for second in range(600):
         lines += quiet.admit("k", "a", "x", WARN, float(second))
@@ -40,14 +40,14 @@ def test_while_it_goes_on_one_line_a_minute():
 
 
 def test_other_peers_and_kinds_are_not_held_back():
-    quiet = Collapser()
+    quiet = LogDeduplicator()
     assert quiet.admit("k", "a", "x", WARN, 0.0)
     assert quiet.admit("k", "b", "x", WARN, 0.0)
     assert quiet.admit("l", "a", "x", WARN, 0.0)
 
 
 def test_invented_peers_share_one_line():
-    quiet = Collapser()
+    quiet = LogDeduplicator()
     said = sum(quiet.admit("auth", f"192.0.2.{i}", "bad", WARN, 0.0) for i in range(1000))
     assert said == MAX_PEERS
     (line,) = quiet.due(60.0)
@@ -58,7 +58,7 @@ def test_invented_peers_share_one_line():
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 40), st.integers(0, 30)), max_size=300))
 def test_no_event_is_lost_or_told_twice(events):
-    quiet = Collapser()
+    quiet = LogDeduplicator()
     now, given_in, told = 0.0, 0, 0
     for kind, peer, wait in events:
         now += wait
@@ -69,7 +69,7 @@ def test_no_event_is_lost_or_told_twice(events):
 
 
 def test_memory_is_bounded():
-    quiet = Collapser()
+    quiet = LogDeduplicator()
     for i in range(5000):
         quiet.admit(str(i), "a", "x", WARN, 0.0)
     assert len(quiet._kinds) <= MAX_KINDS

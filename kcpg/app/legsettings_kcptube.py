@@ -1,10 +1,10 @@
-"""From a configuration to what the legs of the kcptube dialect want to be told. Pure."""
+"""What the legs of the kcptube dialect are told, from a leg's configuration. Pure."""
 
 from __future__ import annotations
 
-from kcpg.app import legs
+from kcpg.app import legsettings
 from kcpg.app.config.dialect import DATAGRAM_MOST_BYTES
-from kcpg.app.config.model import Dialect, LegConfig, LegKind
+from kcpg.app.config.model import LegConfig
 from kcpg.core.kcptube.dialer import DialSettings
 from kcpg.core.kcptube.listener import ListenSettings
 from kcpg.core.kcptube.wire import Format, sealing_bytes
@@ -14,12 +14,7 @@ KCP_MTU_FEC = 1405
 """kcptube's own defaults, where neither `mtu` nor `kcp_mtu` is set."""
 
 
-def is_kcptube(config: LegConfig) -> bool:
-    """Whether a leg is a tunnel that speaks kcptube's protocol."""
-    return config.kind is LegKind.TUNNEL and config.dialect is Dialect.KCPTUBE
-
-
-def format(config: LegConfig) -> Format:
+def wire_format(config: LegConfig) -> Format:
     """What both ends must have alike."""
     fec = (config.fec.data_shards, config.fec.parity_shards) if config.fec is not None else (0, 0)
     room = sealing_bytes(config.algorithm, all(fec))
@@ -29,13 +24,13 @@ def format(config: LegConfig) -> Format:
     return Format(config.algorithm, config.password, size, fec)
 
 
-def tube_dial(config: LegConfig) -> DialSettings:
+def dial_settings(config: LegConfig) -> DialSettings:
     """How a client or a relay reaches the next node."""
     return DialSettings(
         name=config.section or "tunnel",
-        targets=legs.destinations(config),
-        format=format(config),
-        kcp=legs.kcp_params(config),
+        targets=legsettings.destinations(config),
+        format=wire_format(config),
+        kcp=legsettings.kcp_params(config),
         outbound_bps=config.outbound_bps,
         inbound_bps=config.inbound_bps,
         keep_alive_ms=config.keep_alive_s * 1000,
@@ -45,13 +40,13 @@ def tube_dial(config: LegConfig) -> DialSettings:
     )
 
 
-def tube_listen(config: LegConfig, max_flows: int) -> ListenSettings:
+def listen_settings(config: LegConfig, max_flows: int) -> ListenSettings:
     """What a server or a relay offers. A plain link is one flow, so there may be as many of them."""
-    ports = legs.ranges(config.ports)
+    ports = legsettings.ranges(config.ports)
     return ListenSettings(
         name=config.section or "tunnel",
-        format=format(config),
-        kcp=legs.kcp_params(config),
+        format=wire_format(config),
+        kcp=legsettings.kcp_params(config),
         outbound_bps=config.outbound_bps,
         inbound_bps=config.inbound_bps,
         keep_alive_ms=config.keep_alive_s * 1000,

@@ -1,26 +1,22 @@
-"""From a configuration to what the legs of a node want to be told. Pure, except that names to listen on are
-looked up."""
+"""What the legs of a node are told, from their configuration: the local legs, and what both dialects share.
+
+Pure, except that names to listen on are looked up.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from kcpg.app.config.model import Action, FecConfig, LegConfig, Mapping
+from kcpg.app.config.model import LegConfig, Mapping
 from kcpg.core.flow import Target
 from kcpg.core.kcp.kcp import KcpParams
 from kcpg.core.native.dial.attempt import Destination
-from kcpg.core.native.dial.dialer import DialSettings
-from kcpg.core.native.handshake.params import FEC_AUTO, FEC_OFF, MAX_PORT_RANGES, MAX_WINDOW, Fec, LinkParams
-from kcpg.core.native.link.link import LinkLimits
-from kcpg.core.native.listener import ListenSettings
+from kcpg.core.native.handshake.params import MAX_WINDOW
 from kcpg.core.stun import DEFAULT_PORT
 from kcpg.net.addr import is_numeric, strip_brackets
 from kcpg.net.allow import AllowList
 from kcpg.net.local import Bind, LocalDialSettings, LocalListenSettings
 from kcpg.net.txtpeer import title
-
-MAX_LINK_FLOWS = 65_535
-"""Conversations of one link: the default of `LinkLimits`, more than the source ports of one peer."""
 
 Lookup = Callable[[str], list[str]]
 """A name's numeric addresses on this machine; raises StartError if it has none."""
@@ -54,22 +50,6 @@ def local_dial(config: LegConfig) -> LocalDialSettings:
     )
 
 
-def tunnel_dial(config: LegConfig, max_flows: int) -> DialSettings:
-    """How a client or a relay reaches the next node: every address is the same peer, any port will do."""
-    return DialSettings(
-        name=config.section or "tunnel",
-        targets=destinations(config),
-        params=link_params(config),
-        kcp=kcp_params(config),
-        find_mtu=config.finds_mtu,
-        hop_every_ms=config.dport_refresh_s * 1000,
-        paths=config.mux_tunnels,
-        flow_wait_ms=config.dial_timeout_s * 1000,
-        # The link stays up without flows, so that the next flow pays for no handshake.
-        limits=LinkLimits(max_flows=min(max_flows, MAX_LINK_FLOWS), idle_ms=None),
-    )
-
-
 def destinations(config: LegConfig) -> tuple[Destination, ...]:
     """The next node's hosts and ports. One that stands in a TXT record brings its port with its address."""
     if config.dnstxt:
@@ -77,47 +57,12 @@ def destinations(config: LegConfig) -> tuple[Destination, ...]:
     return tuple(Destination(host, config.ports) for host in config.addresses)
 
 
-def stun_place(config: LegConfig) -> tuple[str, int]:
+def stun_server(config: LegConfig) -> tuple[str, int]:
     """Host and port of `stun_server`."""
     host, colon, port = config.stun_server.rpartition(":")
     if is_numeric(config.stun_server) or not colon:
         return config.stun_server, DEFAULT_PORT
     return strip_brackets(host), int(port)
-
-
-def tunnel_listen(config: LegConfig, max_flows: int) -> ListenSettings:
-    """What a server or a relay offers to dialers, and how much one of them may open."""
-    return ListenSettings(
-        name=config.section or "tunnel",
-        params=link_params(config),
-        kcp=kcp_params(config),
-        find_mtu=config.finds_mtu,
-        limits=LinkLimits(max_flows=min(max_flows, MAX_LINK_FLOWS)),
-    )
-
-
-def link_params(config: LegConfig) -> LinkParams:
-    """What this end wants of a link. Values that later features bring stay at their defaults."""
-    told = ranges(config.ports) if config.action is Action.LISTEN else ()
-    return LinkParams(
-        algorithm=config.algorithm,
-        datagram_bytes=config.datagram_bytes,
-        snd_wnd=min(config.kcp_snd_wnd_segments, MAX_WINDOW),
-        rcv_wnd=min(config.kcp_rcv_wnd_segments, MAX_WINDOW),
-        outbound_bps=config.outbound_bps,
-        inbound_bps=config.inbound_bps,
-        keep_alive_s=config.keep_alive_s,
-        udp_delivery=config.udp_delivery.value,
-        fec_out=fec(config.fec),
-        ports=told if len(told) <= MAX_PORT_RANGES else (),
-    )
-
-
-def fec(config: FecConfig | None) -> Fec:
-    """With how much redundancy a leg sends."""
-    if config is None:
-        return FEC_OFF
-    return FEC_AUTO if config.auto else Fec(config.data_shards, config.parity_shards)
 
 
 def kcp_params(config: LegConfig) -> KcpParams:

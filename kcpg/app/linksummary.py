@@ -30,7 +30,7 @@ def summary(link: Link, now_ms: int) -> str:
     )
 
 
-class _Observed(NativeLeg):
+class _Summarizing(NativeLeg):
     """Reports LINK_SUMMARY after a link has ended."""
 
     def link_closed(self, link: Link, reason: Reset, by_peer: bool) -> None:
@@ -45,9 +45,9 @@ _WORTH_MS = 10_000
 """A link without flows is worth a line if it lived longer than the listener waits for a first sign of use."""
 
 
-class ObservedDialer(_Observed, TunnelDialer):
+class SummarizingDialer(_Summarizing, TunnelDialer):
     """A TunnelDialer that reports LINK_SUMMARY."""
 
 
-class ObservedListener(_Observed, TunnelListener):
+class SummarizingListener(_Summarizing, TunnelListener):
     """A TunnelListener that reports LINK_SUMMARY."""

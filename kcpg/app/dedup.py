@@ -41,7 +41,7 @@ class _Seen:
     count: int = 0
 
 
-class Collapser:
+class LogDeduplicator:
     """Lets the first event of a (kind, peer) pass and counts the next ones for a minute."""
 
     def __init__(self, window_s: float = WINDOW_S, max_peers: int = MAX_PEERS) -> None:

@@ -1,0 +1,64 @@
+"""What the legs of the native dialect are told, from a leg's configuration. Pure."""
+
+from __future__ import annotations
+
+from kcpg.app import legsettings
+from kcpg.app.config.model import Action, FecConfig, LegConfig
+from kcpg.core.native.dial.dialer import DialSettings
+from kcpg.core.native.handshake.params import FEC_AUTO, FEC_OFF, MAX_PORT_RANGES, MAX_WINDOW, Fec, LinkParams
+from kcpg.core.native.link.link import LinkLimits
+from kcpg.core.native.listener import ListenSettings
+
+MAX_LINK_FLOWS = 65_535
+"""Conversations of one link: the default of `LinkLimits`, more than the source ports of one peer."""
+
+
+def dial_settings(config: LegConfig, max_flows: int) -> DialSettings:
+    """How a client or a relay reaches the next node: every address is the same peer, any port will do."""
+    return DialSettings(
+        name=config.section or "tunnel",
+        targets=legsettings.destinations(config),
+        params=link_params(config),
+        kcp=legsettings.kcp_params(config),
+        find_mtu=config.finds_mtu,
+        hop_every_ms=config.dport_refresh_s * 1000,
+        paths=config.mux_tunnels,
+        flow_wait_ms=config.dial_timeout_s * 1000,
+        # The link stays up without flows, so that the next flow pays for no handshake.
+        limits=LinkLimits(max_flows=min(max_flows, MAX_LINK_FLOWS), idle_ms=None),
+    )
+
+
+def listen_settings(config: LegConfig, max_flows: int) -> ListenSettings:
+    """What a server or a relay offers to dialers, and how much one of them may open."""
+    return ListenSettings(
+        name=config.section or "tunnel",
+        params=link_params(config),
+        kcp=legsettings.kcp_params(config),
+        find_mtu=config.finds_mtu,
+        limits=LinkLimits(max_flows=min(max_flows, MAX_LINK_FLOWS)),
+    )
+
+
+def link_params(config: LegConfig) -> LinkParams:
+    """What this end wants of a link. Values that later features bring stay at their defaults."""
+    told = legsettings.ranges(config.ports) if config.action is Action.LISTEN else ()
+    return LinkParams(
+        algorithm=config.algorithm,
+        datagram_bytes=config.datagram_bytes,
+        snd_wnd=min(config.kcp_snd_wnd_segments, MAX_WINDOW),
+        rcv_wnd=min(config.kcp_rcv_wnd_segments, MAX_WINDOW),
+        outbound_bps=config.outbound_bps,
+        inbound_bps=config.inbound_bps,
+        keep_alive_s=config.keep_alive_s,
+        udp_delivery=config.udp_delivery.value,
+        fec_out=fec(config.fec),
+        ports=told if len(told) <= MAX_PORT_RANGES else (),
+    )
+
+
+def fec(config: FecConfig | None) -> Fec:
+    """With how much redundancy a leg sends."""
+    if config is None:
+        return FEC_OFF
+    return FEC_AUTO if config.auto else Fec(config.data_shards, config.parity_shards)
