@@ -43,7 +43,7 @@ _EXIT_CODES = (
 )
 
 
-class Parser(argparse.ArgumentParser):
+class OptionParser(argparse.ArgumentParser):
     """An argument parser that raises UsageError with a hint instead of printing its usage and leaving."""
 
     def error(self, message: str) -> NoReturn:
@@ -133,10 +133,10 @@ class _ShowVersion(argparse.Action):
         parser.exit()
 
 
-def run_parser() -> Parser:
+def run_parser() -> OptionParser:
     """The parser of the command without a subcommand."""
     commands = "\n".join(f"  {name:8} {text}" for name, text in COMMANDS.items())
-    parser = Parser(
+    parser = OptionParser(
         prog="kcpg",
         usage="kcpg [options] CONFIG [CONFIG …]\n       kcpg COMMAND …",
         description=_INTRODUCTION,
@@ -159,10 +159,10 @@ def run_parser() -> Parser:
     return parser
 
 
-def daemon_parser() -> Parser:
+def daemon_parser() -> OptionParser:
     """The parser of `kcpg daemon`."""
     actions = "\n".join(f"  {name:8} {text}" for name, text in DAEMON_ACTIONS.items())
-    parser = Parser(
+    parser = OptionParser(
         prog="kcpg daemon",
         usage="kcpg daemon start|stop|status|ensure [options] CONFIG [CONFIG …]",
         description="A background process per set of configuration files.",
@@ -177,7 +177,7 @@ def daemon_parser() -> Parser:
     return parser
 
 
-def _add_run_options(parser: Parser) -> None:
+def _add_run_options(parser: OptionParser) -> None:
     parser.add_argument("--log-format", choices=FORMATS, default="text", help="lines or JSON objects")
     parser.add_argument("--log-file", type=Path, metavar="FILE", help="log to this file, rotating it")
     parser.add_argument(
@@ -235,7 +235,7 @@ def _daemon(words: list[str]) -> int:
 
 
 def _status(words: list[str]) -> int:
-    parser = Parser(prog="kcpg status", description="Report on running nodes.", allow_abbrev=False)
+    parser = OptionParser(prog="kcpg status", description="Report on running nodes.", allow_abbrev=False)
     parser.add_argument("configurations", nargs="*", metavar="CONFIG", help="only what runs these files")
     parser.add_argument("--json", action="store_true", help="the whole report as JSON")
     options = parser.read(words)
@@ -245,7 +245,9 @@ def _status(words: list[str]) -> int:
 
 
 def _keygen(words: list[str]) -> int:
-    parser = Parser(prog="kcpg keygen", description="Print a new key for encryption_key.", allow_abbrev=False)
+    parser = OptionParser(
+        prog="kcpg keygen", description="Print a new key for encryption_key.", allow_abbrev=False
+    )
     parser.read(words)
     from kcpg.core.native.handshake.keys import format_key
 

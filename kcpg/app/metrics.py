@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kcpg.app import legsettings
-from kcpg.app.config.model import LegConfig, LegKind
+from kcpg.app.config.model import LegConfig, LegKind, NodeConfig
 from kcpg.core.flow import Kind
 from kcpg.core.native.link.convflow import ConvFlow
 from kcpg.net.addr import text as address_text
 
 if TYPE_CHECKING:
-    from kcpg.app.run import RunningNode
     from kcpg.core.kcptube.link import Link as TubeLink
     from kcpg.core.native.link.link import Link
+    from kcpg.core.node import Node
     from kcpg.core.splice import Splice
+    from kcpg.net.driver import Driver
     from kcpg.net.tunnelsockets import TunnelSockets
 
 MAX_LINKS = 1000
@@ -31,7 +32,20 @@ complete."""
 Snapshot = dict[str, Any]
 
 
-def snapshot(running: RunningNode) -> Snapshot:
+class Measured(Protocol):
+    """What a snapshot needs of a running node; `node` and `driver` are None until it has started."""
+
+    config: NodeConfig
+    started_s: float
+    ports: dict[Any, TunnelSockets]
+    node: Node | None
+    driver: Driver | None
+
+    @property
+    def public_addresses(self) -> list[bytes]: ...
+
+
+def snapshot(running: Measured) -> Snapshot:
     """One node with everything below it."""
     config, node, driver = running.config, running.node, running.driver
     found: Snapshot = {

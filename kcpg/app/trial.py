@@ -95,48 +95,48 @@ def try_all(configs: Sequence[NodeConfig], say: Callable[[str], None]) -> int:
     for config in wanted:
         leg = config.egress
         pool = Pool(AT_ONCE)
-        places = _places(leg)
-        if isinstance(places, str):
-            say(f"{config.file}: {places}")
+        destinations = _destinations(leg)
+        if isinstance(destinations, str):
+            say(f"{config.file}: {destinations}")
             code = EXIT_FAILURE
             continue
         answered = 0
-        for outcome in pool.imap(partial(try_one, keys, leg), places):
+        for outcome in pool.imap(partial(try_one, keys, leg), destinations):
             answered += outcome.ok
             say(f"{config.file}: {outcome}")
-        say(f"{config.file}: {answered} of {len(places)} destinations answered")
-        if answered < len(places):
+        say(f"{config.file}: {answered} of {len(destinations)} destinations answered")
+        if answered < len(destinations):
             code = EXIT_FAILURE
     return code
 
 
-def _places(leg: LegConfig) -> list[tuple[str, int]] | str:
+def _destinations(leg: LegConfig) -> list[tuple[str, int]] | str:
     """Every address and port of the next node, or why there are none."""
     if not leg.dnstxt:
         return [(host, port) for host in leg.addresses for port in leg.ports]
     found = dnstxt.look_up(leg.dnstxt)
     if isinstance(found, dnstxt.NoRecords):
         return f"{title(leg.dnstxt)}: {found.text}"
-    places = [place for place in map(parse, found.texts) if place is not None]
-    if not places:
+    destinations = [destination for destination in map(parse, found.texts) if destination is not None]
+    if not destinations:
         return f"{title(leg.dnstxt)}: nothing in it is IPv4:port or [IPv6]:port"
-    return [to_tuple(place)[:2] for place in places]
+    return [to_tuple(destination)[:2] for destination in destinations]
 
 
-def try_one(keys: KeyRing, config: LegConfig, place: tuple[str, int]) -> Outcome:
+def try_one(keys: KeyRing, config: LegConfig, destination: tuple[str, int]) -> Outcome:
     """Open the tunnel of this leg to one address and port, measure it, close it. Takes LIMIT_S at most; never
     raises."""
-    host, port = place
+    host, port = destination
     secret: Secret = (config.password, config.key)
-    attempt = _Attempt(replace(config, addresses=(host,), ports=(port,), dnstxt="", mux_tunnels=1))
+    trial = _Trial(replace(config, addresses=(host,), ports=(port,), dnstxt="", mux_tunnels=1))
     try:
-        ok, text = attempt.run(keys, secret)
+        ok, text = trial.run(keys, secret)
     except OSError as error:
         ok, text = False, error.strerror or str(error)
     return Outcome(host, port, ok, text)
 
 
-class _Attempt:
+class _Trial:
     """One destination being tried."""
 
     def __init__(self, config: LegConfig) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from kcpg.app.config import reference
 from kcpg.app.config.help import WIDTH, explain_all, explain_key
-from kcpg.app.config.keys import KEYS, Place
+from kcpg.app.config.keys import KEYS, Scope
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,7 +41,7 @@ def test_the_table_has_every_key_of_kcptube_and_marks_the_others() -> None:
 
 @pytest.mark.parametrize("name", SHARED)
 def test_shared_keys_reach_both_sections(name: str) -> None:
-    assert {Place.RELAY, Place.LISTENER, Place.FORWARDER} <= KEYS[name].places
+    assert {Scope.RELAY, Scope.LISTENER, Scope.FORWARDER} <= KEYS[name].scopes
 
 
 def test_every_key_is_explained() -> None:

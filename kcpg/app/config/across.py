@@ -10,7 +10,7 @@ from kcpg.app.config.model import FORWARDING_GRACE_S, UDP_TIMEOUT_DEFAULT_S, Rol
 from kcpg.app.config.raw import Options, RawFile
 from kcpg.app.config.report import Report
 
-Place = tuple[str, int]
+ListenPort = tuple[str, int]
 """Protocol («tcp», «udp») and port."""
 
 
@@ -20,7 +20,7 @@ class _Listener:
 
     file: int
     line: int
-    places: frozenset[Place]
+    ports: frozenset[ListenPort]
     addresses: frozenset[str]
     """Literals and names; `*4` and `*6` are all addresses of a family."""
 
@@ -38,17 +38,17 @@ class _Listener:
 
 def check_ports(raws: list[RawFile], reports: list[Report]) -> None:
     """Two nodes of one process cannot listen on the same port of the same address."""
-    users: dict[Place, list[_Listener]] = {}
-    clashes: dict[tuple[_Listener, _Listener], list[Place]] = {}
+    users: dict[ListenPort, list[_Listener]] = {}
+    clashes: dict[tuple[_Listener, _Listener], list[ListenPort]] = {}
     for index, raw in enumerate(raws):
         for listener in _listeners(index, raw):
-            for place in sorted(listener.places):
-                for earlier in users.get(place, ()):
+            for port in sorted(listener.ports):
+                for earlier in users.get(port, ()):
                     if earlier.overlaps(listener):
-                        clashes.setdefault((earlier, listener), []).append(place)
-                users.setdefault(place, []).append(listener)
-    for (earlier, later), places in clashes.items():
-        ports = _spell(sorted({port for _, port in places}))
+                        clashes.setdefault((earlier, listener), []).append(port)
+                users.setdefault(port, []).append(listener)
+    for (earlier, later), taken in clashes.items():
+        ports = _spell(sorted({number for _, number in taken}))
         where = "this file" if earlier.file == later.file else raws[earlier.file].name
         reason = f"{ports}: taken already by line {earlier.line} of {where}"
         reports[later.file].error(
@@ -65,19 +65,19 @@ def _listeners(index: int, raw: RawFile) -> Iterator[_Listener]:
     protocols = ("tcp", "udp") if raw.role is Role.CLIENT else ("udp",)
     if numbers:
         names = options.addresses("listen_on").names
-        places = frozenset((protocol, port) for port in numbers for protocol in protocols)
-        yield _Listener(index, options.line("listen_port"), places, _addresses(names, options))
+        ports = frozenset((protocol, port) for port in numbers for protocol in protocols)
+        yield _Listener(index, options.line("listen_port"), ports, _addresses(names, options))
     if listen_port.custom or options.addresses("listen_on").custom:
         yield from _mapped(index, raw, options)
 
 
 def _mapped(index: int, raw: RawFile, options: Options) -> Iterator[_Listener]:
-    by_line: dict[tuple[int, str], set[Place]] = {}
+    by_line: dict[tuple[int, str], set[ListenPort]] = {}
     for (address, port, protocol), mapping in raw.mappings.items():
         by_line.setdefault((mapping.line, address), set()).add((protocol, port))
-    for (line, address), places in by_line.items():
+    for (line, address), ports in by_line.items():
         names = (address,) if address else ()
-        yield _Listener(index, line, frozenset(places), _addresses(names, options))
+        yield _Listener(index, line, frozenset(ports), _addresses(names, options))
 
 
 def _addresses(names: tuple[str, ...], options: Options) -> frozenset[str]:

@@ -227,7 +227,7 @@ def _mappings(raw: RawFile) -> tuple[Mapping, ...]:
     """One entry per port and target; TCP and UDP together where they agree."""
     merged: dict[tuple[str, int, str, int], tuple[bool, bool]] = {}
     for (address, port, protocol), found in raw.mappings.items():
-        place = (address, port, found.mapping.target_address, found.mapping.target_port)
-        tcp, udp = merged.get(place, (False, False))
-        merged[place] = (tcp or protocol == "tcp", udp or protocol == "udp")
-    return tuple(Mapping(*place, tcp=tcp, udp=udp) for place, (tcp, udp) in merged.items())
+        entry = (address, port, found.mapping.target_address, found.mapping.target_port)
+        tcp, udp = merged.get(entry, (False, False))
+        merged[entry] = (tcp or protocol == "tcp", udp or protocol == "udp")
+    return tuple(Mapping(*entry, tcp=tcp, udp=udp) for entry, (tcp, udp) in merged.items())

@@ -8,7 +8,7 @@ import os
 from kcpg.app.config import presets
 from kcpg.app.config.addresses import version
 from kcpg.app.config.dialect import check_dialect, check_workers
-from kcpg.app.config.keys import KEYS, Place
+from kcpg.app.config.keys import KEYS, Scope
 from kcpg.app.config.model import Role
 from kcpg.app.config.passwords import read_password
 from kcpg.app.config.raw import Options, RawFile
@@ -46,28 +46,28 @@ def _check_relay(raw: RawFile, report: Report) -> None:
         if section is None:
             report.error(0, f"[{name}]", "the section is missing", "a relay has [listener] and [forwarder]")
     if raw.listener is not None:
-        _override(raw.listener, raw.outside, Place.LISTENER, report)
+        _override(raw.listener, raw.outside, Scope.LISTENER, report)
         _check_tunnel(raw, raw.listener, report)
         _check_tunnel_listen(raw.listener, "[listener] ", report)
     if raw.forwarder is not None:
-        _override(raw.forwarder, raw.outside, Place.FORWARDER, report)
+        _override(raw.forwarder, raw.outside, Scope.FORWARDER, report)
         _check_tunnel(raw, raw.forwarder, report)
         _check_dial(raw.forwarder, report)
 
 
-def _override(section: Options, outside: Options, place: Place, report: Report) -> None:
+def _override(section: Options, outside: Options, scope: Scope, report: Report) -> None:
     """What stands outside the sections holds in both; of `ipv4_only` and `ipv6_only` only a yes."""
     for name, line in outside.bad.items():
-        if place in KEYS[name].places and name not in section.settings:
+        if scope in KEYS[name].scopes and name not in section.settings:
             section.put_bad(name, line)
     for name, setting in outside.settings.items():
-        if place not in KEYS[name].places or (name in _FAMILY and setting.value is not True):
+        if scope not in KEYS[name].scopes or (name in _FAMILY and setting.value is not True):
             continue
         inner = section.settings.get(name)
         if inner is not None and inner.value != setting.value:
             if name == "encryption_algorithm" and setting.value in WEAK and inner.value not in WEAK:
                 reason = (
-                    f"outside the sections takes away the encryption of [{place.value}], line {inner.line}"
+                    f"outside the sections takes away the encryption of [{scope.value}], line {inner.line}"
                 )
                 report.error(setting.line, name, reason, "remove one of the two lines")
             else:

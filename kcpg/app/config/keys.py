@@ -13,7 +13,7 @@ from kcpg.app.config.model import (
     Dialect,
     UdpDelivery,
 )
-from kcpg.app.config.values import Parser
+from kcpg.app.config.values import ValueParser
 from kcpg.core.sharing import MAX_WORKERS
 
 DATAGRAM_BYTES_MIN = 528
@@ -33,7 +33,7 @@ FLOWS_MAX = 1_000_000
 """Far beyond what one process has descriptors for."""
 
 
-class Place(enum.Enum):
+class Scope(enum.Enum):
     """Where a line can stand: a client's or server's file, a relay's two sections, or a relay's file
     outside them."""
 
@@ -44,8 +44,8 @@ class Place(enum.Enum):
     FORWARDER = "forwarder"
 
 
-_C, _S, _R, _L, _F = Place.CLIENT, Place.SERVER, Place.RELAY, Place.LISTENER, Place.FORWARDER
-_ALL = frozenset(Place)
+_C, _S, _R, _L, _F = Scope.CLIENT, Scope.SERVER, Scope.RELAY, Scope.LISTENER, Scope.FORWARDER
+_ALL = frozenset(Scope)
 _DIAL = frozenset({_C, _R, _F})
 _LISTEN = frozenset({_S, _R, _L})
 _NODE = frozenset({_C, _S, _R})
@@ -58,12 +58,12 @@ class Key:
     name: str
     group: str
     """Heading in the reference."""
-    parse: Parser
+    parse: ValueParser
     values: str
     """What may be written, for people."""
     default_text: str
     """What holds where the key is missing, for people."""
-    places: frozenset[Place]
+    scopes: frozenset[Scope]
     """Where the key has a meaning. With RELAY, a value outside the sections overrides those inside."""
     meaning: str
     limits: str = ""

@@ -8,15 +8,15 @@ from pathlib import Path
 
 from kcpg.app.config import lex
 from kcpg.app.config.addresses import PORTS_MAX, mapping_line
-from kcpg.app.config.keys import KEYS, SECTIONS, Key, Place
+from kcpg.app.config.keys import KEYS, SECTIONS, Key, Scope
 from kcpg.app.config.lex import Line, Shape
 from kcpg.app.config.model import Mapping, Role
 from kcpg.app.config.raw import MappingLine, Options, RawFile
 from kcpg.app.config.report import Report
 from kcpg.app.config.values import BadValue, Remarks, suggest
 
-_SECTION_PLACE = {"listener": Place.LISTENER, "forwarder": Place.FORWARDER}
-_ROLE_PLACE = {Role.CLIENT: Place.CLIENT, Role.SERVER: Place.SERVER, Role.RELAY: Place.RELAY}
+_SECTION_SCOPE = {"listener": Scope.LISTENER, "forwarder": Scope.FORWARDER}
+_ROLE_SCOPE = {Role.CLIENT: Scope.CLIENT, Role.SERVER: Scope.SERVER, Role.RELAY: Scope.RELAY}
 
 # Words that may be shown in a message. A line torn in two may be half a secret, so longer ones are not shown.
 _SHOWN = re.compile(r"[a-z_][a-z0-9_ .-]{0,29}\Z")
@@ -64,7 +64,7 @@ class _Reader:
     def __init__(self, raw: RawFile, report: Report) -> None:
         self._raw = raw
         self._report = report
-        self._place = _ROLE_PLACE[raw.role] if raw.role else None
+        self._scope = _ROLE_SCOPE[raw.role] if raw.role else None
         """None: values are checked and forgotten, since it is not known where they belong."""
         self._custom: tuple[bool, bool] | None = None
         """(tcp, udp) inside a [custom_input…] section."""
@@ -90,23 +90,23 @@ class _Reader:
             near = suggest(line.name.strip(), SECTIONS)
             hint = near.replace("'", "'[", 1).replace("'?", "]'?") if near else _sections_of(self._raw.role)
             self._report.error(line.number, tag, "unknown section", hint)
-            self._place = None
+            self._scope = None
             return
         if self._raw.role is not None and self._raw.role.value != mode:
             reason = f"belongs to mode={mode}, this is mode={self._raw.role.value}"
             self._report.error(line.number, tag, reason)
-        elif line.name in _SECTION_PLACE:
-            self._enter(_SECTION_PLACE[line.name])
+        elif line.name in _SECTION_SCOPE:
+            self._enter(_SECTION_SCOPE[line.name])
         elif self._raw.role is not None:
             self._raw.custom_line = self._raw.custom_line or line.number
         if mode == "client":
             self._custom = (line.name != "custom_input_udp", line.name != "custom_input_tcp")
 
-    def _enter(self, place: Place) -> None:
+    def _enter(self, scope: Scope) -> None:
         if self._raw.role is None:
             return
-        self._place = place
-        if place is Place.LISTENER:
+        self._scope = scope
+        if scope is Scope.LISTENER:
             self._raw.listener = self._raw.listener or Options()
         else:
             self._raw.forwarder = self._raw.forwarder or Options()
@@ -144,37 +144,37 @@ class _Reader:
 
     def _options_for(self, key: Key, line: int, neutral: bool) -> Options | None:
         """Where a value of this key is kept; None when it does not count here."""
-        place = self._place
-        if place is None:
+        scope = self._scope
+        if scope is None:
             return None
-        if place in key.places:
-            return self._options(place)
+        if scope in key.scopes:
+            return self._options(scope)
         if key.whole_node:
             self._report.warning(line, key.name, "holds for the whole node, not for this section")
             return self._raw.outside
         if not neutral:
-            self._misplaced(key, line, place)
+            self._misplaced(key, line, scope)
         return None
 
-    def _misplaced(self, key: Key, line: int, place: Place) -> None:
-        sections = [f"[{p.value}]" for p in (Place.LISTENER, Place.FORWARDER) if p in key.places]
-        in_relay = place in (Place.RELAY, Place.LISTENER, Place.FORWARDER)
+    def _misplaced(self, key: Key, line: int, scope: Scope) -> None:
+        sections = [f"[{p.value}]" for p in (Scope.LISTENER, Scope.FORWARDER) if p in key.scopes]
+        in_relay = scope in (Scope.RELAY, Scope.LISTENER, Scope.FORWARDER)
         hint = f"it belongs in {' or '.join(sections)}" if in_relay and sections else ""
-        if in_relay and (place is Place.RELAY or key.group == "Addresses") and sections:
-            where = "outside the sections" if place is Place.RELAY else f"in [{place.value}]"
+        if in_relay and (scope is Scope.RELAY or key.group == "Addresses") and sections:
+            where = "outside the sections" if scope is Scope.RELAY else f"in [{scope.value}]"
             self._report.error(line, key.name, f"cannot stand {where}", hint)
-        elif key.name == "mux_tunnels" and place is Place.SERVER:
+        elif key.name == "mux_tunnels" and scope is Scope.SERVER:
             self._report.error(
                 line, key.name, "is for clients only", "the client decides how many paths there are"
             )
         else:
-            where = f"[{place.value}]" if place in _SECTION_PLACE.values() else f"mode={place.value}"
+            where = f"[{scope.value}]" if scope in _SECTION_SCOPE.values() else f"mode={scope.value}"
             self._report.warning(line, key.name, f"has no effect in {where}", hint)
 
-    def _options(self, place: Place) -> Options:
-        if place is Place.LISTENER and self._raw.listener is not None:
+    def _options(self, scope: Scope) -> Options:
+        if scope is Scope.LISTENER and self._raw.listener is not None:
             return self._raw.listener
-        if place is Place.FORWARDER and self._raw.forwarder is not None:
+        if scope is Scope.FORWARDER and self._raw.forwarder is not None:
             return self._raw.forwarder
         return self._raw.outside
 
@@ -202,12 +202,12 @@ class _Reader:
 
     def _keep(self, mapping: Mapping, line: int) -> None:
         for protocol in ["tcp"] * mapping.tcp + ["udp"] * mapping.udp:
-            place = (mapping.listen_address, mapping.listen_port, protocol)
-            old = self._raw.mappings.get(place)
+            listening = (mapping.listen_address, mapping.listen_port, protocol)
+            old = self._raw.mappings.get(listening)
             if old is not None and old.mapping != mapping:
                 reason = f"port {mapping.listen_port} is mapped again; line {old.line} does not count for it"
                 self._report.warning(line, "mapping", reason)
-            self._raw.mappings[place] = MappingLine(mapping, line)
+            self._raw.mappings[listening] = MappingLine(mapping, line)
 
     def _other(self, line: Line) -> None:
         """Neither `=` nor `->` nor a whole section. The line is not shown: it may hold a secret."""

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from kcpg.app.config.keys import KEYS, Key, Place
+from kcpg.app.config.keys import KEYS, Key, Scope
 from kcpg.app.config.presets import MANUAL, PRESETS
 
 _HEAD = """\
@@ -147,11 +147,11 @@ Keys marked *own* are not known to kcptube, and it refuses files that have them.
 _COLUMNS = "| key | values | default | where | meaning |\n|---|---|---|---|---|\n"
 
 _WHERE = {
-    Place.CLIENT: "client",
-    Place.SERVER: "server",
-    Place.RELAY: "relay",
-    Place.LISTENER: "[listener]",
-    Place.FORWARDER: "[forwarder]",
+    Scope.CLIENT: "client",
+    Scope.SERVER: "server",
+    Scope.RELAY: "relay",
+    Scope.LISTENER: "[listener]",
+    Scope.FORWARDER: "[forwarder]",
 }
 
 
@@ -180,9 +180,9 @@ def groups() -> dict[str, list[Key]]:
 
 def where(key: Key) -> str:
     """Where a key may stand, for people."""
-    if key.places == frozenset(Place):
+    if key.scopes == frozenset(Scope):
         return "everywhere"
-    return ", ".join(text for place, text in _WHERE.items() if place in key.places)
+    return ", ".join(text for scope, text in _WHERE.items() if scope in key.scopes)
 
 
 def remarks(key: Key) -> Iterator[str]:

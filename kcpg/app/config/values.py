@@ -45,7 +45,7 @@ _TRUE = ("yes", "true", "1")
 _FALSE = ("no", "false", "0")
 
 Remarks = list[str]
-Parser = Callable[[str, Remarks], object]
+ValueParser = Callable[[str, Remarks], object]
 
 
 class BadValue(ValueError):
