@@ -9,6 +9,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
+# The module of each command; only that one is imported, since each needs other packages.
 COMMANDS = {
     "demo": "harness.demo",
     "bench": "harness.bench.command",
@@ -18,12 +19,11 @@ COMMANDS = {
     "run": "harness.e2e",
     "clean": "harness.netns",
 }
-"""The module of each command; only that one is imported, since each needs other packages."""
 
 NODES = ("gevent", "Cryptodome")
+# Packages that each command needs; `make` installs them into .venv.
 NEEDS = {"demo": NODES, "bench": NODES, "e2e": (*NODES, "scapy", "matplotlib")}
 NEEDS["run"] = NEEDS["e2e"]
-"""Packages of each command; `make` installs them into .venv."""
 
 ENVIRONMENT = Path(__file__).resolve().parents[1] / ".venv"
 

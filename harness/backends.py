@@ -25,8 +25,7 @@ from netem.profile import Impair, Profile
 from netem.write import to_toml
 
 BACKENDS = ("auto", "netem", "box")
-ANSWER_S = 5.0
-"""Time the link box gets to answer; it does so between two frames."""
+ANSWER_S = 5.0  # Time the link box gets to answer; it does so between two frames
 
 
 @dataclass(frozen=True)
@@ -41,8 +40,7 @@ class Backend(Protocol):
     """A cable under a profile. `near` sends by the profile's up."""
 
     name: str
-    captures: Path | None
-    """Directory of a.pcap and b.pcap."""
+    captures: Path | None  # Directory of a.pcap and b.pcap
 
     def change(self, profile: Profile) -> None:
         """Behave like this from now on."""

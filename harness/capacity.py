@@ -20,17 +20,16 @@ from harness.topologies.chains import chain
 from harness.topology import Topology
 from netem.profile import Impair, Profile
 
+# With less, fast cases would measure the box: the fastest profile describes a gigabit network.
 LEAST_MBIT_S = 300.0
 LEAST_PACKETS_S = 50_000.0
 MOST_ERROR_MS = 1.0
-"""Without these, fast cells would measure the box: the fastest profile is the one of a gigabit network."""
 
 SECONDS = 4.0
 PACKET_BYTES = 64
 DELAYS_MS = (10, 30, 100, 300)
 
-ROOM = 200_000
-"""Packets that a line holds here: more than arrive in a delay."""
+ROOM = 200_000  # Packets that a line holds here: more than arrive in a delay
 
 
 def main(words: Sequence[str]) -> int:

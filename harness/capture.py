@@ -11,8 +11,8 @@ from types import TracebackType
 from harness.link import End, Link
 from harness.process import Failed, Program
 
+# Of the kernel for each capture: at full speed a busy machine comes late for some tenths of a second.
 BUFFER_KIB = 32768
-"""Of the kernel for each capture: at full speed a busy machine comes late for some tenths of a second."""
 
 
 @dataclass

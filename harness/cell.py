@@ -21,20 +21,19 @@ from harness.process import Failed, Program, TooLong
 from harness.topology import Topology
 from netem.profile import Profile
 
+# What is compared with: TCP's usual congestion control, and the one that is made for lines that lose.
 CONTROLS = ("cubic", "bbr")
-"""What is compared with: TCP's usual congestion control, and the one that is made for lines that lose."""
 
+# With a comparison that has come to a stand. TCP waits twice as long after each loss: where losses come in
+# bursts of packets and only its own packets pass, it may never meet the end of one.
 DIRECT_PATIENCE_S = 20.0
-"""With a comparison that has come to a stand. TCP waits twice as long after each loss: where losses come in
-bursts of packets and only its own packets pass, it may never meet the end of one."""
 
-WORK_S = 90.0
-"""Most that one run of a workload may take."""
+WORK_S = 90.0  # Most that one run of a workload may take
 
 
+# How kcpg says that it does not do what a configuration asks for. A case about that would prove nothing.
 NO_EFFECT = re.compile(r"^.*: note: (\w+): accepted, has no effect yet", re.MULTILINE)
 UNAVAILABLE = re.compile(r"\w+: [^\n]* is not available yet")
-"""How kcpg says that it does not do what a configuration asks for. A cell about that would prove nothing."""
 
 
 class Verdict(Enum):
@@ -42,10 +41,8 @@ class Verdict(Enum):
 
     PASSED = "passed"
     FAILED = "failed"
-    SKIPPED = "skipped"
-    """This machine cannot run it, or it makes no sense."""
-    UNSUPPORTED = "unsupported"
-    """kcpg does not do it."""
+    SKIPPED = "skipped"  # This machine cannot run it, or it makes no sense
+    UNSUPPORTED = "unsupported"  # kcpg does not do it
 
 
 class Skipped(Exception):
@@ -61,21 +58,16 @@ class Plan:
     """What makes a cell, and repeats it."""
 
     scenario: str
-    mode: str
-    """server (no relay), relay, relays (two)."""
+    mode: str  # server (no relay), relay, relays (two)
     profile: str
     seed: str = "1"
     backend: str | None = None
-    options: Mapping[str, str] = field(default_factory=dict)
-    """Further configuration of every node."""
-    seconds: float = 4.0
-    """Of one measurement."""
-    count: int = 1000
-    """Thousandths of the work of scenarios that count: 1000 is all of it."""
+    options: Mapping[str, str] = field(default_factory=dict)  # Further configuration of every node
+    seconds: float = 4.0  # Of one measurement
+    count: int = 1000  # Thousandths of the work of scenarios that count: 1000 is all of it
     baselines: bool = True
     family: int = 4
-    dialect: str = "native"
-    """The protocol on every link: native, or kcptube's."""
+    dialect: str = "native"  # The protocol on every link: native, or kcptube's
 
     @property
     def command(self) -> str:
@@ -111,11 +103,10 @@ class Outcome:
     drawing: str = ""
     backends: list[str] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
+    # Reports of workloads by a name for the picture: `kcpg up`, `direct cubic up`.
     measured: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Reports of workloads by a name for the picture: `kcpg up`, `direct cubic up`."""
     facts: dict[str, Any] = field(default_factory=dict)
-    logs: dict[str, str] = field(default_factory=dict)
-    """The last lines of each node, when it failed."""
+    logs: dict[str, str] = field(default_factory=dict)  # The last lines of each node, when it failed
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""

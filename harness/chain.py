@@ -19,8 +19,8 @@ from harness.process import ROOT, Failed, Program
 
 LOOPBACK = "127.0.0.1"
 
+# Where free ports are looked for: below the range the kernel hands out for outgoing sockets (32768 up).
 FIRST_FREE, LAST_FREE = 20000, 32000
-"""Where free ports are looked for: below the range the kernel hands out for outgoing sockets (32768 up)."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Hop:
     ports: tuple[int, ...]
     algorithm: str = "AES-GCM"
     password: str = "a password only this hop knows"
+    # Further keys of both sides' configuration, for example {"kcp": "regular1"}.
     options: Mapping[str, str] = field(default_factory=dict)
-    """Further keys of both sides' configuration, for example {"kcp": "regular1"}."""
 
     def listening(self) -> str:
         """The lines of the side that listens."""
@@ -62,8 +62,7 @@ class Chain:
     entry: tuple[str, int]
     target: tuple[str, int]
     hops: tuple[Hop, ...]
-    nodes: tuple[Node, ...]
-    """From the client to the server."""
+    nodes: tuple[Node, ...]  # From the client to the server
     environ: Mapping[str, str]
 
     def status(self, node: Node) -> dict[str, Any]:

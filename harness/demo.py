@@ -24,9 +24,9 @@ from harness.process import ROOT, Failed
 from harness.report import hop_table, picture
 
 ENTRY_PORT = 59000
+# The ports of the README's chain, first and number: used when they are free, others otherwise.
 RELAY_PORTS = (3000, 11)
 SERVER_PORTS = (13000, 11)
-"""The ports of the README's chain, first and number: taken when they are free, others otherwise."""
 
 FILE_MEGABYTES = 64
 PACKETS = 300
@@ -36,8 +36,7 @@ MESSAGE_BYTES = 64
 # From one byte to more than a dozen datagrams: what fits one segment travels in one, the rest in fragments.
 PACKET_SIZES = (1, 64, 512, 1200, 1400, 4000, 9000, 20000)
 
-LOOK_S = 0.5
-"""Pause between two looks at whether all nodes still run."""
+LOOK_S = 0.5  # Pause between two looks at whether all nodes still run
 
 
 def main(words: Sequence[str]) -> int:

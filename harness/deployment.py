@@ -18,22 +18,21 @@ from harness.topology import Stage, Topology
 ENTRY_PORT, TARGET_PORT = 59000, 8000
 LOOPBACK = "127.0.0.1"
 
-TUNNEL_PORTS = (3000, 3001, 3002, 3003)
-"""Of every listening node."""
+TUNNEL_PORTS = (3000, 3001, 3002, 3003)  # Of every listening node
 
+# Time a node gets to be ready: a second on an idle machine, ten in a guest kernel on a busy one.
 READY_S = 60.0
-"""Time a node gets to be ready: a second on an idle machine, ten in a guest kernel on a busy one."""
 
+# Of a line's rate that is told to a node. It counts contents of datagrams; headers of Ethernet, IP and UDP
+# take 3 % of a full one, and acknowledgements want room beside the data.
 RATE_SHARE = 0.9
-"""Of a line's rate that is told to a node. It counts contents of datagrams; headers of Ethernet, IP and UDP
-take 3 % of a full one, and acknowledgements want room beside the data."""
 
+# What a cell is configured with unless it says otherwise.
 PRESET = {"kcp": "auto", "encryption_algorithm": "AES-GCM"}
-"""What a cell is configured with unless it says otherwise."""
 
 
+# The same where kcptube's protocol is spoken, which has no `kcp=auto` and no keys.
 TUBE_PRESET = {"kcp": "regular3", "encryption_algorithm": "AES-GCM"}
-"""The same where kcptube's protocol is spoken, which has no `kcp=auto` and no keys."""
 
 
 def is_tube(options: Mapping[str, str]) -> bool:

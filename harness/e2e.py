@@ -43,8 +43,7 @@ CHOICE = ("MODE", "PROFILE", "ONLY", "DIALECT", "FULL")
 CHANGE = ("SEED", "SECONDS", "SHARE", "BACKEND", "FAMILY", "BASELINES", "LINKCHECK", "COMMANDS", "WITH")
 WORDS = (*CHOICE, *CHANGE)
 
-LINKCHECK_S = 60.0
-"""Most that measuring the line may take, all attempts; a slow line is measured for longer."""
+LINKCHECK_S = 60.0  # Most that measuring the line may take, all attempts; a slow line is measured for longer
 
 
 STALL_NS = 250_000_000
@@ -150,8 +149,7 @@ class Runner:
     def __init__(self, check_links: bool, show: bool) -> None:
         self._check_links = check_links
         self._show = show
-        self.links: dict[str, str] = {}
-        """What measuring the lines found, by profile and backend."""
+        self.links: dict[str, str] = {}  # What measuring the lines found, by profile and backend
 
     def run(self, plan: Plan) -> Outcome:
         """One cell; never raises but for Ctrl-C. Only what the machine disturbed is run again."""

@@ -33,28 +33,23 @@ from kcpg.core.native.link.link import Link
 from kcpg.core.native.wire import frames
 from kcpg.core.native.wire.wire import Conv, Wire
 
-SEGMENT = struct.Struct("<IBBHIIII")
-"""KCP's: conv, cmd, frg, wnd, ts, sn, una, length of the data behind it."""
+SEGMENT = struct.Struct("<IBBHIIII")  # KCP's: conv, cmd, frg, wnd, ts, sn, una, length of the data behind it
 
 PUSH, ACK, ASK, TELL = 81, 82, 83, 84
 
-UNUSED = 128
-"""From here on no frame type is likely to be given out."""
+UNUSED = 128  # From here on no frame type is likely to be given out
 
-HALF = 1 << 31
-"""Serial numbers further away than this are behind and not ahead (RFC 1982)."""
+HALF = 1 << 31  # Serial numbers further away than this are behind and not ahead (RFC 1982)
 
 DATA_BYTES = 1000
 
-FLOOD_CONVS = 3000
-"""Conversations that nobody opened, each with a segment that can never be delivered."""
+FLOOD_CONVS = 3000  # Conversations that nobody opened, each with a segment that can never be delivered
 
+# Datagrams of an attack that leave together, and the pause after them: as much as sockets and lines hold.
 AT_ONCE = 4
 GAP_S = 0.002
-"""Datagrams of an attack that leave together, and the time to the next: what sockets and lines hold."""
 
-ANSWER_S = 20.0
-"""For the link, and for each honest answer, over a line that loses."""
+ANSWER_S = 20.0  # For the link, and for each honest answer, over a line that loses
 
 
 @dataclass(frozen=True)
@@ -63,24 +58,19 @@ class Order:
 
     host: str
     port: int
-    key: str
-    """`encryption_key` of the node's configuration."""
+    key: str  # `encryption_key` of the node's configuration
     algorithm: str
     seed: str
-    count: int
-    """Datagrams of each attack, but for the flood of conversations."""
+    count: int  # Datagrams of each attack, but for the flood of conversations
 
 
 class Honest(NamedTuple):
     """How a conversation stands that goes on while its party attacks."""
 
     conv: int
-    sent: int
-    """Serial number of the next segment to the peer: all before it are there."""
-    taken: int
-    """Serial number of the peer's next segment."""
-    window: int
-    """Segments that the peer takes beyond."""
+    sent: int  # Serial number of the next segment to the peer: all before it are there
+    taken: int  # Serial number of the peer's next segment
+    window: int  # Segments that the peer takes beyond
 
     @classmethod
     def of(cls, conv: Conv) -> Honest:

@@ -38,43 +38,39 @@ class Effort:
 
     window_ns: int
     gap_ns: int
-    delay_slack_ms: Mapping[str, float]
-    """By percentile."""
-    rate_slack: float
-    """A share. Where the machine stood still for as much of the time, it disturbed the measurement."""
+    delay_slack_ms: Mapping[str, float]  # By percentile
+    rate_slack: float  # a share; where the machine stood still for as much of the time, it disturbed us
 
 
+# 4,000 probes each way, so that 1 % loss is known to about a quarter of it.
 NORMAL = Effort(1_600_000_000, 400_000, {"10": 1.0, "50": 1.0, "90": 2.0}, 0.05)
-"""4,000 probes each way, so that 1 % loss is known to about a quarter of it."""
 
+# For a slow machine, such as a guest kernel that spends 30 us on every system call.
 GENTLE = Effort(3_000_000_000, 2_000_000, {"10": 1.0, "50": 1.0, "90": 4.0}, 0.1)
-"""For a slow machine, such as a guest kernel that spends 30 us on every system call."""
 
 PROBE_BYTES = 32
 
+# A probe may take this fraction of a slow link's time: what is measured is the delay, not our own queue.
 LIGHT_LOAD = 4
-"""A probe may take this fraction of a slow link's time: what is measured is the delay, not our own queue."""
 
-SEEDS = 20
-DEVIATIONS = 5
-"""Seeds that the model is run with, and how many of their standard deviations are still chance."""
+SEEDS = 20  # The model runs with this many seeds
+DEVIATIONS = 5  # This many standard deviations of their results are still chance
 
+# Loss and copies: the granularity of a window, and a packet or two lost to the machine itself.
 LOSS_SLACK = 0.002
-"""Loss and copies: the granularity of a window, and a packet or two lost to the machine itself."""
 
+# What every backend carries on two cores. Profiles that ask for more are held to this only.
 SURE_BPS = 300_000_000
-"""What every backend carries on two cores. Profiles that ask for more are held to this only."""
 
 TRAIN_FRAMES, TRAIN_BYTES = 200, 1200
 
+# Between two packets of a port: 50 Mbit/s, more than any throttle lets through and less than any line.
 PORT_GAP_NS = 200_000
-"""Between two packets of a port: 50 Mbit/s, more than any throttle lets through and less than any line."""
 
+# Measurements in all while the machine disturbs each of them. One that nothing disturbed is the last.
 ATTEMPTS = 5
-"""Measurements in all while the machine disturbs each of them. One that nothing disturbed is the last."""
 
-WAIT_NS = 150_000_000
-"""Patience beyond the longest delay."""
+WAIT_NS = 150_000_000  # Patience beyond the longest delay
 
 
 @dataclass(slots=True)

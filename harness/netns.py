@@ -31,11 +31,9 @@ from netem.namespace import DIRECTORY, entered
 NAME = re.compile(r"kcpg-(\d+)-\d+")
 FILES = re.compile(r"kcpg-lab-(\d+)-\w+")
 
-GRACE_S = 2.0
-"""Time what still runs in a namespace gets between SIGTERM and SIGKILL."""
+GRACE_S = 2.0  # Time what still runs in a namespace gets between SIGTERM and SIGKILL
 
-TAP_QUEUE_FRAMES = 20_000
-"""Of a TAP's ring. With the usual 1000, bursts vanish in it without a trace."""
+TAP_QUEUE_FRAMES = 20_000  # Of a TAP's ring. With the usual 1000, bursts vanish in it without a trace.
 
 SETTINGS = {
     # Nobody says anything that is not asked: each such packet would shift the pattern of a seed.

@@ -18,14 +18,11 @@ from scapy.packet import Raw
 from harness.link import End, Link
 from harness.witness import Datagram
 
-COPIES = 80
-"""Datagrams of each attack on each node, but for the flood."""
+COPIES = 80  # Datagrams of each attack on each node, but for the flood
 
-FLOOD = 600
-"""Datagrams of the garbage flood on each node; scapy makes 2,400 a second."""
+FLOOD = 600  # Datagrams of the garbage flood on each node; scapy makes 2,400 a second
 
-MOST_BYTES = 1472
-"""What a frame of 1500 bytes holds behind the headers of IPv4 and UDP."""
+MOST_BYTES = 1472  # What a frame of 1500 bytes holds behind the headers of IPv4 and UDP
 
 STRANGER_LAST_BYTE = 77
 
@@ -35,11 +32,9 @@ class Attack:
     """Datagrams for one node."""
 
     name: str
-    toward: str
-    """server or client."""
+    toward: str  # server or client
     payloads: Sequence[bytes]
-    stranger: bool = False
-    """They come from an address that nobody has spoken from."""
+    stranger: bool = False  # They come from an address that nobody has spoken from
 
 
 @dataclass(frozen=True)
@@ -48,8 +43,7 @@ class Line:
 
     client: tuple[str, int]
     server: tuple[str, int]
-    up: tuple[bytes, ...]
-    """Payloads that went from the client to the server, oldest first."""
+    up: tuple[bytes, ...]  # Payloads that went from the client to the server, oldest first
     down: tuple[bytes, ...]
 
 

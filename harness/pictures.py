@@ -19,19 +19,18 @@ from matplotlib.axes import Axes
 
 from harness.workloads.base import BIN_S
 
+# The tunnel, and what it is compared with.
 COLOURS = {"kcpg": "#0b6e4f", "cubic": "#c1440e", "bbr": "#2f5dc4", "udp": "#8a5a9e"}
-"""The tunnel, and what it is compared with."""
 
 VERDICT_COLOURS = {"passed": "#0b6e4f", "failed": "#b00020", "skipped": "#8a6d00", "unsupported": "#666666"}
 
+# Goodput is drawn as a mean over so many tenths of a second; single ones show scheduling, not the line.
 SMOOTH_BINS = 3
-"""Goodput is drawn as a mean over so many tenths of a second; single ones show scheduling, not the line."""
 
-LINEAR = 20
-"""Times that differ by more than this are drawn on a logarithmic scale."""
+LINEAR = 20  # Times that differ by more than this are drawn on a logarithmic scale
 
+# What a cell measured of kcpg, cubic or bbr; None: nothing.
 Value = Callable[[Mapping[str, Any], str], float | None]
-"""What a cell measured of kcpg, cubic or bbr; None: nothing."""
 
 STYLE = """body{font:15px/1.45 system-ui,sans-serif;margin:2em auto;max-width:72em;padding:0 1em}
 table{border-collapse:collapse;width:100%}td,th{padding:.3em .6em;text-align:left;vertical-align:top;
@@ -54,7 +53,7 @@ def write_report(out: Path, document: Mapping[str, Any]) -> Path:
     return page
 
 
-# -- the page ------------------------------------------------------------------------------------------------
+# -- The page --
 
 
 def _head(document: Mapping[str, Any]) -> str:
@@ -159,7 +158,7 @@ def _fact(name: str, value: Any) -> str:
     return f"{value:.1%}" if name == "wire_overhead" else str(value)
 
 
-# -- the pictures --------------------------------------------------------------------------------------------
+# -- The pictures --
 
 
 def _picture(out: Path, stem: str, figure: Any) -> str:

@@ -18,8 +18,8 @@ from harness.link import End, Link
 
 HEADER = struct.Struct("<IQ")  # number, time of sending
 
+# Ethernet, IP and UDP headers: what a frame has beyond the payload.
 OVERHEAD_BYTES = {socket.AF_INET: 14 + 20 + 8, socket.AF_INET6: 14 + 40 + 8}
-"""Ethernet, IP and UDP headers: what a frame has beyond the payload."""
 
 BUFFER_BYTES = 16 << 20
 

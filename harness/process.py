@@ -14,11 +14,10 @@ from types import TracebackType
 
 ROOT = Path(__file__).resolve().parents[1]
 
+# Pause between two looks at a file or a process; far below anything a person or a result notices.
 POLL_S = 0.02
-"""Pause between two looks at a file or a process; far below anything a person or a result notices."""
 
-TERMINATE_S = 10.0
-"""Time a program gets to end by itself; kcpg drains for 5 s at most unless told otherwise."""
+TERMINATE_S = 10.0  # Time a program gets to end by itself; kcpg drains for 5 s at most unless told otherwise
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _LIBC = ctypes.CDLL(None, use_errno=True)

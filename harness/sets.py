@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from harness.cell import Plan
 from harness.scenarios import SCENARIOS
 
+# Each kind of scenario once; speed is looked at, but not judged: the machine is shared.
 CI = (
     Plan("bulk", "server", "lossy1", seconds=2),
     Plan("latency", "relay", "lossy5", seconds=3, baselines=False),
@@ -27,10 +28,9 @@ CI = (
     Plan("jumbo", "server", "lossy1"),
     Plan("ipv6-middle", "relays", "lossy1"),
 )
-"""Each kind of scenario once; speed is looked at, but not judged: the machine is shared."""
 
+# A house, a telephone, a long fibre, a satellite; and loss alone, in three kinds.
 SPEED_PROFILES = ("wifi", "mobile", "transcontinental", "satellite", "lossy1", "lossy5", "bursty")
-"""A house, a telephone, a long fibre, a satellite; and loss alone, in three kinds."""
 
 MANY_PROFILES = (
     *(
@@ -49,11 +49,10 @@ MANY_PROFILES = (
     *("blackhole", "port-throttle"),
 )
 
+# Seconds of a bulk measurement each way, 3 for others: every controller takes some round trips to start.
 BULK_S = {"satellite": 6.0}
-"""Seconds of a bulk measurement each way, 3 for others: every controller takes some round trips to start."""
 
-LATENCY_S = 6.0
-"""600 requests: six of them are above the 99th percentile."""
+LATENCY_S = 6.0  # 600 requests: six of them are above the 99th percentile
 
 DEFAULT = (
     *(Plan("bulk", "server", profile, seconds=BULK_S.get(profile, 3.0)) for profile in SPEED_PROFILES),
@@ -73,8 +72,7 @@ DEFAULT = (
 )
 
 
-DIALECTS = ("native", "kcptube")
-"""Wire protocols, the usual one first."""
+DIALECTS = ("native", "kcptube")  # Wire protocols, the usual one first
 
 
 def full() -> Iterator[Plan]:

@@ -19,12 +19,12 @@ from harness.netns import Lab, Namespace
 from harness.process import Failed
 from netem.profile import Profile
 
+# Settings of a namespace that passes packets on.
 ROUTER = {
     "net/ipv4/ip_forward": "1",
     "net/ipv6/conf/all/forwarding": "1",
     "net/ipv6/conf/default/forwarding": "1",
 }
-"""Settings of a namespace that passes packets on."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,7 @@ class Stage:
 
     dialler: str
     listener: str
-    addresses: tuple[str, ...]
-    """Of the listener, as the dialler reaches them."""
+    addresses: tuple[str, ...]  # Of the listener, as the dialler reaches them
     links: tuple[Link, ...]
 
 
@@ -45,15 +44,12 @@ class Topology:
     lab: Lab
     drawing: str
     seed: str = "1"
-    backend: str | None = None
-    """As NETEM_BACKEND; None: what the environment says."""
+    backend: str | None = None  # As NETEM_BACKEND; None: what the environment says
     capture: bool = False
     nodes: dict[str, Namespace] = field(default_factory=dict)
     links: list[Link] = field(default_factory=list)
-    stages: list[Stage] = field(default_factory=list)
-    """From the client to the server."""
-    answers: bool = True
-    """Whether a listener can reach its dialler of its own accord; not through a NAT."""
+    stages: list[Stage] = field(default_factory=list)  # From the client to the server
+    answers: bool = True  # Whether a listener can reach its dialler of its own accord; not through a NAT
 
     def __enter__(self) -> Topology:
         return self

@@ -13,11 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-CHUNK_BYTES = 1 << 18
-"""Bytes per read; large enough that the calls do not show in the result."""
+CHUNK_BYTES = 1 << 18  # Bytes per read; large enough that the calls do not show in the result
 
-ANSWER_S = 20.0
-"""How long a user waits for the next byte or packet before it calls the answer lost."""
+ANSWER_S = 20.0  # How long a user waits for the next byte or packet before it calls the answer lost
 
 LARGEST_PACKET_BYTES = 65535
 

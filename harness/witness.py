@@ -13,11 +13,10 @@ from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment
 from scapy.layers.l2 import Ether
 from scapy.utils import RawPcapReader
 
-MOST_FRAMES = 20_000
-"""Of one capture that are looked into: scapy takes apart some 6,000 a second."""
+MOST_FRAMES = 20_000  # Of one capture that are looked into: scapy takes apart some 6,000 a second
 
+# Where a datagram could have something constant: CID, packet number and type (docs/protocol.md).
 HEAD_BYTES = 9
-"""Where a datagram could have something constant: CID, packet number and type (docs/protocol.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +28,7 @@ class Datagram:
     target: str
     target_port: int
     payload: bytes
-    ip_bytes: int
-    """Length of the IP packet."""
+    ip_bytes: int  # Length of the IP packet
     fragment: bool
 
 

@@ -6,12 +6,9 @@ wrote into a configuration file, or must change on the machine.
 
 from __future__ import annotations
 
-EXIT_OK = 0
-"""Done, or already running."""
-EXIT_FAILURE = 1
-"""Something failed at run time: a port in use, a destination that does not answer."""
-EXIT_USAGE = 2
-"""The command line or a configuration file is wrong."""
+EXIT_OK = 0  # Done, or already running
+EXIT_FAILURE = 1  # Something failed at run time: a port in use, a destination that does not answer
+EXIT_USAGE = 2  # The command line or a configuration file is wrong
 
 
 class KcpgError(Exception):

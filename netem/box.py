@@ -38,14 +38,11 @@ from netem.lane import Lane
 from netem.profile import Profile, ProfileError
 from netem.record import Recorder
 
-PRIORITY = 10
-"""Of SCHED_FIFO: above everything ordinary, below the kernel's own threads that matter."""
+PRIORITY = 10  # Of SCHED_FIFO: above everything ordinary, below the kernel's own threads that matter
 
-NICE = -10
-"""Where real-time priority is refused."""
+NICE = -10  # Where real-time priority is refused
 
-IDLE_S = 0.2
-"""Longest sleep with nothing held; signals and commands wake it at once anyway."""
+IDLE_S = 0.2  # Longest sleep with nothing held; signals and commands wake it at once anyway
 
 MOST_COMMAND_BYTES = 65536
 

@@ -13,11 +13,9 @@ from netem.impair import Departure, Direction
 from netem.profile import Impair
 from netem.record import Recorder
 
-BATCH = 32
-"""Frames read before the other direction and what is due have their turn, a third of a ms later."""
+BATCH = 32  # Frames read before the other direction and what is due have their turn, a third of a ms later
 
-LATE_STEP_NS, LATE_STEPS = 10_000, 1000
-"""Lateness is counted in steps of 10 us, up to 10 ms."""
+LATE_STEP_NS, LATE_STEPS = 10_000, 1000  # Lateness is counted in steps of 10 us, up to 10 ms
 
 
 @dataclass(slots=True)
@@ -29,8 +27,7 @@ class Counts:
     sent: int = 0
     sent_bytes: int = 0
     groups: int = 0
-    refused: int = 0
-    """Frames that the far side's interface did not take (it was down)."""
+    refused: int = 0  # Frames that the far side's interface did not take (it was down)
     late: list[int] = field(default_factory=lambda: [0] * (LATE_STEPS + 1))
 
 

@@ -7,8 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-DIRECTORY = "/run/netns"
-"""Where `ip netns` keeps its names."""
+DIRECTORY = "/run/netns"  # Where `ip netns` keeps its names
 
 _CLONE_NEWNET = 0x40000000  # sched.h
 _LIBC = ctypes.CDLL(None, use_errno=True)

@@ -171,7 +171,7 @@ def _four_state_loss(chain: FourState) -> float:
     return three + four
 
 
-# -- reading -------------------------------------------------------------------------------------------------
+# -- Reading --
 
 
 @dataclass(slots=True)

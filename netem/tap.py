@@ -14,8 +14,7 @@ _IFF_TAP, _IFF_NO_PI = 0x0002, 0x1000
 _SIOCGIFMTU = 0x8921  # linux/sockios.h
 _NAME_BYTES = 16  # IFNAMSIZ
 
-ETHERNET_BYTES = 18
-"""Ethernet header with one VLAN tag: what a frame has beyond the MTU."""
+ETHERNET_BYTES = 18  # Ethernet header with one VLAN tag: what a frame has beyond the MTU
 
 
 def attach(namespace: str, device: str) -> tuple[int, int]:

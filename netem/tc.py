@@ -25,17 +25,14 @@ from typing import Any
 from netem.profile import Chance, FourState, GilbertElliott, Impair, PortThrottle
 
 Argv = list[str]
-Runner = Callable[[Argv], str]
-"""Runs a command and returns what it wrote; raises when it fails."""
+Runner = Callable[[Argv], str]  # Runs a command and returns what it wrote; raises when it fails
 
+# Classes of the port throttle: that many consecutive ports have their own bucket, then they share.
 PORT_CLASSES = 64
-"""Classes of the port throttle: that many consecutive ports have their own bucket, then they share."""
 
-TICK_S = 1.1e-6
-"""tc keeps times in ticks and shows them cut to microseconds."""
+TICK_S = 1.1e-6  # tc keeps times in ticks and shows them cut to microseconds
 
-PORT_KEYS = {"up": "proto-dst", "down": "proto-src"}
-"""Where the port of the server's side is, by direction."""
+PORT_KEYS = {"up": "proto-dst", "down": "proto-src"}  # Where the port of the server's side is, by direction
 
 
 def unsupported(impair: Impair) -> list[str]:
@@ -146,7 +143,7 @@ def differences(impair: Impair, shown: Sequence[dict[str, Any]], classes: str = 
     return found
 
 
-# -- running ------------------------------------------------------------------------------------------------
+# -- Running --
 
 
 def run(argv: Argv) -> str:
@@ -194,7 +191,7 @@ def probe() -> Kernel:
     return Kernel(True, True, "")
 
 
-# -- words --------------------------------------------------------------------------------------------------
+# -- Words --
 
 
 def _has_delay(impair: Impair) -> bool:
@@ -259,7 +256,7 @@ def _can_change(old: Impair, new: Impair) -> bool:
     return not any(gone)
 
 
-# -- comparing ----------------------------------------------------------------------------------------------
+# -- Comparing --
 
 
 def _compare(where: str, asked: dict[str, Any], shown: dict[str, Any], found: list[str]) -> None:

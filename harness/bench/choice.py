@@ -12,8 +12,7 @@ from harness.bench.workloads import LINE, PLACES, WORKLOADS, Workload
 SECONDS, REPEATS = 3.0, 3
 QUICK_SECONDS, QUICK_REPEATS = 1.0, 1
 
-MICRO = "micro"
-"""Not a group of workloads: the parts of the data plane, each by itself."""
+MICRO = "micro"  # Not a group of workloads: the parts of the data plane, each by itself
 
 CHOICE = ("ONLY", "WORKLOADS", "PLACES", "SYSTEMS")
 CHANGE = ("QUICK", "SECONDS", "REPEATS", "SEED", "WITH", "SAVE", *EXECUTABLES)
@@ -30,8 +29,7 @@ class Usage(Exception):
 class Choice:
     """Everything that was asked for."""
 
-    cells: tuple[tuple[Workload, str], ...]
-    """Workloads and their places."""
+    cells: tuple[tuple[Workload, str], ...]  # Workloads and their places
     systems: tuple[System, ...]
     settings: Settings
     seconds: float = SECONDS

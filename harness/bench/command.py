@@ -40,8 +40,7 @@ from harness.traffic import Damaged
 RESULTS = ROOT / "bench" / "results"
 LAST = ROOT / "build" / "bench" / "last.json"
 
-TOO_BUSY = 0.15
-"""Part of the machine that something else may use before a run is marked as disturbed."""
+TOO_BUSY = 0.15  # Part of the machine that something else may use before a run is marked as disturbed
 
 
 def main(words: Sequence[str]) -> int:

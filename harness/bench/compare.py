@@ -32,11 +32,12 @@ from harness.process import ROOT, Failed
 
 NEW, OLD = "new", "old"
 
+# Workloads without a choice: a figure of each kind in some minutes.
 USUAL = ("bulk-up", "bulk-down", "tcp-requests", "udp-requests", "short", "packets-64")
-"""Workloads without a choice: a figure of each kind in some minutes."""
 
 REPEATS = 5
 
+# What is compared: its name, and whether more is better.
 FIGURES = {
     "mbit_s": ("Mbit/s", True),
     "per_s": ("per second", True),
@@ -49,10 +50,9 @@ FIGURES = {
     "peak_mb": ("peak MB", False),
     "wire_per_payload": ("wire/payload", False),
 }
-"""What is compared: its name, and whether more is better."""
 
+# A change smaller than this part of the spread of both, or than this at all, is no finding.
 UNCERTAIN, LEAST = 0.5, 0.02
-"""A change smaller than this part of the spread of both, or than this at all, is no finding."""
 
 BUILD_S = 900.0
 

@@ -21,8 +21,7 @@ class Costs:
     cpu_s: Mapping[str, float] = field(default_factory=dict)
     peak_bytes: Mapping[str, int] = field(default_factory=dict)
     generators_cpu_s: float = 0.0
-    foreign: float = 0.0
-    """Part (0 to 1) of the machine's processors that something else used meanwhile."""
+    foreign: float = 0.0  # Part (0 to 1) of the machine's processors that something else used meanwhile
     wire_bytes: int | None = None
 
 

@@ -21,8 +21,8 @@ BUILT = ROOT / "build" / "bench"
 
 FLAGS = ("-O2", "-Wall", "-Wextra", "-Werror")
 
+# Beyond its measured time; the generator itself gives up on silence after 20 s, and says why.
 PATIENCE_S = 40.0
-"""Beyond its measured time; the generator itself gives up on silence after 20 s, and says why."""
 
 GRACE_S = 2.0
 

@@ -20,23 +20,18 @@ from harness.bench.systems.base import FAR, IDLE, LOSSY, NEAR, Address, Part, Se
 from harness.bench.workloads import Workload
 from harness.process import POLL_S, Failed, Program, machine_busy_s
 
+# Sending time left out of a result: handshake, growth of windows and allocations are over by then.
 WARM_UP_S = 1.0
-"""Sending time left out of a result: handshake, growth of windows and allocations are over by then."""
 
-LINE_WARM_UP_S = 2.0
-"""The same over an emulated line, where a rate has to be found."""
+LINE_WARM_UP_S = 2.0  # The same over an emulated line, where a rate has to be found
 
-READY_S = 20.0
-"""Until a program has its sockets; then it still has to carry something (ready.py)."""
+READY_S = 20.0  # Until a program has its sockets; then it still has to carry something (ready.py)
 
-FOREVER_S = 600.0
-"""Of a bulk flow that is beside something else; it is ended with it."""
+FOREVER_S = 600.0  # Of a bulk flow that is beside something else; it is ended with it
 
-SETTLE_S = 1.0
-"""After opening and closing many flows, before memory is looked at."""
+SETTLE_S = 1.0  # After opening and closing many flows, before memory is looked at
 
-GIVEN_BACK_S = 10.0
-"""How long a system gets to give back the memory of flows that were closed."""
+GIVEN_BACK_S = 10.0  # How long a system gets to give back the memory of flows that were closed
 
 
 @dataclass(frozen=True)

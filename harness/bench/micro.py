@@ -20,18 +20,17 @@ from harness.process import ROOT
 
 TESTS = "tests/bench"
 
-EACH_S = 0.1
-"""Processor time for a part: some hundred rounds of most, and seconds for all."""
+EACH_S = 0.1  # Processor time for a part: some hundred rounds of most, and seconds for all
 
+# The path is measured with both engines, with and without the kernel's segmentation.
 ENGINES, CALLS = ("compiled", "python"), ("offload", "single")
-"""The path is measured with both engines, with and without the kernel's segmentation."""
 
+# The path of a datagram, and what it cannot go below: copies, AEAD, system calls.
 FLOOR = ("test_floor_copy", "test_floor_aead[{engine}]", "test_floor_calls[{calls}]")
 PATH = "test_path[{calls}-{engine}]"
-"""What the path cannot go below: copies, AEAD, system calls."""
 
+# A node that is asleep, and the system calls alone.
 WAKE_UP, WAKE_UP_FLOOR = "test_driver_wake_up", "test_floor_wake_up"
-"""A node that is asleep, and the system calls alone."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +38,8 @@ class Part:
     """One measured function."""
 
     name: str
-    median_ns: float
-    """For one unit."""
-    spread: float
-    """Half of the distance between the quartiles, over the median."""
+    median_ns: float  # For one unit
+    spread: float  # Half of the distance between the quartiles, over the median
     unit: str
     bytes_each: int
 

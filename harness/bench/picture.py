@@ -17,14 +17,12 @@ from harness.bench.systems.base import IDLE, LATENCY
 from harness.bench.table import DIRECT, FLOOR, MAIN, UNITS, Cell
 
 COLUMNS = 3
+# kcpg, other people's tunnels, no tunnel.
 OWN, OTHER, BASE = "#0b6e4f", "#8a8a8a", "#2f5dc4"
-"""kcpg, other people's tunnels, no tunnel."""
 
-WIDE = 20
-"""Values that differ by more than this are drawn on a logarithmic scale."""
+WIDE = 20  # Values that differ by more than this are drawn on a logarithmic scale
 
-LESS = {LATENCY, IDLE}
-"""Kinds of which less is better."""
+LESS = {LATENCY, IDLE}  # Kinds of which less is better
 
 
 def draw(cells: Sequence[Cell], path: Path) -> None:

@@ -24,15 +24,14 @@ from harness.process import Failed
 from harness.topology import Topology
 from netem import profile as profiles
 
-TUNNELS = 3
-"""Ports that a system may need for its tunnels."""
+TUNNELS = 3  # Ports that a system may need for its tunnels
 
+# Inside namespaces, where nobody else uses a port.
 ENTRY_PORT, TARGET_PORT = 5900, 8000
 TUNNEL_PORTS = tuple(range(3000, 3000 + TUNNELS))
-"""Inside namespaces, where nobody else is."""
 
+# What a cable between namespaces has unless it is switched off, as the harness does for emulated lines.
 OFFLOADS = ("tx", "tso", "gso", "gro")
-"""What a cable between namespaces has unless it is switched off, as the harness does for emulated lines."""
 
 
 class Place:

@@ -14,16 +14,15 @@ from harness.bench.places import Place
 from harness.bench.systems.base import Address
 from harness.process import Failed
 
+# kcptube begins a handshake anew after 30 s; whoever else is ready at all is so within a second.
 PATIENCE_S = 45.0
-"""kcptube begins a handshake anew after 30 s; whoever else is ready at all is so within a second."""
 
+# Until the next one. TCP repeats a first segment that was lost after 1 and 3 s; UDP takes a round trip.
 ATTEMPT_S = {"tcp": 5.0, "udp": 1.0}
-"""Until the next one. TCP repeats a first segment that was lost after 1 and 3 s; UDP takes a round trip."""
 
 PAUSE_S = 0.1
 
-ECHO = b"E"
-"""What a connection or a packet begins with that the target shall send back (load.h)."""
+ECHO = b"E"  # What a connection or a packet begins with that the target shall send back (load.h)
 
 PACKET = ECHO + b" are you there?"
 

@@ -12,16 +12,14 @@ from harness.bench.systems.base import BULK, IDLE, LATENCY, LOSSY, SHORT, UDP
 from harness.bench.workloads import WORKLOADS, Workload
 from harness.process import Failed
 
+# The systems that ratios are taken of and to, and the one that times are compared with, too.
 OWN, DIRECT, FLOOR = "kcpg", "direct", "udp-relay"
-"""The systems that ratios are taken of and to, and the one that times are compared with, too."""
 
 NONE = "–"
 
-BEGIN, END = "<!-- bench: {} -->", "<!-- bench: end -->"
-"""Around a generated table in a document."""
+BEGIN, END = "<!-- bench: {} -->", "<!-- bench: end -->"  # Around a generated table in a document
 
-QUIET = 0.15
-"""Part of the machine that something else may use before a document says that it was busy."""
+QUIET = 0.15  # Part of the machine that something else may use before a document says that it was busy
 
 
 @dataclass(frozen=True)
@@ -68,12 +66,12 @@ def read(document: Mapping[str, Any]) -> list[Run]:
         raise Failed(f"this is no file of results: {error!r}") from None
 
 
-# -- columns -------------------------------------------------------------------------------------------------
+# -- Columns --
 
 Show = Callable[[Cell, Row], str]
 
+# The figure that a kind of workload is about.
 MAIN = {BULK: "mbit_s", LATENCY: "p50_us", SHORT: "per_s", UDP: "kpps", IDLE: "kb_each"}
-"""The figure that a kind of workload is about."""
 
 
 def _number(value: float | None, places: int = 0) -> str:
@@ -198,6 +196,7 @@ COLUMNS: Mapping[str, Sequence[tuple[str, Show]]] = {
     ),
 }
 
+# The cells of the short table.
 SUMMARY: Sequence[str] = (
     "bulk-up@loopback",
     "short@loopback",
@@ -206,10 +205,9 @@ SUMMARY: Sequence[str] = (
     "lossy5@line",
     "requests-lossy5@line",
 )
-"""The cells of the short table."""
 
 
-# -- tables --------------------------------------------------------------------------------------------------
+# -- Tables --
 
 
 def grid(cell: Cell) -> list[list[str]]:

@@ -11,8 +11,8 @@ LOOPBACK, VETH, LINE = "loopback", "veth", "line"
 PLACES = (LOOPBACK, VETH, LINE)
 
 REQUEST_BYTES = 64
+# A full Ethernet frame, and the payload that TCP with its usual options carries in it.
 FRAME_BYTES, TCP_PAYLOAD_BYTES = 1514, 1448
-"""Of a full Ethernet frame, TCP with its usual options carries so much."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,9 @@ class Workload:
     protocol: str = "tcp"
     options: Mapping[str, float] = field(default_factory=dict)
     line: Line | None = None
-    beside: bool = False
-    """With a bulk flow beside it."""
-    longer: float = 1.0
-    """Times the usual time of a measurement."""
-    quick: bool = False
-    """One of the few of QUICK=1."""
+    beside: bool = False  # With a bulk flow beside it
+    longer: float = 1.0  # Times the usual time of a measurement
+    quick: bool = False  # One of the few of QUICK=1
 
 
 def _bulk(direction: str, flows: int, places: tuple[str, ...], *, quick: bool = False) -> Workload:

@@ -12,8 +12,7 @@ from harness.topologies.chains import chain
 from harness.topology import Topology
 from netem.profile import Profile
 
-RELAYS = {"server": 0, "relay": 1, "relays": 2}
-"""How many relays a chain of each mode has."""
+RELAYS = {"server": 0, "relay": 1, "relays": 2}  # How many relays a chain of each mode has
 
 
 class Scenario(ABC):
@@ -21,17 +20,14 @@ class Scenario(ABC):
 
     name: ClassVar[str]
     description: ClassVar[str]
-    workload: ClassVar[str]
-    """As harness/workloads calls it."""
+    workload: ClassVar[str]  # As harness/workloads calls it
     profile: ClassVar[str] = "lossy1"
+    # The chains it can run with, the usual one first.
     modes: ClassVar[tuple[str, ...]] = ("server", "relay", "relays")
-    """The chains it can run with, the usual one first."""
-    dialects: ClassVar[tuple[str, ...]] = ("native", "kcptube")
-    """The protocols it can run with."""
-    limit_s: ClassVar[float] = 60.0
-    """Time it gets, set-up included; measurements (Plan.seconds) come on top."""
+    dialects: ClassVar[tuple[str, ...]] = ("native", "kcptube")  # The protocols it can run with
+    limit_s: ClassVar[float] = 60.0  # Time it gets, set-up included; measurements (Plan.seconds) come on top
+    # Configuration of every node that the scenario needs; what the plan says counts more.
     options: ClassVar[Mapping[str, str]] = {}
-    """Configuration of every node that the scenario needs; what the plan says counts more."""
 
     def topology(self, lab: Lab, profile: Profile, plan: Plan) -> Topology:
         """The network; a row of nodes unless the scenario is about another one."""

@@ -13,9 +13,9 @@ from harness.workloads import ssh
 
 MEGABYTE = 1_000_000
 
+# What may be on its way at most for each node when nobody reads: two windows of 2048 segments (2 x 2.9 MB),
+# and the kernel's buffers of the local sockets.
 HELD_PER_NODE_BYTES = 8 * MEGABYTE
-"""What may be on its way at most for each node when nobody reads: two windows of 2048 segments (2 x 2.9 MB),
-and the kernel's buffers of the local sockets."""
 
 
 class HalfClose(Scenario):

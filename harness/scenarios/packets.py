@@ -8,11 +8,11 @@ from __future__ import annotations
 from harness.cell import Cell
 from harness.scenarios.base import Scenario
 
+# A loss is noticed after one round trip and a bit, and the resend may be lost as well.
 RESENDS_ROUND_TRIPS = 3
-"""A loss is noticed after one round trip and a bit, and the resend may be lost as well."""
 
+# From the end of an outage until everything that waited is through: kcpg asks every quarter of a second.
 RETURN_S = 1.0
-"""From the end of an outage until everything that waited is through: kcpg asks every quarter of a second."""
 
 
 class Game(Scenario):

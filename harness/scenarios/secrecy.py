@@ -21,23 +21,20 @@ from harness.link import ETHERNET_MTU, Link
 from harness.process import Program
 from harness.scenarios.base import Scenario
 
+# Of the flow under attack; it ends when the attacks are over, which takes some ten seconds.
 MOST_REQUESTS = 4000
-"""Of the flow under attack; it ends when the attacks are over, which takes some ten seconds."""
 
+# Of all attacks each node counts about half, as they are on both nodes alike; the line loses some.
 COUNTED = 0.35
-"""Of all attacks each node counts about half, as they are on both nodes alike; the line loses some."""
 
-MOST_OVERHEAD = 1.5
-"""Wire bytes for each payload byte: 1.1 is usual on the lines of this scenario."""
+MOST_OVERHEAD = 1.5  # Wire bytes for each payload byte: 1.1 is usual on the lines of this scenario
 
-REACHED = 0.7
-"""Of an attack by the insider at least so much comes through the line."""
+REACHED = 0.7  # Of an attack by the insider at least so much comes through the line
 
-GROWN_BYTES = 64_000_000
-"""Of a node, while somebody opens thousands of conversations."""
+GROWN_BYTES = 64_000_000  # Of a node, while somebody opens thousands of conversations
 
+# No value of any byte near the beginning of a datagram is more frequent; 1/256 is what chance gives.
 UNCOMMON = 0.05
-"""No value of any byte near the beginning of a datagram is more frequent; 1/256 is what chance gives."""
 
 
 class Witness(Scenario):

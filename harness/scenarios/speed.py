@@ -13,8 +13,7 @@ from harness.cell import Cell
 from harness.deployment import Deployment
 from harness.scenarios.base import Scenario
 
-ASK_AT = 0.75
-"""Of a measurement's time has gone when the nodes are asked what they sent again."""
+ASK_AT = 0.75  # Of a measurement's time has gone when the nodes are asked what they sent again
 
 
 class Bulk(Scenario):
@@ -23,8 +22,8 @@ class Bulk(Scenario):
     name = "bulk"
     description = "one TCP flow for some seconds each way, every byte compared, beside direct CUBIC and BBR"
     workload = "bulk"
+    # Most of it for the comparisons: four of up to three quarters of a minute, on the worst lines.
     limit_s = 300.0
-    """Most of it for the comparisons: four of up to three quarters of a minute, on the worst lines."""
     flows: ClassVar[int] = 1
 
     def drive(self, cell: Cell) -> None:
@@ -75,8 +74,8 @@ class Latency(Scenario):
     description = "100 requests a second over one TCP flow, each answered, beside direct CUBIC and BBR"
     workload = "latency"
     limit_s = 180.0
+    # Of fewer the 99th percentile would only tell whether a packet was lost at all.
     rate: ClassVar[float] = 100.0
-    """Of fewer the 99th percentile would only tell whether a packet was lost at all."""
 
     def drive(self, cell: Cell) -> None:
         """Measure through the tunnel, then without."""

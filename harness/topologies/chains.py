@@ -30,8 +30,7 @@ from harness.netns import Lab
 from harness.topology import Topology
 from netem.profile import Profile
 
-Families = tuple[bool, bool]
-"""Whether a cable carries IPv4, and IPv6."""
+Families = tuple[bool, bool]  # Whether a cable carries IPv4, and IPv6
 
 BOTH: Families = (True, True)
 

@@ -13,8 +13,7 @@ from harness.netns import Lab
 from harness.topology import Topology
 from netem.profile import Profile
 
-IPV6_LEAST_MTU = 1280
-"""RFC 8200: the smallest MTU that an IPv6 network may have."""
+IPV6_LEAST_MTU = 1280  # RFC 8200: the smallest MTU that an IPv6 network may have
 
 SILENCE = """table inet kcpg {
  chain out {

@@ -16,8 +16,7 @@ from harness.netns import Lab
 from harness.topology import Topology
 from netem.profile import Profile
 
-PORTS = 1000
-"""Outer ports of one life of the translation."""
+PORTS = 1000  # Outer ports of one life of the translation
 
 FIRST_PORT = 20_000
 

@@ -15,20 +15,16 @@ from typing import Any
 
 CHUNK_BYTES = 1 << 16
 
-PATIENCE_S = 60.0
-"""Usual patience with a flow that brings nothing; scenarios end far sooner."""
+PATIENCE_S = 60.0  # Usual patience with a flow that brings nothing; scenarios end far sooner
 
-BACKLOG = 1024
-"""Connections that may wait to be accepted: the many short ones come in bursts."""
+BACKLOG = 1024  # Connections that may wait to be accepted: the many short ones come in bursts
 
-BIN_S = 0.1
-"""Of a picture of goodput over time."""
+BIN_S = 0.1  # Of a picture of goodput over time
 
-SHARES = 200
-"""Points of a picture of a distribution."""
+SHARES = 200  # Points of a picture of a distribution
 
+# Of a sender that talks to a node on its own machine: enough for full speed, and soon empty at its end.
 TUNNEL_BUFFER_BYTES = 1 << 16
-"""Of a sender that talks to a node on its own machine: enough for full speed, and soon empty at its end."""
 
 
 class Damaged(Exception):
@@ -47,17 +43,12 @@ class Task:
     size_bytes: int = 64
     flows: int = 1
     way: str = "up"
-    rate: float = 50.0
-    """Per second."""
-    congestion: str = ""
-    """TCP's congestion control of both halves; "" for the namespace's."""
+    rate: float = 50.0  # Per second
+    congestion: str = ""  # TCP's congestion control of both halves; "" for the namespace's
     pause_s: float = 0.0
-    direct: bool = False
-    """No tunnel in between."""
-    patience_s: float = PATIENCE_S
-    """How long a half waits for a byte before it calls the flow dead."""
-    directory: str = ""
-    """For files of both halves."""
+    direct: bool = False  # No tunnel in between
+    patience_s: float = PATIENCE_S  # How long a half waits for a byte before it calls the flow dead
+    directory: str = ""  # For files of both halves
 
 
 @dataclass

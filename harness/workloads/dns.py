@@ -15,8 +15,7 @@ from typing import Any
 from harness.workloads import base
 from harness.workloads.base import Task
 
-ANSWER_S = 4.0
-"""Beyond the last question; a resolver gives up after 5 s (resolv.conf(5))."""
+ANSWER_S = 4.0  # Beyond the last question; a resolver gives up after 5 s (resolv.conf(5))
 
 QUESTION_BYTES = 40
 

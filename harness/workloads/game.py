@@ -19,8 +19,7 @@ from harness.workloads.base import Task
 
 _HEAD = struct.Struct("<Qd")  # number, time of sending
 
-SETTLE_S = 1.5
-"""How long packets that are late are still waited for."""
+SETTLE_S = 1.5  # How long packets that are late are still waited for
 
 
 @dataclass

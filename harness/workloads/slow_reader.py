@@ -12,12 +12,10 @@ from typing import Any
 from harness.workloads import base
 from harness.workloads.base import CHUNK_BYTES, Pattern, Task, Timeline
 
-LOOK_S = 0.2
-STILL = 10
-"""Pause between two looks at how far the sender is, and how many the same mean that it stands: 2 s."""
+LOOK_S = 0.2  # Pause between two looks at how far the sender has got
+STILL = 10  # This many equal looks mean that the sender has stopped: 2 s
 
-FILL_S = 15.0
-"""Beyond the pause: a busy machine takes seconds to fill the windows of a chain of four nodes."""
+FILL_S = 15.0  # Beyond the pause: a busy machine takes seconds to fill the windows of a chain of four nodes
 
 
 def serve(task: Task) -> None:

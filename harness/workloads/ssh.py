@@ -21,14 +21,12 @@ from harness.workloads.base import Damaged, Task
 
 PROGRAMS = ("sshd", "ssh", "scp", "ssh-keygen", "unshare", "mount")
 
+# The one that may become what it is already: sshd starts nobody else's session without more rights.
 ACCOUNT = "root"
-"""The one that may become what it is already: sshd starts nobody else's session without more rights."""
 
-EXIT_CODE = 7
-"""Of the session: ssh gives it back, after everything else has arrived."""
+EXIT_CODE = 7  # Of the session: ssh gives it back, after everything else has arrived
 
-NAME = "target.example"
-"""By which the client knows the server's key, whatever address and port lead there."""
+NAME = "target.example"  # By which the client knows the server's key, whatever address and port lead there
 
 # Nothing of the machine's own is used. What has no word here is OpenSSH's default.
 SERVER = """Port {port}

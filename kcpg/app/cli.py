@@ -33,9 +33,8 @@ DAEMON_ACTIONS = {
     "ensure": "start it unless it runs, saying nothing: for cron",
 }
 
+# Seconds running flows get to finish after a request to stop; service managers commonly allow 10 and more.
 DRAIN_S = 5.0
-"""Seconds running flows get to finish after a request to stop; service managers commonly allow 10 and
-more."""
 
 _INTRODUCTION = "Carry TCP and UDP through an encrypted, retransmitting UDP tunnel."
 _EXIT_CODES = (

@@ -27,15 +27,13 @@ from kcpg.app.paths import Instance, all_instances, instance
 from kcpg.app.status import ask
 from kcpg.errors import EXIT_FAILURE, EXIT_OK, KcpgError, StartError
 
+# Longest wait for the new process to be ready. Key derivation takes 0.1 s per password; a name server may
+# take 10 s.
 START_LIMIT_S = 60.0
-"""Longest wait for the new process to be ready. Key derivation takes 0.1 s per password; a name server may
-take 10 s."""
 
-STOP_MARGIN_S = 5.0
-"""Beyond the drain time, until a process that does not end is killed."""
+STOP_MARGIN_S = 5.0  # Beyond the drain time, until a process that does not end is killed
 
-POLL_S = 0.05
-"""Pause between two looks at the lock of a process that is ending; a person does not notice it."""
+POLL_S = 0.05  # Pause between two looks at the lock of a process that is ending; a person does not notice it
 
 
 def start(paths: list[Path], options: logs.LogOptions, drain_s: float, quiet: bool) -> int:

@@ -6,18 +6,17 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
+# Repeats within this time after the first become one line: a person reads minutes, not milliseconds.
 WINDOW_S = 60.0
-"""Repeats within this time after the first become one line: a person reads minutes, not milliseconds."""
 
+# Peers that may have lines of their own per kind and window; sources of datagrams can be invented by a
+# stranger.
 MAX_PEERS = 16
-"""Peers that may have lines of their own per kind and window; sources of datagrams can be invented by a
-stranger."""
 
+# Kinds tracked at once. The program has far fewer; the limit keeps a mistake from becoming a leak.
 MAX_KINDS = 256
-"""Kinds tracked at once. The program has far fewer; the limit keeps a mistake from becoming a leak."""
 
-OTHERS = "others"
-"""Peer name under which the events of further peers are counted."""
+OTHERS = "others"  # Peer name under which the events of further peers are counted
 
 
 @dataclass(frozen=True)

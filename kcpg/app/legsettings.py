@@ -18,8 +18,8 @@ from kcpg.net.allow import AllowList
 from kcpg.net.local import Bind, LocalDialSettings, LocalListenSettings
 from kcpg.net.txtpeer import title
 
+# A name's numeric addresses on this machine; raises StartError if it has none.
 Lookup = Callable[[str], list[str]]
-"""A name's numeric addresses on this machine; raises StartError if it has none."""
 
 
 def local_listen(config: LegConfig, max_flows: int, lookup: Lookup) -> LocalListenSettings:

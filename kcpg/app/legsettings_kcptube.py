@@ -9,9 +9,9 @@ from kcpg.core.kcptube.dialer import DialSettings
 from kcpg.core.kcptube.listener import ListenSettings
 from kcpg.core.kcptube.wire import Format, sealing_bytes
 
+# kcptube's own defaults, where neither `mtu` nor `kcp_mtu` is set.
 KCP_MTU = 1418
 KCP_MTU_FEC = 1405
-"""kcptube's own defaults, where neither `mtu` nor `kcp_mtu` is set."""
 
 
 def wire_format(config: LegConfig) -> Format:

@@ -9,8 +9,8 @@ from kcpg.core.native.handshake.params import FEC_AUTO, FEC_OFF, MAX_PORT_RANGES
 from kcpg.core.native.link.link import LinkLimits
 from kcpg.core.native.listener import ListenSettings
 
+# Conversations of one link: the default of `LinkLimits`, more than the source ports of one peer.
 MAX_LINK_FLOWS = 65_535
-"""Conversations of one link: the default of `LinkLimits`, more than the source ports of one peer."""
 
 
 def dial_settings(config: LegConfig, max_flows: int) -> DialSettings:

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from kcpg.core.flow import Reset
     from kcpg.core.native.link.link import Link
 
-LINK_SUMMARY = "link_summary"
-"""Kind of the event; the others are the core's (`EventKind`)."""
+LINK_SUMMARY = "link_summary"  # Kind of the event; the others are the core's (`EventKind`)
 
 
 def summary(link: Link, now_ms: int) -> str:
@@ -41,8 +40,8 @@ class _Summarizing(NativeLeg):
             self.env.report(Event(LINK_SUMMARY, self.name, link.peer, summary(link, self.now_ms)))
 
 
+# A link without flows is worth a line if it lived longer than the listener waits for a first sign of use.
 _WORTH_MS = 10_000
-"""A link without flows is worth a line if it lived longer than the listener waits for a first sign of use."""
 
 
 class SummarizingDialer(_Summarizing, TunnelDialer):

@@ -20,17 +20,15 @@ from typing import TextIO
 from kcpg.app.dedup import LogDeduplicator, Repeated
 from kcpg.errors import StartError
 
-LOGGER = "kcpg"
-"""Name of the logger above all loggers of this program."""
+LOGGER = "kcpg"  # Name of the logger above all loggers of this program
 
 FORMATS = ("text", "json")
 
+# A log file this long is put aside: about 40,000 lines, a week of a busy node, still opened by any editor.
 ROTATE_BYTES = 4 << 20
-"""A log file this long is put aside: about 40,000 lines, a week of a busy node, still opened by any
-editor."""
 
+# Older files kept beside the current one: with ROTATE_BYTES a daemon never fills more than 20 MiB.
 ROTATE_KEEP = 4
-"""Older files kept beside the current one: with ROTATE_BYTES a daemon never fills more than 20 MiB."""
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
@@ -39,10 +37,8 @@ LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNI
 class LogOptions:
     """How the lines of one process look and where they go."""
 
-    form: str = "text"
-    """`text` or `json`."""
-    file: Path | None = None
-    """Rotating file instead of stderr."""
+    form: str = "text"  # `text` or `json`
+    file: Path | None = None  # Rotating file instead of stderr
     rotate_bytes: int = ROTATE_BYTES
     rotate_keep: int = ROTATE_KEEP
 

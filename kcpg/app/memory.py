@@ -6,11 +6,10 @@ import ctypes
 import gc
 from collections.abc import Callable
 
-COLLECT_AFTER = 50_000
-"""Objects that may be part of a cycle: those of some thousand flows."""
+COLLECT_AFTER = 50_000  # Objects that may be part of a cycle: those of some thousand flows
 
+# So many ended: what they held, some megabytes if they were open together, is worth half a millisecond.
 MANY_FLOWS = 1000
-"""So many ended: what they held, some megabytes if they were open together, is worth half a millisecond."""
 
 
 def spare_collector() -> None:

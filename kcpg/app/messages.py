@@ -13,6 +13,7 @@ from kcpg.core.node import FlowOpened, FlowOver
 from kcpg.net import Notice
 from kcpg.net.addr import text as address_text
 
+# How loud each event of a tunnel leg is; a kind that is not listed is a warning.
 _LEVELS = {
     EventKind.LINK_UP: logging.INFO,
     EventKind.LINK_DOWN: logging.INFO,
@@ -28,10 +29,9 @@ _LEVELS = {
     EventKind.STRANGER: logging.WARNING,
     LINK_SUMMARY: logging.INFO,
 }
-"""How loud each event of a tunnel leg is; a kind that is not listed is a warning."""
 
+# Applications abort connections every day; only the operator who asks for details wants to read it.
 _ORDINARY_ENDS = frozenset({ResetCode.FINISHED, ResetCode.RESET_BY_APPLICATION, ResetCode.SHUTDOWN})
-"""Applications abort connections every day; only the operator who asks for details wants to read it."""
 
 
 class Reporter:

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from kcpg.net.driver import Driver
     from kcpg.net.tunnelsockets import TunnelSockets
 
+# Most entries of one report: a request for the state of a busy node must not stop its traffic. Totals are
+# complete.
 MAX_LINKS = 1000
 MAX_FLOWS = 1000
-"""Entries of one report, so that asking a busy node for its state never stops its traffic; totals are
-complete."""
 
 Snapshot = dict[str, Any]
 

@@ -13,14 +13,13 @@ from pathlib import Path
 
 from kcpg.errors import KcpgError
 
+# Environment variable that names the directory outright; it must be usable or the command fails.
 STATE_VARIABLE = "KCPG_STATE_DIR"
-"""Environment variable that names the directory outright; it must be usable or the command fails."""
 
+# Log files of root's daemons (FHS 3.0 §5.10); everybody else's lie in their state directory.
 LOG_DIRECTORY_ROOT = Path("/var/log/kcpg")
-"""Log files of root's daemons (FHS 3.0 §5.10); everybody else's lie in their state directory."""
 
-_STEM_LENGTH = 40
-"""Characters of the configurations' names kept in file names; a hash makes them unique."""
+_STEM_LENGTH = 40  # Characters of the configurations' names kept in file names; a hash makes them unique
 
 
 @dataclass(frozen=True)

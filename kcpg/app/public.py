@@ -18,20 +18,16 @@ import gevent
 from kcpg.app.logs import NodeLog
 from kcpg.net.addr import AF_INET, family, port, text, to_tuple
 
-FILE = "ip_address.txt"
-"""Name of the file in `log_path` (as kcptube's documentation has it)."""
+FILE = "ip_address.txt"  # Name of the file in `log_path` (as kcptube's documentation has it)
 
-PROGRAM_LIMIT_S = 30.0
-"""A program that tells others an address does so in seconds; what hangs is ended."""
+PROGRAM_LIMIT_S = 30.0  # A program that tells others an address does so in seconds; what hangs is ended
 
-KILL_AFTER_S = 2.0
-"""Between the request to end and the end."""
+KILL_AFTER_S = 2.0  # Between the request to end and the end
 
+# Pause between two looks at whether the program has ended: nobody notices, and it costs nothing.
 LOOK_S = 0.05
-"""Pause between two looks at whether the program has ended: nobody notices, and it costs nothing."""
 
-MAX_CHANGES = 16
-"""Changes that wait for the program. They come at most every 25 s, so there is rarely one."""
+MAX_CHANGES = 16  # Changes that wait for the program. They come at most every 25 s, so there is rarely one.
 
 
 @dataclass(frozen=True, slots=True)

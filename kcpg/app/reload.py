@@ -19,12 +19,9 @@ from kcpg.errors import StartError
 class Plan:
     """What an edited configuration asks for, by position in the new list of nodes."""
 
-    kept: dict[int, int]
-    """New position → old position of a node that goes on untouched."""
-    started: tuple[int, ...]
-    """New positions of nodes that must start: their configuration is new or differs."""
-    stopped: tuple[int, ...]
-    """Old positions of nodes that must end first, so that their ports are free."""
+    kept: dict[int, int]  # New position → old position of a node that goes on untouched
+    started: tuple[int, ...]  # New positions of nodes that must start: their configuration is new or differs
+    stopped: tuple[int, ...]  # Old positions of nodes that must end first, so that their ports are free
 
 
 def compare(old: Sequence[NodeConfig], new: Sequence[NodeConfig]) -> Plan:

@@ -43,14 +43,11 @@ from kcpg.net.tunnelsockets import TunnelSockets
 from kcpg.net.txtpeer import TxtPeer
 from kcpg.net.udp import adopt_udp
 
-Secret = tuple[bytes, bytes | None]
-"""Password and key of a leg; one of them counts."""
+Secret = tuple[bytes, bytes | None]  # Password and key of a leg; one of them counts
 
-KeyRing = Mapping[Secret, RootKeys]
-"""The derived keys of every secret that some native leg uses."""
+KeyRing = Mapping[Secret, RootKeys]  # The derived keys of every secret that some native leg uses
 
-MAX_DESCRIPTORS = 1 << 20
-"""The kernel's own limit per process where nobody raised it (fs.nr_open, proc(5))."""
+MAX_DESCRIPTORS = 1 << 20  # The kernel's own limit per process where nobody raised it (fs.nr_open, proc(5))
 
 
 def derive_keys(configs: Iterable[NodeConfig]) -> KeyRing:
@@ -162,8 +159,7 @@ class RunningNode:
             self.driver.stop(reason)
         self.log.close()
 
-    # -- legs
-    # ----------------------------------------------------------------------------------------------------
+    # -- Legs --
 
     def _ingress(self, config: LegConfig) -> LocalListener | SummarizingListener | TubeListener:
         if config.kind is LegKind.LOCAL:

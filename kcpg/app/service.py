@@ -28,15 +28,12 @@ from kcpg.app.terminal import Terminal
 from kcpg.app.workers.supervisor import AnyNode, make_node
 from kcpg.errors import EXIT_OK
 
+# How often counts of repeated lines are looked at: late by a few seconds is unnoticeable, and costs nothing.
 TICK_S = 5.0
-"""How often counts of repeated lines are looked at: late by a few seconds is unnoticeable, and costs
-nothing."""
 
-SUMMARY_S = 60.0
-"""Time between two status blocks in a node's `log_path` (kcptube's value)."""
+SUMMARY_S = 60.0  # Time between two status blocks in a node's `log_path` (kcptube's value)
 
-DRAIN_LOOK_S = 0.05
-"""Pause between two looks at whether the last flow has finished."""
+DRAIN_LOOK_S = 0.05  # Pause between two looks at whether the last flow has finished
 
 _NO_ENGINE = (
     "the compiled engine is not built, the plain Python one takes its place at a fraction of the speed;"
@@ -105,8 +102,7 @@ class Service:
             "nodes": [node.snapshot() for node in self.nodes],
         }
 
-    # -- start
-    # ---------------------------------------------------------------------------------------------------
+    # -- Start --
 
     def _start(self) -> None:
         if engine.ENGINE == "python" and not os.environ.get("KCPG_ENGINE"):
@@ -141,8 +137,7 @@ class Service:
         self._reload_wanted = True
         self._marked.set()
 
-    # -- while it runs
-    # -------------------------------------------------------------------------------------------
+    # -- While it runs --
 
     def _serve(self) -> None:
         while True:
@@ -177,8 +172,7 @@ class Service:
                         "cannot write the status of %s: %s", node.config.name, error.strerror
                     )
 
-    # -- end
-    # -----------------------------------------------------------------------------------------------------
+    # -- End --
 
     def _drain(self) -> None:
         """Take no new flows, wait for the TCP flows there are; a second signal or the limit ends the wait."""

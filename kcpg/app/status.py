@@ -19,15 +19,13 @@ import gevent.socket
 from gevent.pool import Pool
 from gevent.server import StreamServer
 
+# A report is made in milliseconds; a process that needs longer is stuck, and says so by not answering.
 ANSWER_LIMIT_S = 3.0
-"""A report is made in milliseconds; a process that needs longer is stuck, and says so by not answering."""
 
 MAX_ANSWER_BYTES = 64 << 20
-MAX_READERS = 8
-"""Reports being sent at once; a reader that does not read holds only its own place."""
+MAX_READERS = 8  # Reports being sent at once; a reader that does not read holds only its own place
 
-_MAX_SOCKET_NAME = 100
-"""Bytes of a path that fit sockaddr_un on every system (Linux 108, BSD 104)."""
+_MAX_SOCKET_NAME = 100  # Bytes of a path that fit sockaddr_un on every system (Linux 108, BSD 104)
 
 
 class StatusServer:

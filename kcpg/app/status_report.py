@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-_MAX_LINKS = 20
-"""Links shown per leg; the JSON report has more."""
+_MAX_LINKS = 20  # Links shown per leg; the JSON report has more
 
 
 def text(name: str, pid: int, report: Mapping[str, Any] | None) -> str:

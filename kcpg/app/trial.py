@@ -31,21 +31,19 @@ from kcpg.net.resolve import Resolver
 from kcpg.net.tunnelsockets import TunnelSockets
 from kcpg.net.txtpeer import parse, title
 
+# For one destination: five handshake attempts with growing pauses fit, so one lost datagram does not matter.
 LIMIT_S = 5.0
-"""For one destination: five handshake attempts with growing pauses fit, so one lost datagram does not
-matter."""
 
+# Destinations tried in parallel: each needs a socket and a few datagrams; 1,000 silent ports take under 3
+# minutes.
 AT_ONCE = 32
-"""Destinations tried in parallel: each needs a socket and a few datagrams; 1,000 silent ports take under 3
-minutes."""
 
 PING_LIMIT_S = 1.0
+# Pause between two looks for the answer to a PING, and so the error of nothing: the time is taken by the
+# link.
 LOOK_S = 0.002
-"""Pause between two looks for the answer to a PING, and so the error of nothing: the time is taken by the
-link."""
 
-_FINAL = frozenset({EventKind.REFUSED, EventKind.UNRESOLVED})
-"""Events after which waiting longer cannot help."""
+_FINAL = frozenset({EventKind.REFUSED, EventKind.UNRESOLVED})  # Events after which waiting longer cannot help
 
 
 @dataclass(frozen=True)

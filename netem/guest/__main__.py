@@ -28,8 +28,7 @@ PACKAGES = ("user-mode-linux", "kmod")
 MEMORY = "512M"
 LIMIT_S = 420
 
-NOT_VERIFIED = 77
-"""Exit code, as test suites of Make know it: skipped, which is not passed."""
+NOT_VERIFIED = 77  # Exit code, as test suites of Make know it: skipped, which is not passed
 
 # What the guest kernel says on a machine without its usual hardware.
 NOISE = re.compile(r"SELinux|mmapper_init|ubd device 0|sysrq: Power Off|reboot: Power down|^\s*$")

@@ -24,6 +24,7 @@ SYSTEMS: dict[str, System] = {
     )
 }
 
+# Options that name executables, and what is looked for without them.
 EXECUTABLES = {
     "SOCAT": "socat",
     "KCPTUN_CLIENT": "kcptun-client",
@@ -33,4 +34,3 @@ EXECUTABLES = {
     "OTHER_CLIENT": "",
     "OTHER_SERVER": "",
 }
-"""Options that name executables, and what is looked for without them."""

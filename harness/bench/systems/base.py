@@ -9,30 +9,22 @@ from pathlib import Path
 
 Address = tuple[str, int]
 
-NEAR, FAR = "near", "far"
-"""The user's side, and the target's."""
+NEAR, FAR = "near", "far"  # The user's side, and the target's
 
 BULK, LATENCY, SHORT, IDLE, UDP, LOSSY = "bulk", "latency", "short", "idle", "udp", "lossy"
-GROUPS = (BULK, LATENCY, SHORT, IDLE, UDP, LOSSY)
-"""Kinds of workloads; a system says which it is for."""
+GROUPS = (BULK, LATENCY, SHORT, IDLE, UDP, LOSSY)  # Kinds of workloads; a system says which it is for
 
 
 @dataclass(frozen=True)
 class Wiring:
     """Where everything is in one place: addresses as their side sees them, ports that are free."""
 
-    directory: Path
-    """For configuration files."""
-    entry: Address
-    """On the near side: users talk to it."""
-    target: Address
-    """On the far side, beside the target."""
-    reach: Address
-    """The target, from the near side without a system."""
-    server: str
-    """Address of the far side, from the near side."""
-    ports: tuple[int, ...]
-    """Free on the far side: for tunnels."""
+    directory: Path  # For configuration files
+    entry: Address  # On the near side: users talk to it
+    target: Address  # On the far side, beside the target
+    reach: Address  # The target, from the near side without a system
+    server: str  # Address of the far side, from the near side
+    ports: tuple[int, ...]  # Free on the far side: for tunnels
 
 
 @dataclass(frozen=True)
@@ -42,8 +34,8 @@ class Part:
     name: str
     side: str
     words: tuple[str, ...]
+    # A pattern of the line it writes when it is ready; "": it is when it has the sockets of `sockets`.
     ready: str = ""
-    """A pattern of the line it writes when it is ready; "": it is when it has the sockets of `sockets`."""
     sockets: tuple[tuple[str, int], ...] = ()
     environ: Mapping[str, str] = field(default_factory=dict)
 
@@ -52,10 +44,9 @@ class Part:
 class Settings:
     """What the user of the bench has chosen for all systems."""
 
+    # Paths by the name of the option: KCPTUBE, KCPTUN_CLIENT…
     executables: Mapping[str, str] = field(default_factory=dict)
-    """Paths by the name of the option: KCPTUBE, KCPTUN_CLIENT…"""
-    options: Mapping[str, str] = field(default_factory=dict)
-    """Further configuration of every kcpg node."""
+    options: Mapping[str, str] = field(default_factory=dict)  # Further configuration of every kcpg node
 
 
 class System:
@@ -65,12 +56,9 @@ class System:
     about = ""
     protocols = frozenset({"tcp", "udp"})
     groups = frozenset(GROUPS)
-    peer = False
-    """Somebody else's tunnel: its failure is a result, and not one of the run."""
-    congestion = ""
-    """TCP's congestion control of the users and the target."""
-    copies = False
-    """Both copy what they send and receive."""
+    peer = False  # Somebody else's tunnel: its failure is a result, and not one of the run
+    congestion = ""  # TCP's congestion control of the users and the target
+    copies = False  # Both copy what they send and receive
 
     def missing(self, settings: Settings) -> str:
         """Why it cannot run here; "" when it can."""

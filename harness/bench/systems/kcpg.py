@@ -26,8 +26,8 @@ WINDOWS = {"kcp_sndwnd": str(WINDOW_SEGMENTS), "kcp_rcvwnd": str(WINDOW_SEGMENTS
 PASSWORD = "a password of the bench"
 READY = "^kcpg: ready"
 
+# kcpg's own words for what it knows of and does not do.
 UNAVAILABLE = re.compile(r"(the protocol of \w+ is not available[^\n]*)")
-"""kcpg's own words for what it knows of and does not do."""
 
 
 class Kcpg(System):

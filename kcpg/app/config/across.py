@@ -10,8 +10,7 @@ from kcpg.app.config.model import FORWARDING_GRACE_S, UDP_TIMEOUT_DEFAULT_S, Rol
 from kcpg.app.config.raw import Options, RawFile
 from kcpg.app.config.report import Report
 
-ListenPort = tuple[str, int]
-"""Protocol («tcp», «udp») and port."""
+ListenPort = tuple[str, int]  # Protocol («tcp», «udp») and port
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +20,7 @@ class _Listener:
     file: int
     line: int
     ports: frozenset[ListenPort]
-    addresses: frozenset[str]
-    """Literals and names; `*4` and `*6` are all addresses of a family."""
+    addresses: frozenset[str]  # Literals and names; `*4` and `*6` are all addresses of a family
 
     def overlaps(self, other: _Listener) -> bool:
         if self.addresses & other.addresses:

@@ -10,11 +10,9 @@ from netaddr import INET_PTON, AddrFormatError, IPAddress, IPNetwork
 from kcpg.app.config.model import AllowRule, Mapping
 from kcpg.app.config.values import BLANKS, PORT_MAX, BadValue, Remarks, uncomment, whole_number
 
-PORTS_MAX = 65535
-"""Most mapped ports in one line: one address has no more."""
+PORTS_MAX = 65535  # Most mapped ports in one line: one address has no more
 
-NAME_MAX = 253
-"""Longest DNS name in text form (RFC 1035)."""
+NAME_MAX = 253  # Longest DNS name in text form (RFC 1035)
 
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\Z")
 _ZONE = re.compile(r"[A-Za-z0-9_.-]{1,15}\Z")  # Linux: interface names have at most 15 characters

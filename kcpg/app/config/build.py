@@ -26,8 +26,8 @@ from kcpg.app.config.model import (
 )
 from kcpg.app.config.raw import Options, RawFile
 
+# Arguments of LegConfig, which mypy cannot see through `**`; its tests compare every field.
 Fields = dict[str, Any]
-"""Arguments of LegConfig, which mypy cannot see through `**`; its tests compare every field."""
 
 
 def build(raw: RawFile, name: str, ends_timeout_s: int) -> NodeConfig:

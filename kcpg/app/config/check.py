@@ -38,7 +38,7 @@ def check(raw: RawFile, report: Report) -> None:
     _note_pending(raw, report)
 
 
-# a relay
+# -- Relays --
 
 
 def _check_relay(raw: RawFile, report: Report) -> None:
@@ -76,7 +76,7 @@ def _override(section: Options, outside: Options, scope: Scope, report: Report) 
         section.put(name, setting.value, setting.line)
 
 
-# any tunnel leg
+# -- Any tunnel leg --
 
 
 def _check_tunnel(raw: RawFile, options: Options, report: Report) -> None:
@@ -170,7 +170,7 @@ def _check_family(options: Options, key: str, flag: str, report: Report) -> None
         report.warning(options.line(key), key, reason + "; the other addresses are")
 
 
-# legs of each kind
+# -- Legs of each kind --
 
 
 def _check_tunnel_listen(options: Options, where: str, report: Report) -> None:
@@ -287,7 +287,7 @@ def _check_target(options: Options, report: Report) -> None:
         report.warning(options.line(name), name, reason, "allow_targets= limits it")
 
 
-# the node
+# -- The node --
 
 
 def _check_log_path(options: Options, report: Report) -> None:

@@ -7,8 +7,7 @@ from kcpg.app.config.model import Dialect, FecConfig, Role, UdpDelivery
 from kcpg.app.config.raw import Options, RawFile
 from kcpg.app.config.report import Report
 
-DATAGRAM_MOST_BYTES = 2048
-"""kcptube's receive buffers; longer datagrams are cut off there."""
+DATAGRAM_MOST_BYTES = 2048  # kcptube's receive buffers; longer datagrams are cut off there
 
 _NATIVE = "only the native protocol has it"
 

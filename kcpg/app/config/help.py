@@ -9,8 +9,7 @@ from kcpg.app.config.presets import PRESETS
 from kcpg.app.config.reference import groups, remarks, where
 from kcpg.app.config.values import suggest
 
-WIDTH = 100
-"""Characters of a line: fits a terminal beside something else."""
+WIDTH = 100  # Characters of a line: fits a terminal beside something else
 
 
 def explain_all() -> str:

@@ -16,21 +16,17 @@ from kcpg.app.config.model import (
 from kcpg.app.config.values import ValueParser
 from kcpg.core.sharing import MAX_WORKERS
 
+# Smallest UDP payload configurable: every host takes packets of 576 bytes (RFC 791), 48 of them headers on
+# IPv6.
 DATAGRAM_BYTES_MIN = 528
-"""Smallest UDP payload configurable: every host takes packets of 576 bytes (RFC 791), 48 of them headers on
-IPv6."""
 
-DATAGRAM_BYTES_MAX = 65507
-"""Largest UDP payload of IPv4."""
+DATAGRAM_BYTES_MAX = 65507  # Largest UDP payload of IPv4
 
-MTU_MIN = 576
-"""Every IPv4 host takes packets of this size (RFC 791)."""
+MTU_MIN = 576  # Every IPv4 host takes packets of this size (RFC 791)
 
-INTERVAL_MAX_MS = 5000
-"""ikcp's upper limit."""
+INTERVAL_MAX_MS = 5000  # ikcp's upper limit
 
-FLOWS_MAX = 1_000_000
-"""Far beyond what one process has descriptors for."""
+FLOWS_MAX = 1_000_000  # Far beyond what one process has descriptors for
 
 
 class Scope(enum.Enum):
@@ -56,27 +52,19 @@ class Key:
     """One row of the table."""
 
     name: str
-    group: str
-    """Heading in the reference."""
+    group: str  # Heading in the reference
     parse: ValueParser
-    values: str
-    """What may be written, for people."""
-    default_text: str
-    """What holds where the key is missing, for people."""
+    values: str  # What may be written, for people
+    default_text: str  # What holds where the key is missing, for people
+    # Where the key has a meaning. With RELAY, a value outside the sections overrides those inside.
     scopes: frozenset[Scope]
-    """Where the key has a meaning. With RELAY, a value outside the sections overrides those inside."""
     meaning: str
-    limits: str = ""
-    """What happens to values outside the usual range, for people."""
-    default: object = None
-    """The value that changes nothing."""
-    pending: str = ""
-    """Non-empty: the value is checked, but the feature of this name is not in this version."""
-    own: bool = False
-    """True: kcptube does not have this key."""
+    limits: str = ""  # What happens to values outside the usual range, for people
+    default: object = None  # The value that changes nothing
+    pending: str = ""  # Non-empty: the value is checked, but the feature of this name is not in this version
+    own: bool = False  # True: kcptube does not have this key
     secret: bool = False
-    whole_node: bool = False
-    """True: concerns the node, not one leg."""
+    whole_node: bool = False  # True: concerns the node, not one leg
 
 
 _KEYS = (
@@ -305,6 +293,7 @@ _KEYS = (
 
 KEYS: dict[str, Key] = {key.name: key for key in _KEYS}
 
+# Every section and the mode it belongs to.
 SECTIONS: dict[str, str] = {
     "listener": "relay",
     "forwarder": "relay",
@@ -312,4 +301,3 @@ SECTIONS: dict[str, str] = {
     "custom_input_tcp": "client",
     "custom_input_udp": "client",
 }
-"""Every section and the mode it belongs to."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from kcpg.app.config.values import BLANKS
 
+# Larger files are something else; the longest sensible configuration has some thousand lines.
 FILE_BYTES_MAX = 1 << 20
-"""Larger files are something else; the longest sensible configuration has some thousand lines."""
 
 _KEY_VALUE = re.compile(r"[^=>]*=")
 _SECTION = re.compile(rf"\[([^\[\]]*)\](?:[{BLANKS}]*(#.*)?)\Z", re.DOTALL)
@@ -35,12 +35,11 @@ class Line:
 
     number: int
     shape: Shape
+    # SECTION: the text between the brackets; OPTION: the key; both in lower case, as far as they are ASCII.
     name: str
-    """SECTION: the text between the brackets; OPTION: the key; both in lower case, as far as they are
-    ASCII."""
+    # OPTION: the value; MAPPING, OTHER: the line; SECTION: a trailing comment. May be a secret, so it is not
+    # shown.
     text: str = field(repr=False)
-    """OPTION: the value; MAPPING, OTHER: the line; SECTION: a trailing comment. May be a secret, so it is
-    not shown."""
 
 
 def lines(data: bytes) -> list[Line]:

@@ -14,21 +14,17 @@ from pathlib import Path
 
 from kcpg.core.native.link.pathmtu import MOST_BYTES
 
-UDP_TIMEOUT_DEFAULT_S = 180
-"""``udp_timeout`` where a file does not say (kcptube's documented default)."""
+UDP_TIMEOUT_DEFAULT_S = 180  # `udp_timeout` where a file does not say (kcptube's documented default)
 
+# `dial_timeout` where a file does not say: as long as kcptube keeps trying one handshake.
 DIAL_TIMEOUT_DEFAULT_S = 30
-"""``dial_timeout`` where a file does not say: as long as kcptube keeps trying one handshake."""
 
+# Added to a relay's `udp_timeout`, so that it never clears a flow before its ends do (kcptube adds the same).
 FORWARDING_GRACE_S = 5
-"""Added to a relay's ``udp_timeout``, so that it never clears a flow before its ends do (kcptube adds the
-same)."""
 
-IPV4_UDP_BYTES = 28
-"""IPv4 header without options (RFC 791) and UDP header (RFC 768)."""
+IPV4_UDP_BYTES = 28  # IPv4 header without options (RFC 791) and UDP header (RFC 768)
 
-IPV6_UDP_BYTES = 48
-"""IPv6 header (RFC 8200) and UDP header (RFC 768)."""
+IPV6_UDP_BYTES = 48  # IPv6 header (RFC 8200) and UDP header (RFC 768)
 
 
 class Role(enum.Enum):
@@ -84,17 +80,12 @@ class UdpDelivery(enum.Enum):
 class Problem:
     """One thing to say about a configuration; never holds the value of a secret."""
 
-    file: str
-    """Name of the file, as it was given."""
-    line: int
-    """Line number from 1; 0 when the whole file is meant."""
-    key: str
-    """Key or ``[section]`` concerned; empty when none."""
+    file: str  # Name of the file, as it was given
+    line: int  # Line number from 1; 0 when the whole file is meant
+    key: str  # Key or `[section]` concerned; empty when none
     severity: Severity
-    reason: str
-    """What is wrong, or how an odd value was read."""
-    hint: str = ""
-    """What to do about it; may be empty."""
+    reason: str  # What is wrong, or how an odd value was read
+    hint: str = ""  # What to do about it; may be empty
 
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}" if self.line else self.file
@@ -117,11 +108,10 @@ def _escape(char: str) -> str:
 class Mapping:
     """One local port of a client that has its own target (a line of a ``[custom_input…]`` section)."""
 
-    listen_address: str
-    """Literal to listen on; empty = every address of the machine."""
+    listen_address: str  # Literal to listen on; empty = every address of the machine
     listen_port: int
+    # Address literal or name, without brackets; the last node of the chain connects to it.
     target_address: str
-    """Address literal or name, without brackets; the last node of the chain connects to it."""
     target_port: int
     tcp: bool
     udp: bool
@@ -131,21 +121,18 @@ class Mapping:
 class AllowRule:
     """Targets that a server permits: any of the addresses or the name, on any of the ports."""
 
+    # Network in CIDR form (a single address is a /32 or /128); empty when the rule is about a name.
     network: str
-    """Network in CIDR form (a single address is a /32 or /128); empty when the rule is about a name."""
+    # Lower-case name, `*.example.org` for everything below it, `*` for every target; empty for a network.
     name: str
-    """Lower-case name, ``*.example.org`` for everything below it, ``*`` for every target; empty for a
-    network."""
-    ports: tuple[tuple[int, int], ...]
-    """Inclusive port ranges; empty = every port."""
+    ports: tuple[tuple[int, int], ...]  # Inclusive port ranges; empty = every port
 
 
 @dataclass(frozen=True, slots=True)
 class FecConfig:
     """Forward error correction of a tunnel leg."""
 
-    auto: bool
-    """True: redundancy follows the measured loss, the two numbers below are 0."""
+    auto: bool  # True: redundancy follows the measured loss, the two numbers below are 0
     data_shards: int
     parity_shards: int
 
@@ -156,80 +143,64 @@ class LegConfig:
 
     kind: LegKind
     action: Action
-    section: str = ""
-    """``listener`` or ``forwarder`` in a relay, else empty: how messages should call this leg."""
+    section: str = ""  # `listener` or `forwarder` in a relay, else empty: how messages should call this leg
 
-    # where
+    # -- Where --
+    # Literals (canonical form, no brackets, may end in %zone) or lower-case names. Listen: to bind, empty =
+    # all interfaces; a name is resolved at start. Dial: each of them reaches the same peer.
     addresses: tuple[str, ...] = ()
-    """Literals (canonical form, no brackets, may end in %zone) or lower-case names. Listen: to bind, empty
-    = all interfaces; a name is resolved at start. Dial: each of them reaches the same peer."""
+    # Sorted, without duplicates. Listen: all of them. Dial: any of them. A local listener has one, or none
+    # when only mappings are used; a local dialer has one, or none when only the client chooses targets.
     ports: tuple[int, ...] = ()
-    """Sorted, without duplicates. Listen: all of them. Dial: any of them. A local listener has one, or none
-    when only mappings are used; a local dialer has one, or none when only the client chooses targets."""
+    # Local listener: ports with targets of their own, one entry per port and protocol.
     mappings: tuple[Mapping, ...] = ()
-    """Local listener: ports with targets of their own, one entry per port and protocol."""
-    any_target: bool = False
-    """Local dialer: ``{}`` was given, flows may name their own target."""
+    any_target: bool = False  # Local dialer: `{}` was given, flows may name their own target
+    # Local dialer: what `any_target` is limited to; None = not limited.
     allow_targets: tuple[AllowRule, ...] | None = None
-    """Local dialer: what ``any_target`` is limited to; None = not limited."""
+    # Tunnel dialer: name whose TXT record holds address and port, instead of addresses and ports; empty =
+    # none.
     dnstxt: str = ""
-    """Tunnel dialer: name whose TXT record holds address and port, instead of addresses and ports; empty =
-    none."""
+    # Neither: both address families. Never both flags.
     ipv4_only: bool = False
     ipv6_only: bool = False
-    """Neither: dual stack. Never both."""
-    fib: int | None = None
-    """FreeBSD routing table of this leg's sockets; None = the default one."""
+    fib: int | None = None  # FreeBSD routing table of this leg's sockets; None = the default one
 
-    # wire
+    # -- On the wire --
     dialect: Dialect = Dialect.NATIVE
-    algorithm: str = "none"
-    """One of AES-GCM, AES-OCB, chacha20, xchacha20, none, XOR, spelled like this."""
+    algorithm: str = "none"  # One of AES-GCM, AES-OCB, chacha20, xchacha20, none, XOR, spelled like this
+    # The very bytes of the file, from `encryption_password` or `encryption_password_file`; may be empty.
     password: bytes = field(default=b"", repr=False)
-    """The very bytes of the file, from ``encryption_password`` or ``encryption_password_file``; may be
-    empty."""
+    # 32 bytes from `encryption_key`; replaces the password.
     key: bytes | None = field(default=None, repr=False)
-    """32 bytes from ``encryption_key``; replaces the password."""
-    mtu_bytes: int | None = None
-    """Largest IP packet the path carries, if set."""
-    kcp_mtu_bytes: int | None = None
-    """Largest UDP payload, if set; wins over ``mtu_bytes``."""
-    dport_refresh_s: int = 60
-    """Tunnel dialer: seconds between hops to another port; 0 = never."""
-    mux_tunnels: int = 1
-    """Tunnel dialer: shared paths; 0 = every flow has a path of its own."""
-    keep_alive_s: int = 0
-    """Seconds of silence before a ping; 0 = not configured."""
+    mtu_bytes: int | None = None  # Largest IP packet the path carries, if set
+    kcp_mtu_bytes: int | None = None  # Largest UDP payload, if set; wins over `mtu_bytes`
+    dport_refresh_s: int = 60  # Tunnel dialer: seconds between hops to another port; 0 = never
+    mux_tunnels: int = 1  # Tunnel dialer: shared paths; 0 = every flow has a path of its own
+    keep_alive_s: int = 0  # Seconds of silence before a ping; 0 = not configured
+    # Local dialer: longest wait for a TCP connection to the target.
     dial_timeout_s: int = DIAL_TIMEOUT_DEFAULT_S
-    """Local dialer: longest wait for a TCP connection to the target."""
     fec: FecConfig | None = None
-    stun_server: str = ""
-    """Tunnel listener: ``host`` or ``host:port``; empty = none."""
-    update_ipv4: str = ""
-    update_ipv6: str = ""
-    """Tunnel listener: programs to run with a new public address; empty = none."""
+    stun_server: str = ""  # Tunnel listener: `host` or `host:port`; empty = none
+    update_ipv4: str = ""  # Tunnel listener: program to run with a new public IPv4 address; empty = none
+    update_ipv6: str = ""  # Tunnel listener: program to run with a new public IPv6 address; empty = none
 
-    # retransmission
-    kcp: str = "regular5"
-    """Name of the preset, ``manual`` or ``auto``; the numbers below are the resolved ones."""
+    # -- Retransmission --
+    kcp: str = "regular5"  # Name of the preset, `manual` or `auto`; the numbers below are the resolved ones
     kcp_nodelay: int = 0
     kcp_interval_ms: int = 30
     kcp_resend: int = 2
     kcp_nc: bool = True
     kcp_snd_wnd_segments: int = 1024
     kcp_rcv_wnd_segments: int = 1024
-    kcp_auto: bool = False
-    """Windows and rate are found by measurement; the numbers above are where it starts."""
-    outbound_bps: int = 0
-    inbound_bps: int = 0
-    """Bits per second; 0 = not limited."""
-    blast: bool = False
-    """Send at once whatever the windows permit (kcptube's meaning)."""
+    kcp_auto: bool = False  # Windows and rate are found by measurement; the numbers above are where it starts
+    outbound_bps: int = 0  # Bits per second; 0 = not limited
+    inbound_bps: int = 0  # Bits per second; 0 = not limited
+    blast: bool = False  # Send at once whatever the windows permit (kcptube's meaning)
 
-    # UDP flows
+    # -- UDP flows --
+    # Seconds without a packet after which a UDP flow is forgotten. Both legs of a relay have the same value:
+    # never less than what is known of the ends, FORWARDING_GRACE_S already added.
     udp_timeout_s: int = UDP_TIMEOUT_DEFAULT_S
-    """Seconds without a packet after which a UDP flow is forgotten. Both legs of a relay have the same
-    value: never less than what is known of the ends, FORWARDING_GRACE_S already added."""
     udp_delivery: UdpDelivery = UdpDelivery.UNORDERED
 
     @property
@@ -258,20 +229,16 @@ class NodeConfig:
     """One node, ready to be built. client: local → tunnel; relay: tunnel → tunnel; server: tunnel → local."""
 
     role: Role
+    # Short name for logs and status: the file's name without its suffix, numbered if several are called the
+    # same.
     name: str
-    """Short name for logs and status: the file's name without its suffix, numbered if several are called
-    the same."""
     file: Path
     ingress: LegConfig
     egress: LegConfig
-    log_path: Path | None = None
-    """Existing directory for this node's log files (absolute); None = no files."""
-    log_level: str = "info"
-    """One of debug, info, warning, error."""
-    max_flows: int = 65536
-    """Flows at once; more are refused."""
-    workers: int = 1
-    """Processes to spread the node over."""
+    log_path: Path | None = None  # Existing directory for this node's log files (absolute); None = no files
+    log_level: str = "info"  # One of debug, info, warning, error
+    max_flows: int = 65536  # Flows at once; more are refused
+    workers: int = 1  # Processes to spread the node over
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,10 +64,9 @@ class _Reader:
     def __init__(self, raw: RawFile, report: Report) -> None:
         self._raw = raw
         self._report = report
+        # None: values are checked and forgotten, since it is not known where they belong.
         self._scope = _ROLE_SCOPE[raw.role] if raw.role else None
-        """None: values are checked and forgotten, since it is not known where they belong."""
-        self._custom: tuple[bool, bool] | None = None
-        """(tcp, udp) inside a [custom_input…] section."""
+        self._custom: tuple[bool, bool] | None = None  # (tcp, udp) inside a [custom_input…] section
 
     def take(self, line: Line) -> None:
         match line.shape:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from kcpg.app.config.values import BadValue
 
-PASSWORD_BYTES_MAX = 64 * 1024
-"""Larger files are something else."""
+PASSWORD_BYTES_MAX = 64 * 1024  # Larger files are something else
 
 
 def read_password(base: Path, name: str) -> tuple[bytes, bool]:

@@ -9,29 +9,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-MANUAL = "manual"
-"""The four numbers come from the file."""
+MANUAL = "manual"  # The four numbers come from the file
 
-AUTO = "auto"
-"""Rate and windows are found by measurement, see kcpg.core.rate."""
+AUTO = "auto"  # Rate and windows are found by measurement, see kcpg.core.rate
 
-DEFAULT = "regular5"
-"""What kcptube uses where `kcp=` is missing."""
+DEFAULT = "regular5"  # What kcptube uses where `kcp=` is missing
 
 
 @dataclass(frozen=True, slots=True)
 class Preset:
     """One row: the parameters of KCP's `ikcp_nodelay` and the windows."""
 
-    nodelay: int
-    """0: time-outs double; 1: grow by half of the segment's own; 2: grow by half of the link's."""
+    nodelay: int  # 0: time-outs double; 1: grow by half of the segment's own; 2: grow by half of the link's
     interval_ms: int
-    resend: int
-    """Later segments acknowledged before a missing one is sent again; 0 = wait for the time-out."""
-    nc: bool
-    """True: no congestion window."""
-    wnd_segments: int
-    """Default of both windows."""
+    resend: int  # Later segments acknowledged before a missing one is sent again; 0 = wait for the time-out
+    nc: bool  # True: no congestion window
+    wnd_segments: int  # Default of both windows
 
 
 PRESETS: dict[str, Preset] = {
@@ -51,7 +44,6 @@ PRESETS: dict[str, Preset] = {
     AUTO: Preset(1, 30, 2, True, 8192),
 }
 
-MANUAL_WND_SEGMENTS = 2048
-"""Both windows with `kcp=manual` where the file does not set them."""
+MANUAL_WND_SEGMENTS = 2048  # Both windows with `kcp=manual` where the file does not set them
 
 NAMES: tuple[str, ...] = (*PRESETS, MANUAL)

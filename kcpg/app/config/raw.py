@@ -16,8 +16,7 @@ T = TypeVar("T")
 class Setting:
     """One value and where it stands."""
 
-    value: object = field(repr=False)
-    """None: the line says «default»."""
+    value: object = field(repr=False)  # None: the line says «default»
     line: int
 
 
@@ -27,8 +26,7 @@ class Options:
     once."""
 
     settings: dict[str, Setting] = field(default_factory=dict)
-    bad: dict[str, int] = field(default_factory=dict)
-    """Keys whose value could not be read, and the line."""
+    bad: dict[str, int] = field(default_factory=dict)  # Keys whose value could not be read, and the line
 
     def given(self, name: str) -> bool:
         """True when a line has this key, good or bad."""
@@ -99,18 +97,15 @@ class RawFile:
     """Everything one file says."""
 
     name: str
-    base: Path
-    """Directory that relative paths of secrets are seen from."""
+    base: Path  # Directory that relative paths of secrets are seen from
     role: Role | None = None
+    # Client, server: the whole file. Relay: what stands outside the sections.
     outside: Options = field(default_factory=Options)
-    """Client, server: the whole file. Relay: what stands outside the sections."""
     listener: Options | None = None
     forwarder: Options | None = None
-    custom_line: int = 0
-    """Line of the first [custom_input…]; 0 when there is none."""
-    mapping_lines: int = 0
-    """Mapping lines in their sections, good or bad."""
+    custom_line: int = 0  # Line of the first [custom_input…]; 0 when there is none
+    mapping_lines: int = 0  # Mapping lines in their sections, good or bad
+    # By address, port and protocol («tcp», «udp»).
     mappings: dict[tuple[str, int, str], MappingLine] = field(default_factory=dict)
-    """By address, port and protocol («tcp», «udp»)."""
+    # Contents of password files, by the path as written.
     passwords: dict[str, bytes] = field(default_factory=dict, repr=False)
-    """Contents of password files, by the path as written."""

@@ -20,18 +20,14 @@ from collections.abc import Callable, Iterable
 from kcpg.app.config import presets
 from kcpg.app.config.model import Dialect, FecConfig, UdpDelivery
 
-BLANKS = " \t\n\v\f\r"
-"""What C's isspace() calls blank: the only characters that are trimmed."""
+BLANKS = " \t\n\v\f\r"  # What C's isspace() calls blank: the only characters that are trimmed
 
-INT_MAX = 2**31 - 1
-"""Largest number kcptube's parser takes."""
+INT_MAX = 2**31 - 1  # Largest number kcptube's parser takes
 
-BANDWIDTH_MAX_BPS = 2**63 - 1
-"""Largest rate that fits a signed 64-bit field."""
+BANDWIDTH_MAX_BPS = 2**63 - 1  # Largest rate that fits a signed 64-bit field
 
 PORT_MAX = 65535
-WINDOW_MAX_SEGMENTS = 65535
-"""KCP's header has 16 bits for the window."""
+WINDOW_MAX_SEGMENTS = 65535  # KCP's header has 16 bits for the window
 
 KEY_BYTES = 32
 

@@ -19,11 +19,9 @@ import gevent.socket
 
 from kcpg.app.logs import process_log
 
-MAX_WAITING = 10_000
-"""Messages that wait to be sent. They are log lines above all; the oldest give way."""
+MAX_WAITING = 10_000  # Messages that wait to be sent. They are log lines above all; the oldest give way.
 
-FDS_AT_ONCE = 200
-"""Descriptors of one message; the kernel takes 253 (SCM_MAX_FD)."""
+FDS_AT_ONCE = 200  # Descriptors of one message; the kernel takes 253 (SCM_MAX_FD)
 
 _SIZE = struct.Struct("=I")
 

@@ -14,15 +14,15 @@ from kcpg.net.handover import HandOver
 class WorkerContext:
     """See the module."""
 
+    # Number of the process, from 0 up. Number 0 does what only one may do: STUN and the user's programs.
     index: int
-    """Number of the process, from 0 up. Number 0 does what only one may do: STUN and the user's programs."""
+    # Its socket of every listening port of the ingress leg, in the order in which one process alone would
+    # open them.
     sockets: tuple[_socket.socket, ...]
-    """Its socket of every listening port of the ingress leg, in the order in which one process alone would
-    open them."""
     cookie_secret: bytes
     hand_over: HandOver
+    # Have the kernel bring here what this sender sends to the socket of this number, from 1 up.
     steer: Callable[[int, bytes], None]
-    """Have the kernel bring here what this sender sends to the socket of this number, from 1 up."""
 
 
 def worker_config(config: NodeConfig, count: int) -> NodeConfig:

@@ -21,35 +21,31 @@ from kcpg.app.run import KeyRing
 from kcpg.app.workers.channel import Channel, Message, pack, send_fds
 from kcpg.errors import StartError
 
+# First word of a worker's command line; the second is the descriptor by which it is told everything.
 WORKER = "--worker"
-"""First word of a worker's command line; the second is the descriptor by which it is told everything."""
 
-START_LIMIT_S = 30.0
-"""For a worker to be ready. It takes a second; a busy machine takes longer."""
+START_LIMIT_S = 30.0  # For a worker to be ready. It takes a second; a busy machine takes longer.
 
-GONE_LIMIT_S = 5.0
-"""For a worker that has closed its end to be gone, before it is killed."""
+GONE_LIMIT_S = 5.0  # For a worker that has closed its end to be gone, before it is killed
 
+# Pause before a worker is started again; it doubles up to the maximum, and is reset once a worker has lived
+# that long.
 RESTART_FIRST_S = 0.2
 RESTART_MOST_S = 30.0
-"""Pause before a worker is started again, doubled each time until it has lived for as long as the most."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
     """The first message to a worker. After it come as many descriptors as it says."""
 
-    config: NodeConfig
-    """Its share of the node."""
+    config: NodeConfig  # Its share of the node
     keys: KeyRing
-    form: str
-    """Of log lines."""
+    form: str  # Of log lines
     index: int
-    others: tuple[int, ...]
-    """Numbers of the other workers."""
+    others: tuple[int, ...]  # Numbers of the other workers
+    # Listening sockets. The first descriptor is the tally's, then come theirs, then the end of a pair to read
+    # what is handed over, then an end to write to for each of `others`.
     ports: int
-    """Listening sockets. The first descriptor is the tally's, then come theirs, then the end of a pair to
-    read what is handed over, then an end to write to for each of `others`."""
     cookie_secret: bytes
 
 

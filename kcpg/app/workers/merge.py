@@ -7,11 +7,9 @@ from typing import Any
 
 from kcpg.app.metrics import Snapshot
 
-_OLDEST = frozenset({"uptime_s"})
-"""Numbers of which the largest counts; of all others, the sum."""
+_OLDEST = frozenset({"uptime_s"})  # Numbers of which the largest counts; of all others, the sum
 
-_LISTS = ("links", "flow_list")
-"""Their entries say which worker has them."""
+_LISTS = ("links", "flow_list")  # Their entries say which worker has them
 
 
 def merge(found: Mapping[int, Snapshot]) -> Snapshot:

@@ -33,15 +33,14 @@ from kcpg.net.local import kinds, open_listening
 from kcpg.net.steer import Steering, open_shared
 from kcpg.net.udp import open_udp
 
+# For a worker's answer: less than the status socket's reader waits (`status.ANSWER_LIMIT_S`).
 ANSWER_LIMIT_S = 2.0
-"""For a worker's answer: less than the status socket's reader waits (`status.ANSWER_LIMIT_S`)."""
 
-CLOSE_LIMIT_S = 5.0
-"""For a worker to tell its peers and end, before it is killed."""
+CLOSE_LIMIT_S = 5.0  # For a worker to tell its peers and end, before it is killed
 
+# Pause between two renewals of a port's program: the largest takes 2 ms to make (measured), and until it is
+# there datagrams are only handed over.
 STEER_EVERY_S = 0.02
-"""Pause between two renewals of a port's program: the largest takes 2 ms to make (measured), and until it is
-there datagrams are only handed over."""
 
 
 class AnyNode(Protocol):
@@ -162,7 +161,7 @@ class WorkerPool:
             worker.wait_ended(until_s)
         self._free()
 
-    # For its workers.
+    # -- For the workers --
 
     def setup(self, index: int) -> tuple[Setup, list[int]]:
         """What a worker is told first, and the descriptors it gets."""
@@ -202,7 +201,7 @@ class WorkerPool:
             pause_s = self._renewed_s + STEER_EVERY_S - time.monotonic()
             self._renewing = gevent.spawn_later(max(pause_s, 0), self._renew)
 
-    # Inside.
+    # -- Inside --
 
     def _renew(self) -> None:
         self._renewing, self._renewed_s = None, time.monotonic()

@@ -24,11 +24,9 @@ from kcpg.app.workers.handle import Setup
 from kcpg.errors import EXIT_FAILURE, EXIT_OK, StartError
 from kcpg.net.handover import HandOver, Tally
 
-TICK_S = 5.0
-"""How often counts of repeated log lines are looked at, as in `service`."""
+TICK_S = 5.0  # How often counts of repeated log lines are looked at, as in `service`
 
-FLUSH_S = 1.0
-"""For the last log lines, at the end."""
+FLUSH_S = 1.0  # For the last log lines, at the end
 
 
 def run(fd: int) -> int:
