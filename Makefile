@@ -38,8 +38,8 @@ CONFIG ?= $(if $(MODE),configs/$(MODE).conf)
 TESTS  ?= tests
 # Measured in the guest kernel; the read-back takes all of them.
 GUEST_PROFILES ?= lossy5 bursty mobile throttled reorder duplicate port-throttle
-# A cell that is run there; the words of python -m harness run.
-GUEST_CELL ?= ONLY=latency MODE=server PROFILE=lossy5 SECONDS=2 BASELINES=0
+# The case that is run there; the words of python -m harness run. GUEST_CELL: its former name.
+GUEST_CASE ?= $(or $(GUEST_CELL),ONLY=latency MODE=server PROFILE=lossy5 SECONDS=2 BASELINES=0)
 ARGS   ?=
 
 .PHONY: help setup tools programs run test e2e e2e-ci netem-guest bench bench-compare lint check clean
@@ -96,7 +96,7 @@ e2e-ci: $(READY) $(E2E_STAMP)
 netem-guest: $(READY) $(E2E_STAMP) ## real tc netem in a guest kernel: every profile read back, some measured, a chain run
 	@$(PY) -m netem.guest "$(PY) -m netem.guest.verify" \
 	  "$(PY) -m harness.linkcheck --backend netem --gentle $(GUEST_PROFILES)" \
-	  $(if $(GUEST_CELL),"$(PY) -m harness run $(GUEST_CELL) BACKEND=netem LINKCHECK=0 --out /run/e2e") \
+	  $(if $(GUEST_CASE),"$(PY) -m harness run $(GUEST_CASE) BACKEND=netem LINKCHECK=0 --out /run/e2e") \
 	  || { code=$$?; [ $$code = 77 ] && echo "netem: NOT VERIFIED"; [ $$code = 77 ] || exit $$code; }
 
 # Handed on as it stands; python -m harness bench --help explains them.

@@ -27,7 +27,7 @@ READY_S = 60.0
 # take 3 % of a full one, and acknowledgements want room beside the data.
 RATE_SHARE = 0.9
 
-# What a cell is configured with unless it says otherwise.
+# What a case is configured with unless it says otherwise.
 PRESET = {"kcp": "auto", "encryption_algorithm": "AES-GCM"}
 
 

@@ -26,7 +26,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from harness import linkcheck, netns
-from harness.cell import Outcome, Plan, Skipped, Unsupported, Verdict, limited, opened
+from harness.case import Outcome, Plan, Skipped, Unsupported, Verdict, limited, opened
 from harness.link import Link
 from harness.netns import Lab
 from harness.process import ROOT, Failed
@@ -39,9 +39,9 @@ from netem.profile import ProfileError
 
 RESULTS = ROOT / "build" / "e2e"
 
-CHOICE = ("MODE", "PROFILE", "ONLY", "DIALECT", "FULL")
+SELECT = ("MODE", "PROFILE", "ONLY", "DIALECT", "FULL")
 CHANGE = ("SEED", "SECONDS", "SHARE", "BACKEND", "FAMILY", "BASELINES", "LINKCHECK", "COMMANDS", "WITH")
-WORDS = (*CHOICE, *CHANGE)
+WORDS = (*SELECT, *CHANGE)
 
 LINKCHECK_S = 60.0  # Most that measuring the line may take, all attempts; a slow line is measured for longer
 
@@ -59,7 +59,7 @@ class Usage(Exception):
 
 
 def main(words: Sequence[str]) -> int:
-    """Run a set of cells; returns 0: nothing failed and something passed, 1: something failed, 2: usage."""
+    """Run a set of cases; returns 0: nothing failed and something passed, 1: something failed, 2: usage."""
     parser = argparse.ArgumentParser(
         prog="python -m harness e2e",
         description=__doc__,
@@ -120,7 +120,7 @@ def _run(plans: Sequence[Plan], out: Path, given: dict[str, str]) -> int:
     if outcomes:
         out.mkdir(parents=True, exist_ok=True)
         document = {"seconds": round(seconds, 1), "interrupted": interrupted, "links": runner.links}
-        document["cells"] = [outcome.as_json() for outcome in outcomes]
+        document["cases"] = [outcome.as_json() for outcome in outcomes]
         (out / "report.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
         write_report(out, document)
         print(f"report: {os.path.relpath(out / 'report.html')}   {os.path.relpath(out / 'report.json')}")
@@ -144,7 +144,7 @@ def _run(plans: Sequence[Plan], out: Path, given: dict[str, str]) -> int:
 
 
 class Runner:
-    """Runs cells one after the other; measures a line before it is used for the first time."""
+    """Runs cases one after the other; measures a line before it is used for the first time."""
 
     def __init__(self, check_links: bool, show: bool) -> None:
         self._check_links = check_links
@@ -152,7 +152,7 @@ class Runner:
         self.links: dict[str, str] = {}  # What measuring the lines found, by profile and backend
 
     def run(self, plan: Plan) -> Outcome:
-        """One cell; never raises but for Ctrl-C. Only what the machine disturbed is run again."""
+        """One case; never raises but for Ctrl-C. Only what the machine disturbed is run again."""
         spoilt: list[str] = []
         with Watch() as watch:
             while True:
@@ -180,7 +180,7 @@ class Runner:
             outcome.verdict, outcome.reason = Verdict.UNSUPPORTED, str(reason)
         except Failed as error:
             outcome.verdict, outcome.reason = Verdict.FAILED, str(error)
-        except Exception as error:  # whatever it is, the other cells still run
+        except Exception as error:  # whatever it is, the other cases still run
             outcome.verdict, outcome.reason = Verdict.FAILED, repr(error)
         else:
             wrong = [check for check in outcome.checks if not check.right]
@@ -206,9 +206,9 @@ class Runner:
                 self._measure(topology.links, plan)
             with (
                 limited(scenario.limit_s + 8 * plan.seconds),
-                opened(plan, profile, lab, topology, outcome) as cell,
+                opened(plan, profile, lab, topology, outcome) as case,
             ):
-                scenario.drive(cell)
+                scenario.drive(case)
 
     def _measure(self, links: Sequence[Link], plan: Plan) -> None:
         for link in links:
@@ -221,7 +221,7 @@ class Runner:
 
 
 def line(outcome: Outcome) -> str:
-    """A cell in one line, with what it says about speed."""
+    """A case in one line, with what it says about speed."""
     text = f"{outcome.verdict.value:<11} {_title(outcome.plan)}  {outcome.seconds:.1f} s"
     figures = []
     for name, report in outcome.measured.items():

@@ -1,4 +1,4 @@
-"""A run as a page for people: a table of all cells, and pictures of what they measured."""
+"""A run as a page for people: a table of all cases, and pictures of what they measured."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SMOOTH_BINS = 3
 
 LINEAR = 20  # Times that differ by more than this are drawn on a logarithmic scale
 
-# What a cell measured of kcpg, cubic or bbr; None: nothing.
+# What a case measured of kcpg, cubic or bbr; None: nothing.
 Value = Callable[[Mapping[str, Any], str], float | None]
 
 STYLE = """body{font:15px/1.45 system-ui,sans-serif;margin:2em auto;max-width:72em;padding:0 1em}
@@ -41,12 +41,12 @@ section{border-top:2px solid #ddd;margin-top:2em}.wrong{color:#b00020}summary{cu
 
 def write_report(out: Path, document: Mapping[str, Any]) -> Path:
     """Write report.html with its pictures inside, and each picture as a PNG beside it."""
-    cells = document["cells"]
-    parts = [_head(document), _summary(cells)]
-    overview = _picture(out, "overview", _overview(cells))
+    cases = document["cases"]
+    parts = [_head(document), _summary(cases)]
+    overview = _picture(out, "overview", _overview(cases))
     parts += [f"<h2>All measurements</h2>{overview}"] if overview else []
-    for number, cell in enumerate(cells, 1):
-        parts.append(_section(out, number, cell))
+    for number, case in enumerate(cases, 1):
+        parts.append(_section(out, number, case))
     parts.append(_links(document["links"]))
     page = out / "report.html"
     page.write_text("\n".join([*parts, "</body></html>"]), encoding="utf-8")
@@ -57,12 +57,12 @@ def write_report(out: Path, document: Mapping[str, Any]) -> Path:
 
 
 def _head(document: Mapping[str, Any]) -> str:
-    cells = document["cells"]
+    cases = document["cases"]
     counts = [
-        f"<b style='color:{colour}'>{sum(cell['verdict'] == verdict for cell in cells)} {verdict}</b>"
+        f"<b style='color:{colour}'>{sum(case['verdict'] == verdict for case in cases)} {verdict}</b>"
         for verdict, colour in VERDICT_COLOURS.items()
     ]
-    backends = sorted({name for cell in cells for name in cell["backends"]})
+    backends = sorted({name for case in cases for name in case["backends"]})
     names = {"box": "the link box in user space (not the kernel's netem)", "netem": "the kernel's netem"}
     lines = " and ".join(names.get(name, name) for name in backends) or "nothing"
     interrupted = " It was interrupted." if document["interrupted"] else ""
@@ -74,16 +74,16 @@ def _head(document: Mapping[str, Any]) -> str:
     )
 
 
-def _summary(cells: Sequence[Mapping[str, Any]]) -> str:
+def _summary(cases: Sequence[Mapping[str, Any]]) -> str:
     rows = []
-    for number, cell in enumerate(cells, 1):
-        verdict = cell["verdict"]
+    for number, case in enumerate(cases, 1):
+        verdict = case["verdict"]
         colour = VERDICT_COLOURS[verdict]
         rows.append(
-            f"<tr><td><a href='#cell{number}'>{html.escape(cell['scenario'])}</a></td><td>{_chain(cell)}</td>"
-            f"<td>{html.escape(cell['profile'])}</td><td style='color:{colour}'>{verdict}</td>"
-            f"<td>{html.escape('; '.join(_figures(cell)))}{_reason(cell)}</td>"
-            f"<td class='n'>{cell['seconds']:.1f} s</td></tr>"
+            f"<tr><td><a href='#case{number}'>{html.escape(case['scenario'])}</a></td><td>{_chain(case)}</td>"
+            f"<td>{html.escape(case['profile'])}</td><td style='color:{colour}'>{verdict}</td>"
+            f"<td>{html.escape('; '.join(_figures(case)))}{_reason(case)}</td>"
+            f"<td class='n'>{case['seconds']:.1f} s</td></tr>"
         )
     return (
         "<table><tr><th>scenario</th><th>chain</th><th>profile</th><th>verdict</th><th>measured</th>"
@@ -91,33 +91,33 @@ def _summary(cells: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _chain(cell: Mapping[str, Any]) -> str:
-    """The roles of a cell, and the dialect where it is not the usual one."""
-    return str(cell["mode"] if cell["dialect"] == "native" else f"{cell['mode']}, {cell['dialect']}")
+def _chain(case: Mapping[str, Any]) -> str:
+    """The roles of a case, and the dialect where it is not the usual one."""
+    return str(case["mode"] if case["dialect"] == "native" else f"{case['mode']}, {case['dialect']}")
 
 
-def _section(out: Path, number: int, cell: Mapping[str, Any]) -> str:
-    title = f"{cell['scenario']} · {_chain(cell)} · {cell['profile']}"
+def _section(out: Path, number: int, case: Mapping[str, Any]) -> str:
+    title = f"{case['scenario']} · {_chain(case)} · {case['profile']}"
     stem = re.sub(r"[^a-z0-9]+", "-", f"{number:02}-{title.lower()}").strip("-")
     checks = "".join(
         f"<li class='{'right' if check['right'] else 'wrong'}'>{'✓' if check['right'] else '✗'} "
         f"{html.escape(': '.join(filter(None, (check['what'], check['found'][:300]))))}</li>"
-        for check in cell["checks"]
+        for check in case["checks"]
     )
     logs = "".join(
         f"<details><summary>log of {label}</summary><pre>{html.escape(text)}</pre></details>"
-        for label, text in cell["logs"].items()
+        for label, text in case["logs"].items()
     )
     facts = "".join(
         f"<li>{html.escape(name.replace('_', ' '))}: {html.escape(_fact(name, value))}</li>"
-        for name, value in cell["facts"].items()
+        for name, value in case["facts"].items()
     )
     return (
-        f"<section id='cell{number}'><h2>{html.escape(title)} "
-        f"<span style='color:{VERDICT_COLOURS[cell['verdict']]}'>{cell['verdict']}</span></h2>"
-        f"<pre>{html.escape(cell['drawing'])}</pre>{_reason(cell)}"
-        f"<p>Again: <code>{html.escape(cell['command'])}</code></p>"
-        f"{_picture(out, stem, _pictures_of(cell))}<ul>{facts}</ul><ul>{checks}</ul>{logs}</section>"
+        f"<section id='case{number}'><h2>{html.escape(title)} "
+        f"<span style='color:{VERDICT_COLOURS[case['verdict']]}'>{case['verdict']}</span></h2>"
+        f"<pre>{html.escape(case['drawing'])}</pre>{_reason(case)}"
+        f"<p>Again: <code>{html.escape(case['command'])}</code></p>"
+        f"{_picture(out, stem, _pictures_of(case))}<ul>{facts}</ul><ul>{checks}</ul>{logs}</section>"
     )
 
 
@@ -128,12 +128,12 @@ def _links(links: Mapping[str, str]) -> str:
     return f"<section><h2>The lines, measured before they were used</h2>{texts}</section>"
 
 
-def _reason(cell: Mapping[str, Any]) -> str:
-    return f"<br><span class='wrong'>{html.escape(cell['reason'])}</span>" if cell["reason"] else ""
+def _reason(case: Mapping[str, Any]) -> str:
+    return f"<br><span class='wrong'>{html.escape(case['reason'])}</span>" if case["reason"] else ""
 
 
-def _figures(cell: Mapping[str, Any]) -> Iterator[str]:
-    for name, report in cell["measured"].items():
+def _figures(case: Mapping[str, Any]) -> Iterator[str]:
+    for name, report in case["measured"].items():
         if "mbit_s" in report:
             yield f"{name} {report['mbit_s']:.3g} Mbit/s"
         for way, times in _times(report):
@@ -141,8 +141,8 @@ def _figures(cell: Mapping[str, Any]) -> Iterator[str]:
                 yield f"{name}{way} {times['p50']:.0f} ms median, {times['p99']:.0f} ms p99".replace(
                     "  ", " "
                 )
-    if "wire_overhead" in cell["facts"]:
-        yield f"overhead {cell['facts']['wire_overhead']:.1%}"
+    if "wire_overhead" in case["facts"]:
+        yield f"overhead {case['facts']['wire_overhead']:.1%}"
 
 
 def _times(report: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -171,14 +171,14 @@ def _picture(out: Path, stem: str, figure: Any) -> str:
     return f"<img alt='{html.escape(stem)}' src='data:image/png;base64,{data}'>"
 
 
-def _pictures_of(cell: Mapping[str, Any]) -> Any:
-    """Goodput over time for each way, distributions of times, and overhead: what the cell has of them."""
-    measured = cell["measured"]
+def _pictures_of(case: Mapping[str, Any]) -> Any:
+    """Goodput over time for each way, distributions of times, and overhead: what the case has of them."""
+    measured = case["measured"]
     ways = [
         way for way in ("up", "down") if any(_goes(name, way, report) for name, report in measured.items())
     ]
     delays = any(times.get("count") for report in measured.values() for _, times in _times(report))
-    overhead = "wire_overhead" in cell["facts"]
+    overhead = "wire_overhead" in case["facts"]
     count = len(ways) + delays + overhead
     if not count:
         return None
@@ -192,7 +192,7 @@ def _pictures_of(cell: Mapping[str, Any]) -> Any:
     if delays:
         _distributions(axes.pop(0), measured)
     if overhead:
-        _overhead(axes.pop(0), cell["facts"]["wire_overhead"])
+        _overhead(axes.pop(0), case["facts"]["wire_overhead"])
     return figure
 
 
@@ -266,11 +266,11 @@ def _overhead(axes: Axes, share: float) -> None:
     axes.grid(axis="y", alpha=0.3)
 
 
-def _overview(cells: Sequence[Mapping[str, Any]]) -> Any:
-    """Goodput of all bulk cells and latency of all latency cells beside direct TCP; overhead of all."""
-    bulk = [cell for cell in cells if cell["scenario"] == "bulk" and _mean_rate(cell, "kcpg") is not None]
-    latency = [cell for cell in cells if cell["scenario"] == "latency" and _p99(cell, "kcpg") is not None]
-    weighed = [cell for cell in cells if "wire_overhead" in cell["facts"]]
+def _overview(cases: Sequence[Mapping[str, Any]]) -> Any:
+    """Goodput of all bulk cases and latency of all latency cases beside direct TCP; overhead of all."""
+    bulk = [case for case in cases if case["scenario"] == "bulk" and _mean_rate(case, "kcpg") is not None]
+    latency = [case for case in cases if case["scenario"] == "latency" and _p99(case, "kcpg") is not None]
+    weighed = [case for case in cases if "wire_overhead" in case["facts"]]
     groups: list[tuple[str, str, Sequence[Mapping[str, Any]], Value]] = [
         ("goodput of one flow, mean of up and down", "Mbit/s (logarithmic)", bulk, _mean_rate),
         ("latency: 99 % of the requests took less", "milliseconds (logarithmic)", latency, _p99),
@@ -295,25 +295,25 @@ def _overview(cells: Sequence[Mapping[str, Any]]) -> Any:
 
 
 def _bars(axes: Axes, chosen: Sequence[Mapping[str, Any]], value: Value) -> None:
-    """A group of bars for each cell: the tunnel, and what it is compared with where it was."""
+    """A group of bars for each case: the tunnel, and what it is compared with where it was."""
     names = {"kcpg": "kcpg", "cubic": "direct CUBIC", "bbr": "direct BBR"}
     seen = set()
-    for at, cell in enumerate(chosen):
-        amounts = [(who, amount) for who in names if (amount := value(cell, who)) is not None]
+    for at, case in enumerate(chosen):
+        amounts = [(who, amount) for who in names if (amount := value(case, who)) is not None]
         for offset, (who, amount) in enumerate(amounts):
             label = None if who in seen else names[who]
             seen.add(who)
             place = at + (offset - (len(amounts) - 1) / 2) * 0.27
             axes.barh(place, amount, 0.25, color=COLOURS[who], label=label)
             axes.text(amount, place, f" {_short(amount)}", va="center", fontsize=8)
-    axes.set_yticks(range(len(chosen)), [f"{cell['profile']}\n{_where(cell)}" for cell in chosen])
+    axes.set_yticks(range(len(chosen)), [f"{case['profile']}\n{_where(case)}" for case in chosen])
     axes.invert_yaxis()
     if len(seen) > 1:
         axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.04), ncols=3, frameon=False)
 
 
-def _where(cell: Mapping[str, Any]) -> str:
-    return _chain(cell) if cell["scenario"] in ("bulk", "latency") else f"{_chain(cell)}, {cell['scenario']}"
+def _where(case: Mapping[str, Any]) -> str:
+    return _chain(case) if case["scenario"] in ("bulk", "latency") else f"{_chain(case)}, {case['scenario']}"
 
 
 def _short(amount: float) -> str:
@@ -321,22 +321,22 @@ def _short(amount: float) -> str:
     return f"{amount:,.0f}" if amount >= 100 else f"{amount:.3g}"
 
 
-def _mean_rate(cell: Mapping[str, Any], who: str) -> float | None:
+def _mean_rate(case: Mapping[str, Any], who: str) -> float | None:
     rates = [
-        report["mbit_s"] for name, report in cell["measured"].items() if who in name and "mbit_s" in report
+        report["mbit_s"] for name, report in case["measured"].items() if who in name and "mbit_s" in report
     ]
     return sum(rates) / len(rates) if rates else None
 
 
-def _p99(cell: Mapping[str, Any], who: str) -> float | None:
-    for name, report in cell["measured"].items():
+def _p99(case: Mapping[str, Any], who: str) -> float | None:
+    for name, report in case["measured"].items():
         if who in name and report.get("times_ms", {}).get("count"):
             return float(report["times_ms"]["p99"])
     return None
 
 
-def _overhead_of(cell: Mapping[str, Any], who: str) -> float | None:
-    return float(cell["facts"]["wire_overhead"]) * 100 if who == "kcpg" else None
+def _overhead_of(case: Mapping[str, Any], who: str) -> float | None:
+    return float(case["facts"]["wire_overhead"]) * 100 if who == "kcpg" else None
 
 
 def _colour(name: str) -> str:

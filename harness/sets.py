@@ -1,10 +1,10 @@
-"""Which cells are run: by continuous integration, by default, and when there is time for all."""
+"""Which cases are run: by continuous integration, by default, and when there is time for all."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.cell import Plan
+from harness.case import Plan
 from harness.scenarios import SCENARIOS
 
 # Each kind of scenario once; speed is looked at, but not judged: the machine is shared.
@@ -19,9 +19,9 @@ CI = (
     Plan("short", "relay", "lossy1", count=150, baselines=False),
     Plan("curl", "relay", "lossy1"),
     Plan("ssh", "relay", "lossy1"),
-    Plan("witness", "server", "lossy1"),
-    Plan("opponent", "server", "lossy1"),
-    Plan("insider", "server", "lossy1"),
+    Plan("eavesdropper", "server", "lossy1"),
+    Plan("on-path-attacker", "server", "lossy1"),
+    Plan("malicious-peer", "server", "lossy1"),
     Plan("nat-rebinding", "server", "lossy1"),
     Plan("failover", "server", "lossy1"),
     Plan("small-mtu", "server", "lossy1"),

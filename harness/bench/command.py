@@ -27,10 +27,10 @@ from pathlib import Path
 from typing import Any
 
 from harness import netns
-from harness.bench import choice, machine, places, table
-from harness.bench.choice import Choice, Usage
+from harness.bench import machine, places, selection, table
 from harness.bench.figures import FAILED, MISSING, PASSED, UNSUPPORTED, Run, derive
 from harness.bench.measure import measure
+from harness.bench.selection import Selection, Usage
 from harness.bench.systems import SYSTEMS
 from harness.bench.systems.base import System
 from harness.bench.workloads import LOOPBACK, WORKLOADS, Workload
@@ -58,7 +58,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--list", action="store_true", help="say what would be run, and what there is")
     options = parser.parse_args(words)
     try:
-        chosen = choice.read(options.words, os.environ)
+        chosen = selection.read(options.words, os.environ)
     except Usage as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
@@ -67,8 +67,8 @@ def main(words: Sequence[str]) -> int:
     return run(chosen, any(word.startswith("SYSTEMS=") for word in options.words))
 
 
-def run(chosen: Choice, named: bool = False) -> int:
-    """Run all cells; prints, and keeps what was asked for."""
+def run(chosen: Selection, named: bool = False) -> int:
+    """Run all cases; prints, and keeps what was asked for."""
     code = 0
     if chosen.micro:
         from harness.bench import micro
@@ -78,7 +78,7 @@ def run(chosen: Choice, named: bool = False) -> int:
         except KeyboardInterrupt:
             print("interrupted")
             return 130
-    if not chosen.cells:
+    if not chosen.cases:
         return code
     recorder = Recorder(chosen, named)
     try:
@@ -96,7 +96,7 @@ def run(chosen: Choice, named: bool = False) -> int:
         print(f"kept: {os.path.relpath(path)} and .png")
     bad = [each for each in runs if each.verdict == FAILED]
     for each in bad:
-        print(f"FAILED {each.cell} {each.system}: {each.reason}", file=sys.stderr)
+        print(f"FAILED {each.case} {each.system}: {each.reason}", file=sys.stderr)
     passed = sum(each.verdict == PASSED for each in runs)
     own = [each for each in bad if not SYSTEMS[each.system].peer]
     print(
@@ -106,20 +106,20 @@ def run(chosen: Choice, named: bool = False) -> int:
 
 
 class Recorder:
-    """Goes through the cells and keeps what came of them."""
+    """Goes through the cases and keeps what came of them."""
 
-    def __init__(self, chosen: Choice, named: bool) -> None:
+    def __init__(self, chosen: Selection, named: bool) -> None:
         self._chosen, self._named = chosen, named
         self._when = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         self.runs: list[Run] = []
 
     def all(self) -> None:
-        """Every cell, every repetition, every system."""
+        """Every case, every repetition, every system."""
         if os.geteuid() == 0:
             netns.sweep()  # of runs that were killed
-        if any(where == LOOPBACK for _, where in self._chosen.cells) and (shared := places.shared_loopback()):
+        if any(where == LOOPBACK for _, where in self._chosen.cases) and (shared := places.shared_loopback()):
             print(f"loopback is the machine's own ({shared}): it remembers the connections of earlier runs")
-        for workload, where in self._chosen.cells:
+        for workload, where in self._chosen.cases:
             systems = list(self._chosen.pairs(workload, self._named))
             if not systems:
                 continue
@@ -137,10 +137,10 @@ class Recorder:
                 self._keep(done)
 
     def _one(self, workload: Workload, where: str, system: System, repeat: int) -> Run:
-        cell, settings = f"{workload.name}@{where}", self._chosen.settings
+        case, settings = f"{workload.name}@{where}", self._chosen.settings
         missing = system.missing(settings)
         if missing:
-            return Run(cell, system.name, repeat, MISSING, missing)
+            return Run(case, system.name, repeat, MISSING, missing)
         seed = f"{self._chosen.seed}.{repeat}"  # the same losses for every system
         try:
             with places.opened(where, workload, seed) as place:
@@ -148,15 +148,15 @@ class Recorder:
         except (Failed, Damaged, OSError) as error:
             unsupported = system.unsupported(str(error))
             if unsupported:
-                return Run(cell, system.name, repeat, UNSUPPORTED, unsupported)
-            return Run(cell, system.name, repeat, FAILED, str(error))
+                return Run(case, system.name, repeat, UNSUPPORTED, unsupported)
+            return Run(case, system.name, repeat, FAILED, str(error))
         figures = derive(workload.group, workload.program, measured, costs)
-        return Run(cell, system.name, repeat, PASSED, "", figures, costs)
+        return Run(case, system.name, repeat, PASSED, "", figures, costs)
 
     def _keep(self, done: Run) -> None:
         self.runs.append(done)
         print(
-            f"{done.repeat}/{self._chosen.repeats}  {done.cell:<28} {done.system:<16} {_said(done)}",
+            f"{done.repeat}/{self._chosen.repeats}  {done.case:<28} {done.system:<16} {_said(done)}",
             flush=True,
         )
 
@@ -176,14 +176,14 @@ class Recorder:
 def _said(done: Run) -> str:
     if done.verdict != PASSED:
         return f"{done.verdict}: {(done.reason.splitlines() or [''])[0]}"
-    figure = table.MAIN[table.Cell(done.cell, ()).kind]
-    unit = table.UNITS[table.Cell(done.cell, ()).kind]
+    figure = table.MAIN[table.Case(done.case, ()).kind]
+    unit = table.UNITS[table.Case(done.case, ()).kind]
     value = f"{done.figures[figure]:>10,.1f} {unit}" if figure in done.figures else ""
     busy = done.costs.foreign
     return value + (f"   disturbed: {busy:.0%} foreign load" if busy > TOO_BUSY else "")
 
 
-def _list(chosen: Choice) -> int:
+def _list(chosen: Selection) -> int:
     for workload in WORKLOADS.values():
         print(f"{workload.name:<22} {workload.group:<8} {','.join(workload.places):<15} {workload.about}")
     print()
@@ -191,7 +191,7 @@ def _list(chosen: Choice) -> int:
         missing = system.missing(chosen.settings)
         print(f"{system.name:<16} {system.about}" + (f"   ({missing})" if missing else ""))
     print()
-    print(" ".join(f"{workload.name}@{place}" for workload, place in chosen.cells) or "micro")
+    print(" ".join(f"{workload.name}@{place}" for workload, place in chosen.cases) or "micro")
     return 0
 
 
@@ -203,7 +203,7 @@ def _write(path: Path, document: dict[str, Any]) -> None:
 def _draw(runs: Sequence[Run], path: Path) -> None:
     from harness.bench.picture import draw  # matplotlib takes a second to import
 
-    draw(table.cells(runs), path)
+    draw(table.cases(runs), path)
 
 
 def _tables(words: Sequence[str]) -> int:

@@ -21,10 +21,10 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from harness.bench import choice, places, table
-from harness.bench.choice import Choice, Usage
+from harness.bench import places, selection, table
 from harness.bench.figures import FAILED, PASSED, Run, derive, rows
 from harness.bench.measure import measure
+from harness.bench.selection import Selection, Usage
 from harness.bench.systems.base import System
 from harness.bench.systems.kcpg import Kcpg
 from harness.bench.workloads import Workload
@@ -93,15 +93,15 @@ def main(words: Sequence[str]) -> int:
     print(ratios(runs))
     bad = [run for run in runs if run.verdict == FAILED]
     for run in bad:
-        print(f"FAILED {run.cell} {run.system}: {run.reason}", file=sys.stderr)
+        print(f"FAILED {run.case} {run.system}: {run.reason}", file=sys.stderr)
     return 1 if bad else 0
 
 
-def _choice(words: Sequence[str]) -> Choice:
+def _choice(words: Sequence[str]) -> Selection:
     if not any(word.startswith(("ONLY=", "WORKLOADS=")) for word in words):
         words = [*words, f"WORKLOADS={','.join(USUAL)}", "PLACES=loopback"]
-    chosen = choice.read(words, os.environ)
-    if not chosen.cells or any(word.startswith("SYSTEMS=") for word in words):
+    chosen = selection.read(words, os.environ)
+    if not chosen.cases or any(word.startswith("SYSTEMS=") for word in words):
         raise Usage("what is compared is kcpg with itself, over workloads")
     given = any(word.startswith(("REPEATS=", "QUICK=")) for word in words)
     return chosen if given else replace(chosen, repeats=REPEATS)
@@ -145,35 +145,35 @@ def build(directory: Path) -> None:
         raise Failed(f"{directory} cannot be built:\n{done.stderr[-2000:]}")
 
 
-def _measure(chosen: Choice, directory: Path) -> list[Run]:
+def _measure(chosen: Selection, directory: Path) -> list[Run]:
     systems = (Kcpg(OLD, root=directory), Kcpg(NEW))
     runs = []
-    for workload, where in chosen.cells:
+    for workload, where in chosen.cases:
         for repeat in range(1, chosen.repeats + 1):
             # The first of a pair meets another machine than the second: they take turns at that, too.
             for system in systems if repeat % 2 else reversed(systems):
                 runs.append(_one(chosen, workload, where, system, repeat))
-                said = f"{runs[-1].cell:<28} {system.name:<4} {runs[-1].verdict}"
+                said = f"{runs[-1].case:<28} {system.name:<4} {runs[-1].verdict}"
                 print(f"{repeat}/{chosen.repeats}  {said}", flush=True)
     return runs
 
 
-def _one(chosen: Choice, workload: Workload, where: str, system: System, repeat: int) -> Run:
-    cell, seed = f"{workload.name}@{where}", f"{chosen.seed}.{repeat}"
+def _one(chosen: Selection, workload: Workload, where: str, system: System, repeat: int) -> Run:
+    case, seed = f"{workload.name}@{where}", f"{chosen.seed}.{repeat}"
     try:
         with places.opened(where, workload, seed) as place:
             measured, costs = measure(place, system, workload, chosen.settings, chosen.seconds, seed)
     except (Failed, OSError) as error:
-        return Run(cell, system.name, repeat, FAILED, str(error))
+        return Run(case, system.name, repeat, FAILED, str(error))
     figures = derive(workload.group, workload.program, measured, costs)
-    return Run(cell, system.name, repeat, PASSED, "", figures, costs)
+    return Run(case, system.name, repeat, PASSED, "", figures, costs)
 
 
 def ratios(runs: Sequence[Run]) -> str:
-    """One line for each figure of each cell: old, new, new over old, and what that means."""
+    """One line for each figure of each case: old, new, new over old, and what that means."""
     lines = [["", "", "old", "new", "new/old", ""]]
-    for cell in dict.fromkeys(run.cell for run in runs):
-        both = {row.system: row for row in rows(runs, cell)}
+    for case in dict.fromkeys(run.case for run in runs):
+        both = {row.system: row for row in rows(runs, case)}
         if OLD not in both or NEW not in both:
             continue
         old, new = both[OLD], both[NEW]
@@ -183,7 +183,7 @@ def ratios(runs: Sequence[Run]) -> str:
                 continue
             doubt = max(UNCERTAIN * (old.spread(figure) + new.spread(figure)), LEAST)
             verdict = meaning(ratio, doubt, more)
-            lines.append([cell, unit, f"{before:,.2f}", f"{after:,.2f}", f"{ratio:.3f}", verdict])
+            lines.append([case, unit, f"{before:,.2f}", f"{after:,.2f}", f"{ratio:.3f}", verdict])
     return table.aligned(lines)
 
 

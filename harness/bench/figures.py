@@ -29,7 +29,7 @@ class Costs:
 class Run:
     """One workload through one system, once."""
 
-    cell: str
+    case: str
     system: str
     repeat: int
     verdict: str
@@ -44,7 +44,9 @@ class Run:
 
 def read_run(values: Mapping[str, Any]) -> Run:
     """The opposite of `as_json`. Raises KeyError or TypeError when it is none."""
-    return Run(**{**values, "costs": Costs(**values["costs"])})
+    case = values.get("case") or values["cell"]  # "cell": its name in files of earlier runs
+    rest = {name: value for name, value in values.items() if name not in ("case", "cell")}
+    return Run(**{**rest, "case": case, "costs": Costs(**values["costs"])})
 
 
 def derive(group: str, program: str, measured: Mapping[str, float], costs: Costs) -> dict[str, float]:
@@ -90,7 +92,7 @@ def spread(values: Sequence[float]) -> float:
 
 @dataclass(frozen=True)
 class Row:
-    """A system in a cell, over its repetitions."""
+    """A system in a case, over its repetitions."""
 
     system: str
     verdict: str
@@ -122,12 +124,12 @@ class Row:
         return median(ratios) if ratios else None
 
 
-def rows(runs: Sequence[Run], cell: str) -> list[Row]:
-    """The systems of a cell in the order in which they were run. One failure makes a system failed."""
-    names = list(dict.fromkeys(run.system for run in runs if run.cell == cell))
+def rows(runs: Sequence[Run], case: str) -> list[Row]:
+    """The systems of a case in the order in which they were run. One failure makes a system failed."""
+    names = list(dict.fromkeys(run.system for run in runs if run.case == case))
     found = []
     for name in names:
-        own = tuple(run for run in runs if run.cell == cell and run.system == name)
+        own = tuple(run for run in runs if run.case == case and run.system == name)
         bad = next((run for run in own if run.verdict != PASSED), None)
         found.append(Row(name, bad.verdict if bad else PASSED, bad.reason if bad else "", own))
     return found

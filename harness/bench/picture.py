@@ -1,4 +1,4 @@
-"""Results as a picture: a small diagram for each cell, the systems as bars."""
+"""Results as a picture: a small diagram for each case, the systems as bars."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 
 from harness.bench.figures import Row
 from harness.bench.systems.base import IDLE, LATENCY
-from harness.bench.table import DIRECT, FLOOR, MAIN, UNITS, Cell
+from harness.bench.table import DIRECT, FLOOR, MAIN, UNITS, Case
 
 COLUMNS = 3
 # kcpg, other people's tunnels, no tunnel.
@@ -25,12 +25,12 @@ WIDE = 20  # Values that differ by more than this are drawn on a logarithmic sca
 LESS = {LATENCY, IDLE}  # Kinds of which less is better
 
 
-def draw(cells: Sequence[Cell], path: Path) -> None:
-    """Write a PNG. A cell in which nothing passed is not drawn."""
-    shown = [cell for cell in cells if _bars(cell)]
+def draw(cases: Sequence[Case], path: Path) -> None:
+    """Write a PNG. A case in which nothing passed is not drawn."""
+    shown = [case for case in cases if _bars(case)]
     columns = max(min(len(shown), COLUMNS), 1)
     lines = max(-(-len(shown) // columns), 1)
-    most = max((len(_bars(cell)) for cell in shown), default=1)
+    most = max((len(_bars(case)) for case in shown), default=1)
     figure, axes = pyplot.subplots(
         lines, columns, figsize=(5.2 * columns, lines * (0.9 + 0.26 * most)), squeeze=False
     )
@@ -47,15 +47,15 @@ def draw(cells: Sequence[Cell], path: Path) -> None:
     pyplot.close(figure)
 
 
-def _bars(cell: Cell) -> list[tuple[Row, float]]:
-    found = [(row, row.median(MAIN[cell.kind])) for row in cell.rows]
+def _bars(case: Case) -> list[tuple[Row, float]]:
+    found = [(row, row.median(MAIN[case.kind])) for row in case.rows]
     return [(row, value) for row, value in found if value is not None]
 
 
-def _diagram(axis: Axes, cell: Cell) -> None:
-    bars = _bars(cell)
+def _diagram(axis: Axes, case: Case) -> None:
+    bars = _bars(case)
     values = [value for _, value in bars]
-    spreads = [value * row.spread(MAIN[cell.kind]) for row, value in bars]
+    spreads = [value * row.spread(MAIN[case.kind]) for row, value in bars]
     colours = [_colour(row.system) for row, _ in bars]
     axis.barh(range(len(bars)), values, xerr=spreads, color=colours, height=0.7, ecolor="#222222")
     axis.set_yticks(range(len(bars)), [row.system for row, _ in bars], fontsize=8)
@@ -69,8 +69,8 @@ def _diagram(axis: Axes, cell: Cell) -> None:
     for at, (value, about) in enumerate(zip(values, spreads, strict=True)):
         text = f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
         axis.annotate(f" {text}", (value + about, at), va="center", fontsize=8)
-    better = "less is better" if cell.kind in LESS else "more is better"
-    axis.set_title(f"{cell.name}: {UNITS[cell.kind]}", fontsize=9, loc="left")
+    better = "less is better" if case.kind in LESS else "more is better"
+    axis.set_title(f"{case.name}: {UNITS[case.kind]}", fontsize=9, loc="left")
     axis.set_xlabel(better + (", logarithmic" if logarithmic else ""), fontsize=7)
     axis.tick_params(axis="x", labelsize=7)
     for side in ("top", "right"):

@@ -23,7 +23,7 @@ QUIET = 0.15  # Part of the machine that something else may use before a documen
 
 
 @dataclass(frozen=True)
-class Cell:
+class Case:
     """A workload in a place, with all systems."""
 
     name: str
@@ -52,10 +52,10 @@ class Cell:
         return next((row for row in self.rows if row.system == system), None)
 
 
-def cells(runs: Sequence[Run]) -> list[Cell]:
-    """All cells of a run in their order. A workload that is not known any more is left out."""
-    names = [name for name in dict.fromkeys(run.cell for run in runs) if name.partition("@")[0] in WORKLOADS]
-    return [Cell(name, tuple(rows(runs, name))) for name in names]
+def cases(runs: Sequence[Run]) -> list[Case]:
+    """All cases of a run in their order. A workload that is not known any more is left out."""
+    names = [name for name in dict.fromkeys(run.case for run in runs) if name.partition("@")[0] in WORKLOADS]
+    return [Case(name, tuple(rows(runs, name))) for name in names]
 
 
 def read(document: Mapping[str, Any]) -> list[Run]:
@@ -68,7 +68,7 @@ def read(document: Mapping[str, Any]) -> list[Run]:
 
 # -- Columns --
 
-Show = Callable[[Cell, Row], str]
+Show = Callable[[Case, Row], str]
 
 # The figure that a kind of workload is about.
 MAIN = {BULK: "mbit_s", LATENCY: "p50_us", SHORT: "per_s", UDP: "kpps", IDLE: "kb_each"}
@@ -79,33 +79,33 @@ def _number(value: float | None, places: int = 0) -> str:
 
 
 def _median(figure: str, places: int = 0, factor: float = 1) -> Show:
-    def show(cell: Cell, row: Row) -> str:
+    def show(case: Case, row: Row) -> str:
         value = row.median(figure)
         return _number(None if value is None else value * factor, places)
 
     return show
 
 
-def _spread(cell: Cell, row: Row) -> str:
-    figure = MAIN[cell.kind]
+def _spread(case: Case, row: Row) -> str:
+    figure = MAIN[case.kind]
     return f"±{row.spread(figure):.0%}" if len(row.values(figure)) > 1 else ""
 
 
-def _of_direct(cell: Cell, row: Row) -> str:
-    direct = cell.row(DIRECT)
-    ratio = row.ratio(direct, MAIN[cell.kind]) if direct is not None else None
+def _of_direct(case: Case, row: Row) -> str:
+    direct = case.row(DIRECT)
+    ratio = row.ratio(direct, MAIN[case.kind]) if direct is not None else None
     return NONE if ratio is None else _significant(ratio)
 
 
-def _own_over(cell: Cell, row: Row) -> str:
-    own = cell.row(OWN)
-    ratio = own.ratio(row, MAIN[cell.kind]) if own is not None else None
+def _own_over(case: Case, row: Row) -> str:
+    own = case.row(OWN)
+    ratio = own.ratio(row, MAIN[case.kind]) if own is not None else None
     return NONE if ratio is None or row.system == OWN else f"{_significant(ratio)}×"
 
 
 def _cpu_of_own(figure: str) -> Show:
-    def show(cell: Cell, row: Row) -> str:
-        own = cell.row(OWN)
+    def show(case: Case, row: Row) -> str:
+        own = case.row(OWN)
         ratio = row.ratio(own, figure) if own is not None else None
         return NONE if ratio is None or row.system == OWN else f"{_significant(ratio)}×"
 
@@ -115,8 +115,8 @@ def _cpu_of_own(figure: str) -> Show:
 def _over(name: str, figure: str) -> Show:
     """By how much a time is longer than that of another system."""
 
-    def show(cell: Cell, row: Row) -> str:
-        other = cell.row(name)
+    def show(case: Case, row: Row) -> str:
+        other = case.row(name)
         base, value = other.median(figure) if other else None, row.median(figure)
         itself = row.system in (name, DIRECT)
         return NONE if base is None or value is None or itself else f"{value - base:+,.0f}"
@@ -127,7 +127,7 @@ def _over(name: str, figure: str) -> Show:
 def _parts(figure: str, places: int) -> Show:
     """`0.81 + 0.64`: of each program, from the client to the server."""
 
-    def show(cell: Cell, row: Row) -> str:
+    def show(case: Case, row: Row) -> str:
         prefix = f"{figure}_"
         names = [key for run in row.runs for key in run.figures if key.startswith(prefix)]
         return " + ".join(_number(row.median(name), places) for name in dict.fromkeys(names)) or NONE
@@ -135,8 +135,8 @@ def _parts(figure: str, places: int) -> Show:
     return show
 
 
-def _of_limit(cell: Cell, row: Row) -> str:
-    line, value = cell.workload.line, row.median("mbit_s")
+def _of_limit(case: Case, row: Row) -> str:
+    line, value = case.workload.line, row.median("mbit_s")
     return NONE if line is None or value is None else f"{value / line.limit_mbit_s:.0%}"
 
 
@@ -196,7 +196,7 @@ COLUMNS: Mapping[str, Sequence[tuple[str, Show]]] = {
     ),
 }
 
-# The cells of the short table.
+# The cases of the short table.
 SUMMARY: Sequence[str] = (
     "bulk-up@loopback",
     "short@loopback",
@@ -210,13 +210,13 @@ SUMMARY: Sequence[str] = (
 # -- Tables --
 
 
-def grid(cell: Cell) -> list[list[str]]:
+def grid(case: Case) -> list[list[str]]:
     """Heading and rows; a column in which nothing is said is left out."""
-    columns = COLUMNS[cell.kind]
+    columns = COLUMNS[case.kind]
     body = []
-    for row in cell.rows:
+    for row in case.rows:
         if row.verdict == PASSED:
-            body.append([row.system, *(show(cell, row) for _, show in columns)])
+            body.append([row.system, *(show(case, row) for _, show in columns)])
         else:
             reason = (row.reason.splitlines() or [""])[-1].strip()
             body.append([row.system, f"{row.verdict}: {reason}" if reason else row.verdict])
@@ -228,7 +228,7 @@ def grid(cell: Cell) -> list[list[str]]:
 
 def text(runs: Sequence[Run]) -> str:
     """For a terminal."""
-    return "\n\n".join(f"{cell.name}: {cell.workload.about}\n{aligned(grid(cell))}" for cell in cells(runs))
+    return "\n\n".join(f"{case.name}: {case.workload.about}\n{aligned(grid(case))}" for case in cases(runs))
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> str:
@@ -248,38 +248,38 @@ def aligned(lines: Sequence[Sequence[str]]) -> str:
 
 
 def markdown(document: Mapping[str, Any], form: str) -> str:
-    """`full`: every cell with all its figures; `summary`: one table, the figure that counts of some cells."""
+    """`full`: every case with all its figures; `summary`: one table, the figure that counts of some cases."""
     runs = read(document)
     note = _note(document, runs)
     if form == "summary":
-        return f"{_summary(cells(runs))}\n\n{note}"
+        return f"{_summary(cases(runs))}\n\n{note}"
     parts = [note]
-    for cell in cells(runs):
-        head, *body = grid(cell)
+    for case in cases(runs):
+        head, *body = grid(case)
         lines = [_line(head), _line(["---", *["---:"] * (len(head) - 1)])]
         lines += [_line([*row, *[""] * (len(head) - len(row))]) for row in body]
-        parts.append(f"**{cell.name}**: {cell.workload.about}\n\n" + "\n".join(lines))
+        parts.append(f"**{case.name}**: {case.workload.about}\n\n" + "\n".join(lines))
     return "\n\n".join(parts)
 
 
 UNITS = {BULK: "Mbit/s", LATENCY: "p50 us", SHORT: "per second", UDP: "1000 packets/s", IDLE: "KB per flow"}
 
 
-def _summary(found: Sequence[Cell]) -> str:
-    chosen = [cell for name in SUMMARY for cell in found if cell.name == name]
-    systems = list(dict.fromkeys(row.system for cell in found for row in cell.rows))
-    lines = [_line(["", *(f"{cell.name}, {UNITS[cell.kind]}" for cell in chosen)])]
+def _summary(found: Sequence[Case]) -> str:
+    chosen = [case for name in SUMMARY for case in found if case.name == name]
+    systems = list(dict.fromkeys(row.system for case in found for row in case.rows))
+    lines = [_line(["", *(f"{case.name}, {UNITS[case.kind]}" for case in chosen)])]
     lines.append(_line(["---", *["---:"] * len(chosen)]))
     for system in systems:
         shown = []
-        for cell in chosen:
-            row = cell.row(system)
+        for case in chosen:
+            row = case.row(system)
             if row is None:
                 shown.append("")
             elif row.verdict != PASSED:
                 shown.append(row.verdict)
             else:
-                shown.append(_number(row.median(MAIN[cell.kind])))
+                shown.append(_number(row.median(MAIN[case.kind])))
         if any(shown) and set(shown) - {"", "not given", "unsupported"}:
             lines.append(_line([system, *shown]))
     return "\n".join(lines)
@@ -296,7 +296,7 @@ def _note(document: Mapping[str, Any], runs: Sequence[Run]) -> str:
     )
     often: dict[str, int] = {}
     for run in runs:
-        often[run.cell] = max(often.get(run.cell, 0), run.repeat)
+        often[run.case] = max(often.get(run.case, 0), run.repeat)
     repeats = " to ".join(
         str(n) for n in sorted({min(often.values(), default=0), max(often.values(), default=0)})
     )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from harness.scenarios import manners, packets, paths, secrecy, speed
+from harness.scenarios import packets, paths, security, speed, tcp_semantics
 from harness.scenarios.base import Scenario
 
 SCENARIOS: dict[str, Scenario] = {
-    each.name: each for family in (speed, manners, packets, secrecy, paths) for each in family.SCENARIOS
+    each.name: each
+    for family in (speed, tcp_semantics, packets, security, paths)
+    for each in family.SCENARIOS
 }

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar
 
-from harness.cell import CONTROLS, Cell, Plan
+from harness.case import CONTROLS, Case, Plan
 from harness.netns import Lab
 from harness.topologies.chains import chain
 from harness.topology import Topology
@@ -16,7 +16,7 @@ RELAYS = {"server": 0, "relay": 1, "relays": 2}  # How many relays a chain of ea
 
 
 class Scenario(ABC):
-    """One end-to-end test. A cell is a scenario with a mode, a profile and a seed."""
+    """One end-to-end test. A case is a scenario with a mode, a profile and a seed."""
 
     name: ClassVar[str]
     description: ClassVar[str]
@@ -34,16 +34,16 @@ class Scenario(ABC):
         return chain(lab, profile, RELAYS[plan.mode], seed=plan.seed, backend=plan.backend)
 
     @abstractmethod
-    def drive(self, cell: Cell) -> None:
+    def drive(self, case: Case) -> None:
         """Run the workload and note checks. Raises Failed when it cannot go on."""
 
-    def baselines(self, cell: Cell, name: str, workload: str, **task: object) -> None:
+    def baselines(self, case: Case, name: str, workload: str, **task: object) -> None:
         """The same over the same cables without a tunnel, by TCP with each of the controls.
 
         Their faults are theirs: nothing is expected of them.
         """
-        if not cell.plan.baselines:
+        if not case.plan.baselines:
             return
-        with cell.topology.routed() as addresses:
+        with case.topology.routed() as addresses:
             for control in CONTROLS:
-                cell.direct(f"direct {control} {name}", workload, addresses[0], congestion=control, **task)
+                case.direct(f"direct {control} {name}", workload, addresses[0], congestion=control, **task)

@@ -5,7 +5,7 @@ client ==== server        client ==== relay ==== server        and with two rela
 
 from __future__ import annotations
 
-from harness.cell import Cell
+from harness.case import Case
 from harness.scenarios.base import Scenario
 
 # A loss is noticed after one round trip and a bit, and the resend may be lost as well.
@@ -26,49 +26,49 @@ class Game(Scenario):
     profile = "lossy5"
     limit_s = 120.0
 
-    def drive(self, cell: Cell) -> None:
-        """kcpg sends lost packets again (udp_delivery=unordered unless the cell says otherwise)."""
-        task = {"seconds": cell.plan.seconds, "rate": 60.0, "size_bytes": 120, "pause_s": _held_back_s(cell)}
-        report = cell.work("kcpg", self.workload, **task)
-        delivery = cell.plan.options.get("udp_delivery", "unordered")
+    def drive(self, case: Case) -> None:
+        """kcpg sends lost packets again (udp_delivery=unordered unless the case says otherwise)."""
+        task = {"seconds": case.plan.seconds, "rate": 60.0, "size_bytes": 120, "pause_s": _held_back_s(case)}
+        report = case.work("kcpg", self.workload, **task)
+        delivery = case.plan.options.get("udp_delivery", "unordered")
         for way in ("up", "down"):
             seen = report.get(way, {})
             arrived = f"{seen.get('received')} of {seen.get('sent')}"
             if delivery != "datagram":
-                cell.expect(f"{way}: every packet arrived", seen.get("received") == seen.get("sent"), arrived)
-            cell.expect(f"{way}: none arrived twice", seen.get("twice") == 0, seen.get("twice"))
-            cell.expect(f"{way}: none was changed", seen.get("damaged") == 0, seen.get("damaged"))
+                case.expect(f"{way}: every packet arrived", seen.get("received") == seen.get("sent"), arrived)
+            case.expect(f"{way}: none arrived twice", seen.get("twice") == 0, seen.get("twice"))
+            case.expect(f"{way}: none was changed", seen.get("damaged") == 0, seen.get("damaged"))
         if delivery == "ordered":
             late = [report[way]["overtaken"] for way in ("up", "down")]
-            cell.expect("none was overtaken", late == [0, 0], late)
-        self._plain(cell, task)
+            case.expect("none was overtaken", late == [0, 0], late)
+        self._plain(case, task)
 
-    def _plain(self, cell: Cell, task: dict[str, float]) -> None:
+    def _plain(self, case: Case, task: dict[str, float]) -> None:
         """What UDP alone makes of the same line."""
-        if not cell.plan.baselines:
+        if not case.plan.baselines:
             return
-        with cell.topology.routed() as addresses:
-            cell.direct("direct udp", self.workload, addresses[0], **task)
-        for who, report in cell.outcome.measured.items():
+        with case.topology.routed() as addresses:
+            case.direct("direct udp", self.workload, addresses[0], **task)
+        for who, report in case.outcome.measured.items():
             for way in ("up", "down"):
                 if way not in report:
                     continue
                 seen = report[way]
                 delay = seen["delay_ms"]
-                cell.outcome.facts[f"{who} {way}"] = (
+                case.outcome.facts[f"{who} {way}"] = (
                     f"{seen['lost']:.1%} lost, {seen['overtaken']} overtaken, "
                     f"delay {delay.get('p50', 0):.0f} ms (99 %: {delay.get('p99', 0):.0f}), "
                     f"longest gap {seen['longest_gap_ms']:.0f} ms"
                 )
 
 
-def _held_back_s(cell: Cell) -> float:
+def _held_back_s(case: Case) -> float:
     """How long a packet may be late: every stage may lose it, and lose it again, or be dead for a while."""
-    up, down = cell.profile.up, cell.profile.down
+    up, down = case.profile.up, case.profile.down
     late_s = RESENDS_ROUND_TRIPS * (up.delay_ns + down.delay_ns) / 1e9
     if up.outage is not None:
         late_s += up.outage.off_ns / 1e9 + RETURN_S
-    return len(cell.topology.stages) * late_s
+    return len(case.topology.stages) * late_s
 
 
 class Dns(Scenario):
@@ -80,12 +80,12 @@ class Dns(Scenario):
     modes = ("relay", "server", "relays")
     profile = "lossy5"
 
-    def drive(self, cell: Cell) -> None:
+    def drive(self, case: Case) -> None:
         """All are answered, though the line loses one packet in twenty."""
-        task = {"count": max(200 * cell.plan.count // 1000, 20), "rate": 100.0, "size_bytes": 300}
-        report = cell.work("kcpg", self.workload, **task)
+        task = {"count": max(200 * case.plan.count // 1000, 20), "rate": 100.0, "size_bytes": 300}
+        report = case.work("kcpg", self.workload, **task)
         answered = report.get("answered")
-        cell.expect(
+        case.expect(
             "every question was answered", answered == task["count"], f"{answered} of {task['count']}"
         )
 

@@ -12,14 +12,14 @@ from __future__ import annotations
 import time
 from typing import ClassVar
 
-from harness import witness
+from harness import eavesdropper
 from harness.capture import Capture
-from harness.cell import Cell, Plan
+from harness.case import Case, Plan
 from harness.netns import Lab
 from harness.process import Program
 from harness.scenarios.base import RELAYS, Scenario
-from harness.scenarios.secrecy import look
-from harness.topologies import chains, narrow, nat, ways
+from harness.scenarios.security import look
+from harness.topologies import chains, multipath, narrow, nat
 from harness.topology import Topology
 from netem.profile import Profile
 
@@ -40,21 +40,21 @@ class Changing(Scenario):
     limit_s = 90.0
     count: ClassVar[int] = 300
 
-    def drive(self, cell: Cell) -> None:
+    def drive(self, case: Case) -> None:
         """The change comes after a third of the requests."""
         task = {"count": self.count, "rate": 50.0, "size_bytes": 100}
-        with cell.target(self.workload, **task), cell.user(self.workload, **task) as program:
+        with case.target(self.workload, **task), case.user(self.workload, **task) as program:
             time.sleep(self.count / 50.0 / 3)
-            cell.expect("the flow ran before the change", program.running)
-            self.change(cell, program)
-            report = cell.report("kcpg", program)
+            case.expect("the flow ran before the change", program.running)
+            self.change(case, program)
+            report = case.report("kcpg", program)
         answered = report.get("times_ms", {}).get("count", 0)
-        cell.expect("every request was answered", answered == self.count, f"{answered} of {self.count}")
+        case.expect("every request was answered", answered == self.count, f"{answered} of {self.count}")
         # The longest wait holds the time until the other way was found, and what piled up meanwhile.
-        cell.outcome.facts["longest wait, ms"] = report.get("times_ms", {}).get("max")
-        cell.work("kcpg afterwards", "server-first", count=3)
+        case.outcome.facts["longest wait, ms"] = report.get("times_ms", {}).get("max")
+        case.work("kcpg afterwards", "server-first", count=3)
 
-    def change(self, cell: Cell, program: Program) -> None:
+    def change(self, case: Case, program: Program) -> None:
         """What happens to the network."""
 
 
@@ -68,10 +68,10 @@ class Rebinding(Changing):
         """With the translation in front of the client."""
         return nat.nat(lab, profile, seed=plan.seed, backend=plan.backend)
 
-    def change(self, cell: Cell, program: Program) -> None:
+    def change(self, case: Case, program: Program) -> None:
         """Forget everything."""
-        assert isinstance(cell.topology, nat.Nat)
-        cell.outcome.facts["ports after the change"] = "{}-{}".format(*cell.topology.rebind())
+        assert isinstance(case.topology, nat.Nat)
+        case.outcome.facts["ports after the change"] = "{}-{}".format(*case.topology.rebind())
 
 
 class Roaming(Changing):
@@ -84,13 +84,13 @@ class Roaming(Changing):
 
     def topology(self, lab: Lab, profile: Profile, plan: Plan) -> Topology:
         """With two ways to the router."""
-        return ways.two_uplinks(lab, [profile, profile], seed=plan.seed, backend=plan.backend)
+        return multipath.two_uplinks(lab, [profile, profile], seed=plan.seed, backend=plan.backend)
 
-    def change(self, cell: Cell, program: Program) -> None:
+    def change(self, case: Case, program: Program) -> None:
         """The other uplink from now on."""
-        assert isinstance(cell.topology, ways.Uplinks)
-        cell.topology.use(2)
-        cell.topology.links[0].cut()
+        assert isinstance(case.topology, multipath.Uplinks)
+        case.topology.use(2)
+        case.topology.links[0].cut()
 
 
 class Failover(Changing):
@@ -101,14 +101,14 @@ class Failover(Changing):
 
     def topology(self, lab: Lab, profile: Profile, plan: Plan) -> Topology:
         """With two cables to the server."""
-        return ways.two_servers(lab, [profile, profile], seed=plan.seed, backend=plan.backend)
+        return multipath.two_servers(lab, [profile, profile], seed=plan.seed, backend=plan.backend)
 
-    def change(self, cell: Cell, program: Program) -> None:
+    def change(self, case: Case, program: Program) -> None:
         """Cut the cable that has carried more."""
-        carried = [link.facts()["up"]["sent_bytes"] for link in cell.topology.links]
+        carried = [link.facts()["up"]["sent_bytes"] for link in case.topology.links]
         used = carried.index(max(carried))
-        cell.topology.links[used].cut()
-        cell.outcome.facts["cut"] = f"cable {used + 1}, which had carried {carried} bytes"
+        case.topology.links[used].cut()
+        case.outcome.facts["cut"] = f"cable {used + 1}, which had carried {carried} bytes"
 
 
 class Outage(Changing):
@@ -122,9 +122,9 @@ class Outage(Changing):
         """A row."""
         return chains.chain(lab, profile, RELAYS[plan.mode], seed=plan.seed, backend=plan.backend)
 
-    def change(self, cell: Cell, program: Program) -> None:
+    def change(self, case: Case, program: Program) -> None:
         """Three seconds, as quic-network-simulator's blackhole has them."""
-        link = cell.topology.stages[-1].links[0]
+        link = case.topology.stages[-1].links[0]
         link.cut()
         time.sleep(3)
         link.mend()
@@ -144,17 +144,17 @@ class SmallMtu(Scenario):
         """With routers that say nothing."""
         return narrow.narrow_middle(lab, profile, silent=True, seed=plan.seed, backend=plan.backend)
 
-    def drive(self, cell: Cell) -> None:
+    def drive(self, case: Case) -> None:
         """Nobody tells kcpg the size, and yet it is used to the full."""
-        link = cell.topology.stages[0].links[0]
-        with Capture(link, cell.directory) as capture:
-            cell.work("kcpg", self.workload, size_bytes=FOUND_BYTES)
+        link = case.topology.stages[0].links[0]
+        with Capture(link, case.directory) as capture:
+            case.work("kcpg", self.workload, size_bytes=FOUND_BYTES)
             time.sleep(FOUND_S)
-            cell.work("kcpg afterwards", self.workload, size_bytes=FOUND_BYTES)
+            case.work("kcpg afterwards", self.workload, size_bytes=FOUND_BYTES)
         for side, path in zip(("near", "far"), capture.files, strict=True):
-            look(cell, link, side, path, self.mtu)
-            largest = witness.largest(witness.read(path))
-            cell.expect(f"{side}: packets as large as fit", largest > self.mtu - FOUND_WITHIN, largest)
+            look(case, link, side, path, self.mtu)
+            largest = eavesdropper.largest(eavesdropper.read(path))
+            case.expect(f"{side}: packets as large as fit", largest > self.mtu - FOUND_WITHIN, largest)
 
 
 class Jumbo(SmallMtu):
@@ -181,11 +181,11 @@ class Ipv6Middle(Scenario):
         """With two relays."""
         return chains.ipv6_only_middle(lab, profile, seed=plan.seed, backend=plan.backend)
 
-    def drive(self, cell: Cell) -> None:
+    def drive(self, case: Case) -> None:
         """TCP in both directions, and UDP."""
-        cell.work("kcpg tcp", self.workload, size_bytes=400_000)
-        report = cell.work("kcpg udp", "dns", count=30, rate=30.0, size_bytes=300)
-        cell.expect("every question was answered", report.get("answered") == 30, report.get("answered"))
+        case.work("kcpg tcp", self.workload, size_bytes=400_000)
+        report = case.work("kcpg udp", "dns", count=30, rate=30.0, size_bytes=300)
+        case.expect("every question was answered", report.get("answered") == 30, report.get("answered"))
 
 
 SCENARIOS = (Rebinding(), Roaming(), Failover(), Outage(), SmallMtu(), Jumbo(), Ipv6Middle())

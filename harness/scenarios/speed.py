@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
-from harness.cell import Cell
+from harness.case import Case
 from harness.deployment import Deployment
 from harness.scenarios.base import Scenario
 
@@ -26,27 +26,27 @@ class Bulk(Scenario):
     limit_s = 300.0
     flows: ClassVar[int] = 1
 
-    def drive(self, cell: Cell) -> None:
+    def drive(self, case: Case) -> None:
         """Measure both ways, count what the line carried for it, and compare."""
         wire = {"sent": 0, "payload": 0}
         for way in ("up", "down"):
-            before = cell.wire()[way]
-            task = {"way": way, "seconds": cell.plan.seconds, "flows": self.flows}
-            with cell.target(self.workload, **task), cell.user(self.workload, **task) as program:
+            before = case.wire()[way]
+            task = {"way": way, "seconds": case.plan.seconds, "flows": self.flows}
+            with case.target(self.workload, **task), case.user(self.workload, **task) as program:
                 # Nodes count segments per flow and forget a flow with its end: so they are asked meanwhile.
-                time.sleep(cell.plan.seconds * ASK_AT)
-                cell.outcome.facts[f"sent again {way}"] = sent_again(cell.chain, way)
-                report = cell.report(f"kcpg {way}", program)
-            cell.expect(f"{way}: something arrived", report.get("bytes", 0) > 0, report.get("bytes", 0))
-            wire["sent"] += cell.wire()[way] - before
+                time.sleep(case.plan.seconds * ASK_AT)
+                case.outcome.facts[f"sent again {way}"] = sent_again(case.chain, way)
+                report = case.report(f"kcpg {way}", program)
+            case.expect(f"{way}: something arrived", report.get("bytes", 0) > 0, report.get("bytes", 0))
+            wire["sent"] += case.wire()[way] - before
             wire["payload"] += report.get("bytes", 0)
         if wire["payload"]:
-            cell.outcome.facts["wire_overhead"] = wire["sent"] / wire["payload"] - 1
+            case.outcome.facts["wire_overhead"] = wire["sent"] / wire["payload"] - 1
             # Each payload byte crossed the cable once at least: else it went around it.
-            cell.expect("all of it crossed the cable", wire["sent"] >= wire["payload"], wire)
+            case.expect("all of it crossed the cable", wire["sent"] >= wire["payload"], wire)
         for way in ("up", "down"):
-            task = {"way": way, "seconds": cell.plan.seconds, "flows": self.flows}
-            self.baselines(cell, way, self.workload, **task)
+            task = {"way": way, "seconds": case.plan.seconds, "flows": self.flows}
+            self.baselines(case, way, self.workload, **task)
 
 
 class Parallel(Bulk):
@@ -56,15 +56,15 @@ class Parallel(Bulk):
     description = "20 TCP flows at once each way, every byte compared"
     flows = 20
 
-    def drive(self, cell: Cell) -> None:
+    def drive(self, case: Case) -> None:
         """Nobody may starve."""
-        super().drive(cell)
+        super().drive(case)
         for way in ("up", "down"):
-            report = cell.outcome.measured[f"kcpg {way}"]
+            report = case.outcome.measured[f"kcpg {way}"]
             done, fairness = report.get("flows", 0), report.get("fairness", 0.0)
-            cell.expect(f"{way}: all flows came to their end", done == self.flows, done)
+            case.expect(f"{way}: all flows came to their end", done == self.flows, done)
             # Half of the flows with nothing would be 0.5.
-            cell.expect(f"{way}: no flow starves", fairness > 0.5, f"Jain's index {fairness:.2f}")
+            case.expect(f"{way}: no flow starves", fairness > 0.5, f"Jain's index {fairness:.2f}")
 
 
 class Latency(Scenario):
@@ -77,13 +77,13 @@ class Latency(Scenario):
     # Of fewer the 99th percentile would only tell whether a packet was lost at all.
     rate: ClassVar[float] = 100.0
 
-    def drive(self, cell: Cell) -> None:
+    def drive(self, case: Case) -> None:
         """Measure through the tunnel, then without."""
-        task = {"count": max(int(cell.plan.seconds * self.rate), 1), "rate": self.rate, "size_bytes": 100}
-        report = cell.work("kcpg", self.workload, **task)
+        task = {"count": max(int(case.plan.seconds * self.rate), 1), "rate": self.rate, "size_bytes": 100}
+        report = case.work("kcpg", self.workload, **task)
         answered = report.get("times_ms", {}).get("count", 0)
-        cell.expect("every request was answered", answered == task["count"], f"{answered} of {task['count']}")
-        self.baselines(cell, "", self.workload, **task)
+        case.expect("every request was answered", answered == task["count"], f"{answered} of {task['count']}")
+        self.baselines(case, "", self.workload, **task)
 
 
 def sent_again(chain: Deployment, way: str) -> str:

@@ -39,7 +39,7 @@ def test_an_interrupted_run_cleans_up_and_reports(lab: Lab, tmp_path: Path) -> N
         until_s = time.monotonic() + 20
         while not _own(running.pid) and time.monotonic() < until_s:
             time.sleep(0.01)
-        assert _own(running.pid), "the second cell has its namespaces"
+        assert _own(running.pid), "the second case has its namespaces"
         running.send_signal(signal.SIGINT)
         said = running.stdout.read()
         assert running.wait(20) == 130, said
@@ -51,7 +51,7 @@ def test_an_interrupted_run_cleans_up_and_reports(lab: Lab, tmp_path: Path) -> N
     assert not _own(running.pid)
     assert "1 passed, 1 not run" in said
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))
-    assert report["interrupted"] and [cell["verdict"] for cell in report["cells"]] == ["passed"]
+    assert report["interrupted"] and [case["verdict"] for case in report["cases"]] == ["passed"]
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "link box in user space" in page and "data:image/png;base64," in page
 
@@ -62,9 +62,9 @@ def test_the_other_dialect_passes_where_it_can(lab: Lab, tmp_path: Path) -> None
     words += ["SHARE=200"]  # two connections; each takes a second to end in that protocol
     command = [sys.executable, "-m", "harness", "run", "--out", str(tmp_path), *words]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
-    cells = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["cells"]
-    assert [cell["verdict"] for cell in cells] == ["passed", "skipped"], done.stdout
-    assert "does not have" in cells[1]["reason"]
+    cases = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["cases"]
+    assert [case["verdict"] for case in cases] == ["passed", "skipped"], done.stdout
+    assert "does not have" in cases[1]["reason"]
 
 
 def test_what_a_path_takes_is_found_in_real_networks(lab: Lab, tmp_path: Path) -> None:
@@ -85,8 +85,8 @@ def test_what_a_path_takes_is_found_in_real_networks(lab: Lab, tmp_path: Path) -
                 run.communicate(timeout=20)
     for name, run in running.items():
         assert run.returncode == 0, said[name]
-        (cell,) = json.loads((tmp_path / name / "report.json").read_text(encoding="utf-8"))["cells"]
-        assert cell["verdict"] == "passed"
+        (case,) = json.loads((tmp_path / name / "report.json").read_text(encoding="utf-8"))["cases"]
+        assert case["verdict"] == "passed"
 
 
 def _own(pid: int) -> list[str]:

@@ -17,7 +17,7 @@ import pytest
 from harness import netns
 from harness.netns import Lab, leftovers
 from harness.process import ROOT, Failed
-from harness.topologies import chains, narrow, nat, ways
+from harness.topologies import chains, multipath, narrow, nat
 from harness.topology import Topology
 from netem.profile import Impair, Profile
 from tests.net.emulation import lab
@@ -54,8 +54,8 @@ def exchange(topology: Topology, dialler: str, listener: str, address: str) -> t
         (lambda lab: chains.chain(lab, QUICK, 2, backend="box"), 3),
         (lambda lab: chains.ipv6_only_middle(lab, QUICK, backend="box"), 3),
         (lambda lab: nat.nat(lab, QUICK, backend="box"), 1),
-        (lambda lab: ways.two_uplinks(lab, [QUICK, QUICK], backend="box"), 1),
-        (lambda lab: ways.two_servers(lab, [QUICK, QUICK], backend="box"), 1),
+        (lambda lab: multipath.two_uplinks(lab, [QUICK, QUICK], backend="box"), 1),
+        (lambda lab: multipath.two_servers(lab, [QUICK, QUICK], backend="box"), 1),
         (lambda lab: narrow.narrow_middle(lab, QUICK, backend="box"), 1),
     ],
     ids=["direct", "relay", "two-relays", "ipv6-middle", "nat", "two-uplinks", "two-servers", "narrow"],
@@ -116,7 +116,7 @@ def test_translation_hides_the_client_and_forgets(lab: Lab) -> None:
 
 
 def test_the_client_changes_its_uplink(lab: Lab) -> None:
-    with ways.two_uplinks(lab, [QUICK, QUICK], backend="box") as topology:
+    with multipath.two_uplinks(lab, [QUICK, QUICK], backend="box") as topology:
         sources = []
         for number in (1, 2, 1):
             topology.use(number)

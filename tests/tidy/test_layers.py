@@ -48,7 +48,7 @@ RULES = [
         "the product is installed alone: the network emulation and the harness stay in the repository",
     ),
     (
-        ("harness", "-harness/insider.py"),  # an attacker with the keys speaks the protocol itself
+        ("harness", "-harness/malicious_peer.py"),  # an attacker with the keys speaks the protocol itself
         ("kcpg",),
         "the harness drives kcpg through its command line, as a user does, and so sees what a user gets",
     ),

@@ -17,12 +17,12 @@ COSTS = Costs(
 )
 
 
-def run(system: str, repeat: int, figures: dict[str, float], cell: str = "bulk-up@loopback") -> Run:
-    return Run(cell, system, repeat, PASSED, "", figures, COSTS)
+def run(system: str, repeat: int, figures: dict[str, float], case: str = "bulk-up@loopback") -> Run:
+    return Run(case, system, repeat, PASSED, "", figures, COSTS)
 
 
-def three(system: str, *values: float, figure: str = "mbit_s", cell: str = "bulk-up@loopback") -> list[Run]:
-    return [run(system, at, {figure: value}, cell) for at, value in enumerate(values, 1)]
+def three(system: str, *values: float, figure: str = "mbit_s", case: str = "bulk-up@loopback") -> list[Run]:
+    return [run(system, at, {figure: value}, case) for at, value in enumerate(values, 1)]
 
 
 def test_bulk_gives_goodput_cost_per_gigabyte_and_wire_bytes() -> None:
@@ -87,10 +87,10 @@ def test_the_table_has_medians_ratios_and_reasons() -> None:
 
 
 def test_latency_is_told_as_what_is_added_to_direct() -> None:
-    cell = "tcp-requests@veth"
-    runs = [run("direct", 1, {"p50_us": 20.0, "p99_us": 30.0}, cell)]
-    runs += [run("udp-relay", 1, {"p50_us": 60.0, "p99_us": 90.0}, cell)]
-    runs += [run("kcpg", 1, {"p50_us": 80.0, "p99_us": 150.0}, cell)]
+    case = "tcp-requests@veth"
+    runs = [run("direct", 1, {"p50_us": 20.0, "p99_us": 30.0}, case)]
+    runs += [run("udp-relay", 1, {"p50_us": 60.0, "p99_us": 90.0}, case)]
+    runs += [run("kcpg", 1, {"p50_us": 80.0, "p99_us": 150.0}, case)]
     heading, direct, relay, own = (line.split() for line in table.text(runs).splitlines()[1:])
     assert " ".join(heading).endswith("p50 over direct p99 over direct p50 over relay kcpg is")
     assert direct == ["direct", "20", "30", "–", "–", "–", "4.00×"]
@@ -134,7 +134,7 @@ def test_results_survive_their_file() -> None:
     runs = [*three("kcpg", 1, 2), Run("bulk-up@loopback", "kcptun", 1, FAILED, "why")]
     assert table.read(document(runs)) == runs
     with pytest.raises(Failed):
-        table.read({"runs": [{"cell": "x"}]})
+        table.read({"runs": [{"case": "x"}]})
     with pytest.raises(Failed):
         table.read({})
 
@@ -172,6 +172,6 @@ def test_how_often_was_measured_is_said_for_cells_that_differ() -> None:
 
 def test_every_workload_has_a_table_and_a_unit() -> None:
     for name in table.WORKLOADS:
-        kind = table.Cell(f"{name}@loopback", ()).kind
+        kind = table.Case(f"{name}@loopback", ()).kind
         assert kind in table.COLUMNS and kind in table.MAIN and kind in table.UNITS
     assert all(name.partition("@")[0] in table.WORKLOADS for name in table.SUMMARY)

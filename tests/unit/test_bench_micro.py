@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from harness.bench import choice, micro
+from harness.bench import micro, selection
 
 
 def entry(name: str, median_ns: float, count: float, bytes_each: int = 0) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def test_a_wake_up_stands_beside_its_system_calls() -> None:
 
 
 def test_micro_is_asked_for_like_a_kind_of_workload() -> None:
-    chosen = choice.read(["ONLY=micro"], {})
-    assert chosen.micro and not chosen.cells
-    assert choice.read(["ONLY=micro,short"], {}).cells
-    assert not choice.read([], {}).micro
+    chosen = selection.read(["ONLY=micro"], {})
+    assert chosen.micro and not chosen.cases
+    assert selection.read(["ONLY=micro,short"], {}).cases
+    assert not selection.read([], {}).micro

@@ -1,4 +1,4 @@
-"""Which cells the words of `make e2e` make, and what counts as passed."""
+"""Which cases the words of `make e2e` make, and what counts as passed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("scapy")
 
 from harness import e2e, sets
-from harness.cell import Outcome, Plan, Skipped, Unsupported, Verdict
+from harness.case import Outcome, Plan, Skipped, Unsupported, Verdict
 from harness.deployment import configurations
 from harness.process import Failed
 from harness.scenarios import SCENARIOS
@@ -76,7 +76,7 @@ def test_words_that_make_no_sense_are_refused(word: str, capsys: pytest.CaptureF
 
 
 class Runner(e2e.Runner):
-    """Every cell raises what it was made with."""
+    """Every case raises what it was made with."""
 
     def __init__(self, error: Exception | None) -> None:
         super().__init__(False, False)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 
-from harness.cell import Cell, Skipped
+from harness.case import Case, Skipped
 from harness.scenarios.base import Scenario
 from harness.workloads import ssh
 
@@ -26,9 +26,9 @@ class HalfClose(Scenario):
     workload = "half-close"
     modes = ("relay", "server", "relays")
 
-    def drive(self, cell: Cell) -> None:
+    def drive(self, case: Case) -> None:
         """The workload looks at it all."""
-        cell.work("kcpg", self.workload, size_bytes=300_000)
+        case.work("kcpg", self.workload, size_bytes=300_000)
 
 
 class ServerFirst(Scenario):
@@ -39,9 +39,9 @@ class ServerFirst(Scenario):
     workload = "server-first"
     modes = ("relay", "server", "relays")
 
-    def drive(self, cell: Cell) -> None:
+    def drive(self, case: Case) -> None:
         """Ten connections, or the share that the plan asks for; the workload looks at it all."""
-        cell.work("kcpg", self.workload, count=max(10 * cell.plan.count // 1000, 1))
+        case.work("kcpg", self.workload, count=max(10 * case.plan.count // 1000, 1))
 
 
 class SlowReader(Scenario):
@@ -56,17 +56,17 @@ class SlowReader(Scenario):
     profile = "lan"
     limit_s = 120.0
 
-    def drive(self, cell: Cell) -> None:
+    def drive(self, case: Case) -> None:
         """Ask for much more than may be held."""
-        report = cell.work("kcpg", self.workload, size_bytes=64 * MEGABYTE, pause_s=4.0)
-        held, most = report.get("held_bytes", 0), HELD_PER_NODE_BYTES * len(cell.chain.nodes)
-        cell.expect("the sender stopped", bool(report.get("settled")), report.get("marks"))
-        cell.expect(
+        report = case.work("kcpg", self.workload, size_bytes=64 * MEGABYTE, pause_s=4.0)
+        held, most = report.get("held_bytes", 0), HELD_PER_NODE_BYTES * len(case.chain.nodes)
+        case.expect("the sender stopped", bool(report.get("settled")), report.get("marks"))
+        case.expect(
             "what was on its way is bounded", 0 < held <= most, f"{held / 1e6:.1f} of {most / 1e6:.0f} MB"
         )
-        for node in cell.chain.nodes:
+        for node in case.chain.nodes:
             peak = node.program.peak_rss_bytes()
-            cell.outcome.facts[f"memory of the {node.label}, MB"] = round(peak / 1e6)
+            case.outcome.facts[f"memory of the {node.label}, MB"] = round(peak / 1e6)
 
 
 class ShortConnections(Scenario):
@@ -78,13 +78,13 @@ class ShortConnections(Scenario):
     modes = ("relay", "server", "relays")
     limit_s = 120.0
 
-    def drive(self, cell: Cell) -> None:
+    def drive(self, case: Case) -> None:
         """All of them, or the share that the plan asks for."""
-        count = 2000 * cell.plan.count // 1000
-        report = cell.work("kcpg", self.workload, count=count, flows=50, size_bytes=2000)
-        cell.expect("all of them worked", report.get("done") == count, f"{report.get('done')} of {count}")
-        if cell.plan.baselines:
-            self.baselines(cell, "", self.workload, count=count, flows=50, size_bytes=2000)
+        count = 2000 * case.plan.count // 1000
+        report = case.work("kcpg", self.workload, count=count, flows=50, size_bytes=2000)
+        case.expect("all of them worked", report.get("done") == count, f"{report.get('done')} of {count}")
+        if case.plan.baselines:
+            self.baselines(case, "", self.workload, count=count, flows=50, size_bytes=2000)
 
 
 class Curl(Scenario):
@@ -96,12 +96,12 @@ class Curl(Scenario):
     modes = ("relay", "server", "relays")
     limit_s = 90.0
 
-    def drive(self, cell: Cell) -> None:
+    def drive(self, case: Case) -> None:
         """5 MB; more, and CUBIC would take minutes over a line that loses."""
         if shutil.which("curl") is None:
             raise Skipped("curl is not installed")
-        report = cell.work("kcpg", self.workload, size_bytes=5 * MEGABYTE)
-        cell.expect("the file is whole", report.get("bytes") == 5 * MEGABYTE, report.get("bytes"))
+        report = case.work("kcpg", self.workload, size_bytes=5 * MEGABYTE)
+        case.expect("the file is whole", report.get("bytes") == 5 * MEGABYTE, report.get("bytes"))
 
 
 class Iperf(Scenario):
@@ -112,14 +112,14 @@ class Iperf(Scenario):
     workload = "iperf"
     modes = ("server", "relay", "relays")
 
-    def drive(self, cell: Cell) -> None:
+    def drive(self, case: Case) -> None:
         """One run each way with four flows."""
         if shutil.which("iperf3") is None:
             raise Skipped("iperf3 is not installed")
         for way in ("up", "down"):
-            task = {"way": way, "seconds": max(round(cell.plan.seconds), 1), "flows": 4}
-            report = cell.work(f"kcpg {way}", self.workload, **task)
-            cell.expect(f"{way}: iperf3 received something", report.get("bytes", 0) > 0, report.get("bytes"))
+            task = {"way": way, "seconds": max(round(case.plan.seconds), 1), "flows": 4}
+            report = case.work(f"kcpg {way}", self.workload, **task)
+            case.expect(f"{way}: iperf3 received something", report.get("bytes", 0) > 0, report.get("bytes"))
 
 
 class Ssh(Scenario):
@@ -131,16 +131,16 @@ class Ssh(Scenario):
     modes = ("relay", "server", "relays")
     limit_s = 90.0
 
-    def drive(self, cell: Cell) -> None:
+    def drive(self, case: Case) -> None:
         """The workload looks at every line and byte."""
         absent = ssh.missing()
         if absent:
             raise Skipped(f"not installed: {', '.join(absent)}")
-        directory = cell.directory / "ssh"
+        directory = case.directory / "ssh"
         ssh.prepare(directory)
-        report = cell.work("kcpg", self.workload, directory=str(directory), count=20, size_bytes=MEGABYTE)
+        report = case.work("kcpg", self.workload, directory=str(directory), count=20, size_bytes=MEGABYTE)
         answered = report.get("times_ms", {}).get("count", 0)
-        cell.expect("every line was answered", answered == 20, f"{answered} of 20")
+        case.expect("every line was answered", answered == 20, f"{answered} of 20")
 
 
 SCENARIOS = (HalfClose(), ServerFirst(), SlowReader(), ShortConnections(), Curl(), Iperf(), Ssh())

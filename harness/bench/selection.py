@@ -1,4 +1,4 @@
-"""What the words of a command line ask for: which cells, which systems, how long."""
+"""What the words of a command line ask for: which cases, which systems, how long."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ QUICK_SECONDS, QUICK_REPEATS = 1.0, 1
 
 MICRO = "micro"  # Not a group of workloads: the parts of the data plane, each by itself
 
-CHOICE = ("ONLY", "WORKLOADS", "PLACES", "SYSTEMS")
+SELECT = ("ONLY", "WORKLOADS", "PLACES", "SYSTEMS")
 CHANGE = ("QUICK", "SECONDS", "REPEATS", "SEED", "WITH", "SAVE", *EXECUTABLES)
-WORDS = (*CHOICE, *CHANGE)
+WORDS = (*SELECT, *CHANGE)
 
 MOST_REPEATS = 1000
 
@@ -26,10 +26,10 @@ class Usage(Exception):
 
 
 @dataclass(frozen=True)
-class Choice:
+class Selection:
     """Everything that was asked for."""
 
-    cells: tuple[tuple[Workload, str], ...]  # Workloads and their places
+    cases: tuple[tuple[Workload, str], ...]  # Workloads and their places
     systems: tuple[System, ...]
     settings: Settings
     seconds: float = SECONDS
@@ -45,14 +45,14 @@ class Choice:
                 yield system
 
 
-def read(words: Sequence[str], environ: Mapping[str, str]) -> Choice:
+def read(words: Sequence[str], environ: Mapping[str, str]) -> Selection:
     """From NAME=VALUE words; executables may be named by the environment, too. Raises Usage."""
     given = _given(words)
     quick = given.get("QUICK", "0") not in ("", "0")
     only = _names(given, "ONLY", (*GROUPS, MICRO))
     workloads = _names(given, "WORKLOADS", WORKLOADS)
     places = _names(given, "PLACES", PLACES)
-    cells = []
+    cases = []
     for name, workload in WORKLOADS.items():
         if (
             name in workloads
@@ -64,11 +64,11 @@ def read(words: Sequence[str], environ: Mapping[str, str]) -> Choice:
             allowed = places or workload.places
             if quick and not places:
                 allowed = workload.places[:1]
-            cells += [
+            cases += [
                 (workload, place) for place in allowed if (place == LINE) == (workload.line is not None)
             ]
     micro = MICRO in only
-    if not cells and not micro:
+    if not cases and not micro:
         raise Usage("these words leave nothing to measure (lossy workloads are only on the line)")
     systems = _names(given, "SYSTEMS", SYSTEMS)
     executables = {name: given.get(name) or environ.get(name, "") for name in EXECUTABLES}
@@ -78,8 +78,8 @@ def read(words: Sequence[str], environ: Mapping[str, str]) -> Choice:
     save = given.get("SAVE", "")
     if "/" in save or save.startswith("."):
         raise Usage("SAVE is a name, not a path; results are kept in bench/results")
-    return Choice(
-        tuple(cells),
+    return Selection(
+        tuple(cases),
         tuple(SYSTEMS[name] for name in systems) or tuple(SYSTEMS.values()),
         Settings({name: path for name, path in executables.items() if path}, _options(given.get("WITH", ""))),
         _number(given, "SECONDS", QUICK_SECONDS if quick else SECONDS),

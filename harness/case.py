@@ -1,4 +1,4 @@
-"""One cell of the matrix while it runs: its network, its nodes, what was measured and what was checked."""
+"""One case of the matrix while it runs: its network, its nodes, what was measured and what was checked."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ UNAVAILABLE = re.compile(r"\w+: [^\n]* is not available yet")
 
 
 class Verdict(Enum):
-    """What became of a cell. Only PASSED is a pass."""
+    """What became of a case. Only PASSED is a pass."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -46,7 +46,7 @@ class Verdict(Enum):
 
 
 class Skipped(Exception):
-    """Why a cell is not run; no fault of kcpg's."""
+    """Why a case is not run; no fault of kcpg's."""
 
 
 class Unsupported(Exception):
@@ -55,7 +55,7 @@ class Unsupported(Exception):
 
 @dataclass(frozen=True)
 class Plan:
-    """What makes a cell, and repeats it."""
+    """What makes a case, and repeats it."""
 
     scenario: str
     mode: str  # server (no relay), relay, relays (two)
@@ -71,7 +71,7 @@ class Plan:
 
     @property
     def command(self) -> str:
-        """The words that run exactly this cell."""
+        """The words that run exactly this case."""
         words = ["python", "-m", "harness", "run", f"MODE={self.mode}", f"PROFILE={self.profile}"]
         words += [f"ONLY={self.scenario}", f"SEED={self.seed}", f"SECONDS={self.seconds:g}"]
         words += [f"SHARE={self.count}"] if self.count != 1000 else []
@@ -94,7 +94,7 @@ class Check:
 
 @dataclass
 class Outcome:
-    """What became of one cell."""
+    """What became of one case."""
 
     plan: Plan
     verdict: Verdict
@@ -129,7 +129,7 @@ class Outcome:
 
 
 @dataclass
-class Cell:
+class Case:
     """What a scenario works with."""
 
     plan: Plan
@@ -143,11 +143,11 @@ class Cell:
 
     @property
     def directory(self) -> Path:
-        """For files of this cell; it goes with it."""
+        """For files of this case; it goes with it."""
         return self.lab.directory
 
     def expect(self, what: str, right: bool, found: object = "") -> None:
-        """Note a check; one that is not right fails the cell, the others still run."""
+        """Note a check; one that is not right fails the case, the others still run."""
         self.outcome.checks.append(Check(what, bool(right), str(found)))
 
     @contextmanager
@@ -219,8 +219,8 @@ class Cell:
 
 
 @contextmanager
-def opened(plan: Plan, profile: Profile, lab: Lab, topology: Topology, outcome: Outcome) -> Iterator[Cell]:
-    """The cell with its chain running; at the end the logs of a cell that failed are kept."""
+def opened(plan: Plan, profile: Profile, lab: Lab, topology: Topology, outcome: Outcome) -> Iterator[Case]:
+    """The case with its chain running; at the end the logs of a case that failed are kept."""
     options = plan.options if plan.dialect == "native" else {**plan.options, "dialect": plan.dialect}
     with ExitStack() as stack:
         try:
@@ -234,7 +234,7 @@ def opened(plan: Plan, profile: Profile, lab: Lab, topology: Topology, outcome: 
             if key in plan.options:
                 raise Unsupported(f"kcpg says that {key} has no effect yet")
         try:
-            yield Cell(plan, profile, lab, topology, outcome, chain, stack)
+            yield Case(plan, profile, lab, topology, outcome, chain, stack)
             for ended in chain.ended():
                 outcome.checks.append(Check("all nodes run", False, ended))
         finally:
@@ -271,4 +271,4 @@ def _number(seed: str) -> int:
     return int(seed) if seed.isdigit() else sum(seed.encode())
 
 
-__all__ = ["LOOPBACK", "Cell", "Check", "Outcome", "Plan", "Skipped", "Unsupported", "Verdict"]
+__all__ = ["LOOPBACK", "Case", "Check", "Outcome", "Plan", "Skipped", "Unsupported", "Verdict"]

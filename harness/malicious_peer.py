@@ -1,6 +1,6 @@
-"""A party that owns the key and does not keep to the protocol: `python -m harness.insider ORDER`.
+"""A party that owns the key and does not keep to the protocol: `python -m harness.malicious_peer ORDER`.
 
-The opponent on the line can make no datagram that a node opens. This one can: it dials as any client does,
+The attacker on the path can make no datagram that a node opens. This one can: it dials as any client does,
 with the product's own plain-Python core, opens a flow that it uses honestly, and sends under the keys of its
 link what no client would: segments far outside of the window, of conversations that nobody opened,
 acknowledgements of what was never sent, lengths that are wrong, frames that mean nothing.
@@ -96,7 +96,7 @@ class Party:
         key = parse_key(order.key)
         assert key is not None, "the harness makes its keys itself"
         settings = DialSettings(
-            "insider", [Destination(order.host, [order.port])], LinkParams(algorithm=order.algorithm)
+            "malicious peer", [Destination(order.host, [order.port])], LinkParams(algorithm=order.algorithm)
         )
         self.leg = TunnelDialer(settings, RootKeys.from_key(key), env, Wire)
         self.leg.start(_now_ms())
@@ -140,7 +140,7 @@ class Party:
 
 def attacks(honest: Honest, seed: str, count: int) -> Iterator[tuple[str, list[bytes]]]:
     """Names with the payloads of datagrams, type byte first; `count` of each but for the flood."""
-    rng = random.Random(f"insider:{seed}")
+    rng = random.Random(f"malicious peer:{seed}")
     own, sent, taken, window = honest
     data, times = rng.randbytes(DATA_BYTES), range(count)
 
@@ -180,7 +180,7 @@ def run(order: Order) -> dict[str, object]:
     party, errors, sent = Party(order), [], {}
     if not party.live(ANSWER_S, lambda: party.leg.link is not None and not party.leg.link.closed):
         return {"errors": ["there is no link"], "sent": {}}
-    flow = party.leg.dial(Open(Kind.TCP, None, "insider"), _now_ms())
+    flow = party.leg.dial(Open(Kind.TCP, None, "malicious peer"), _now_ms())
     assert isinstance(flow, ConvFlow), flow
     if not _asks(party, flow, b"an honest question"):
         return {"errors": ["not even an honest question was answered"], "sent": {}}

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from harness import insider
-from harness.insider import Honest
+from harness import malicious_peer
+from harness.malicious_peer import Honest
 from kcpg.core.kcp.kcp import KcpParams
 from tests.engines import ENGINES
 from tests.wires import PATH_A, Ends
@@ -17,7 +17,7 @@ WINDOW = 128
 
 
 class Attacked:
-    """An insider at side a; at side b a node whose conversations echo."""
+    """A malicious peer at side a; at side b a node whose conversations echo."""
 
     def __init__(self, engine: str) -> None:
         params = KcpParams(nodelay=1, interval_ms=10, snd_wnd=WINDOW, rcv_wnd=WINDOW)
@@ -49,13 +49,13 @@ class Attacked:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_nothing_an_insider_sends_harms_a_conversation(engine: str) -> None:
+def test_nothing_a_malicious_peer_sends_harms_a_conversation(engine: str) -> None:
     attacked = Attacked(engine)
     drops = attacked.ends.wires["b"].drops
-    names = [name for name, _ in insider.attacks(attacked.standing(), "1", COUNT)]
+    names = [name for name, _ in malicious_peer.attacks(attacked.standing(), "1", COUNT)]
     for at, name in enumerate(names):
         # Made anew for each, as the honest questions in between move the window.
-        payloads = list(insider.attacks(attacked.standing(), "1", COUNT))[at][1]
+        payloads = list(malicious_peer.attacks(attacked.standing(), "1", COUNT))[at][1]
         before = attacked.ends.peer(attacked.conv).segments_received
         attacked.attack(payloads)
         taken = attacked.ends.peer(attacked.conv).segments_received - before
@@ -69,14 +69,19 @@ def test_nothing_an_insider_sends_harms_a_conversation(engine: str) -> None:
 def test_every_attack_is_what_its_name_says() -> None:
     """A node that would take them is told from one that does not."""
     honest = Honest(1, 10, 20, WINDOW)
-    made = dict(insider.attacks(honest, "1", COUNT))
+    made = dict(malicious_peer.attacks(honest, "1", COUNT))
     ahead = {
-        name: [(insider.SEGMENT.unpack_from(payload, 1)[5] - honest.sent) % 2**32 for payload in made[name]]
+        name: [
+            (malicious_peer.SEGMENT.unpack_from(payload, 1)[5] - honest.sent) % 2**32
+            for payload in made[name]
+        ]
         for name in ("beyond the window", "huge sn", "long gone sn")
     }
-    assert all(WINDOW < each < insider.HALF for each in ahead["beyond the window"])
-    assert all(insider.HALF - COUNT <= each < insider.HALF for each in ahead["huge sn"])
-    assert all(each > insider.HALF for each in ahead["long gone sn"])
-    assert all(len(each) < 1 + 24 + insider.DATA_BYTES for each in made["length of more than there is"])
-    assert len(made["conversations by the thousand"]) == insider.FLOOD_CONVS
-    assert made == dict(insider.attacks(honest, "1", COUNT)), "a seed repeats it"
+    assert all(WINDOW < each < malicious_peer.HALF for each in ahead["beyond the window"])
+    assert all(malicious_peer.HALF - COUNT <= each < malicious_peer.HALF for each in ahead["huge sn"])
+    assert all(each > malicious_peer.HALF for each in ahead["long gone sn"])
+    assert all(
+        len(each) < 1 + 24 + malicious_peer.DATA_BYTES for each in made["length of more than there is"]
+    )
+    assert len(made["conversations by the thousand"]) == malicious_peer.FLOOD_CONVS
+    assert made == dict(malicious_peer.attacks(honest, "1", COUNT)), "a seed repeats it"

@@ -4,48 +4,48 @@ from __future__ import annotations
 
 import pytest
 
-from harness.bench import choice
-from harness.bench.choice import Choice, Usage
+from harness.bench import selection
+from harness.bench.selection import Selection, Usage
 from harness.bench.systems import SYSTEMS
 from harness.bench.workloads import LINE, WORKLOADS
 from netem import profile
 
 
-def cells(chosen: Choice) -> list[str]:
-    return [f"{workload.name}@{place}" for workload, place in chosen.cells]
+def cases(chosen: Selection) -> list[str]:
+    return [f"{workload.name}@{place}" for workload, place in chosen.cases]
 
 
 def test_without_words_everything_is_measured_where_it_belongs() -> None:
-    chosen = choice.read([], {})
-    assert cells(chosen) == [f"{name}@{place}" for name, one in WORKLOADS.items() for place in one.places]
+    chosen = selection.read([], {})
+    assert cases(chosen) == [f"{name}@{place}" for name, one in WORKLOADS.items() for place in one.places]
     assert list(chosen.systems) == list(SYSTEMS.values())
-    assert (chosen.repeats, chosen.save, chosen.settings.executables) == (choice.REPEATS, "", {})
+    assert (chosen.repeats, chosen.save, chosen.settings.executables) == (selection.REPEATS, "", {})
 
 
 def test_quick_is_the_few_that_say_most_once() -> None:
-    chosen = choice.read(["QUICK=1"], {})
-    assert 0 < len(chosen.cells) < len(WORKLOADS) and chosen.repeats == 1
-    assert all(workload.quick for workload, _ in chosen.cells)
+    chosen = selection.read(["QUICK=1"], {})
+    assert 0 < len(chosen.cases) < len(WORKLOADS) and chosen.repeats == 1
+    assert all(workload.quick for workload, _ in chosen.cases)
 
 
 def test_lists_choose() -> None:
-    chosen = choice.read(["ONLY=short,udp", "SYSTEMS=kcpg,direct", "REPEATS=7", "SECONDS=0.5"], {})
-    assert cells(chosen) == ["short@loopback", "packets-64@loopback", "packets-1200@loopback"]
+    chosen = selection.read(["ONLY=short,udp", "SYSTEMS=kcpg,direct", "REPEATS=7", "SECONDS=0.5"], {})
+    assert cases(chosen) == ["short@loopback", "packets-64@loopback", "packets-1200@loopback"]
     assert [system.name for system in chosen.systems] == ["kcpg", "direct"]
     assert (chosen.repeats, chosen.seconds) == (7, 0.5)
 
 
 def test_a_lossy_workload_is_only_on_the_line() -> None:
-    assert cells(choice.read(["WORKLOADS=lossy5,short", "PLACES=veth,line"], {})) == [
+    assert cases(selection.read(["WORKLOADS=lossy5,short", "PLACES=veth,line"], {})) == [
         "short@veth",
         "lossy5@line",
     ]
     with pytest.raises(Usage, match="nothing to measure"):
-        choice.read(["WORKLOADS=lossy5", "PLACES=loopback"], {})
+        selection.read(["WORKLOADS=lossy5", "PLACES=loopback"], {})
 
 
 def test_a_system_meets_what_it_carries_and_is_for() -> None:
-    chosen = choice.read(["WORKLOADS=udp-requests,bulk-up"], {})
+    chosen = selection.read(["WORKLOADS=udp-requests,bulk-up"], {})
     udp, tcp = WORKLOADS["udp-requests"], WORKLOADS["bulk-up"]
     assert not {"kcptun", "socat"} & {system.name for system in chosen.pairs(udp, False)}
     assert "kcptun" in {system.name for system in chosen.pairs(tcp, False)}
@@ -55,7 +55,9 @@ def test_a_system_meets_what_it_carries_and_is_for() -> None:
 
 
 def test_executables_come_from_the_words_or_the_environment() -> None:
-    chosen = choice.read(["KCPTUBE=/a", "WITH=kcp=fast3 mtu=1200"], {"KCPTUBE": "/b", "KCPTUN_LIBEV": "/c"})
+    chosen = selection.read(
+        ["KCPTUBE=/a", "WITH=kcp=fast3 mtu=1200"], {"KCPTUBE": "/b", "KCPTUN_LIBEV": "/c"}
+    )
     assert chosen.settings.executables == {"KCPTUBE": "/a", "KCPTUN_LIBEV": "/c"}
     assert chosen.settings.options == {"kcp": "fast3", "mtu": "1200"}
 
@@ -69,7 +71,7 @@ def test_executables_come_from_the_words_or_the_environment() -> None:
 )
 def test_a_wrong_word_is_said(word: str) -> None:
     with pytest.raises(Usage):
-        choice.read([word], {})
+        selection.read([word], {})
 
 
 def test_every_line_is_a_profile_with_the_figures_of_its_text() -> None:

@@ -15,8 +15,8 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
+from harness.eavesdropper import Datagram
 from harness.link import End, Link
-from harness.witness import Datagram
 
 COPIES = 80  # Datagrams of each attack on each node, but for the flood
 
@@ -39,7 +39,7 @@ class Attack:
 
 @dataclass(frozen=True)
 class Line:
-    """The flow that the opponent watches: both addresses and ports of the tunnel."""
+    """The flow that the attacker watches: both addresses and ports of the tunnel."""
 
     client: tuple[str, int]
     server: tuple[str, int]
@@ -48,7 +48,7 @@ class Line:
 
 
 def watched(datagrams: Sequence[Datagram], client: str, server: str) -> Line:
-    """What a capture tells the opponent. Raises ValueError when nothing passed both ways."""
+    """What a capture tells the attacker. Raises ValueError when nothing passed both ways."""
     up = [each for each in datagrams if each.source == client and each.target == server and each.payload]
     down = [each for each in datagrams if each.source == server and each.target == client and each.payload]
     if not up or not down:
@@ -68,7 +68,7 @@ def stranger(address: str) -> str:
 
 def attacks(line: Line, seed: str) -> Iterator[Attack]:
     """All of them, each on both nodes."""
-    rng = random.Random(f"opponent:{seed}")
+    rng = random.Random(f"on-path attacker:{seed}")
     for toward, own, other in (("server", line.up, line.down), ("client", line.down, line.up)):
         recent = own[-COPIES:]
         yield Attack("replay", toward, recent)
