@@ -1,6 +1,6 @@
-"""The table of keys as a page for people: `docs/configuration.md`. A test keeps the two the same.
+"""The table of keys as a page: `docs/configuration.md`. A test keeps the two the same.
 
-`python -m kcpg.app.config.reference docs/configuration.md` writes it anew.
+`python -m kcpg.app.config.reference docs/configuration.md` writes it.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ _HEAD = """\
 
 <!-- Made from kcpg/app/config/keys.py by: python -m kcpg.app.config.reference docs/configuration.md -->
 
-A file describes one node. Several files on one command line are several nodes in one process. `kcpg
---check-config FILE…` says everything that is wrong with them, each with file, line, key, reason and a
-hint; `kcpg help config KEY` explains one key.
+A file describes one node. To run several nodes in one process, name several files on the command line. `kcpg
+--check-config FILE…` reports every mistake with its file, line, key, reason and a hint; `kcpg help config
+KEY` explains one key.
 
 ```
 mode=client
@@ -33,27 +33,28 @@ encryption_password=the secret both ends share
 ## Grammar
 
 - One `key=value` per line, split at the first `=`. Blanks around key and value do not count; keys may be
-  in any case.
-- Empty lines and lines that begin with `#` do not count. There are no comments behind a value: in free
-  text (passwords, paths) they are part of it, elsewhere they are left out; both give a warning.
-- A key without a value does not count (warning). A key that is set twice: the last one counts (warning);
-  `mode` twice is an error. `{}` and an ordinary value in two lines hold both.
-- An unknown key, section or value is an error; nothing is ignored silently.
-- Numbers are decimal. As in kcptube, leading digits count and the rest is ignored, with a warning:
+  upper or lower case.
+- Empty lines and lines that begin with `#` do not count. A value cannot have a comment behind it: kcpg takes
+  it as part of a free text (password, path), drops it from any other value, and warns in both cases.
+- A key without a value does not count (warning). If a key stands twice, the last line counts (warning);
+  `mode` may stand only once (error). `{}` and an ordinary value in two lines add up.
+- An unknown key, section or value is an error; kcpg ignores nothing silently.
+- Numbers are decimal. As in kcptube, leading digits count and kcpg ignores the rest with a warning:
   `300MM` is `300M`.
 - Bandwidths are bits per second; `K M G` are powers of 1024, `k m g` powers of 1000, `1000` is 1000
   bit/s.
-- Port lists: `3000`, `3000-3010`, `3000-3010,4000`. Lists are sorted; what is there twice counts once.
+- Port lists: `3000`, `3000-3010`, `3000-3010,4000`. kcpg sorts lists and drops duplicates.
 - Addresses: IPv4, IPv6 (brackets allowed, `%zone` for link-local ones) or names.
-- The text may be UTF-8, with or without byte order mark, with line ends of any system. A password is the
-  bytes between the blanks, in whatever encoding the file has; both ends must have the same bytes.
+- The text may be UTF-8, with or without byte order mark, with the line ends of any system. A password
+  consists of the bytes between the blanks, in whatever encoding the file has; both ends must have the same
+  bytes.
 
 ## Sections
 
-A relay has two, both required: `[listener]` towards the client, `[forwarder]` towards the server. Keys
-whose *where* below says *relay* or *everywhere* may stand outside of them, above the first, and then
-**override** the same key inside both; of `ipv4_only` and `ipv6_only` only a yes does. Where an overridden
-line says something else there is a warning.
+A relay has two sections, both required: `[listener]` towards the client, `[forwarder]` towards the server.
+Keys whose *where* below says *relay* or *everywhere* may also stand outside of them, above the first. There
+they **override** the same key inside both sections, with a warning where the two differ. For `ipv4_only` and
+`ipv6_only`, only `yes` overrides.
 
 A client may have `[custom_input]`, `[custom_input_tcp]` and `[custom_input_udp]`, with lines such as
 
@@ -62,14 +63,14 @@ A client may have `[custom_input]`, `[custom_input_tcp]` and `[custom_input_udp]
 :5000-5010 -> [::1]:6000-6010
 ```
 
-They are switched on by `listen_port={}`, beside an ordinary `listen_port` or alone, and need a server with
-`destination_port={}`, where `allow_targets` limits what clients may choose. A range maps to a range that is
-as long, or to one port; a relay passes targets on by itself.
+`listen_port={}`, alone or beside an ordinary `listen_port`, switches them on. The server needs
+`destination_port={}`; its `allow_targets` limits what clients may choose. A range maps to a range of the same
+length, or to one port. A relay needs no setting: it passes targets on.
 
 ## A server behind a NAT
 
-Where the address of a server changes, or a router in front of it gives it another port, it can find out and
-tell by itself:
+If the server's address changes, or a router in front of it assigns it another port, the server can find out
+and publish its address:
 
 ```
 listen_port=3000
@@ -78,8 +79,8 @@ update_ipv4=/usr/local/bin/publish
 log_path=/var/log/kcpg
 ```
 
-The program is called with the address, for example `publish 203.0.113.7:41000`, once after the start and
-once for every change, and may put it into a DNS TXT record. Clients and relays find it there:
+kcpg runs the program with the address, for example `publish 203.0.113.7:41000`, once after the start and once
+for every change. The program may put the address into a DNS TXT record, where clients and relays find it:
 
 ```
 destination_dnstxt=tunnel.example.org
@@ -90,17 +91,16 @@ tunnel.example.org.  60  IN  TXT  "203.0.113.7:41000"
 ```
 
 Every string of every TXT record that has this form, or `[2001:db8::7]:3000`, is an address of the same node;
-other strings do not count (warning). The record is looked up at start, when the link is silent, and as often
-as its TTL says, but not more than every 30 s nor less than every hour. A link that works stays where it is. A
-failed look-up keeps the address there was. The router must let peers in that the server did not call: a NAT
-that opens a port for the STUN server alone cannot be helped by this, a forwarded port can.
+kcpg skips other strings with a warning. It looks the record up at start, when the link is silent, and as
+often as the TTL says, but at most every 30 s and at least every hour. A link that works stays where it is. If
+a look-up fails, kcpg keeps the address it has. The router must let in peers that the server has not
+contacted: a forwarded port does, a NAT that opens its port for the STUN server alone does not.
 
 ## A relay's udp_timeout
 
-A relay must not forget a UDP flow before the client and the server do. It waits for the largest
-`udp_timeout` it knows of, plus 5 seconds: its own ones, and those of a client and a server on the same
-command line. An end that is not there is taken to have the default. There is a warning when the relay's
-own value is less than that.
+A relay must not forget a UDP flow before the client and the server do. It waits for the largest `udp_timeout`
+that it knows of, plus 5 seconds: its own, and those of a client and a server on the same command line. For an
+end that is not there, it assumes the default. kcpg warns if the relay's own value is lower.
 """
 
 _TAIL = """\
@@ -111,16 +111,16 @@ _TAIL = """\
 """
 
 _DIFFERENCES = """
-`auto`, which the examples use, finds rate and windows by measurement: nothing has to be configured. This end
-then sends as fast as the path delivers, keeps its queues short, and is not slowed down by loss;
-`outbound_bandwidth` and `inbound_bandwidth` stay upper limits, and the windows above, or `kcp_sndwnd` and
-`kcp_rcvwnd`, are what they may grow to. It concerns what this end sends: set it at both.
-The other rows send as much as their window holds at whatever rate, or at the rate of `outbound_bandwidth`.
+`auto`, which the examples use, measures rate and windows: there is nothing to configure. This end then sends
+as fast as the path delivers, keeps its queues short, and does not slow down because of losses.
+`outbound_bandwidth` and `inbound_bandwidth` remain upper limits; the windows above, or `kcp_sndwnd` and
+`kcp_rcvwnd`, are the most that they may grow to. `auto` concerns what this end sends: set it at both ends.
+The other presets send as much as their window holds, at any rate or at that of `outbound_bandwidth`.
 
 ## Where this differs from kcptube
 
-kcptube's files are accepted. Where kcptube's program does not do what its documentation says, the
-documentation holds:
+kcpg reads kcptube's files. Where kcptube's program does not do what its documentation says, kcpg follows the
+documentation:
 
 | | kcptube's program | here |
 |---|---|---|
@@ -130,7 +130,7 @@ documentation holds:
 | `mtu` and `kcp_mtu` both set | `mtu` counts | `kcp_mtu` counts (warning) |
 | `kcp_mtu` | KCP's own, 22 bytes less than the datagram | the content of the UDP datagram |
 | `blast` | on by default; without it data waits for the next tick | data leaves at once in any case |
-| names in `listen_on` | refused at start | resolved |
+| names in `listen_on` | refused at start | resolved at start |
 | `kcp=manual` outside the sections | its numbers are not copied | they are |
 | `encryption_algorithm` missing, password set | nothing is encrypted | AES-GCM; with `dialect=kcptube` an \
 error |
@@ -141,7 +141,7 @@ error |
 | unknown key without value | ignored | error |
 | exit code with a bad file | 0 | 2 |
 
-Keys marked *own* are not known to kcptube, and it refuses files that have them.
+kcptube does not know the keys marked *own*, and refuses files that have them.
 """
 
 _COLUMNS = "| key | values | default | where | meaning |\n|---|---|---|---|---|\n"
@@ -171,7 +171,7 @@ def markdown() -> str:
 
 
 def groups() -> dict[str, list[Key]]:
-    """The keys under their headings, in the order of the table."""
+    """The keys by heading, in the order of the table."""
     found: dict[str, list[Key]] = {}
     for key in KEYS.values():
         found.setdefault(key.group, []).append(key)
@@ -186,7 +186,7 @@ def where(key: Key) -> str:
 
 
 def remarks(key: Key) -> Iterator[str]:
-    """What there is to say about a key beside its meaning."""
+    """Remarks on a key beside its meaning."""
     if key.limits:
         yield (
             f"Other values: {key.limits}."
@@ -194,7 +194,7 @@ def remarks(key: Key) -> Iterator[str]:
             else f"`{key.limits[:2]}`{key.limits[2:]}."
         )
     if key.pending:
-        yield f"Checked, but without effect in this version ({key.pending})."
+        yield f"Checked, but has no effect in this version ({key.pending})."
     if key.own:
         yield "Own key."
 
