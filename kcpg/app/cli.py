@@ -257,9 +257,9 @@ def _keygen(words: list[str]) -> int:
 def _help(words: list[str]) -> int:
     topic = words[0] if words else ""
     if topic == "config":
-        from kcpg.app.foreground import explain
+        from kcpg.app.foreground import help_config
 
-        return explain(words[1:])
+        return help_config(words[1:])
     if topic in ("", "run"):
         print(run_parser().format_help(), end="")
         return EXIT_OK

@@ -45,15 +45,15 @@ def trial(paths: list[Path]) -> int:
     return try_all(nodes, _print_now)
 
 
-def explain(keys: list[str]) -> int:
+def help_config(keys: list[str]) -> int:
     """Print what the configuration keys mean: all of them, or those named."""
-    from kcpg.app.config.help import explain_all, explain_key, nearest_key
+    from kcpg.app.config.help import describe_all, describe_key, nearest_key
 
     if not keys:
-        print(explain_all())
+        print(describe_all())
         return EXIT_OK
     for key in keys:
-        text = explain_key(key)
+        text = describe_key(key)
         if text is None:
             hint = nearest_key(key) or "see kcpg help config"
             raise UsageError(f"there is no configuration key {key!r}", hint)

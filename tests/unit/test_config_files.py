@@ -28,7 +28,7 @@ def test_seed_relay_says_how_it_was_read() -> None:
         (12, "outbound_bandwidth", Severity.WARNING),
         (17, "udp_timeout", Severity.WARNING),
     ]
-    assert "'300MM' was read as 300M" in loaded.problems[0].reason
+    assert "read '300MM' as 300M" in loaded.problems[0].reason
     node = loaded.nodes[0]
     assert node.role is Role.RELAY
     assert (node.ingress.algorithm, node.egress.algorithm) == ("AES-GCM", "AES-OCB")
@@ -112,11 +112,11 @@ def test_unknown_keys_get_a_suggestion() -> None:
         ("listener", "write [listener]"),
         ("[ listener ]", "did you mean '[listener]'?"),
         ("[forwader]", "did you mean '[forwarder]'?"),
-        ("[listen_on", "comments begin with #"),
+        ("[listen_on", "a comment begins with #"),
         ("listen_on 127.0.0.1", "write listen_on=…"),
         ("listen_on: 127.0.0.1", "write listen_on=…"),
-        ("listen\u00a0_on=1", "it has the character U+00A0; type the key anew"),
-        ("=5", "nothing stands before '='"),
+        ("listen\u00a0_on=1", "it contains the character U+00A0; retype the key"),
+        ("=5", "there is no key before '='"),
     ],
 )
 def test_slips_of_lines_have_hints(line: str, hint: str) -> None:
@@ -193,7 +193,7 @@ def test_two_nodes_cannot_have_one_port(first: str, second: str, clash: bool) ->
 
 def test_ranges_that_meet_are_one_error() -> None:
     loaded = load_texts({"a.conf": SERVER, "b.conf": SERVER.replace("13000-13010", "13010-13020")})
-    assert [p.reason for p in loaded.errors] == ["port 13010: taken already by line 2 of a.conf"]
+    assert [p.reason for p in loaded.errors] == ["line 2 of a.conf already uses port 13010"]
 
 
 def test_names_of_nodes_are_unique() -> None:

@@ -75,7 +75,7 @@ def test_password_file(tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(b"\n")
     assert [p.reason for p in load([conf]).errors] == ["the file is empty"]
     (tmp_path / "secret").unlink()
-    assert [p.reason for p in load([conf]).errors] == ["cannot be read: no such file or directory"]
+    assert [p.reason for p in load([conf]).errors] == ["cannot read the file: no such file or directory"]
 
 
 def test_secrets_are_never_shown() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kcpg.app.config import reference
-from kcpg.app.config.help import WIDTH, explain_all, explain_key
+from kcpg.app.config.help import WIDTH, describe_all, describe_key
 from kcpg.app.config.keys import KEYS, Scope
 
 ROOT = Path(__file__).parents[2]
@@ -45,10 +45,10 @@ def test_shared_keys_reach_both_sections(name: str) -> None:
 
 
 def test_every_key_is_explained() -> None:
-    text = explain_all()
+    text = describe_all()
     assert all(f"\n  {name} " in text for name in KEYS)
     assert max(map(len, text.splitlines())) <= WIDTH
     for name in KEYS:
-        explained = explain_key(name.upper())
+        explained = describe_key(name.upper())
         assert explained is not None and explained.startswith(name)
-    assert explain_key("nothing") is None
+    assert describe_key("nothing") is None

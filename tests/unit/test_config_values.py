@@ -37,7 +37,7 @@ def test_bandwidth(text: str, bps: int) -> None:
 
 
 def test_bandwidth_with_a_doubled_unit_is_read_and_remarked() -> None:
-    assert read("outbound_bandwidth", "300MM") == (314572800, ["'300MM' was read as 300M, 314572800 bit/s"])
+    assert read("outbound_bandwidth", "300MM") == (314572800, ["read '300MM' as 300M, 314572800 bit/s"])
 
 
 @pytest.mark.parametrize(
@@ -47,10 +47,10 @@ def test_bandwidth_with_a_doubled_unit_is_read_and_remarked() -> None:
         ("1,5g", "write 1500m"),
         ("0.0001K", "use a smaller unit"),
         ("100Mbps", "write 100M: bits per second"),
-        ("100x", "K, M, G, k, m or g"),
+        ("100x", "use K, M, G, k, m or g"),
         ("M", "for example 300M (bits per second)"),
         ("-5M", "for example 300M (bits per second)"),
-        ("99999999999M", "at most 2147483647"),
+        ("99999999999M", "the largest is 2147483647"),
     ],
 )
 def test_bad_bandwidth_has_a_hint(text: str, hint: str) -> None:

@@ -1,4 +1,4 @@
-"""Checks between the files of one command line: ports wanted twice, and a relay's patience with its ends."""
+"""Checks across the files of one command line: ports used twice, and a relay's time-out against its ends'."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ListenPort = tuple[str, int]  # Protocol («tcp», «udp») and port
 
 @dataclass(frozen=True, slots=True)
 class _Listener:
-    """One line that makes a node listen."""
+    """A line that makes a node listen."""
 
     file: int
     line: int
@@ -48,9 +48,9 @@ def check_ports(raws: list[RawFile], reports: list[Report]) -> None:
     for (earlier, later), taken in clashes.items():
         ports = _spell(sorted({number for _, number in taken}))
         where = "this file" if earlier.file == later.file else raws[earlier.file].name
-        reason = f"{ports}: taken already by line {earlier.line} of {where}"
+        reason = f"line {earlier.line} of {where} already uses {ports}"
         reports[later.file].error(
-            later.line, "listen_port", reason, "give one of them other ports or addresses"
+            later.line, "listen_port", reason, "use other ports or addresses in one of them"
         )
 
 
@@ -95,10 +95,10 @@ def _spell(ports: list[int]) -> str:
 
 
 def ends_timeout_s(raws: list[RawFile]) -> int:
-    """What is known of the udp_timeout of a relay's ends.
+    """The larger udp_timeout of a relay's two ends.
 
-    Both ends are known when a client and a server are loaded too; otherwise the missing one is taken to
-    have the default.
+    Both are known if the same command line has a client and a server; for a missing end, the default is
+    assumed.
     """
     ends = [raw for raw in raws if raw.role in (Role.CLIENT, Role.SERVER)]
     known = [raw.outside.get("udp_timeout", int) or UDP_TIMEOUT_DEFAULT_S for raw in ends]
@@ -108,7 +108,7 @@ def ends_timeout_s(raws: list[RawFile]) -> int:
 
 
 def check_timeouts(raws: list[RawFile], reports: list[Report]) -> None:
-    """Warn where a relay is to be less patient than its ends are, as far as they are known."""
+    """Warn about a relay whose udp_timeout is lower than that of its ends."""
     ends_s = ends_timeout_s(raws)
     for raw, report in zip(raws, reports, strict=True):
         if raw.role is not Role.RELAY:
@@ -122,11 +122,11 @@ def check_timeouts(raws: list[RawFile], reports: list[Report]) -> None:
 
 
 def _warn(options: Options, own_s: int, ends_s: int, report: Report) -> None:
-    which = "the default" if ends_s == UDP_TIMEOUT_DEFAULT_S else "that"
+    whose = "the default of its ends" if ends_s == UDP_TIMEOUT_DEFAULT_S else "that of its ends"
     written = "" if options.line("udp_timeout") else " (not set here)"
     reason = (
-        f"{own_s}{written} is less than {ends_s}, {which} of the ends; a relay must not forget a flow "
-        f"before they do, so it waits {ends_s + FORWARDING_GRACE_S} s"
+        f"{own_s}{written} is less than {ends_s}, {whose}; a relay must not forget a flow before they do, "
+        f"so it waits {ends_s + FORWARDING_GRACE_S} s"
     )
     hint = "set it to the largest udp_timeout of client and server"
     report.warning(options.line("udp_timeout"), "udp_timeout", reason, hint)

@@ -1,4 +1,4 @@
-"""Addresses, names, ports, mapping lines and allow rules: the values that say where."""
+"""The values that name a place in the network: addresses, names, ports, mapping lines and allow rules."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Addresses:
 
 
 def literal(text: str) -> str | None:
-    """Canonical form of an IP address, with or without brackets, IPv6 with a zone if given; None if it is
-    none."""
+    """Canonical form of an IP address, which may have brackets and, if IPv6, a zone; None for anything
+    else."""
     if text.startswith("[") and text.endswith("]"):
         text = text[1:-1]
         if ":" not in text:
@@ -68,7 +68,7 @@ def host(text: str) -> str:
     if "[" in text or "]" in text or text.count(":") > 1:
         raise BadValue(f"'{text}' is not an IPv6 address")
     if ":" in text:
-        raise BadValue(f"'{text}' is not an address", "a port has a key of its own")
+        raise BadValue(f"'{text}' is not an address", "the port belongs in a key of its own")
     return _name(text)
 
 
@@ -81,7 +81,7 @@ def _name(text: str) -> str:
             raise BadValue(f"'{_printable(text)}' is not a name") from None
     labels = name.split(".")
     if labels[-1].isdigit():
-        # No top-level domain is a number (RFC 3696), so this is an IPv4 address with a slip.
+        # No top-level domain is a number (RFC 3696), so this is a mistyped IPv4 address.
         raise BadValue(f"'{text}' is not an IPv4 address")
     if len(name) > NAME_MAX or not all(_LABEL.match(label) for label in labels):
         raise BadValue(f"'{_printable(text)}' is neither an address nor a name")
@@ -99,7 +99,7 @@ def address_list(text: str, remarks: Remarks) -> Addresses:
         return Addresses(custom=True, names=())
     items = [item.strip(BLANKS) for item in bare.split(",")]
     if not all(items):
-        raise BadValue("an address between commas is missing")
+        raise BadValue("an address is missing between commas")
     return Addresses(custom=False, names=tuple(sorted({host(item) for item in items})))
 
 
@@ -132,7 +132,7 @@ def port_list(text: str, remarks: Remarks) -> Ports:
 
 def _port_range(item: str, remarks: Remarks) -> tuple[int, int]:
     if not item:
-        raise BadValue("a port between commas is missing")
+        raise BadValue("a port is missing between commas")
     first, dash, second = item.partition("-")
     low = _port(first, remarks)
     if not dash:
@@ -141,7 +141,7 @@ def _port_range(item: str, remarks: Remarks) -> tuple[int, int]:
     if low > high:
         raise BadValue(f"the range {low}-{high} runs backwards", f"write {high}-{low}")
     if low == high:
-        remarks.append(f"the range {low}-{high} is one port")
+        remarks.append(f"the range {low}-{high} holds one port only")
     return low, high
 
 
@@ -155,7 +155,7 @@ def _port(text: str, remarks: Remarks) -> int:
 
 
 def _split_port(text: str) -> tuple[str, str | None]:
-    """Split `host:port` or `[v6]:port`; the port is None when there is none. Raises nothing."""
+    """Split `host:port` or `[v6]:port`; the port is None if there is none. Raises nothing."""
     if text.startswith("["):
         name, bracket, rest = text.partition("]")
         return name + bracket, rest[1:] if rest.startswith(":") else None
@@ -166,17 +166,17 @@ def _split_port(text: str) -> tuple[str, str | None]:
 
 
 def mapping_line(text: str, tcp: bool, udp: bool, remarks: Remarks) -> list[Mapping]:
-    """`address:ports -> address:ports`: one Mapping per local port. A range maps to a range as long, or to
-    one port."""
+    """`address:ports -> address:ports`: one Mapping per local port. A range maps to a range of the same
+    length, or to one port."""
     left, _, right = uncomment(text, remarks).partition("->")
     listen_address, (low, high) = _mapping_side(left.strip(BLANKS), "left", remarks)
     if listen_address and version(listen_address) is None:
-        raise BadValue(f"'{listen_address}' is a name; what stands on the left is an address of this machine")
+        raise BadValue(f"'{listen_address}' is a name; the left side must be an address of this machine")
     target_address, (first, last) = _mapping_side(right.strip(BLANKS), "right", remarks)
     if not target_address:
-        raise BadValue("the address on the right is missing", "for example 127.0.0.1:8000")
+        raise BadValue("the right side has no address", "for example 127.0.0.1:8000")
     if first != last and last - first != high - low:
-        raise BadValue(f"{high - low + 1} ports on the left, {last - first + 1} on the right")
+        raise BadValue(f"the left side has {high - low + 1} ports, the right side {last - first + 1}")
     step = 1 if first != last else 0
     return [
         Mapping(listen_address, low + i, target_address, first + i * step, tcp, udp)
@@ -192,7 +192,7 @@ def _mapping_side(text: str, side: str, remarks: Remarks) -> tuple[str, tuple[in
             if text.count(":") > 1
             else "for example 127.0.0.1:8000"
         )
-        raise BadValue(f"the port on the {side} is missing", hint)
+        raise BadValue(f"the {side} side has no port", hint)
     name = name.strip(BLANKS)
     return host(name) if name else "", _port_range(port.strip(BLANKS), remarks)
 
@@ -207,7 +207,7 @@ def allow_list(text: str, remarks: Remarks) -> tuple[AllowRule, ...]:
 
 def _allow_rule(item: str, remarks: Remarks) -> AllowRule:
     if not item:
-        raise BadValue("a rule between commas is missing")
+        raise BadValue("a rule is missing between commas")
     where, port = _split_port(item)
     ports = () if port is None else (_port_range(port.strip(BLANKS), remarks),)
     where = where.strip(BLANKS)
@@ -222,7 +222,7 @@ def _allow_rule(item: str, remarks: Remarks) -> AllowRule:
 
 
 def _network(text: str) -> str | None:
-    """CIDR form of an address or network; None for a name. Raises BadValue for a network that is none."""
+    """CIDR form of an address or network; None for a name. Raises BadValue for a malformed network."""
     bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     if "/" not in bare and literal(bare) is None:
         return None

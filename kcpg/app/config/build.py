@@ -1,4 +1,4 @@
-"""From a checked file to the node it describes: defaults filled in, text forms gone."""
+"""From a checked file to the node that it describes, with defaults filled in."""
 
 from __future__ import annotations
 
@@ -26,13 +26,12 @@ from kcpg.app.config.model import (
 )
 from kcpg.app.config.raw import Options, RawFile
 
-# Arguments of LegConfig, which mypy cannot see through `**`; its tests compare every field.
+# Arguments of LegConfig: mypy does not see through `**`, so the tests compare every field.
 Fields = dict[str, Any]
 
 
 def build(raw: RawFile, name: str, ends_timeout_s: int) -> NodeConfig:
-    """The node of a file without errors. `ends_timeout_s`: what is known of the udp_timeout of a relay's
-    ends."""
+    """The node of a file without errors. `ends_timeout_s`: the larger udp_timeout of a relay's ends."""
     outside = raw.outside
     log_path = outside.get("log_path", str)
     assert raw.role is not None
@@ -130,18 +129,18 @@ def _tunnel_dial(raw: RawFile, options: Options, section: str, timeout_s: int) -
 
 
 def _default_paths(options: Options) -> int:
-    """kcptube's flows have windows of their own only where each has a path of its own."""
+    """1; 0 with kcptube's protocol, whose flows have a window of their own only on a path of their own."""
     return 0 if is_kcptube(options) else 1
 
 
 def _program(options: Options, name: str) -> str:
-    """Absolute, so that it is no command to be searched for, and the same after a change of directory."""
+    """Its absolute path, so that it is not searched for, and stays the same after a change of directory."""
     path = options.get(name, str)
     return os.path.abspath(path) if path else ""
 
 
 def _common(options: Options) -> Fields:
-    """What both kinds of legs have."""
+    """Fields of every leg."""
     return {
         "ipv4_only": options.flag("ipv4_only"),
         "ipv6_only": options.flag("ipv6_only"),
@@ -151,7 +150,7 @@ def _common(options: Options) -> Fields:
 
 
 def _tunnel(raw: RawFile, options: Options) -> Fields:
-    """What both tunnel legs have."""
+    """Fields of every tunnel leg."""
     password, key = secret(raw, options)
     return {
         "dialect": options.get("dialect", Dialect) or Dialect.NATIVE,
@@ -170,7 +169,7 @@ def _tunnel(raw: RawFile, options: Options) -> Fields:
 
 
 def _fec(options: Options) -> FecConfig | None:
-    """Where rate and windows are found by measurement, so is redundancy, unless the file says otherwise."""
+    """auto with kcp=auto, which measures rate and windows as well; otherwise what the file says."""
     if options.given("fec"):
         return options.get("fec", FecConfig)
     if options.get("kcp", str) != presets.AUTO or options.get("dialect", Dialect) is Dialect.KCPTUBE:
@@ -214,7 +213,7 @@ def _timeout(options: Options) -> int:
 
 
 def _usable(options: Options, name: str) -> tuple[str, ...]:
-    """The addresses without those of a family that is switched off."""
+    """The addresses of the families that the leg uses."""
     off = 6 if options.flag("ipv4_only") else 4 if options.flag("ipv6_only") else 0
     return tuple(address for address in options.addresses(name).names if version(address) != off)
 

@@ -1,5 +1,7 @@
-"""What values mean together: overriding in a relay, required keys, contradictions. Every check runs,
-whatever others find."""
+"""What the values of a file mean together: overrides in a relay, required keys, contradictions.
+
+Every check runs, whatever the others find.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ _FAMILY = {"ipv4_only": 4, "ipv6_only": 6}
 
 
 def check(raw: RawFile, report: Report) -> None:
-    """Check one file. A relay's sections are merged with what stands outside them."""
+    """Check one file, and merge a relay's sections with the keys outside of them."""
     if raw.role is Role.RELAY:
         _check_relay(raw, report)
     elif raw.role is Role.CLIENT:
@@ -44,7 +46,7 @@ def check(raw: RawFile, report: Report) -> None:
 def _check_relay(raw: RawFile, report: Report) -> None:
     for name, section in (("listener", raw.listener), ("forwarder", raw.forwarder)):
         if section is None:
-            report.error(0, f"[{name}]", "the section is missing", "a relay has [listener] and [forwarder]")
+            report.error(0, f"[{name}]", "the section is missing", "a relay needs [listener] and [forwarder]")
     if raw.listener is not None:
         _override(raw.listener, raw.outside, Scope.LISTENER, report)
         _check_tunnel(raw, raw.listener, report)
@@ -56,7 +58,7 @@ def _check_relay(raw: RawFile, report: Report) -> None:
 
 
 def _override(section: Options, outside: Options, scope: Scope, report: Report) -> None:
-    """What stands outside the sections holds in both; of `ipv4_only` and `ipv6_only` only a yes."""
+    """Keys outside the sections override those inside; `ipv4_only` and `ipv6_only` only with a yes."""
     for name, line in outside.bad.items():
         if scope in KEYS[name].scopes and name not in section.settings:
             section.put_bad(name, line)
@@ -67,12 +69,12 @@ def _override(section: Options, outside: Options, scope: Scope, report: Report) 
         if inner is not None and inner.value != setting.value:
             if name == "encryption_algorithm" and setting.value in WEAK and inner.value not in WEAK:
                 reason = (
-                    f"outside the sections takes away the encryption of [{scope.value}], line {inner.line}"
+                    f"outside the sections, it turns off the encryption of [{scope.value}], line {inner.line}"
                 )
                 report.error(setting.line, name, reason, "remove one of the two lines")
             else:
-                where = f"line {setting.line}, outside the sections, overrides it"
-                report.warning(inner.line, name, where, "remove one of the two lines")
+                reason = f"line {setting.line}, outside the sections, overrides it"
+                report.warning(inner.line, name, reason, "remove one of the two lines")
         section.put(name, setting.value, setting.line)
 
 
@@ -86,30 +88,33 @@ def _check_tunnel(raw: RawFile, options: Options, report: Report) -> None:
     _check_families(options, report)
     if options.get("mtu", int) and options.get("kcp_mtu", int):
         report.warning(
-            options.line("mtu"), "mtu", f"is not used, kcp_mtu in line {options.line('kcp_mtu')} is"
+            options.line("mtu"),
+            "mtu",
+            f"has no effect: kcp_mtu in line {options.line('kcp_mtu')} takes precedence",
         )
 
 
 def _check_encryption(raw: RawFile, options: Options, report: Report) -> None:
     given = [name for name in SECRETS if options.given(name)]
     for name in given[1:]:
-        reason = f"stands beside {given[0]} in line {options.line(given[0])}"
+        reason = f"conflicts with {given[0]} in line {options.line(given[0])}"
         report.error(options.line(name), name, reason, "keep one of them")
     _read_password_file(raw, options, report)
     algorithm = options.get("encryption_algorithm", str)
     line = options.line("encryption_algorithm")
     if algorithm in WEAK:
-        reason = f"'{algorithm}' encrypts nothing: everyone on the way can read and change what is carried"
-        report.warning(line, "encryption_algorithm", reason, "AES-GCM with a password protects it")
+        reason = f"'{algorithm}' encrypts nothing: anyone on the path can read and change the traffic"
+        report.warning(line, "encryption_algorithm", reason, "use AES-GCM with a password")
     elif algorithm is not None and not given:
-        reason = f"{algorithm} needs a secret: encryption_password is not set"
-        report.error(line, "encryption_algorithm", reason, "or encryption_password_file, or encryption_key")
+        reason = f"{algorithm} needs a secret"
+        hint = "set encryption_password, encryption_password_file or encryption_key"
+        report.error(line, "encryption_algorithm", reason, hint)
     elif not options.given("encryption_algorithm") and given:
-        report.note(options.line(given[0]), given[0], "no encryption_algorithm is set; AES-GCM is used")
+        report.note(options.line(given[0]), given[0], "encryption_algorithm is not set; using AES-GCM")
     elif not options.given("encryption_algorithm"):
-        reason = "is not set, nor a password: nothing is encrypted and anyone may connect"
+        reason = "neither this nor a password is set: nothing is encrypted and anyone may connect"
         report.warning(
-            0, "encryption_algorithm", reason, "encryption_algorithm=AES-GCM, encryption_password=…"
+            0, "encryption_algorithm", reason, "set encryption_algorithm=AES-GCM and encryption_password"
         )
     if algorithm in WEAK and not given:
         report.warning(line, "encryption_password", "is not set: anyone may connect")
@@ -127,7 +132,7 @@ def _read_password_file(raw: RawFile, options: Options, report: Report) -> None:
         return
     if readable_by_others:
         report.warning(
-            line, "encryption_password_file", "every user of this machine can read it", "chmod 600"
+            line, "encryption_password_file", "every user of this machine can read the file", "chmod 600"
         )
 
 
@@ -137,11 +142,11 @@ def _check_kcp(options: Options, report: Report) -> None:
     if preset == presets.MANUAL:
         for name in _MANUAL:
             if not options.given(name):
-                report.error(line, name, "is not set, but kcp=manual needs it")
+                report.error(line, name, "is not set, but kcp=manual requires it")
         return
     for name in _MANUAL:
         if options.given(name):
-            reason = f"only counts with kcp=manual; {preset or presets.DEFAULT} has its own"
+            reason = f"has an effect only with kcp=manual; {preset or presets.DEFAULT} has its own value"
             report.warning(options.line(name), name, reason)
 
 
@@ -150,7 +155,10 @@ def _check_families(options: Options, report: Report) -> None:
     if len(both) == 2:
         line = max(options.line(name) for name in both)
         report.error(
-            line, "ipv6_only", "ipv4_only and ipv6_only are both set", "remove one: without, both are used"
+            line,
+            "ipv6_only",
+            "ipv4_only and ipv6_only exclude each other",
+            "remove both to use both families",
         )
         return
     for flag in both:
@@ -163,11 +171,11 @@ def _check_family(options: Options, key: str, flag: str, report: Report) -> None
     others = [name for name in names if version(name) not in (None, _FAMILY[flag])]
     if not others:
         return
-    reason = f"{', '.join(others)} cannot be used with {flag} in line {options.line(flag)}"
+    reason = f"{flag} in line {options.line(flag)} excludes {', '.join(others)}"
     if len(others) == len(names):
         report.error(options.line(key), key, reason)
     else:
-        report.warning(options.line(key), key, reason + "; the other addresses are")
+        report.warning(options.line(key), key, reason + "; using the other addresses")
 
 
 # -- Legs of each kind --
@@ -176,9 +184,11 @@ def _check_family(options: Options, key: str, flag: str, report: Report) -> None
 def _check_tunnel_listen(options: Options, where: str, report: Report) -> None:
     """A server's or relay's side towards the client."""
     if options.addresses("listen_on").custom:
-        report.error(options.line("listen_on"), "listen_on", "{} is for clients", "remove the line")
+        report.error(options.line("listen_on"), "listen_on", "only a client may have {}", "remove the line")
     if options.ports("listen_port").custom:
-        report.error(options.line("listen_port"), "listen_port", "{} is for clients", "give port numbers")
+        report.error(
+            options.line("listen_port"), "listen_port", "only a client may have {}", "set port numbers"
+        )
     if not options.given("listen_port"):
         report.error(0, "listen_port", f"{where}is not set", "for example listen_port=3000-3010")
     _check_update(options, report)
@@ -187,11 +197,11 @@ def _check_tunnel_listen(options: Options, where: str, report: Report) -> None:
     line = options.line("stun_server")
     if len(options.ports("listen_port").numbers) > 1:
         report.error(
-            line, "stun_server", "works with one listen_port only", f"line {options.line('listen_port')}"
+            line, "stun_server", "requires exactly one listen_port", f"see line {options.line('listen_port')}"
         )
     if len(options.addresses("listen_on").names) > 1:
         report.error(
-            line, "stun_server", "works with one listen_on only", f"line {options.line('listen_on')}"
+            line, "stun_server", "allows at most one listen_on", f"see line {options.line('listen_on')}"
         )
 
 
@@ -203,7 +213,7 @@ def _check_update(options: Options, report: Report) -> None:
         if not options.given("stun_server"):
             report.warning(options.line(name), name, "has no effect without stun_server")
         if os.path.isdir(program) or not os.access(program, os.X_OK):
-            report.warning(options.line(name), name, "is not a program that this user may run")
+            report.warning(options.line(name), name, "this user cannot run it as a program")
 
 
 def _check_client_listen(raw: RawFile, report: Report) -> None:
@@ -211,15 +221,17 @@ def _check_client_listen(raw: RawFile, report: Report) -> None:
     ports = options.ports("listen_port")
     custom = ports.custom or options.addresses("listen_on").custom
     if len(ports.numbers) > 1:
-        reason = f"a client listens on the smallest port only, {ports.numbers[0]}"
+        reason = f"a client listens on the lowest port only, {ports.numbers[0]}"
         report.warning(options.line("listen_port"), "listen_port", reason)
     if raw.custom_line and not custom:
-        hint = "listen_port={} switches mappings on"
-        report.warning(raw.custom_line, "custom_input", "mappings without listen_port={} are not used", hint)
+        hint = "set listen_port={}"
+        report.warning(
+            raw.custom_line, "custom_input", "mappings have no effect without listen_port={}", hint
+        )
     if custom and not raw.mapping_lines:
         name = "listen_port" if ports.custom else "listen_on"
         hint = "add a section [custom_input] with lines like 127.0.0.1:8000 -> 10.0.0.1:80"
-        report.error(options.line(name), name, "{} needs mappings, and there are none", hint)
+        report.error(options.line(name), name, "{} requires mappings, and there are none", hint)
     elif not custom and not options.given("listen_port"):
         report.error(0, "listen_port", "is not set", "for example listen_port=59000")
     for flag, family in _FAMILY.items():
@@ -231,7 +243,7 @@ def _check_mapped_family(raw: RawFile, flag: str, family: int, report: Report) -
     for found in raw.mappings.values():
         address = found.mapping.listen_address
         if address and version(address) != family:
-            reason = f"{address} cannot be used with {flag} in line {raw.outside.line(flag)}"
+            reason = f"{flag} in line {raw.outside.line(flag)} excludes {address}"
             report.error(found.line, "mapping", reason)
 
 
@@ -243,7 +255,7 @@ def _check_dial(options: Options, report: Report) -> None:
     ):
         if custom:
             report.error(
-                options.line(name), name, "{} is for servers", "give the next node's address and port"
+                options.line(name), name, "only a server may have {}", "set the next node's address and port"
             )
     if options.given("destination_dnstxt"):
         line = options.line("destination_dnstxt")
@@ -252,12 +264,12 @@ def _check_dial(options: Options, report: Report) -> None:
             report.error(
                 options.line(name),
                 name,
-                f"stands beside destination_dnstxt in line {line}",
+                f"conflicts with destination_dnstxt in line {line}",
                 "keep one of them",
             )
         host = options.get("destination_dnstxt", str)
         if host is not None and version(host) is not None:
-            hint = "give destination_address and destination_port instead"
+            hint = "set destination_address and destination_port instead"
             report.error(line, "destination_dnstxt", f"{host} is an address, not a name", hint)
         return
     for name, example in zip(pair, ("203.0.113.7", "3000-3010"), strict=True):
@@ -270,21 +282,21 @@ def _check_target(options: Options, report: Report) -> None:
     addresses, ports = options.addresses("destination_address"), options.ports("destination_port")
     custom = addresses.custom or ports.custom
     if len(addresses.names) > 1:
-        reason = f"a server has one target, these are {len(addresses.names)} addresses"
+        reason = f"a server has one target; here are {len(addresses.names)} addresses"
         report.error(options.line("destination_address"), "destination_address", reason)
     if len(ports.numbers) > 1:
-        reason = f"a server has one target, these are {len(ports.numbers)} ports"
+        reason = f"a server has one target; here are {len(ports.numbers)} ports"
         report.error(options.line("destination_port"), "destination_port", reason)
     for name, example in (("destination_address", "127.0.0.1"), ("destination_port", "8080")):
         if not custom and not options.given(name):
             report.error(0, name, "is not set", f"for example {name}={example}")
     if options.given("allow_targets") and not custom:
-        reason = "only limits targets that clients choose, with destination_port={}"
+        reason = "has an effect only with destination_port={}, where clients choose the target"
         report.warning(options.line("allow_targets"), "allow_targets", reason)
     if custom and not options.given("allow_targets"):
         name = "destination_port" if ports.custom else "destination_address"
-        reason = "with {} a client may connect to everything this machine can reach"
-        report.warning(options.line(name), name, reason, "allow_targets= limits it")
+        reason = "with {}, clients may connect to anything that this machine can reach"
+        report.warning(options.line(name), name, reason, "limit them with allow_targets")
 
 
 # -- The node --
@@ -296,15 +308,15 @@ def _check_log_path(options: Options, report: Report) -> None:
         return
     line = options.line("log_path")
     if not os.path.exists(path):
-        report.error(line, "log_path", "does not exist", "make the directory first")
+        report.error(line, "log_path", "does not exist", "create the directory first")
     elif not os.path.isdir(path):
         report.error(line, "log_path", "is not a directory", "name the directory, not the file")
     elif not os.access(path, os.W_OK):
-        report.warning(line, "log_path", "this user cannot write there")
+        report.warning(line, "log_path", "this user cannot write to it")
 
 
 def _note_pending(raw: RawFile, report: Report) -> None:
-    """Name every value that is checked but has no effect in this version."""
+    """Note every value that is checked but has no effect in this version."""
     for options in (raw.outside, raw.listener, raw.forwarder):
         for name, setting in options.settings.items() if options is not None else ():
             key = KEYS[name]

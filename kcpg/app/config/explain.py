@@ -1,5 +1,4 @@
-"""Reading configuration files on behalf of a command: problems are shown all at once, errors forbid going
-on."""
+"""Reads configuration files for a command, and shows or logs their problems all at once."""
 
 from __future__ import annotations
 
@@ -22,7 +21,7 @@ def read(paths: list[Path]) -> Loaded:
 
 
 def load_or_explain(paths: list[Path], warnings: bool = True) -> tuple[NodeConfig, ...]:
-    """The nodes of these files. Prints every problem to stderr; raises ConfigurationError if one is an
+    """The nodes of these files. Prints all problems to stderr; raises ConfigurationError if one is an
     error."""
     loaded = read(paths)
     show(loaded.problems if warnings or not loaded.ok else loaded.errors)
@@ -38,7 +37,7 @@ def show(problems: Iterable[Problem]) -> None:
 
 
 def log(problems: Iterable[Problem]) -> None:
-    """Write problems to the log, each as loud as it is severe."""
+    """Write problems to the log, each at the level of its severity."""
     for problem in problems:
         process_log().log(_LEVELS[problem.severity], "%s", problem)
 

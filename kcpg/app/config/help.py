@@ -9,12 +9,12 @@ from kcpg.app.config.presets import PRESETS
 from kcpg.app.config.reference import groups, remarks, where
 from kcpg.app.config.values import suggest
 
-WIDTH = 100  # Characters of a line: fits a terminal beside something else
+WIDTH = 100  # Characters of a line: half of a wide terminal
 
 
-def explain_all() -> str:
+def describe_all() -> str:
     """Every key with its meaning, under headings."""
-    parts = ["One key=value per line; lines that begin with # are comments. More: kcpg help config KEY", ""]
+    parts = ["One key=value per line; a line that begins with # is a comment. More: kcpg help config KEY", ""]
     for group, keys in groups().items():
         parts.append(group)
         parts.extend(_line(key) for key in keys)
@@ -24,8 +24,8 @@ def explain_all() -> str:
     return "\n".join(parts)
 
 
-def explain_key(name: str) -> str | None:
-    """Everything about one key; None if there is no such key."""
+def describe_key(name: str) -> str | None:
+    """All about one key; None if there is no such key."""
     key = KEYS.get(name.strip().lower())
     if key is None:
         return None

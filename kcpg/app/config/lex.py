@@ -1,5 +1,5 @@
-"""From bytes to lines: blanks trimmed, comments skipped, sections, `key=value` and mappings told apart.
-Knows no key."""
+"""From bytes to lines: trims blanks, skips comments, tells sections, `key=value` and mappings apart. Knows
+no key."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from kcpg.app.config.values import BLANKS
 
-# Larger files are something else; the longest sensible configuration has some thousand lines.
+# A larger file is no configuration: the longest sensible one has a few thousand lines.
 FILE_BYTES_MAX = 1 << 20
 
 _KEY_VALUE = re.compile(r"[^=>]*=")
@@ -17,11 +17,11 @@ _SECTION = re.compile(rf"\[([^\[\]]*)\](?:[{BLANKS}]*(#.*)?)\Z", re.DOTALL)
 
 
 class LexError(Exception):
-    """The bytes are no text. The message is for the user."""
+    """The bytes are not a text. The message is for the user."""
 
 
 class Shape(enum.Enum):
-    """What a line looks like."""
+    """The form of a line."""
 
     SECTION = enum.auto()
     OPTION = enum.auto()
@@ -60,7 +60,7 @@ def _decode(data: bytes) -> str:
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise LexError("the file is UTF-16; save it as UTF-8")
     if b"\0" in data:
-        raise LexError("the file is not a text: it has zero bytes")
+        raise LexError("the file contains zero bytes, so it is not a text")
     return data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
 
 
@@ -68,7 +68,7 @@ def _line(number: int, line: str) -> Line:
     section = _SECTION.match(line)
     if section is not None:
         return Line(number, Shape.SECTION, section[1].lower(), section[2] or "")
-    # A mapping has no '=' before its arrow; a value may have an arrow (a password, say) and still is a value.
+    # A mapping has no '=' before its arrow. A value, a password for instance, may contain an arrow.
     if _KEY_VALUE.match(line):
         key, _, value = line.partition("=")
         return Line(number, Shape.OPTION, key.strip(BLANKS).lower(), value.strip(BLANKS))

@@ -1,4 +1,4 @@
-"""Reads configuration files and says everything there is to say about them at once."""
+"""Reads configuration files and reports all of their problems at once."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ from kcpg.app.config.report import Report
 
 
 def load(paths: Iterable[Path]) -> Loaded:
-    """The nodes of these files and all problems of all of them. Raises nothing for what is in a file or for
-    its absence.
+    """The nodes of these files and all of their problems. A missing or wrong file raises nothing.
 
-    Relative paths in a file: `encryption_password_file` is seen from the file's directory, `log_path` from
+    Relative paths in a file: `encryption_password_file` is relative to the file's directory, `log_path` to
     the working directory.
     """
     sources: list[tuple[str, Path, bytes | None]] = []
@@ -36,12 +35,13 @@ def load(paths: Iterable[Path]) -> Loaded:
 
 
 def load_text(name: str, text: str | bytes) -> Loaded:
-    """As load(), for one file that is in memory."""
+    """Like load(), for one file in memory."""
     return load_texts({name: text})
 
 
 def load_texts(files: Mapping[str, str | bytes]) -> Loaded:
-    """As load(), for files in memory: name and content. Paths in them are seen from the working directory."""
+    """Like load(), for files in memory: name and content. Their paths are relative to the working
+    directory."""
     sources: list[tuple[str, Path, bytes | None]] = [
         (name, Path(), text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text)
         for name, text in files.items()

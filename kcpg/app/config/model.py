@@ -1,8 +1,7 @@
-"""What a configuration file means, as typed, frozen values: the only thing the rest of the program reads of
-it.
+"""What a configuration file means, as typed, frozen values; the rest of the program reads nothing else of it.
 
-Text forms, defaults and overriding are settled before these objects exist. Units end the names: ``_s``
-seconds, ``_ms`` milliseconds, ``_bps`` bits per second, ``_bytes``, ``_segments``. No value here prints a
+These objects exist only once texts are parsed, defaults filled in and overrides applied. Names end in their
+units: `_s` seconds, `_ms` milliseconds, `_bps` bits per second, `_bytes`, `_segments`. No value here prints a
 secret.
 """
 
@@ -14,9 +13,9 @@ from pathlib import Path
 
 from kcpg.core.native.link.pathmtu import MOST_BYTES
 
-UDP_TIMEOUT_DEFAULT_S = 180  # `udp_timeout` where a file does not say (kcptube's documented default)
+UDP_TIMEOUT_DEFAULT_S = 180  # The default of `udp_timeout` (documented for kcptube)
 
-# `dial_timeout` where a file does not say: as long as kcptube keeps trying one handshake.
+# The default of `dial_timeout`: as long as kcptube keeps trying one handshake.
 DIAL_TIMEOUT_DEFAULT_S = 30
 
 # Added to a relay's `udp_timeout`, so that it never clears a flow before its ends do (kcptube adds the same).
@@ -36,7 +35,7 @@ class Role(enum.Enum):
 
 
 class Severity(enum.Enum):
-    """ERROR forbids the start, WARNING is likely a mistake, NOTE is only information."""
+    """ERROR prevents the start, WARNING is likely a mistake, NOTE is for information."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -51,7 +50,7 @@ class LegKind(enum.Enum):
 
 
 class Action(enum.Enum):
-    """LISTEN: flows come in here. DIAL: flows go out here."""
+    """LISTEN: flows enter the node here. DIAL: they leave it here."""
 
     LISTEN = "listen"
     DIAL = "dial"
@@ -67,8 +66,8 @@ class Dialect(enum.Enum):
 class UdpDelivery(enum.Enum):
     """How the packets of a UDP flow arrive.
 
-    UNORDERED: retransmitted until they arrive, delivered as soon as they do. ORDERED: as kcptube, one lost
-    packet holds up the next. DATAGRAM: never retransmitted.
+    UNORDERED: kcpg retransmits lost packets and delivers each as soon as it arrives. ORDERED: as in kcptube,
+    a lost packet holds up the next. DATAGRAM: never retransmitted.
     """
 
     UNORDERED = "unordered"
@@ -78,13 +77,13 @@ class UdpDelivery(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing to say about a configuration; never holds the value of a secret."""
+    """One finding about a configuration; it never holds the value of a secret."""
 
-    file: str  # Name of the file, as it was given
-    line: int  # Line number from 1; 0 when the whole file is meant
-    key: str  # Key or `[section]` concerned; empty when none
+    file: str  # Name of the file, as given
+    line: int  # Line number from 1; 0 = the whole file
+    key: str  # Key or `[section]` concerned; may be empty
     severity: Severity
-    reason: str  # What is wrong, or how an odd value was read
+    reason: str  # What is wrong, or how kcpg read an odd value
     hint: str = ""  # What to do about it; may be empty
 
     def __str__(self) -> str:
@@ -95,8 +94,7 @@ class Problem:
 
 
 def printable(text: str) -> str:
-    """The text with control characters and bytes that are not UTF-8 as escapes: safe for terminals and
-    logs."""
+    """The text with control characters and invalid UTF-8 escaped: safe for terminals and logs."""
     return "".join(char if char.isprintable() else _escape(char) for char in text)
 
 
@@ -106,7 +104,7 @@ def _escape(char: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Mapping:
-    """One local port of a client that has its own target (a line of a ``[custom_input…]`` section)."""
+    """One local port of a client that has its own target (a line of a `[custom_input…]` section)."""
 
     listen_address: str  # Literal to listen on; empty = every address of the machine
     listen_port: int
@@ -119,11 +117,12 @@ class Mapping:
 
 @dataclass(frozen=True, slots=True)
 class AllowRule:
-    """Targets that a server permits: any of the addresses or the name, on any of the ports."""
+    """Targets that a server permits: the network or the name, on any of the ports."""
 
-    # Network in CIDR form (a single address is a /32 or /128); empty when the rule is about a name.
+    # Network in CIDR form (a single address is a /32 or /128); empty for a rule about a name.
     network: str
-    # Lower-case name, `*.example.org` for everything below it, `*` for every target; empty for a network.
+    # Lower-case name, `*.example.org` for all names below it, `*` for every target; empty for a rule about a
+    # network.
     name: str
     ports: tuple[tuple[int, int], ...]  # Inclusive port ranges; empty = every port
 
@@ -139,44 +138,44 @@ class FecConfig:
 
 @dataclass(frozen=True, slots=True)
 class LegConfig:
-    """One side of a node. Fields that do not concern its kind of leg keep their defaults."""
+    """One side of a node. Fields that another kind of leg needs keep their defaults."""
 
     kind: LegKind
     action: Action
-    section: str = ""  # `listener` or `forwarder` in a relay, else empty: how messages should call this leg
+    section: str = ""  # `listener` or `forwarder` in a relay, else empty: the name of this leg in messages
 
     # -- Where --
-    # Literals (canonical form, no brackets, may end in %zone) or lower-case names. Listen: to bind, empty =
-    # all interfaces; a name is resolved at start. Dial: each of them reaches the same peer.
+    # Literals (canonical form, no brackets, may end in %zone) or lower-case names. Listen: to bind,
+    # empty = all interfaces; a name is resolved at start. Dial: each of them reaches the same peer.
     addresses: tuple[str, ...] = ()
     # Sorted, without duplicates. Listen: all of them. Dial: any of them. A local listener has one, or none
     # when only mappings are used; a local dialer has one, or none when only the client chooses targets.
     ports: tuple[int, ...] = ()
     # Local listener: ports with targets of their own, one entry per port and protocol.
     mappings: tuple[Mapping, ...] = ()
-    any_target: bool = False  # Local dialer: `{}` was given, flows may name their own target
+    any_target: bool = False  # Local dialer: `{}` was given, so flows may name their own target
     # Local dialer: what `any_target` is limited to; None = not limited.
     allow_targets: tuple[AllowRule, ...] | None = None
-    # Tunnel dialer: name whose TXT record holds address and port, instead of addresses and ports; empty =
-    # none.
+    # Tunnel dialer: name whose TXT record holds address and port, and replaces addresses and ports; empty
+    # = none.
     dnstxt: str = ""
     # Neither: both address families. Never both flags.
     ipv4_only: bool = False
     ipv6_only: bool = False
-    fib: int | None = None  # FreeBSD routing table of this leg's sockets; None = the default one
+    fib: int | None = None  # FreeBSD routing table of this leg's sockets; None = the system's default
 
     # -- On the wire --
     dialect: Dialect = Dialect.NATIVE
     algorithm: str = "none"  # One of AES-GCM, AES-OCB, chacha20, xchacha20, none, XOR, spelled like this
-    # The very bytes of the file, from `encryption_password` or `encryption_password_file`; may be empty.
+    # The exact bytes of the file, from `encryption_password` or `encryption_password_file`; may be empty.
     password: bytes = field(default=b"", repr=False)
     # 32 bytes from `encryption_key`; replaces the password.
     key: bytes | None = field(default=None, repr=False)
     mtu_bytes: int | None = None  # Largest IP packet the path carries, if set
-    kcp_mtu_bytes: int | None = None  # Largest UDP payload, if set; wins over `mtu_bytes`
+    kcp_mtu_bytes: int | None = None  # Largest UDP payload, if set; takes precedence over `mtu_bytes`
     dport_refresh_s: int = 60  # Tunnel dialer: seconds between hops to another port; 0 = never
     mux_tunnels: int = 1  # Tunnel dialer: shared paths; 0 = every flow has a path of its own
-    keep_alive_s: int = 0  # Seconds of silence before a ping; 0 = not configured
+    keep_alive_s: int = 0  # Seconds of silence before a ping; 0 = off
     # Local dialer: longest wait for a TCP connection to the target.
     dial_timeout_s: int = DIAL_TIMEOUT_DEFAULT_S
     fec: FecConfig | None = None
@@ -192,14 +191,14 @@ class LegConfig:
     kcp_nc: bool = True
     kcp_snd_wnd_segments: int = 1024
     kcp_rcv_wnd_segments: int = 1024
-    kcp_auto: bool = False  # Windows and rate are found by measurement; the numbers above are where it starts
-    outbound_bps: int = 0  # Bits per second; 0 = not limited
-    inbound_bps: int = 0  # Bits per second; 0 = not limited
-    blast: bool = False  # Send at once whatever the windows permit (kcptube's meaning)
+    kcp_auto: bool = False  # Windows and rate are measured, starting from the numbers above
+    outbound_bps: int = 0  # Bits per second; 0 = unlimited
+    inbound_bps: int = 0  # Bits per second; 0 = unlimited
+    blast: bool = False  # Send at once all that the windows allow (as kcptube understands it)
 
     # -- UDP flows --
-    # Seconds without a packet after which a UDP flow is forgotten. Both legs of a relay have the same value:
-    # never less than what is known of the ends, FORWARDING_GRACE_S already added.
+    # A UDP flow ends after this many seconds without a packet. Both legs of a relay have the same value, at
+    # least that of its ends, with FORWARDING_GRACE_S already added.
     udp_timeout_s: int = UDP_TIMEOUT_DEFAULT_S
     udp_delivery: UdpDelivery = UdpDelivery.UNORDERED
 
@@ -210,13 +209,13 @@ class LegConfig:
 
     @property
     def finds_mtu(self) -> bool:
-        """Neither ``mtu`` nor ``kcp_mtu`` is set: the path is asked."""
+        """Whether kcpg discovers the path MTU: neither `mtu` nor `kcp_mtu` is set."""
         return self.kcp_mtu_bytes is None and self.mtu_bytes is None
 
     @property
     def datagram_bytes(self) -> int:
-        """Most bytes of one UDP payload on this leg, everything included: kcp_mtu, else from mtu, else what
-        jumbo Ethernet takes."""
+        """Most bytes of a UDP payload on this leg, everything included: kcp_mtu, else derived from mtu, else
+        what jumbo Ethernet carries."""
         if self.kcp_mtu_bytes is not None:
             return self.kcp_mtu_bytes
         if self.mtu_bytes is not None:
@@ -229,7 +228,7 @@ class NodeConfig:
     """One node, ready to be built. client: local → tunnel; relay: tunnel → tunnel; server: tunnel → local."""
 
     role: Role
-    # Short name for logs and status: the file's name without its suffix, numbered if several are called the
+    # Short name for logs and status: the file's name without its suffix, numbered if several have the
     # same.
     name: str
     file: Path
@@ -237,23 +236,23 @@ class NodeConfig:
     egress: LegConfig
     log_path: Path | None = None  # Existing directory for this node's log files (absolute); None = no files
     log_level: str = "info"  # One of debug, info, warning, error
-    max_flows: int = 65536  # Flows at once; more are refused
-    workers: int = 1  # Processes to spread the node over
+    max_flows: int = 65536  # Most flows at once; the node refuses more
+    workers: int = 1  # Processes that run the node
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Result of loading: nodes of files without errors, in the order given, and all problems."""
+    """Result of loading: the nodes of the files without errors, in the order given, and all problems."""
 
     nodes: tuple[NodeConfig, ...]
     problems: tuple[Problem, ...]
 
     @property
     def errors(self) -> tuple[Problem, ...]:
-        """The problems that forbid the start."""
+        """The problems that prevent the start."""
         return tuple(p for p in self.problems if p.severity is Severity.ERROR)
 
     @property
     def ok(self) -> bool:
-        """True when nothing forbids the start."""
+        """True if nothing prevents the start."""
         return not self.errors

@@ -1,5 +1,4 @@
-"""From lines to values: keys are looked up in the table, sections followed, every slip reported with its
-line."""
+"""From lines to values: looks keys up in the table, follows sections, reports every mistake with its line."""
 
 from __future__ import annotations
 
@@ -18,12 +17,12 @@ from kcpg.app.config.values import BadValue, Remarks, suggest
 _SECTION_SCOPE = {"listener": Scope.LISTENER, "forwarder": Scope.FORWARDER}
 _ROLE_SCOPE = {Role.CLIENT: Scope.CLIENT, Role.SERVER: Scope.SERVER, Role.RELAY: Scope.RELAY}
 
-# Words that may be shown in a message. A line torn in two may be half a secret, so longer ones are not shown.
+# Words that a message may show. A broken line may hold half a secret, so a message never shows longer ones.
 _SHOWN = re.compile(r"[a-z_][a-z0-9_ .-]{0,29}\Z")
 
 
 def parse(name: str, data: bytes, base: Path, report: Report) -> RawFile:
-    """Read one file. Problems go to the report; what could be read is returned."""
+    """Read one file. Problems go to the report; returns everything that could be read."""
     raw = RawFile(name, base)
     try:
         found = lex.lines(data)
@@ -38,15 +37,15 @@ def parse(name: str, data: bytes, base: Path, report: Report) -> RawFile:
 
 
 def _mode(found: list[Line], report: Report) -> Role | None:
-    """The role. It may stand anywhere, so it is looked for first."""
+    """The role. `mode` may stand anywhere, so look for it first."""
     lines = [line for line in found if line.shape is Shape.OPTION and line.name == "mode" and line.text]
     if not lines:
         is_relay = any(line.shape is Shape.SECTION and SECTIONS.get(line.name) == "relay" for line in found)
         hint = "mode=relay" if is_relay else "mode=client, mode=relay or mode=server"
-        report.error(0, "mode", "is not set" if found else "the file is empty, mode is not set", hint)
+        report.error(0, "mode", "is not set" if found else "is not set: the file is empty", hint)
         return None
     for line in lines[1:]:
-        report.error(line.number, "mode", f"is set twice; the first is in line {lines[0].number}")
+        report.error(line.number, "mode", f"is set twice; line {lines[0].number} has the first")
     remarks: Remarks = []
     try:
         value = KEYS["mode"].parse(lines[0].text, remarks)
@@ -64,7 +63,7 @@ class _Reader:
     def __init__(self, raw: RawFile, report: Report) -> None:
         self._raw = raw
         self._report = report
-        # None: values are checked and forgotten, since it is not known where they belong.
+        # None: it is unknown where values belong, so they are only checked.
         self._scope = _ROLE_SCOPE[raw.role] if raw.role else None
         self._custom: tuple[bool, bool] | None = None  # (tcp, udp) inside a [custom_input…] section
 
@@ -82,7 +81,9 @@ class _Reader:
     def _section(self, line: Line) -> None:
         tag = f"[{_shown(line.name)}]"
         if line.text:
-            self._report.warning(line.number, tag, "comments need a line of their own; this one was ignored")
+            self._report.warning(
+                line.number, tag, "a comment must stand on a line of its own; this one is ignored"
+            )
         mode = SECTIONS.get(line.name)
         self._custom = None
         if mode is None:
@@ -92,7 +93,7 @@ class _Reader:
             self._scope = None
             return
         if self._raw.role is not None and self._raw.role.value != mode:
-            reason = f"belongs to mode={mode}, this is mode={self._raw.role.value}"
+            reason = f"belongs to mode={mode}, but this is mode={self._raw.role.value}"
             self._report.error(line.number, tag, reason)
         elif line.name in _SECTION_SCOPE:
             self._enter(_SECTION_SCOPE[line.name])
@@ -139,17 +140,17 @@ class _Reader:
             return
         replaced = options.put(key.name, value, line.number)
         if replaced:
-            self._report.warning(line.number, key.name, f"is set again; line {replaced} does not count")
+            self._report.warning(line.number, key.name, f"is set again and replaces line {replaced}")
 
     def _options_for(self, key: Key, line: int, neutral: bool) -> Options | None:
-        """Where a value of this key is kept; None when it does not count here."""
+        """The options that a value of this key belongs to; None where it has no effect."""
         scope = self._scope
         if scope is None:
             return None
         if scope in key.scopes:
             return self._options(scope)
         if key.whole_node:
-            self._report.warning(line, key.name, "holds for the whole node, not for this section")
+            self._report.warning(line, key.name, "applies to the whole node, not to this section alone")
             return self._raw.outside
         if not neutral:
             self._misplaced(key, line, scope)
@@ -161,10 +162,10 @@ class _Reader:
         hint = f"it belongs in {' or '.join(sections)}" if in_relay and sections else ""
         if in_relay and (scope is Scope.RELAY or key.group == "Addresses") and sections:
             where = "outside the sections" if scope is Scope.RELAY else f"in [{scope.value}]"
-            self._report.error(line, key.name, f"cannot stand {where}", hint)
+            self._report.error(line, key.name, f"is not allowed {where}", hint)
         elif key.name == "mux_tunnels" and scope is Scope.SERVER:
             self._report.error(
-                line, key.name, "is for clients only", "the client decides how many paths there are"
+                line, key.name, "only a client may have it", "the client decides how many paths there are"
             )
         else:
             where = f"[{scope.value}]" if scope in _SECTION_SCOPE.values() else f"mode={scope.value}"
@@ -179,9 +180,9 @@ class _Reader:
 
     def _mapping(self, line: Line) -> None:
         if self._custom is None:
-            hint = "mappings stand in [custom_input], [custom_input_tcp] or [custom_input_udp] of a client"
+            hint = "mappings belong in a client's [custom_input], [custom_input_tcp] or [custom_input_udp]"
             self._report.error(
-                line.number, "", "this line looks like a mapping, but stands in no section for it", hint
+                line.number, "", "this line looks like a mapping, but is not in a section for mappings", hint
             )
             return
         self._raw.mapping_lines += 1
@@ -194,7 +195,7 @@ class _Reader:
         for remark in remarks:
             self._report.warning(line.number, "mapping", remark)
         if len(self._raw.mappings) + 2 * len(found) > 2 * PORTS_MAX:
-            self._report.error(line.number, "mapping", f"more than {PORTS_MAX} mapped ports")
+            self._report.error(line.number, "mapping", f"there are more than {PORTS_MAX} mapped ports")
             return
         for mapping in found:
             self._keep(mapping, line.number)
@@ -204,19 +205,22 @@ class _Reader:
             listening = (mapping.listen_address, mapping.listen_port, protocol)
             old = self._raw.mappings.get(listening)
             if old is not None and old.mapping != mapping:
-                reason = f"port {mapping.listen_port} is mapped again; line {old.line} does not count for it"
+                reason = f"maps port {mapping.listen_port} again and replaces line {old.line}"
                 self._report.warning(line, "mapping", reason)
             self._raw.mappings[listening] = MappingLine(mapping, line)
 
     def _other(self, line: Line) -> None:
-        """Neither `=` nor `->` nor a whole section. The line is not shown: it may hold a secret."""
+        """A line that is neither an option, a mapping nor a section. It is not shown: it may hold a
+        secret."""
         word = re.split(r"[\s:=]", line.text, maxsplit=1)[0].lower()
         if word in KEYS:
-            self._report.error(line.number, word, "'=' is missing", f"write {word}=…")
+            self._report.error(line.number, word, "has no '='", f"write {word}=…")
         elif word.strip("[]") in SECTIONS:
-            self._report.error(line.number, "", "not a section", f"write [{word.strip('[]')}]")
+            self._report.error(line.number, "", "this is not a section", f"write [{word.strip('[]')}]")
         else:
-            self._report.error(line.number, "", "neither key=value nor [section]", "comments begin with #")
+            self._report.error(
+                line.number, "", "this is neither key=value nor [section]", "a comment begins with #"
+            )
 
 
 def _shown(word: str) -> str:
@@ -227,11 +231,11 @@ def _key_hint(word: str) -> str:
     if word.strip("[]") in SECTIONS:
         return f"a section is written [{word.strip('[]')}]"
     if not word:
-        return "nothing stands before '='"
+        return "there is no key before '='"
     strange = [char for char in word if not char.isascii()]
     if strange:
-        return f"it has the character U+{ord(strange[0]):04X}; type the key anew"
-    return suggest(word, KEYS) or "see: kcpg help config"
+        return f"it contains the character U+{ord(strange[0]):04X}; retype the key"
+    return suggest(word, KEYS) or "see kcpg help config"
 
 
 def _sections_of(role: Role | None) -> str:

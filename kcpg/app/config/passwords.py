@@ -1,4 +1,4 @@
-"""Passwords kept in a file of their own."""
+"""Passwords that have a file of their own."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from pathlib import Path
 
 from kcpg.app.config.values import BadValue
 
-PASSWORD_BYTES_MAX = 64 * 1024  # Larger files are something else
+PASSWORD_BYTES_MAX = 64 * 1024  # A larger file is no password
 
 
 def read_password(base: Path, name: str) -> tuple[bytes, bool]:
     """(password, whether every user may read the file). Raises BadValue if there is none.
 
-    `name` is seen from `base`. Line ends at the end of the file do not belong to the password.
+    `name` is relative to `base`. Line ends at the end of the file are not part of the password.
     """
     try:
         with open(base / name, "rb") as file:
             data = file.read(PASSWORD_BYTES_MAX + 1)
             mode = os.fstat(file.fileno()).st_mode
     except (OSError, ValueError) as error:
-        raise BadValue(f"cannot be read: {reason_of(error)}") from None
+        raise BadValue(f"cannot read the file: {reason_of(error)}") from None
     if len(data) > PASSWORD_BYTES_MAX:
         raise BadValue(f"the file is larger than {PASSWORD_BYTES_MAX} bytes")
     password = data.rstrip(b"\r\n")
@@ -31,6 +31,6 @@ def read_password(base: Path, name: str) -> tuple[bytes, bool]:
 
 
 def reason_of(error: Exception) -> str:
-    """`no such file or directory` instead of Python's wording."""
+    """`no such file or directory`, without Python's decoration."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return text[:1].lower() + text[1:]

@@ -1,7 +1,7 @@
-"""KCP presets: what `kcp=` stands for, as data.
+"""KCP presets: the meaning of `kcp=`, as data.
 
-Values are those kcptube really uses. Its documentation gives fast1 and fast2 an interval of 1 ms; the
-interval only enters the retransmission time-out here (max(interval, 4·rttvar)), where 0 and 1 hardly
+The values are those that kcptube really uses. Its documentation gives fast1 and fast2 an interval of 1 ms.
+Here the interval only enters the retransmission time-out, as max(interval, 4·rttvar), where 0 and 1 hardly
 differ.
 """
 
@@ -9,20 +9,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-MANUAL = "manual"  # The four numbers come from the file
+MANUAL = "manual"  # The file sets the four numbers
 
-AUTO = "auto"  # Rate and windows are found by measurement, see kcpg.core.rate
+AUTO = "auto"  # Rate and windows are measured, see kcpg.core.rate
 
-DEFAULT = "regular5"  # What kcptube uses where `kcp=` is missing
+DEFAULT = "regular5"  # kcptube's default
 
 
 @dataclass(frozen=True, slots=True)
 class Preset:
     """One row: the parameters of KCP's `ikcp_nodelay` and the windows."""
 
-    nodelay: int  # 0: time-outs double; 1: grow by half of the segment's own; 2: grow by half of the link's
+    nodelay: int  # 0: time-outs double; 1: they grow by half the segment's own; 2: by half the link's
     interval_ms: int
-    resend: int  # Later segments acknowledged before a missing one is sent again; 0 = wait for the time-out
+    resend: int  # This many later segments acknowledged: a missing one is resent; 0 = at its time-out
     nc: bool  # True: no congestion window
     wnd_segments: int  # Default of both windows
 
@@ -44,6 +44,6 @@ PRESETS: dict[str, Preset] = {
     AUTO: Preset(1, 30, 2, True, 8192),
 }
 
-MANUAL_WND_SEGMENTS = 2048  # Both windows with `kcp=manual` where the file does not set them
+MANUAL_WND_SEGMENTS = 2048  # Default of both windows with `kcp=manual`
 
 NAMES: tuple[str, ...] = (*PRESETS, MANUAL)

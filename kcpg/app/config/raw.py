@@ -1,4 +1,4 @@
-"""A file that was read but not yet judged: values by place, each with its line."""
+"""A file that was read but not yet checked: values by section, each with its line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One value and where it stands."""
+    """One value and its line."""
 
     value: object = field(repr=False)  # None: the line says «default»
     line: int
@@ -22,23 +22,23 @@ class Setting:
 
 @dataclass(slots=True)
 class Options:
-    """The values that hold in one place. A key with a bad value counts as given, so that it is reported
-    once."""
+    """The values of one section. A key with a bad value counts as given, so that it is reported only once."""
 
     settings: dict[str, Setting] = field(default_factory=dict)
-    bad: dict[str, int] = field(default_factory=dict)  # Keys whose value could not be read, and the line
+    # Keys with a value that could not be read, and the line.
+    bad: dict[str, int] = field(default_factory=dict)
 
     def given(self, name: str) -> bool:
-        """True when a line has this key, good or bad."""
+        """True if a line has this key, with a good or a bad value."""
         return name in self.settings or name in self.bad
 
     def line(self, name: str) -> int:
-        """Line of the value that holds; 0 when there is none."""
+        """Line of the value in force; 0 if there is none."""
         setting = self.settings.get(name)
         return setting.line if setting is not None else self.bad.get(name, 0)
 
     def get(self, name: str, kind: type[T]) -> T | None:
-        """The value; None when it is missing, bad, or says «default»."""
+        """The value; None if it is missing, bad, or says «default»."""
         setting = self.settings.get(name)
         if setting is None or setting.value is None:
             return None
@@ -46,15 +46,15 @@ class Options:
         return setting.value
 
     def flag(self, name: str) -> bool:
-        """A yes-or-no value; no when missing."""
+        """A yes-or-no value; no if missing."""
         return self.get(name, bool) is True
 
     def ports(self, name: str) -> Ports:
-        """A port list; empty when missing."""
+        """A port list; empty if missing."""
         return self.get(name, Ports) or Ports(custom=False, numbers=())
 
     def addresses(self, name: str) -> Addresses:
-        """An address list; empty when missing."""
+        """An address list; empty if missing."""
         return self.get(name, Addresses) or Addresses(custom=False, names=())
 
     def put(self, name: str, value: object, line: int) -> int:
@@ -97,14 +97,14 @@ class RawFile:
     """Everything one file says."""
 
     name: str
-    base: Path  # Directory that relative paths of secrets are seen from
+    base: Path  # Directory that paths of secrets are relative to
     role: Role | None = None
-    # Client, server: the whole file. Relay: what stands outside the sections.
+    # Client, server: the whole file. Relay: the lines outside the sections.
     outside: Options = field(default_factory=Options)
     listener: Options | None = None
     forwarder: Options | None = None
-    custom_line: int = 0  # Line of the first [custom_input…]; 0 when there is none
-    mapping_lines: int = 0  # Mapping lines in their sections, good or bad
+    custom_line: int = 0  # Line of the first [custom_input…]; 0 if there is none
+    mapping_lines: int = 0  # Mapping lines in their sections, good ones and bad ones
     # By address, port and protocol («tcp», «udp»).
     mappings: dict[tuple[str, int, str], MappingLine] = field(default_factory=dict)
     # Contents of password files, by the path as written.

@@ -1,4 +1,4 @@
-"""Where problems are collected while files are read."""
+"""Collects problems while files are read."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from kcpg.app.config.model import Problem, Severity
 
 @dataclass(slots=True)
 class Report:
-    """The problems of one file; the same one is kept once."""
+    """The problems of one file, each once."""
 
     file: str
     found: dict[Problem, None] = field(default_factory=dict)
 
     def error(self, line: int, key: str, reason: str, hint: str = "") -> None:
-        """This forbids the start."""
+        """A problem that prevents the start."""
         self._add(line, key, Severity.ERROR, reason, hint)
 
     def warning(self, line: int, key: str, reason: str, hint: str = "") -> None:
-        """This is likely a mistake."""
+        """A likely mistake."""
         self._add(line, key, Severity.WARNING, reason, hint)
 
     def note(self, line: int, key: str, reason: str, hint: str = "") -> None:
-        """This is worth knowing."""
+        """Something worth knowing."""
         self._add(line, key, Severity.NOTE, reason, hint)
 
     @property
     def failed(self) -> bool:
-        """True when there is an error."""
+        """True if there is an error."""
         return any(problem.severity is Severity.ERROR for problem in self.found)
 
     def sorted(self) -> list[Problem]:

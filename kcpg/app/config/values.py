@@ -1,11 +1,11 @@
 """From the text after `=` to a typed value: one function per kind of value.
 
-Each takes the raw text of one value and a list to which it appends remarks («read as …»), and returns the
-value. A text that means nothing raises BadValue with a reason and a hint. Neither ever holds the text of a
-secret.
+Each function takes the text of one value and a list to which it appends remarks («read as …»), and returns
+the value. It raises BadValue, with a reason and a hint, for a text that is no such value. Neither a remark
+nor a reason ever holds the text of a secret.
 
-kcptube's reading of numbers is kept: leading digits count and the rest is ignored, here with a remark. Its
-accidents are not kept: see `docs/configuration.md`.
+Numbers are read as kcptube reads them: leading digits count, the rest is ignored, here with a remark. Its
+accidents are not repeated: see `docs/configuration.md`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable
 from kcpg.app.config import presets
 from kcpg.app.config.model import Dialect, FecConfig, UdpDelivery
 
-BLANKS = " \t\n\v\f\r"  # What C's isspace() calls blank: the only characters that are trimmed
+BLANKS = " \t\n\v\f\r"  # C's isspace(): only these characters are trimmed
 
 INT_MAX = 2**31 - 1  # Largest number kcptube's parser takes
 
@@ -45,7 +45,7 @@ ValueParser = Callable[[str, Remarks], object]
 
 
 class BadValue(ValueError):
-    """The text is not a value of its key. `reason` and `hint` are for the user."""
+    """The text is no value for its key. `reason` and `hint` are shown to the user."""
 
     def __init__(self, reason: str, hint: str = "") -> None:
         super().__init__(reason)
@@ -61,22 +61,22 @@ def suggest(word: str, known: Iterable[str]) -> str:
 
 
 def uncomment(text: str, remarks: Remarks) -> str:
-    """The text without a trailing ` # comment`, which kcptube's grammar does not have, with a remark."""
+    """The text without a trailing ` # comment`, with a remark: kcptube's grammar has no such comments."""
     short = _COMMENT.sub("", text)
     if short != text:
-        remarks.append(f"comments need a line of their own; read as '{short}'")
+        remarks.append(f"a comment must stand on a line of its own; read as '{short}'")
     return short
 
 
 def free_text(text: str, remarks: Remarks) -> str:
-    """Any text; what looks like a comment belongs to it."""
+    """Any text; a comment behind it is part of it."""
     if _COMMENT.search(text):
-        remarks.append("'#' and what follows is part of the value; comments need a line of their own")
+        remarks.append("the value includes '#' and what follows; a comment must stand on a line of its own")
     return text
 
 
 def secret(text: str, remarks: Remarks) -> bytes:
-    """The bytes of the file, whatever its encoding."""
+    """The bytes in the file, whatever its encoding."""
     return free_text(text, remarks).encode("utf-8", "surrogateescape")
 
 
@@ -86,73 +86,73 @@ def key_32(text: str, remarks: Remarks) -> bytes:
     try:
         raw = base64.b64decode(text.encode("ascii"), validate=True)
     except (UnicodeEncodeError, binascii.Error):
-        raise BadValue("not base64", "make one with: kcpg keygen") from None
+        raise BadValue("is not base64", "kcpg keygen prints a valid key") from None
     if len(raw) != KEY_BYTES:
-        raise BadValue(f"has {len(raw)} bytes, not {KEY_BYTES}", "make one with: kcpg keygen")
+        raise BadValue(f"has {len(raw)} bytes, not {KEY_BYTES}", "kcpg keygen prints a valid key")
     return raw
 
 
 def whole_number(text: str, remarks: Remarks) -> int:
-    """A decimal number as C reads it: leading digits, the rest ignored (with a remark)."""
+    """A decimal number as C reads it: leading digits count, the rest is ignored with a remark."""
     bare = _COMMENT.sub("", text)
     if _HEX.match(bare):
-        raise BadValue("numbers are decimal", f"write {int(bare, 16)}")
+        raise BadValue("hexadecimal numbers are not allowed", f"write {int(bare, 16)}")
     match = _NUMBER.match(bare)
     if match is None:
         raise BadValue(f"'{bare}' is not a number")
     number = _bounded(match[1])
     if bare != text or match[2].strip(BLANKS):
-        remarks.append(f"'{text.strip(BLANKS)}' was read as {number}")
+        remarks.append(f"read '{text.strip(BLANKS)}' as {number}")
     return number
 
 
 def _bounded(digits: str) -> int:
     # The length first: Python refuses to convert texts of more than 4,300 digits.
     if len(digits.lstrip("+-").lstrip("0")) > 10 or abs(number := int(digits)) > INT_MAX:
-        raise BadValue("the number is too large", f"at most {INT_MAX}")
+        raise BadValue("the number is too large", f"the largest is {INT_MAX}")
     return number
 
 
 def clamped(low: int, high: int) -> Callable[[str, Remarks], int]:
-    """A number of [low, high]; others are moved to the nearer end."""
+    """A number from low to high; others are clamped."""
 
     def parse(text: str, remarks: Remarks) -> int:
         number = whole_number(text, remarks)
         nearest = min(max(number, low), high)
         if nearest != number:
-            remarks.append(f"{number} is not in {low}-{high}; {nearest} is used")
+            remarks.append(f"{number} is not in {low}-{high}; using {nearest}")
         return nearest
 
     return parse
 
 
 def defaulted(low: int, high: int, default: int) -> Callable[[str, Remarks], int]:
-    """A number of [low, high]; 0 and, with a remark, all others mean the default."""
+    """A number from low to high; 0 and, with a remark, all others mean the default."""
 
     def parse(text: str, remarks: Remarks) -> int:
         number = whole_number(text, remarks)
         if low <= number <= high:
             return number
         if number != 0:
-            remarks.append(f"{number} is not in {low}-{high}; the default {default} is used")
+            remarks.append(f"{number} is not in {low}-{high}; using the default, {default}")
         return default
 
     return parse
 
 
 def refresh(text: str, remarks: Remarks) -> int:
-    """Seconds between hops: 0, or 20-32767; smaller and larger ones are moved there, as kcptube documents."""
+    """Seconds between hops: 0, or 20-32767; others are clamped, as kcptube documents."""
     number = whole_number(text, remarks)
     if number < 0:
-        raise BadValue("a time cannot be negative", "0 switches hopping off")
+        raise BadValue("a time cannot be negative", "0 turns hopping off")
     nearest = min(max(number, 20), 32767) if number else 0
     if nearest != number:
-        remarks.append(f"{number} is not 0 or in 20-32767; {nearest} is used")
+        remarks.append(f"{number} is neither 0 nor in 20-32767; using {nearest}")
     return nearest
 
 
 def within(low: int, high: int) -> Callable[[str, Remarks], int]:
-    """A number of [low, high]; others are errors."""
+    """A number from low to high; others are errors."""
 
     def parse(text: str, remarks: Remarks) -> int:
         number = whole_number(text, remarks)
@@ -164,7 +164,7 @@ def within(low: int, high: int) -> Callable[[str, Remarks], int]:
 
 
 def processes(high: int) -> Callable[[str, Remarks], int]:
-    """A number of [1, high], or `auto`: the processor cores that this process may use, up to `high`."""
+    """A number from 1 to high, or `auto`: the processor cores that this process may use, at most `high`."""
     number = within(1, high)
 
     def parse(text: str, remarks: Remarks) -> int:
@@ -176,7 +176,7 @@ def processes(high: int) -> Callable[[str, Remarks], int]:
 
 
 def size(low: int, high: int) -> Callable[[str, Remarks], int | None]:
-    """A size in bytes of [low, high]; 0 and less mean not set, as in kcptube."""
+    """A size in bytes from low to high; 0 and less mean unset, as in kcptube."""
 
     def parse(text: str, remarks: Remarks) -> int | None:
         number = whole_number(text, remarks)
@@ -190,12 +190,12 @@ def size(low: int, high: int) -> Callable[[str, Remarks], int | None]:
 
 
 def window(text: str, remarks: Remarks) -> int | None:
-    """A window in segments; 0 = that of the preset."""
+    """A window in segments; 0 = the preset's."""
     number = whole_number(text, remarks)
     if number < 0:
         raise BadValue("a window cannot be negative")
     if number > WINDOW_MAX_SEGMENTS:
-        remarks.append(f"the protocol carries windows up to {WINDOW_MAX_SEGMENTS}; that is used")
+        remarks.append(f"the protocol allows at most {WINDOW_MAX_SEGMENTS} segments; using that")
         return WINDOW_MAX_SEGMENTS
     return number or None
 
@@ -246,13 +246,13 @@ def bandwidth(text: str, remarks: Remarks) -> int:
     if bps > BANDWIDTH_MAX_BPS:
         raise BadValue("the bandwidth is too large")
     if number_text:
-        remarks.append(f"'{bare}' was read as {int(digits)}{unit}, {bps} bit/s")
+        remarks.append(f"read '{bare}' as {int(digits)}{unit}, {bps} bit/s")
     return bps
 
 
 def _bandwidth_parts(bare: str) -> tuple[str, str, str]:
-    """(ignored text, digits, unit). kcptube takes the last character as unit and the leading digits as
-    number."""
+    """(ignored text, digits, unit). kcptube reads the last character as the unit and the leading digits as
+    the number."""
     match = re.match(rf"([0-9]+)([.,][0-9]+)?[{BLANKS}]*(.*)\Z", bare, re.DOTALL)
     if match is None:
         raise BadValue(f"'{bare}' is not a bandwidth", "for example 300M (bits per second)")
@@ -260,10 +260,12 @@ def _bandwidth_parts(bare: str) -> tuple[str, str, str]:
     unit = rest[-1:]
     if unit not in _UNITS:
         known = rest[0] if rest[0] in _UNITS else ""
-        hint = f"write {digits}{known}: bits per second" if known and not fraction else "K, M, G, k, m or g"
-        raise BadValue(f"unknown unit '{rest}' of bandwidth", hint)
+        hint = (
+            f"write {digits}{known}: bits per second" if known and not fraction else "use K, M, G, k, m or g"
+        )
+        raise BadValue(f"unknown unit '{rest}'", hint)
     if fraction:
-        raise BadValue("a bandwidth is a whole number", _whole_bandwidth(digits, fraction, unit))
+        raise BadValue("a bandwidth must be a whole number", _whole_bandwidth(digits, fraction, unit))
     return rest[:-1], digits, unit
 
 
@@ -285,10 +287,10 @@ def fec(text: str, remarks: Remarks) -> FecConfig | None:
         return None
     first, colon, second = bare.partition(":")
     if not (colon and first.strip(BLANKS) and second.strip(BLANKS)):
-        raise BadValue(f"'{bare}' is not of the form D:R", "for example 20:4, or auto, or off")
+        raise BadValue(f"'{bare}' is not D:R", "for example 20:4; or auto; or off")
     data, parity = whole_number(first, remarks), whole_number(second, remarks)
     if data < 0 or parity < 0:
-        raise BadValue("numbers of shards cannot be negative")
+        raise BadValue("a number of shards cannot be negative")
     # GF(256) has 255 evaluation points; kcptube has the same limit.
     if data + parity > 255:
         raise BadValue(f"{data} + {parity} is more than 255 shards")
