@@ -1,8 +1,7 @@
 """Command-line entry: `python -m kcpg` and the `kcpg` command.
 
-The standard library is made cooperative here, before anything else is imported, and nowhere else: importing
-kcpg as a library never patches the program that imports it. Patching creates no event loop, so a daemon may
-still fork.
+Here and nowhere else, before any other import, gevent patches the standard library: a program that imports
+kcpg as a library stays unpatched. Patching creates no event loop, so a daemon can still fork.
 """
 
 import sys

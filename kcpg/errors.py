@@ -1,7 +1,7 @@
-"""Errors a person is told about, and the exit code each of them means.
+"""Errors that are shown to a person, with their exit codes.
 
-Bytes from the network never raise one of these: they become counted drops. These are for what a person typed,
-wrote into a configuration file, or must change on the machine.
+Bytes from the network never raise one of these: they become counted drops. These errors are about what a
+person typed, wrote into a configuration file, or must change on the machine.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ EXIT_USAGE = 2  # The command line or a configuration file is wrong
 
 
 class KcpgError(Exception):
-    """A failure with a message fit for a person; `exit_code` is what the process ends with."""
+    """A failure with a message for a person; the process ends with `exit_code`."""
 
     exit_code = EXIT_FAILURE
 
     def __init__(self, message: str, hint: str = "") -> None:
-        """`message` says what is wrong in one line, `hint` (may be empty) what to do about it."""
+        """`message` says in one line what is wrong, `hint` (may be empty) what to do about it."""
         super().__init__(message)
         self.message = message
         self.hint = hint
 
     def __str__(self) -> str:
-        """The message with its hint, as the command line prints it."""
+        """The message and its hint, as the command line prints them."""
         return f"{self.message}; {self.hint}" if self.hint else self.message
 
 
@@ -32,12 +32,12 @@ class StartError(KcpgError):
 
 
 class UsageError(KcpgError):
-    """The command line cannot be understood."""
+    """The command line makes no sense."""
 
     exit_code = EXIT_USAGE
 
 
 class ConfigurationError(KcpgError):
-    """The configuration cannot be used; every single problem has been listed before."""
+    """The configuration is unusable; every problem has been listed before."""
 
     exit_code = EXIT_USAGE

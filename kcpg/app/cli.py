@@ -1,8 +1,7 @@
 """The command line: words and options in, an exit code out.
 
-`kcpg a.conf b.conf` runs nodes, as kcptube is called; a first word that is one of COMMANDS does something
-else. What a command needs is imported when it is called for, so that `--help` and mistakes are answered at
-once.
+`kcpg a.conf b.conf` runs nodes, like kcptube; a first word from COMMANDS does something else. Each command
+imports its modules only when it runs, so that `--help` and usage errors answer at once.
 """
 
 from __future__ import annotations
@@ -20,42 +19,40 @@ from kcpg.app.logs import FORMATS, ROTATE_BYTES, ROTATE_KEEP, LogOptions
 from kcpg.errors import EXIT_FAILURE, EXIT_OK, EXIT_USAGE, KcpgError, UsageError
 
 COMMANDS = {
-    "daemon": "start, stop or look at a background process: kcpg daemon start|stop|status|ensure CONFIG…",
+    "daemon": "start, stop or inspect a background process: kcpg daemon start|stop|status|ensure CONFIG…",
     "status": "report on running nodes: kcpg status [CONFIG…]",
     "keygen": "print a new key for encryption_key",
-    "help": "explain: kcpg help config [KEY], kcpg help daemon",
+    "help": "explain something: kcpg help config [KEY], kcpg help daemon",
 }
 
 DAEMON_ACTIONS = {
-    "start": "start it in the background; done if it runs already",
-    "stop": "let flows finish, tell the peers, end",
-    "status": "say whether it runs, since when, and what it carries",
-    "ensure": "start it unless it runs, saying nothing: for cron",
+    "start": "start it in the background unless it runs already",
+    "stop": "let flows finish, notify the peers, exit",
+    "status": "report whether it runs, since when, and what it carries",
+    "ensure": "like start, but silent: for cron",
 }
 
-# Seconds running flows get to finish after a request to stop; service managers commonly allow 10 and more.
+# Seconds that running flows get to finish after a request to stop; service managers often allow 10 or more.
 DRAIN_S = 5.0
 
-_INTRODUCTION = "Carry TCP and UDP through an encrypted, retransmitting UDP tunnel."
-_EXIT_CODES = (
-    "Exit codes: 0 done or already running, 1 failure while running, 2 command line or configuration wrong."
-)
+_INTRODUCTION = "Carry TCP and UDP through an encrypted, reliable UDP tunnel."
+_EXIT_CODES = "Exit codes: 0 success or already running, 1 run-time failure, 2 usage or configuration error."
 
 
 class OptionParser(argparse.ArgumentParser):
-    """An argument parser that raises UsageError with a hint instead of printing its usage and leaving."""
+    """An argument parser that raises UsageError with a hint, instead of printing its usage and exiting."""
 
     def error(self, message: str) -> NoReturn:
         """Raise UsageError."""
         raise UsageError(message, f"see {self.prog} --help")
 
     def read(self, words: Sequence[str]) -> argparse.Namespace:
-        """Parse `words`; options may stand anywhere and in any case of letters, as with kcptube."""
+        """Parse `words`; options may stand anywhere and be upper or lower case, as in kcptube."""
         known, left = self.parse_known_intermixed_args([_lower_option(word) for word in words])
         for word in left:
             if word.startswith("-"):
                 raise UsageError(f"unknown option {word}", self._advice(word))
-            raise UsageError(f"unexpected word {word!r}", f"see {self.prog} --help")
+            raise UsageError(f"unexpected argument {word!r}", f"see {self.prog} --help")
         return known
 
     def _advice(self, word: str) -> str:
@@ -76,21 +73,21 @@ def main(words: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return EXIT_FAILURE
     except BrokenPipeError:
-        # The reader of our output has left (`kcpg status | head`): not an error; keep Python from
-        # complaining.
+        # The reader of our output has exited (`kcpg status | head`): not an error. Keep Python from
+        # complaining about it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return EXIT_OK
 
 
 def _open_standard_files() -> None:
-    """Give descriptors 0 to 2 to the null device where the caller closed them, before a socket gets their
+    """Open the null device as those of descriptors 0 to 2 that the caller closed: no socket must get their
     numbers."""
     for fd in range(3):
         try:
             os.fstat(fd)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
-    # Python has None in place of a stream whose descriptor was closed when it started.
+    # Python sets a stream to None if its descriptor was closed at the start.
     for name, fd in (("stdout", 1), ("stderr", 2)):
         if getattr(sys, name) is None:
             setattr(sys, name, open(fd, "w", closefd=False))  # noqa: SIM115  (open as long as the process)
@@ -101,7 +98,7 @@ def _dispatch(words: list[str]) -> int:
         print(run_parser().format_help(), file=sys.stderr, end="")
         return EXIT_USAGE
     command, rest = words[0], words[1:]
-    if command == "--worker":  # handle.WORKER, without the price of importing it
+    if command == "--worker":  # handle.WORKER, without the cost of importing it
         from kcpg.app.workers import worker
 
         return worker.run(int(rest[0]))
@@ -118,7 +115,7 @@ def _dispatch(words: list[str]) -> int:
 
 
 class _ShowVersion(argparse.Action):
-    """`--version`: what a report of a mistake or of a speed should begin with."""
+    """`--version`: the facts that a bug report or a measurement should begin with."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from kcpg import built, engine
@@ -139,12 +136,14 @@ def run_parser() -> OptionParser:
         prog="kcpg",
         usage="kcpg [options] CONFIG [CONFIG …]\n       kcpg COMMAND …",
         description=_INTRODUCTION,
-        epilog=f"commands:\n{commands}\n\nA file named like a command is given as ./daemon.\n{_EXIT_CODES}",
+        epilog=f"commands:\n{commands}\n\nWrite ./daemon for a file called daemon.\n{_EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("configurations", nargs="*", metavar="CONFIG", help="configuration file of one node")
-    parser.add_argument("--check-config", action="store_true", help="only say what is wrong with the files")
+    parser.add_argument("configurations", nargs="*", metavar="CONFIG", help="a node's configuration file")
+    parser.add_argument(
+        "--check-config", action="store_true", help="only report what is wrong with the files"
+    )
     parser.add_argument(
         "--try", dest="trial", action="store_true", help="only test the tunnel to each destination"
     )
@@ -152,7 +151,7 @@ def run_parser() -> OptionParser:
         "--version",
         action=_ShowVersion,
         nargs=0,
-        help="show the version, the engine and what does the encryption",
+        help="show the version, the engine and the libraries that encrypt",
     )
     _add_run_options(parser)
     return parser
@@ -164,41 +163,41 @@ def daemon_parser() -> OptionParser:
     parser = OptionParser(
         prog="kcpg daemon",
         usage="kcpg daemon start|stop|status|ensure [options] CONFIG [CONFIG …]",
-        description="A background process per set of configuration files.",
+        description="Run a background process for a set of configuration files.",
         epilog=f"actions:\n{actions}\n\n`status` without CONFIG means every kcpg of this user.\n"
-        f"SIGTERM stops it, SIGHUP makes it read its configuration again.\n{_EXIT_CODES}",
+        f"SIGTERM stops the process, SIGHUP makes it reread its configuration.\n{_EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("action", choices=list(DAEMON_ACTIONS), metavar="ACTION")
-    parser.add_argument("configurations", nargs="*", metavar="CONFIG", help="configuration file of one node")
+    parser.add_argument("configurations", nargs="*", metavar="CONFIG", help="a node's configuration file")
     _add_run_options(parser)
     return parser
 
 
 def _add_run_options(parser: OptionParser) -> None:
-    parser.add_argument("--log-format", choices=FORMATS, default="text", help="lines or JSON objects")
+    parser.add_argument("--log-format", choices=FORMATS, default="text", help="text lines or JSON objects")
     parser.add_argument("--log-file", type=Path, metavar="FILE", help="log to this file, rotating it")
     parser.add_argument(
         "--log-rotate-bytes",
         type=_positive,
         default=ROTATE_BYTES,
         metavar="N",
-        help="put the log file aside at this size (default %(default)s)",
+        help="rotate the log file at this size (default %(default)s)",
     )
     parser.add_argument(
         "--log-rotate-keep",
         type=_positive,
         default=ROTATE_KEEP,
         metavar="N",
-        help="old log files to keep (default %(default)s)",
+        help="number of old log files to keep (default %(default)s)",
     )
     parser.add_argument(
         "--drain",
         type=_seconds,
         default=DRAIN_S,
         metavar="SECONDS",
-        help="time for flows to finish when asked to stop (default %(default)s)",
+        help="how long flows may take to finish after a request to stop (default %(default)s)",
     )
 
 
@@ -235,8 +234,10 @@ def _daemon(words: list[str]) -> int:
 
 def _status(words: list[str]) -> int:
     parser = OptionParser(prog="kcpg status", description="Report on running nodes.", allow_abbrev=False)
-    parser.add_argument("configurations", nargs="*", metavar="CONFIG", help="only what runs these files")
-    parser.add_argument("--json", action="store_true", help="the whole report as JSON")
+    parser.add_argument(
+        "configurations", nargs="*", metavar="CONFIG", help="only the process that runs these files"
+    )
+    parser.add_argument("--json", action="store_true", help="print the full report as JSON")
     options = parser.read(words)
     from kcpg.app import daemon
 
@@ -269,7 +270,7 @@ def _help(words: list[str]) -> int:
     if topic in COMMANDS:
         print(f"kcpg {topic}: {COMMANDS[topic]}")
         return EXIT_OK
-    raise UsageError(f"there is no help on {topic!r}", "topics are: config, daemon, " + ", ".join(COMMANDS))
+    raise UsageError(f"there is no help on {topic!r}", "the topics are: config, " + ", ".join(COMMANDS))
 
 
 def _refuse_misspelt_command(word: str) -> None:
@@ -294,12 +295,12 @@ def _lower_option(word: str) -> str:
 def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a number from 1 up")
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
     return number
 
 
 def _seconds(text: str) -> float:
     number = float(text)
     if not 0 <= number <= 3600:
-        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds from 0 to 3600")
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 3600 seconds")
     return number

@@ -1,8 +1,8 @@
 """The background process: `kcpg daemon start|stop|status|ensure`.
 
-It works without a terminal, a PATH, a HOME or open standard files, because that is how cron calls it. The
-lock of its configuration set decides whether it runs (`kcpg.app.lock`). Forking comes before gevent's event
-loop exists; an event loop shared by two processes would lose events.
+It works without a terminal, a PATH, a HOME or open standard files, because cron calls it like that. The lock
+of its configuration set decides whether it runs (`kcpg.app.lock`). It forks before gevent's event loop
+exists: an event loop shared by two processes would lose events.
 """
 
 from __future__ import annotations
@@ -27,25 +27,24 @@ from kcpg.app.paths import Instance, all_instances, instance
 from kcpg.app.status import ask
 from kcpg.errors import EXIT_FAILURE, EXIT_OK, KcpgError, StartError
 
-# Longest wait for the new process to be ready. Key derivation takes 0.1 s per password; a name server may
+# How long the new process may take to be ready. Key derivation takes 0.1 s per password; a name server may
 # take 10 s.
 START_LIMIT_S = 60.0
 
-STOP_MARGIN_S = 5.0  # Beyond the drain time, until a process that does not end is killed
+STOP_MARGIN_S = 5.0  # A process that has not ended this long after its drain time is killed
 
-POLL_S = 0.05  # Pause between two looks at the lock of a process that is ending; a person does not notice it
+POLL_S = 0.05  # Interval for checking the lock of a process that is ending; a person does not notice it
 
 
 def start(paths: list[Path], options: logs.LogOptions, drain_s: float, quiet: bool) -> int:
-    """Start a daemon for exactly these configuration files unless it runs. `quiet` says nothing but
-    errors."""
+    """Start a daemon for exactly these configuration files unless it runs. `quiet`: print errors only."""
     absolute = [Path(os.path.abspath(path)) for path in paths]
     where = instance(absolute, os.environ)
     lock = PidLock(where.pid)
     if not lock.acquire():
         if not quiet:
             pid = holder(where.pid)
-            print(f"kcpg: already running, {f'pid {pid}' if pid else 'or just starting'}")
+            print(f"kcpg: already running, pid {pid}" if pid else "kcpg: already running or just starting")
         return EXIT_OK
     try:
         load_or_explain(absolute, warnings=not quiet)
@@ -60,7 +59,7 @@ def start(paths: list[Path], options: logs.LogOptions, drain_s: float, quiet: bo
 
 
 def stop(paths: list[Path]) -> int:
-    """Stop the process that runs these files and wait until it has ended."""
+    """Stop the process that runs these files, and wait for its end."""
     one = instance(paths, os.environ)
     pid = holder(one.pid)
     if pid is None:
@@ -70,7 +69,7 @@ def stop(paths: list[Path]) -> int:
 
 
 def status(paths: list[Path], as_json: bool = False) -> int:
-    """Print whether it runs and what it carries; exit code 0 only if every instance asked for runs."""
+    """Print which instances run and what they carry; exit code 0 if one runs."""
     meant = [instance(paths, os.environ)] if paths else all_instances(os.environ)
     running = {one: pid for one in meant if (pid := holder(one.pid)) is not None}
     answers = {one: ask(one.socket) for one in running}
@@ -100,7 +99,7 @@ def _stop_one(one: Instance, pid: int) -> int:
         return EXIT_OK
     os.kill(pid, signal.SIGKILL)
     _gone(one, pid, STOP_MARGIN_S)
-    print(f"kcpg: {one.name}: did not end within {limit_s:.0f} s, killed", file=sys.stderr)
+    print(f"kcpg: {one.name}: did not exit within {limit_s:.0f} s and was killed", file=sys.stderr)
     return EXIT_FAILURE
 
 
@@ -114,17 +113,16 @@ def _gone(one: Instance, pid: int, limit_s: float) -> bool:
 
 
 def _detached(lock: PidLock, work: Callable[[Callable[[str], None]], int]) -> tuple[int, str]:
-    """Run `work` in a process of its own that survives this one; returns its pid and ready line when it is
-    ready.
+    """Run `work` in a process that outlives this one; returns its pid and its ready line once it is ready.
 
-    Raises the error that `work` raised before it was ready. Two forks: the middle process gives up the
-    terminal's session and ends, so that the daemon is no session leader and can never get a terminal again
+    Raises the error that `work` raised before it was ready. There are two forks: the middle process leaves
+    the terminal's session and exits, so that the daemon is no session leader and can never acquire a terminal
     (daemon(7)).
     """
     from_child, to_parent = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
-    # os.fork is gevent's here and would make an event loop first; this one is the system call.
+    # gevent has replaced os.fork by a function that creates an event loop; this is the system call.
     middle = posix.fork()
     if middle == 0:
         _become_daemon(lock, _Starter(to_parent), work)
@@ -137,18 +135,18 @@ def _detached(lock: PidLock, work: Callable[[Callable[[str], None]], int]) -> tu
 
 
 class _Starter:
-    """The end of the pipe on which the daemon tells the starting command one thing: ready, or why not."""
+    """The daemon's end of a pipe to the starting command. Its only message: ready, or why not."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
 
     def ready(self, line: str) -> None:
-        """The daemon serves; `line` says what."""
+        """The daemon is ready; `line` is its ready line."""
         logs.process_log().info("%s", line.removeprefix("kcpg: "))
         self.tell(pid=os.getpid(), line=line)
 
     def tell(self, **message: object) -> None:
-        """Send the message; later calls, or one nobody waits for any more, do nothing."""
+        """Send the message. Does nothing when called again, or when the reader has gone."""
         if self.fd >= 0:
             with contextlib.suppress(OSError):
                 os.write(self.fd, json.dumps(message).encode())
@@ -159,7 +157,7 @@ class _Starter:
 def _become_daemon(
     lock: PidLock, starter: _Starter, work: Callable[[Callable[[str], None]], int]
 ) -> NoReturn:
-    """The child's side of `_detached`; never returns into the parent's code."""
+    """The child's side of `_detached`; never returns to the parent's code."""
     code = EXIT_FAILURE
     try:
         os.setsid()
@@ -174,16 +172,16 @@ def _become_daemon(
         code = error.exit_code
     except BaseException as error:
         starter.tell(error=f"{type(error).__name__}: {error}", code=EXIT_FAILURE)
-        logs.process_log().exception("ended by an unexpected error")
+        logs.process_log().exception("an unexpected error ended the process")
     finally:
         lock.release()
         os._exit(code)
 
 
 def _let_go(keep: set[int]) -> None:
-    """Hold nothing of the caller's: a pipe to cron or ssh left open would make them wait for the daemon.
+    """Close everything of the caller's: cron or ssh would wait as long as the daemon holds their pipe open.
 
-    The working directory stays, so that relative paths inside a configuration keep their meaning at a reload.
+    The working directory stays, so that relative paths in a configuration keep their meaning at a reload.
     """
     os.umask(0o077)
     null = os.open(os.devnull, os.O_RDWR)
@@ -191,7 +189,7 @@ def _let_go(keep: set[int]) -> None:
         os.dup2(null, fd)
     for name in os.listdir("/dev/fd"):
         if int(name) > 2 and int(name) not in keep:
-            with contextlib.suppress(OSError):  # the descriptor of the listing itself is closed already
+            with contextlib.suppress(OSError):  # the listing's own descriptor is closed already
                 os.close(int(name))
 
 
@@ -213,10 +211,10 @@ def _serve(
 
 def _first_words(pipe: int) -> tuple[int, str]:
     if not select.select([pipe], [], [], START_LIMIT_S)[0]:
-        raise StartError(f"the daemon is not ready after {START_LIMIT_S:.0f} s", "its log says more")
+        raise StartError(f"the daemon is not ready after {START_LIMIT_S:.0f} s", "see its log")
     data = os.read(pipe, 65536)
     if not data:
-        raise StartError("the daemon ended while starting", "its log says why")
+        raise StartError("the daemon exited while starting", "see its log")
     message = json.loads(data)
     if "error" in message:
         error = StartError(message["error"], message.get("hint", ""))

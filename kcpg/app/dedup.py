@@ -1,27 +1,26 @@
-"""Collapsing repeated events into one line with a count. Pure: time is an argument, nothing is written
-here."""
+"""Collapses repeated events into one line with a count. Pure: takes the time as an argument, writes
+nothing."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
 
-# Repeats within this time after the first become one line: a person reads minutes, not milliseconds.
+# Repeats within this time of the first become one line: people read minutes, not milliseconds.
 WINDOW_S = 60.0
 
-# Peers that may have lines of their own per kind and window; sources of datagrams can be invented by a
-# stranger.
+# Peers with lines of their own, per kind and window: a stranger can invent any number of source addresses.
 MAX_PEERS = 16
 
-# Kinds tracked at once. The program has far fewer; the limit keeps a mistake from becoming a leak.
+# Kinds tracked at once. The program has far fewer; the limit stops a mistake from becoming a leak.
 MAX_KINDS = 256
 
-OTHERS = "others"  # Peer name under which the events of further peers are counted
+OTHERS = "others"  # Stands for all further peers
 
 
 @dataclass(frozen=True)
 class Repeated:
-    """The line that stands for `count` further events."""
+    """A line that stands for `count` further events."""
 
     kind: str
     peer: str
@@ -32,7 +31,7 @@ class Repeated:
 
 @dataclass
 class _Seen:
-    """One (kind, peer) within its window."""
+    """One kind and peer within its window."""
 
     since_s: float
     text: str
@@ -41,7 +40,7 @@ class _Seen:
 
 
 class LogDeduplicator:
-    """Lets the first event of a (kind, peer) pass and counts the next ones for a minute."""
+    """Passes the first event of a kind and peer, and counts the next ones for a minute."""
 
     def __init__(self, window_s: float = WINDOW_S, max_peers: int = MAX_PEERS) -> None:
         self._window_s = window_s
@@ -49,7 +48,7 @@ class LogDeduplicator:
         self._kinds: OrderedDict[str, OrderedDict[str, _Seen]] = OrderedDict()
 
     def admit(self, kind: str, peer: str, text: str, level: int, now_s: float) -> bool:
-        """Whether the event is to be written now; otherwise it has been counted."""
+        """Whether to write the event now; otherwise it is counted."""
         peers = self._kinds.setdefault(kind, OrderedDict())
         while len(self._kinds) > MAX_KINDS:
             self._kinds.popitem(last=False)
@@ -62,10 +61,9 @@ class LogDeduplicator:
         return self._count(seen, text)
 
     def due(self, now_s: float) -> list[Repeated]:
-        """Counts whose window is over, oldest kind first. A pair that stayed silent is forgotten.
+        """The counts whose window is over, oldest kind first; forgets pairs that stayed silent.
 
-        A pair that goes on gets a new window without a new first line: one line a minute for as long as it
-        lasts.
+        A pair that goes on gets a new window but no new first line: one line a minute while it lasts.
         """
         lines = []
         for kind, peers in list(self._kinds.items()):
@@ -83,7 +81,7 @@ class LogDeduplicator:
         return lines
 
     def drain(self) -> list[Repeated]:
-        """Every count there is, whatever its age; forgets everything."""
+        """All counts, of any age; forgets everything."""
         lines = [
             _line(kind, peer, seen, self._window_s)
             for kind, peers in self._kinds.items()

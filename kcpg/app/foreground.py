@@ -1,4 +1,4 @@
-"""What `kcpg CONFIG…` does in the terminal it was called from: run, check, try, explain."""
+"""`kcpg CONFIG…` in the terminal that it was called from: run, check, try, explain."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def run(paths: list[Path], options: logs.LogOptions, drain_s: float) -> int:
 
 
 def check(paths: list[Path]) -> int:
-    """Print what is wrong with these files. The last line is the one kcptube's users look for in scripts."""
+    """Print what is wrong with these files. The last line is kcptube's: its users' scripts look for it."""
     loaded = read(paths)
     show(loaded.problems)
     print(summary(loaded.problems))
@@ -46,7 +46,7 @@ def trial(paths: list[Path]) -> int:
 
 
 def help_config(keys: list[str]) -> int:
-    """Print what the configuration keys mean: all of them, or those named."""
+    """Print the meaning of the configuration keys: all of them, or those named."""
     from kcpg.app.config.help import describe_all, describe_key, nearest_key
 
     if not keys:
@@ -64,8 +64,8 @@ def help_config(keys: list[str]) -> int:
 def _claim(paths: list[Path]) -> tuple[Instance | None, PidLock | None]:
     """Lock the configuration set, so that `daemon ensure` and `status` see this process too.
 
-    Not having the lock is no reason to refuse: the same file may be run in another network namespace. Then
-    there is only no status socket.
+    Run without it if another process has the lock: the same file may run in another network namespace. Only
+    the status socket is missing then.
     """
     try:
         where = instance(paths, os.environ)
@@ -74,7 +74,9 @@ def _claim(paths: list[Path]) -> tuple[Instance | None, PidLock | None]:
             lock.write_pid()
             return where, lock
         pid = holder(where.pid)
-        logs.process_log().warning("pid %s runs the same files; this one has no status report", pid or "?")
+        logs.process_log().warning(
+            "pid %s runs the same files, so this process offers no status report", pid or "?"
+        )
     except (KcpgError, OSError) as error:
         logs.process_log().warning("no status report: %s", error)
     return None, None

@@ -1,6 +1,6 @@
-"""What the legs of a node are told, from their configuration: the local legs, and what both dialects share.
+"""From configuration to the settings of local legs, and those that both dialects share.
 
-Pure, except that names to listen on are looked up.
+Pure, except that it looks up names to listen on.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ Lookup = Callable[[str], list[str]]
 
 
 def local_listen(config: LegConfig, max_flows: int, lookup: Lookup) -> LocalListenSettings:
-    """Where a client takes its applications' flows: its listening ports, and the ports of its mappings."""
+    """Where a client accepts flows: on its listening ports, and on the ports of its mappings."""
     binds = [Bind(host, port) for host in hosts(config, lookup) for port in config.ports]
     binds += [_mapped(mapping) for mapping in config.mappings]
     return LocalListenSettings(tuple(binds), config.ipv4_only, config.ipv6_only, max_flows)
 
 
 def hosts(config: LegConfig, lookup: Lookup) -> list[str]:
-    """The numeric addresses to listen on, each once; an empty one stands for every address of the machine."""
+    """The numeric addresses to listen on, each once; an empty one means every address of the machine."""
     found: dict[str, None] = {}
     for host in config.addresses or ("",):
         found.update(dict.fromkeys(lookup(host) if host and not is_numeric(host) else [host]))
@@ -38,7 +38,7 @@ def hosts(config: LegConfig, lookup: Lookup) -> list[str]:
 
 
 def local_dial(config: LegConfig) -> LocalDialSettings:
-    """Where a server connects flows to."""
+    """Where a server connects its flows to."""
     target = Target(config.addresses[0], config.ports[0]) if config.addresses and config.ports else None
     return LocalDialSettings(
         target=target,
@@ -51,7 +51,7 @@ def local_dial(config: LegConfig) -> LocalDialSettings:
 
 
 def destinations(config: LegConfig) -> tuple[Destination, ...]:
-    """The next node's hosts and ports. One that stands in a TXT record brings its port with its address."""
+    """The next node's hosts and ports. A TXT record holds its port as well, so its port here is 0."""
     if config.dnstxt:
         return (Destination(title(config.dnstxt), (0,)),)
     return tuple(Destination(host, config.ports) for host in config.addresses)
@@ -66,7 +66,7 @@ def stun_server(config: LegConfig) -> tuple[str, int]:
 
 
 def kcp_params(config: LegConfig) -> KcpParams:
-    """The retransmission behaviour of a leg's conversations."""
+    """How a leg's conversations retransmit."""
     return KcpParams(
         nodelay=config.kcp_nodelay,
         interval_ms=config.kcp_interval_ms,
@@ -90,7 +90,7 @@ def ranges(ports: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
 
 
 def where(config: LegConfig) -> str:
-    """Addresses and ports of a leg for people: `123.45.67.89:3000-3010`, `*:59000`, `[::1]:59000`."""
+    """A leg's addresses and ports as shown to people: `123.45.67.89:3000-3010`, `*:59000`, `[::1]:59000`."""
     if config.dnstxt:
         return title(config.dnstxt)
     hosts = [f"[{host}]" if ":" in host else host for host in config.addresses] or ["*"]

@@ -1,4 +1,4 @@
-"""What the legs of the kcptube dialect are told, from a leg's configuration. Pure."""
+"""From configuration to the settings of the kcptube dialect's legs. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KCP_MTU_FEC = 1405
 
 
 def wire_format(config: LegConfig) -> Format:
-    """What both ends must have alike."""
+    """The wire format, which must be the same at both ends."""
     fec = (config.fec.data_shards, config.fec.parity_shards) if config.fec is not None else (0, 0)
     room = sealing_bytes(config.algorithm, all(fec))
     size = min(config.datagram_bytes, DATAGRAM_MOST_BYTES)
@@ -41,7 +41,8 @@ def dial_settings(config: LegConfig) -> DialSettings:
 
 
 def listen_settings(config: LegConfig, max_flows: int) -> ListenSettings:
-    """What a server or a relay offers. A plain link is one flow, so there may be as many of them."""
+    """What a server or a relay offers. A plain link carries one flow, so the limit on flows is that on
+    links."""
     ports = legsettings.ranges(config.ports)
     return ListenSettings(
         name=config.section or "tunnel",

@@ -1,4 +1,4 @@
-"""What the legs of the native dialect are told, from a leg's configuration. Pure."""
+"""From configuration to the settings of the native dialect's legs. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ MAX_LINK_FLOWS = 65_535
 
 
 def dial_settings(config: LegConfig, max_flows: int) -> DialSettings:
-    """How a client or a relay reaches the next node: every address is the same peer, any port will do."""
+    """How a client or a relay reaches the next node: by any address, as all reach the same peer, and any
+    port."""
     return DialSettings(
         name=config.section or "tunnel",
         targets=legsettings.destinations(config),
@@ -24,13 +25,13 @@ def dial_settings(config: LegConfig, max_flows: int) -> DialSettings:
         hop_every_ms=config.dport_refresh_s * 1000,
         paths=config.mux_tunnels,
         flow_wait_ms=config.dial_timeout_s * 1000,
-        # The link stays up without flows, so that the next flow pays for no handshake.
+        # The link stays up without flows, so that the next flow needs no handshake.
         limits=LinkLimits(max_flows=min(max_flows, MAX_LINK_FLOWS), idle_ms=None),
     )
 
 
 def listen_settings(config: LegConfig, max_flows: int) -> ListenSettings:
-    """What a server or a relay offers to dialers, and how much one of them may open."""
+    """What a server or a relay offers to dialers, and how many flows each may open."""
     return ListenSettings(
         name=config.section or "tunnel",
         params=link_params(config),
@@ -41,7 +42,7 @@ def listen_settings(config: LegConfig, max_flows: int) -> ListenSettings:
 
 
 def link_params(config: LegConfig) -> LinkParams:
-    """What this end wants of a link. Values that later features bring stay at their defaults."""
+    """The link parameters that this end asks for."""
     told = legsettings.ranges(config.ports) if config.action is Action.LISTEN else ()
     return LinkParams(
         algorithm=config.algorithm,
@@ -58,7 +59,7 @@ def link_params(config: LegConfig) -> LinkParams:
 
 
 def fec(config: FecConfig | None) -> Fec:
-    """With how much redundancy a leg sends."""
+    """How much redundancy a leg sends."""
     if config is None:
         return FEC_OFF
     return FEC_AUTO if config.auto else Fec(config.data_shards, config.parity_shards)

@@ -1,4 +1,4 @@
-"""The native tunnel legs, saying at the end of each link what it carried."""
+"""Native tunnel legs that report, at the end of each link, what it carried."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from kcpg.core.flow import Reset
     from kcpg.core.native.link.link import Link
 
-LINK_SUMMARY = "link_summary"  # Kind of the event; the others are the core's (`EventKind`)
+LINK_SUMMARY = "link_summary"  # An event kind besides the core's (`EventKind`)
 
 
 def summary(link: Link, now_ms: int) -> str:
@@ -30,17 +30,17 @@ def summary(link: Link, now_ms: int) -> str:
 
 
 class _Summarizing(NativeLeg):
-    """Reports LINK_SUMMARY after a link has ended."""
+    """A leg that reports LINK_SUMMARY after the end of a link."""
 
     def link_closed(self, link: Link, reason: Reset, by_peer: bool) -> None:
-        """See `LinkOwner`. A link that a handshake made and nobody used has nothing to tell."""
+        """Report a link, unless nobody used it after its handshake."""
         used = link.counters.flows_opened or link.since_ms + _WORTH_MS < self.now_ms
         super().link_closed(link, reason, by_peer)
         if used and link.state is LinkState.CLOSED:
             self.env.report(Event(LINK_SUMMARY, self.name, link.peer, summary(link, self.now_ms)))
 
 
-# A link without flows is worth a line if it lived longer than the listener waits for a first sign of use.
+# A link without flows is worth a line if it outlived the time that a listener waits for its first use.
 _WORTH_MS = 10_000
 
 

@@ -1,7 +1,7 @@
-"""One process per set of configurations: a pid file that is locked for as long as its process lives.
+"""One process per set of configurations: a pid file that its process keeps locked while it lives.
 
-The lock is flock(2), so it ends with the process however that ends: a pid left behind by a crash or a reboot
-never counts as running, and a pid that another program got meanwhile is never signalled.
+The kernel releases an flock(2) with its process, however that ends. So a pid left behind by a crash or a
+reboot never counts as running, and kcpg never signals another program that got the same pid.
 """
 
 from __future__ import annotations
@@ -12,15 +12,14 @@ from pathlib import Path
 
 
 class PidLock:
-    """The locked pid file of this process. It survives fork(2): the child that keeps it open holds the
-    lock."""
+    """This process's locked pid file. The lock survives fork(2): a child that keeps it open holds it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._fd = -1
 
     def acquire(self) -> bool:
-        """Take the lock; False if another process has it. Raises OSError if the file cannot be made."""
+        """Take the lock; False if another process has it. Raises OSError if the file cannot be created."""
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -35,34 +34,34 @@ class PidLock:
         return self._fd
 
     def write_pid(self) -> None:
-        """Put the number of the calling process into the file."""
+        """Write the calling process's pid into the file."""
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
-        """Empty the file and give the lock back. The file stays: removing it would let two processes lock two
-        files of the same name."""
+        """Empty the file and release the lock. The file stays: without it, two processes could lock two files
+        of the same name."""
         if self._fd >= 0:
             os.ftruncate(self._fd, 0)
             self.abandon()
 
     def abandon(self) -> None:
-        """Close this process's copy only; a child that inherited the file still holds the lock."""
+        """Close this process's copy; a child that inherited the file still holds the lock."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
 
 def holder(path: Path) -> int | None:
-    """The process that holds the lock, None if nobody does or its owner has only just begun to start."""
+    """The pid of the lock's holder; None if nobody holds it or the holder is just starting."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     try:
         text = os.read(fd, 32).strip()
-        # A lock is only tried where it is most likely held: trying takes it for a moment, and another process
-        # that starts in that moment would believe that it is running already.
+        # Try the lock only where it is probably held: trying takes it for a moment, in which another process
+        # that starts would believe that it runs already.
         if not text.isdigit() or not _exists(int(text)):
             return None
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)

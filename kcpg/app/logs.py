@@ -1,7 +1,7 @@
-"""Log lines: text for people, JSON for machines, and never the same line again and again.
+"""Log lines: text for people, JSON for machines, and repeated lines only once.
 
-Lines of a daemon go to a file that rotates by size; in the foreground they go to stderr, without time stamps
-when the journal of systemd reads it and adds its own. Nothing here is ever given a secret.
+A daemon logs to a file that rotates by size, a foreground process to stderr, without time stamps if systemd's
+journal reads it and adds its own. No secret is ever passed to this module.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from typing import TextIO
 from kcpg.app.dedup import LogDeduplicator, Repeated
 from kcpg.errors import StartError
 
-LOGGER = "kcpg"  # Name of the logger above all loggers of this program
+LOGGER = "kcpg"  # Root of this program's loggers
 
 FORMATS = ("text", "json")
 
-# A log file this long is put aside: about 40,000 lines, a week of a busy node, still opened by any editor.
+# A log file rotates at this size: about 40,000 lines, a week of a busy node, which any editor still opens.
 ROTATE_BYTES = 4 << 20
 
-# Older files kept beside the current one: with ROTATE_BYTES a daemon never fills more than 20 MiB.
+# Old files kept beside the current one: with ROTATE_BYTES, a daemon never uses more than 20 MiB.
 ROTATE_KEEP = 4
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -35,23 +35,23 @@ LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNI
 
 @dataclass(frozen=True)
 class LogOptions:
-    """How the lines of one process look and where they go."""
+    """The format and the destination of a process's lines."""
 
     form: str = "text"  # `text` or `json`
-    file: Path | None = None  # Rotating file instead of stderr
+    file: Path | None = None  # A rotating file instead of stderr
     rotate_bytes: int = ROTATE_BYTES
     rotate_keep: int = ROTATE_KEEP
 
 
 class TextFormatter(logging.Formatter):
-    """`2026-11-22T12:48:42+0000 warning office: message`; `stamp` False leaves out the time."""
+    """`2026-11-22T12:48:42+0000 warning office: message`; without the time if `stamp` is False."""
 
     def __init__(self, stamp: bool) -> None:
         super().__init__()
         self._stamp = stamp
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line; a traceback of an unexpected error follows on lines of its own."""
+        """One line, followed by the lines of a traceback after an unexpected error."""
         node = getattr(record, "node", "")
         where = f"{node}: " if node else ""
         line = f"{record.levelname.lower()} {where}{record.getMessage()}"
@@ -77,9 +77,9 @@ class JsonFormatter(logging.Formatter):
 
 
 class NodeLog:
-    """The voice of one node in the log; repeated events of one peer become one line with a count.
+    """One node's part of the log; repeated events of one peer become one line with a count.
 
-    Files named after the node's role in its `log_path` (as kcptube has them) get the same lines as the main
+    A file in the node's `log_path`, named after its role as kcptube does, gets the same lines as the main
     log.
     """
 
@@ -94,7 +94,7 @@ class NodeLog:
             self._logger.addHandler(self._file)
 
     def hears(self, level: int) -> bool:
-        """Whether a line of this level would be written; for those who would have to make it first."""
+        """Whether a line of this level would be written; ask before you build an expensive one."""
         return self._logger.isEnabledFor(level)
 
     def say(
@@ -106,9 +106,9 @@ class NodeLog:
         now_s: float | None = None,
         fields: Mapping[str, object] | None = None,
     ) -> None:
-        """Write one line now, or count it if `kind` about `peer` was said within the last minute.
+        """Write a line now, or only count it if `peer` had a line of this `kind` within the last minute.
 
-        Without `now_s` or `kind` the line is always written.
+        Without `now_s` or `kind`, always write the line.
         """
         if not self.hears(level):
             return
@@ -117,11 +117,11 @@ class NodeLog:
         self._emit(level, message, kind, peer, fields or {})
 
     def tick(self, now_s: float) -> None:
-        """Write the counts of repeated lines whose minute is over; call it every few seconds."""
+        """Write the counts of repeated lines whose minute is over. To be called every few seconds."""
         self._write_counts(self._repeats.due(now_s))
 
     def close(self) -> None:
-        """Write what was only counted so far and close this node's own file."""
+        """Write the remaining counts and close this node's own file."""
         self._write_counts(self._repeats.drain())
         if self._file is not None:
             self._logger.removeHandler(self._file)
@@ -138,12 +138,12 @@ class NodeLog:
 
 
 def process_log() -> logging.Logger:
-    """The logger for what concerns the whole process, not one node."""
+    """The logger for events of the whole process."""
     return logging.getLogger(LOGGER)
 
 
 def set_up(options: LogOptions, stream: TextIO | None = None) -> None:
-    """Send every line of the program to the file of `options`, else to `stream` (stderr if None)."""
+    """Send every line of the program to the file in `options`, else to `stream` (stderr if None)."""
     logger = process_log()
     for old in list(logger.handlers):
         logger.removeHandler(old)
@@ -158,14 +158,14 @@ def set_up(options: LogOptions, stream: TextIO | None = None) -> None:
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    # A full disk must not print a traceback per line, nor end the process.
+    # A full disk must neither print a traceback per line nor end the process.
     logging.raiseExceptions = False
 
 
 def rotating_file(options: LogOptions) -> logging.Handler:
-    """A handler that appends to `options.file` and puts it aside as `.1`, `.2`… at `rotate_bytes`.
+    """A handler that appends to `options.file` and renames it to `.1`, `.2`… at `rotate_bytes`.
 
-    Raises StartError if the file cannot be written.
+    Raises StartError if it cannot write the file.
     """
     assert options.file is not None
     try:
@@ -184,8 +184,7 @@ def formatter(form: str, stamp: bool) -> logging.Formatter:
 
 
 def reads_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """Whether systemd's journal reads `stream`: JOURNAL_STREAM holds its device and inode
-    (systemd.exec(5))."""
+    """Whether systemd's journal reads `stream`: JOURNAL_STREAM has its device and inode (systemd.exec(5))."""
     try:
         device, _, inode = environ.get("JOURNAL_STREAM", "").partition(":")
         facts = os.fstat(stream.fileno())
@@ -195,5 +194,5 @@ def reads_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
 
 
 def _stamp(record: logging.LogRecord) -> str:
-    # Local time with its offset, as kcptube's logs have it, in the ISO 8601 form that sorts.
+    # Local time with its offset, as in kcptube's logs, in the ISO 8601 form that sorts.
     return datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="milliseconds")

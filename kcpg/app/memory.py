@@ -1,4 +1,4 @@
-"""How the process treats its memory: the cyclic collector rests, and what many flows held goes back."""
+"""Memory of the process: keeps the cyclic collector quiet, and returns what many flows have held."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import ctypes
 import gc
 from collections.abc import Callable
 
-COLLECT_AFTER = 50_000  # Objects that may be part of a cycle: those of some thousand flows
+COLLECT_AFTER = 50_000  # Objects that may be part of a cycle: as many as a few thousand flows have
 
-# So many ended: what they held, some megabytes if they were open together, is worth half a millisecond.
+# After this many flows have ended, the megabytes that they held are worth the half millisecond of a trim.
 MANY_FLOWS = 1000
 
 
 def spare_collector() -> None:
-    """What was made for the start stays, and flows end without cycles: let the cyclic collector look rarely.
+    """Let the cyclic collector run rarely: the objects of the start stay, and flows end without cycles.
 
-    At its usual 700 objects it would walk the whole program for every few short connections, a sixth of their
-    processor time.
+    At its default of 700 objects it would traverse the program every few short connections, for a sixth of
+    their processor time.
     """
     gc.collect()
     gc.freeze()
@@ -24,7 +24,7 @@ def spare_collector() -> None:
 
 
 class Memory:
-    """Gives the memory of many flows back to the system when they have ended."""
+    """Returns the memory of many flows to the system once they have ended."""
 
     def __init__(self, give_back: Callable[[], None] | None = None) -> None:
         self._give_back = give_back or trim
@@ -32,17 +32,17 @@ class Memory:
         self._again = False
 
     def look(self, ended: int) -> None:
-        """To be called now and then with the number of flows that have ended so far."""
+        """Trim if many flows have ended; call it every few seconds with the number that has ended so far."""
         many = ended - self._ended >= MANY_FLOWS
         if many or self._again:
             self._give_back()
         if many:
             self._ended = ended
-        self._again = many  # some of them still waited for the peer's word
+        self._again = many  # some of them were still waiting for the peer
 
 
 def trim() -> None:
-    """Unmap what the C library holds and nobody uses: malloc_trim(3), where there is one."""
+    """Return unused memory of the C library to the system: malloc_trim(3), where it exists."""
     malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if malloc_trim is not None:
         malloc_trim(0)

@@ -1,4 +1,4 @@
-"""What happened, in words: every event of a node becomes a log line here and nowhere else."""
+"""Events in words: here and nowhere else, a node's events become log lines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kcpg.core.node import FlowOpened, FlowOver
 from kcpg.net import Notice
 from kcpg.net.addr import text as address_text
 
-# How loud each event of a tunnel leg is; a kind that is not listed is a warning.
+# Log level of each event of a tunnel leg; an unlisted kind is a warning.
 _LEVELS = {
     EventKind.LINK_UP: logging.INFO,
     EventKind.LINK_DOWN: logging.INFO,
@@ -30,20 +30,20 @@ _LEVELS = {
     LINK_SUMMARY: logging.INFO,
 }
 
-# Applications abort connections every day; only the operator who asks for details wants to read it.
+# Applications abort connections every day: that is of interest only to an operator who asks for details.
 _ORDINARY_ENDS = frozenset({ResetCode.FINISHED, ResetCode.RESET_BY_APPLICATION, ResetCode.SHUTDOWN})
 
 
 class Reporter:
-    """Takes the events of one node's legs, node and sockets, and writes them to its log."""
+    """Writes the events of one node, its legs and its sockets to its log."""
 
     def __init__(self, log: NodeLog, now_s: Callable[[], float]) -> None:
-        """`now_s`: monotonic seconds, for the limit on repeated lines."""
+        """`now_s`: returns monotonic seconds, for the limit on repeated lines."""
         self._log = log
         self._now_s = now_s
 
     def event(self, event: Event) -> None:
-        """Something about a link. Repeats about the same peer are counted (kind and peer address)."""
+        """An event of a link. Repeats of the same kind and peer are counted."""
         peer = address_text(event.peer) if event.peer else ""
         where = " ".join(part for part in (event.leg, peer) if part)
         message = f"{where}: {event.text}" if where else event.text
@@ -51,7 +51,7 @@ class Reporter:
         self._log.say(level, message, event.kind, f"{event.leg} {peer}", self._now_s())
 
     def flow(self, event: FlowOpened | FlowOver) -> None:
-        """A flow began or ended: only failures are told, the rest is for `log_level=debug`."""
+        """The beginning or the end of a flow: failures are logged, the rest only at `log_level=debug`."""
         ordinary = (
             isinstance(event, FlowOpened) or event.reason is None or event.reason.code in _ORDINARY_ENDS
         )
@@ -72,10 +72,9 @@ class Reporter:
             return
         level = logging.DEBUG if ordinary else logging.WARNING
         kind = f"flow_{event.reason.code.name.lower()}"
-        # The source's port is new for every flow, so the limit on repeats goes by what failed, not by who
-        # asked.
+        # Every flow has a new source port, so the limit on repeats goes by the failure, not by the source.
         self._log.say(level, f"{what}: {event.reason} ({carried})", kind, event.reason.text, self._now_s())
 
     def notice(self, notice: Notice) -> None:
-        """Something about a local socket or the driver."""
+        """A notice about a local socket or the driver."""
         self._log.say(logging.WARNING, notice.text, notice.key, "", self._now_s())

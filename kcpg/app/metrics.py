@@ -1,7 +1,6 @@
-"""What a node counts, gathered into plain dictionaries: node → leg → link → flow. Made on request, never
-kept.
+"""A node's counters as plain dictionaries: node → leg → link → flow. Made on request, never kept.
 
-Everything that is counted only grows while its link or node lives; names of drops are those of the core.
+A counter only grows while its link or node lives. Drops have the names that the core gives them.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ class Measured(Protocol):
 
 
 def snapshot(running: Measured) -> Snapshot:
-    """One node with everything below it."""
+    """One node and everything below it."""
     config, node, driver = running.config, running.node, running.driver
     found: Snapshot = {
         "name": config.name,
@@ -68,7 +67,7 @@ def snapshot(running: Measured) -> Snapshot:
 
 
 def leg_snapshot(config: LegConfig, leg: Any, ports: TunnelSockets | None) -> Snapshot:
-    """One leg: where it is and, for a tunnel, its links and what it dropped."""
+    """One leg: its addresses and, for a tunnel, its links and its drops."""
     found: Snapshot = {
         "kind": config.kind.value,
         "action": config.action.value,
@@ -87,7 +86,7 @@ def leg_snapshot(config: LegConfig, leg: Any, ports: TunnelSockets | None) -> Sn
 
 
 def link_snapshot(link: Link, ports: TunnelSockets | None) -> Snapshot:
-    """One link: its peer, how far away that is, and its traffic since it came up."""
+    """One link: its peer, the round-trip time, and its traffic since it came up."""
     bundle = link.bundle
     sock = ports.get(bundle.path[0]) if ports is not None and bundle.path is not None else None
     found: Snapshot = {
@@ -114,7 +113,7 @@ def link_snapshot(link: Link, ports: TunnelSockets | None) -> Snapshot:
 
 
 def tube_snapshot(link: TubeLink, ports: TunnelSockets | None) -> Snapshot:
-    """The same of a link in kcptube's format."""
+    """The same for a link in kcptube's format."""
     conv = link.conv
     kcp, sender, receiver = conv.kcp, conv.sender, conv.receiver
     sock = ports.get(conv.path[0]) if ports is not None and conv.path is not None else None
@@ -155,10 +154,10 @@ def tube_snapshot(link: TubeLink, ports: TunnelSockets | None) -> Snapshot:
 
 
 def fec_snapshot(link: Link) -> Snapshot:
-    """Redundancy: what is sent now (`20:4`, or by group size; `off`), and what it has given so far.
+    """Redundancy: what this end sends now (`20:4`, or by group size; `off`), and its results so far.
 
-    `groups` and `parity_bytes` of what was sent; `loss`, as the peer reports it (fec=auto); of what came:
-    frames `rebuilt`, and `lost` in spite of parity.
+    Sent: `groups` and `parity_bytes`; `loss` as the peer reports it (fec=auto). Received: frames `rebuilt`,
+    and those `lost` in spite of parity.
     """
     fec = link.bundle.fec
     counted = (fec.groups, fec.parity_bytes, fec.rebuilt, fec.lost) if fec is not None else (0, 0, 0, 0)
@@ -174,8 +173,10 @@ def fec_snapshot(link: Link) -> Snapshot:
 
 
 def splice_snapshot(splice: Splice) -> Snapshot:
-    """One flow: who, where to, how much each way (bytes for TCP, packets for UDP), and of what it sends by
-    its tunnels the payload, and the segments and those of them that were sent again."""
+    """One flow: its source, its target and its traffic each way (bytes of TCP, packets of UDP).
+
+    Its payload and its segments, new and resent, are those that this node sends into tunnels.
+    """
     up, down = splice.moved
     convs = [flow.conv for flow in splice.flows if isinstance(flow, ConvFlow) and flow.conv is not None]
     return {

@@ -1,4 +1,4 @@
-"""Where a running kcpg keeps its lock, process id, status socket and log, and how they are called."""
+"""Paths of the lock, the pid, the status socket and the log of a running kcpg."""
 
 from __future__ import annotations
 
@@ -13,19 +13,18 @@ from pathlib import Path
 
 from kcpg.errors import KcpgError
 
-# Environment variable that names the directory outright; it must be usable or the command fails.
+# Environment variable that sets the directory; the command fails if it is unusable.
 STATE_VARIABLE = "KCPG_STATE_DIR"
 
-# Log files of root's daemons (FHS 3.0 §5.10); everybody else's lie in their state directory.
+# Log files of root's daemons (FHS 3.0 §5.10); other users' are in their state directories.
 LOG_DIRECTORY_ROOT = Path("/var/log/kcpg")
 
-_STEM_LENGTH = 40  # Characters of the configurations' names kept in file names; a hash makes them unique
+_STEM_LENGTH = 40  # File names contain this many characters of the configurations' names, and a hash
 
 
 @dataclass(frozen=True)
 class Instance:
-    """The files of one set of configurations. Two commands that name the same files mean the same
-    instance."""
+    """The files of one set of configurations. Commands that name the same files mean the same instance."""
 
     name: str
     directory: Path
@@ -33,17 +32,17 @@ class Instance:
 
     @property
     def pid(self) -> Path:
-        """Process id; locked with flock(2) for as long as the process lives."""
+        """The pid file, which the process keeps locked with flock(2)."""
         return self.directory / f"{self.name}.pid"
 
     @property
     def socket(self) -> Path:
-        """Unix socket that answers every connection with a status report."""
+        """The unix socket that answers every connection with a status report."""
         return self.directory / f"{self.name}.sock"
 
 
 def instance(configurations: list[Path], environ: Mapping[str, str]) -> Instance:
-    """The instance that runs exactly these configuration files, whatever their order and spelling."""
+    """The instance that runs exactly these configuration files, in any order and spelling."""
     real = sorted(os.path.realpath(path) for path in configurations)
     digest = hashlib.sha256("\0".join(real).encode("utf-8", "surrogateescape")).hexdigest()[:8]
     stem = "+".join(Path(path).stem for path in real)
@@ -63,10 +62,10 @@ def all_instances(environ: Mapping[str, str]) -> list[Instance]:
 
 
 def state_directory(environ: Mapping[str, str]) -> Path:
-    """A directory only this user can enter; created when missing. Raises KcpgError if there is none.
+    """A directory that only this user can enter, created if missing. Raises KcpgError if none is usable.
 
-    The choice depends on the user alone, not on a login session: cron and a terminal must find the same lock,
-    which $XDG_RUNTIME_DIR cannot promise (cron has none, and it is removed at log-out).
+    The choice depends on the user alone, not on a login session: cron and a terminal must find the same lock.
+    $XDG_RUNTIME_DIR cannot promise that: cron has none, and log-out removes it.
     """
     chosen = environ.get(STATE_VARIABLE)
     candidates = [Path(os.path.abspath(chosen))] if chosen else _candidates(environ)
@@ -77,7 +76,7 @@ def state_directory(environ: Mapping[str, str]) -> Path:
             return directory
         except OSError as error:
             reasons.append(f"{directory}: {error.strerror or error}")
-    raise KcpgError(f"no usable state directory ({'; '.join(reasons)})", f"name one in {STATE_VARIABLE}")
+    raise KcpgError(f"no usable state directory ({'; '.join(reasons)})", f"set {STATE_VARIABLE}")
 
 
 def _candidates(environ: Mapping[str, str]) -> list[Path]:
@@ -97,7 +96,7 @@ def _home_of(uid: int) -> str:
 
 
 def _make_private(directory: Path) -> None:
-    """Create `directory` with mode 0700, or check that it is ours and nobody else's. Raises OSError."""
+    """Create `directory` with mode 0700, or check that it is ours alone. Raises OSError."""
     directory.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.mkdir(directory, 0o700)

@@ -1,4 +1,4 @@
-"""What is done with a public address: a log line, `ip_address.txt`, and the user's own program."""
+"""Publishes a public address: in a log line, in `ip_address.txt`, and by the user's own program."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ import gevent
 from kcpg.app.logs import NodeLog
 from kcpg.net.addr import AF_INET, family, port, text, to_tuple
 
-FILE = "ip_address.txt"  # Name of the file in `log_path` (as kcptube's documentation has it)
+FILE = "ip_address.txt"  # Its name in `log_path`, from kcptube's documentation
 
-PROGRAM_LIMIT_S = 30.0  # A program that tells others an address does so in seconds; what hangs is ended
+PROGRAM_LIMIT_S = 30.0  # Publishing an address takes seconds; a program that hangs is ended
 
-KILL_AFTER_S = 2.0  # Between the request to end and the end
+KILL_AFTER_S = 2.0  # From SIGTERM to SIGKILL
 
-# Pause between two looks at whether the program has ended: nobody notices, and it costs nothing.
+# Interval for checking whether the program has ended: nobody notices it, and it costs nothing.
 LOOK_S = 0.05
 
-MAX_CHANGES = 16  # Changes that wait for the program. They come at most every 25 s, so there is rarely one.
+MAX_CHANGES = 16  # Changes that may wait for the program. One comes every 25 s at most, so few ever wait.
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """An `update_ipv4` or `update_ipv6`."""
+    """The program of `update_ipv4` or `update_ipv6`."""
 
     key: str
     path: str
 
 
 class PublicAddress:
-    """The public addresses of one leg. `programs`: by family; `directory` None: no file."""
+    """One leg's public addresses. `programs`: by address family; `directory` None: no file."""
 
     def __init__(self, log: NodeLog, directory: Path | None, programs: Mapping[int, Program]) -> None:
         self._log = log
@@ -50,7 +50,7 @@ class PublicAddress:
         self._job: gevent.Greenlet | None = None
 
     def changed(self, public: bytes) -> None:
-        """There is a new one; called once for each change. Does not wait for the program."""
+        """Publish a new address. To be called once per change; does not wait for the program."""
         self._known[family(public)] = public
         self._log.say(logging.INFO, f"public address {text(public)} (STUN)")
         if self._directory is not None:
@@ -61,11 +61,11 @@ class PublicAddress:
                 self._job = gevent.spawn(self._work)
 
     def close(self) -> None:
-        """Run nothing more; a program that runs is still waited for in its greenlet. Idempotent."""
+        """Start no more programs; a greenlet still waits for one that runs. Idempotent."""
         self._changes.clear()
 
     def _write(self, file: Path) -> None:
-        """Both families, always complete: readers never see half a file."""
+        """Write both families. Readers never see half a file."""
         lines = [f"Update Time: {time.strftime('%Y-%m-%d %H:%M:%S %z')}"]
         for public in sorted(self._known.values()):
             name = "IPv4" if family(public) == AF_INET else "IPv6"
@@ -81,7 +81,7 @@ class PublicAddress:
             self._log.say(logging.WARNING, f"cannot write {file}: {error.strerror}", "ip_address_file")
 
     def _work(self) -> None:
-        """One program at a time, in the order of the changes, so that the last word is the newest address."""
+        """Run one program at a time, in the order of the changes, so that the newest address comes last."""
         while self._changes:
             public = self._changes.popleft()
             self._run(self._programs[family(public)], text(public))
@@ -90,16 +90,18 @@ class PublicAddress:
     def _run(self, program: Program, argument: str) -> None:
         what = f"{program.key} {program.path} {argument}"
         try:
-            # In a session of its own, so that what it started can be ended with it. There is no shell.
+            # In a session of its own, so that its children can be ended with it. Without a shell.
             running = subprocess.Popen(
                 [program.path, argument], stdin=subprocess.DEVNULL, start_new_session=True
             )
         except (OSError, ValueError) as error:
-            self._log.say(logging.WARNING, f"{what}: cannot be run: {getattr(error, 'strerror', error)}")
+            self._log.say(logging.WARNING, f"cannot run {what}: {getattr(error, 'strerror', error)}")
             return
         if not _ended(running, PROGRAM_LIMIT_S):
             _end(running)
-            self._log.say(logging.WARNING, f"{what}: ended after {PROGRAM_LIMIT_S:.0f} s without a result")
+            self._log.say(
+                logging.WARNING, f"{what}: did not exit within {PROGRAM_LIMIT_S:.0f} s and was ended"
+            )
             return
         code = running.returncode
         level = logging.INFO if code == 0 else logging.WARNING
@@ -108,7 +110,7 @@ class PublicAddress:
 
 
 def _ended(running: subprocess.Popen[bytes], limit_s: float) -> bool:
-    """Wait for the end, and take note of it, so that no zombie stays."""
+    """Wait for the program's end, and reap it, so that no zombie stays."""
     until_s = time.monotonic() + limit_s
     while running.poll() is None:
         if time.monotonic() >= until_s:
@@ -118,7 +120,7 @@ def _ended(running: subprocess.Popen[bytes], limit_s: float) -> bool:
 
 
 def _end(running: subprocess.Popen[bytes]) -> None:
-    """With everything it started: first asked, then made."""
+    """End the program and its children: SIGTERM first, then SIGKILL."""
     for number, limit_s in ((signal.SIGTERM, KILL_AFTER_S), (signal.SIGKILL, KILL_AFTER_S)):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(running.pid, number)

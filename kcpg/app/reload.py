@@ -1,4 +1,4 @@
-"""Applying an edited configuration to a running process without touching the nodes it does not concern."""
+"""Applies an edited configuration to a running process; nodes that it does not change go on untouched."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from kcpg.errors import StartError
 
 @dataclass(frozen=True)
 class Plan:
-    """What an edited configuration asks for, by position in the new list of nodes."""
+    """What an edited configuration changes."""
 
-    kept: dict[int, int]  # New position → old position of a node that goes on untouched
-    started: tuple[int, ...]  # New positions of nodes that must start: their configuration is new or differs
-    stopped: tuple[int, ...]  # Old positions of nodes that must end first, so that their ports are free
+    kept: dict[int, int]  # New position → old position of an unchanged node
+    started: tuple[int, ...]  # New positions of nodes that must start: new ones and changed ones
+    stopped: tuple[int, ...]  # Old positions of nodes that must end first, to free their ports
 
 
 def compare(old: Sequence[NodeConfig], new: Sequence[NodeConfig]) -> Plan:
-    """Pair equal configurations; everything else stops or starts."""
+    """Pair equal configurations; the others stop or start."""
     free = list(range(len(old)))
     kept = {}
     for position, config in enumerate(new):
@@ -38,29 +38,31 @@ def compare(old: Sequence[NodeConfig], new: Sequence[NodeConfig]) -> Plan:
 
 
 def apply(paths: list[Path], running: list[AnyNode], form: str) -> list[AnyNode]:
-    """Read the files again and run what they say now; returns the nodes that run afterwards.
+    """Reread the files and apply them; returns the nodes that run afterwards.
 
-    Errors in the files, or a node that does not start, leave (or bring back) what ran before, and the log
-    says why.
+    If the files have errors or a node does not start, the old nodes stay, or start again, and the log says
+    why.
     """
     log = process_log()
     loaded = read(paths)
     log_problems(loaded.problems)
     if not loaded.ok:
-        log.error("configuration not applied, the old one stays: %s", summary(loaded.problems))
+        log.error("kept the old configuration: %s", summary(loaded.problems))
         return running
     plan = compare([node.config for node in running], loaded.nodes)
     if not plan.started and not plan.stopped:
-        log.info("configuration read again: nothing changed")
+        log.info("reread the configuration: nothing has changed")
         return running
     try:
         keys = derive_keys([loaded.nodes[position] for position in plan.started])
         after = _replace(plan, running, loaded.nodes, keys, form)
     except StartError as error:
         after = _restore(running, form)
-        log.error("configuration not applied, the old one runs again: %s", error)
+        log.error("restored the old configuration: %s", error)
         return after
-    log.info("configuration applied: %d nodes started, %d unchanged", len(plan.started), len(plan.kept))
+    log.info(
+        "applied the configuration (nodes started: %d, unchanged: %d)", len(plan.started), len(plan.kept)
+    )
     return after
 
 
@@ -68,7 +70,7 @@ def _replace(
     plan: Plan, running: list[AnyNode], configs: Sequence[NodeConfig], keys: KeyRing, form: str
 ) -> list[AnyNode]:
     for position in plan.stopped:
-        running[position].close("the node is configured anew")
+        running[position].close("the node's configuration changes")
     after: list[AnyNode] = []
     try:
         for position, config in enumerate(configs):
@@ -81,13 +83,13 @@ def _replace(
     except StartError:
         for node in after:
             if node not in running:
-                node.close("the configuration could not be applied")
+                node.close("the new configuration does not work")
         raise
     return after
 
 
 def _restore(running: list[AnyNode], form: str) -> list[AnyNode]:
-    """Start again, with their old configuration, those of `running` that were closed."""
+    """Restart those of `running` that were closed, with their old configuration."""
     after = []
     for node in running:
         if not node.closed:
@@ -98,5 +100,7 @@ def _restore(running: list[AnyNode], form: str) -> list[AnyNode]:
             again.start()
             after.append(again)
         except StartError as error:
-            process_log().error("%s does not start with its old configuration: %s", node.config.name, error)
+            process_log().error(
+                "%s does not start even with its old configuration: %s", node.config.name, error
+            )
     return after

@@ -1,4 +1,4 @@
-"""From a node's configuration to a node that runs: keys, legs, sockets, driver, log."""
+"""From a node's configuration to a running node: keys, legs, sockets, driver, log."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ from kcpg.net.tunnelsockets import TunnelSockets
 from kcpg.net.txtpeer import TxtPeer
 from kcpg.net.udp import adopt_udp
 
-Secret = tuple[bytes, bytes | None]  # Password and key of a leg; one of them counts
+Secret = tuple[bytes, bytes | None]  # A leg's password and key; only one of them counts
 
-KeyRing = Mapping[Secret, RootKeys]  # The derived keys of every secret that some native leg uses
+KeyRing = Mapping[Secret, RootKeys]  # The keys derived from the secrets of native legs
 
-MAX_DESCRIPTORS = 1 << 20  # The kernel's own limit per process where nobody raised it (fs.nr_open, proc(5))
+MAX_DESCRIPTORS = 1 << 20  # The kernel's default limit per process (fs.nr_open, proc(5))
 
 
 def derive_keys(configs: Iterable[NodeConfig]) -> KeyRing:
-    """Derive every secret of a native leg once, in the thread pool: scrypt takes 0.1 s and 32 MiB each,
-    traffic goes on meanwhile."""
+    """Derive the keys of each native leg's secret once, in the thread pool, while traffic goes on: scrypt
+    takes 0.1 s and 32 MiB."""
     both = [leg for config in configs for leg in (config.ingress, config.egress)]
     tunnels = [leg for leg in both if leg.kind is LegKind.TUNNEL and not leg.is_kcptube]
     secrets = list(dict.fromkeys(_secret(leg) for leg in tunnels))
@@ -61,7 +61,7 @@ def derive_keys(configs: Iterable[NodeConfig]) -> KeyRing:
 
 
 class RunningNode:
-    """One node of the process, from its configuration to its end."""
+    """One node of the process, from start to end."""
 
     def __init__(
         self, config: NodeConfig, keys: KeyRing, form: str, worker: WorkerContext | None = None
@@ -87,7 +87,7 @@ class RunningNode:
         self.driver: Driver | None = None
 
     def start(self) -> None:
-        """Open every port and begin. Raises StartError with nothing left open."""
+        """Open every port and begin. Raises StartError, with nothing left open."""
         try:
             node = Node(
                 self._ingress(self.config.ingress),
@@ -114,22 +114,22 @@ class RunningNode:
         self._warn_of_weakness()
 
     def snapshot(self) -> Snapshot:
-        """What it counts."""
+        """The node's counters."""
         return snapshot(self)
 
     @property
     def tcp_flows(self) -> int:
-        """TCP flows being carried."""
+        """Number of TCP flows that the node carries."""
         node = self.node
         return sum(splice.kind is Kind.TCP for splice in node.splices) if node is not None else 0
 
     @property
     def public_addresses(self) -> list[bytes]:
-        """What STUN says of the listening tunnel socket, packed; empty while nothing is known."""
+        """The listening tunnel socket's public addresses from STUN, packed; empty until they are known."""
         return [address for client in self._stun for address in client.public]
 
     def stop_accepting(self) -> None:
-        """Refuse new flows; those there are go on."""
+        """Refuse new flows; existing ones go on."""
         if self.node is None:
             return
         ingress = self.node.ingress
@@ -139,8 +139,10 @@ class RunningNode:
                 port.close()
 
     def keep_house(self, now_s: float, summary: bool) -> None:
-        """Write counts of repeated lines, give back memory; with `summary` also write the status file in
-        `log_path`, if there is one."""
+        """Write counts of repeated lines and return memory; with `summary`, also write the status file.
+
+        Raises OSError if it cannot write that file.
+        """
         self.log.tick(now_s)
         if self.node is not None:
             self._memory.look(self.node.counters.finished + self.node.counters.reset)
@@ -148,7 +150,7 @@ class RunningNode:
             write_status(self.config, self.snapshot())
 
     def close(self, reason: str) -> None:
-        """Abort the flows that are left, tell the peers, close everything. Idempotent."""
+        """Abort the remaining flows, notify the peers, close everything. Idempotent."""
         if self.closed:
             return
         self.closed = True
@@ -195,7 +197,7 @@ class RunningNode:
         return Share(worker.index, worker.cookie_secret, over.give, over.count, over.choose)
 
     def _take_over(self, node: Node, driver: Driver) -> None:
-        """Take what other processes of this node get and is of our links."""
+        """Start to receive the datagrams of our links that arrive in other processes of this node."""
         worker, leg = self._worker, node.ingress
         if worker is not None and isinstance(leg, SummarizingListener):
             mask = self._root(self.config.ingress).mask_c2s
@@ -203,7 +205,7 @@ class RunningNode:
 
     @property
     def _is_first(self) -> bool:
-        """Do what is done only once for a node."""
+        """Whether this process does what only one process of a node may do."""
         return self._worker is None or self._worker.index == 0
 
     def _egress(self, config: LegConfig) -> LocalDialer | SummarizingDialer | TubeDialer:
@@ -248,7 +250,7 @@ class RunningNode:
         )
 
     def _ask_for_address(self, config: LegConfig, ports: TunnelSockets) -> None:
-        """Find out the public address of a listening leg, if it is configured to."""
+        """Find out the public address of a listening leg, if the configuration asks for it."""
         if not config.stun_server:
             return
         paths = {AF_INET: ("update_ipv4", config.update_ipv4), AF_INET6: ("update_ipv6", config.update_ipv6)}
@@ -256,7 +258,7 @@ class RunningNode:
         self._public = PublicAddress(self.log, self.config.log_path, programs)
         host, port = legsettings.stun_server(config)
         found, report = self._public.changed, self._reporter.notice
-        # A name to listen on may have several addresses; one socket of a family speaks for all of them.
+        # A name to listen on may have several addresses; one socket per family stands for all of them.
         for sock in {sock.family: sock for _, sock in ports.items()}.values():
             self._stun.append(StunClient(host, port, sock, self._resolver, found=found, report=report))
 
@@ -277,11 +279,13 @@ class RunningNode:
 
     def _warn_of_weakness(self) -> None:
         for leg in (self.config.ingress, self.config.egress):
-            place = f"[{leg.section}] " if leg.section else ""
+            section = f"[{leg.section}] " if leg.section else ""
             if leg.is_kcptube:
-                self.log.say(logging.WARNING, f"{place}dialect=kcptube, for compatibility only: {LACKS}")
+                self.log.say(logging.WARNING, f"{section}dialect=kcptube, for compatibility only: {LACKS}")
             if leg.kind is LegKind.TUNNEL and leg.algorithm in ("none", "XOR"):
-                text = f"{place}encryption_algorithm={leg.algorithm}: anybody can read and change the traffic"
+                text = (
+                    f"{section}encryption_algorithm={leg.algorithm}: anyone can read and change the traffic"
+                )
                 self.log.say(logging.WARNING, text)
 
 
@@ -295,13 +299,13 @@ def describe(config: NodeConfig) -> str:
 
 
 def node_log(config: NodeConfig, form: str) -> NodeLog:
-    """The log of a node, with the files that its configuration wants."""
+    """A node's log, with the file that its configuration asks for."""
     file = config.log_path / f"{config.role.value}_output.log" if config.log_path else None
     return NodeLog(config.name, config.log_level, file, form)
 
 
 def write_status(config: NodeConfig, found: Snapshot) -> None:
-    """Write the status file in `log_path`, if there is one. Raises OSError."""
+    """Write the status file in `log_path`, if that is set. Raises OSError."""
     if config.log_path is None:
         return
     page = "\n".join(status_report.node_lines(found))
@@ -319,7 +323,7 @@ def lookup(name: str) -> list[str]:
 
 
 def allow_descriptors() -> None:
-    """Every flow holds a descriptor, and the usual soft limit of 1,024 is for programs that use select(2)."""
+    """Raise the soft limit on descriptors: every flow needs one, and the usual 1,024 is for select(2)."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTORS)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -328,7 +332,7 @@ def allow_descriptors() -> None:
 
 
 def make_env(ports: TunnelSockets, report: Callable[[Event], None]) -> Env:
-    """The world of one tunnel leg: the system's entropy, clock and name service, and these sockets."""
+    """A tunnel leg's environment: the system's entropy, clock and name service, and these sockets."""
     return Env(
         entropy=os.urandom,
         rng=random.Random(),
@@ -353,7 +357,7 @@ def _derive(secret: Secret) -> RootKeys:
 
 
 def _ignore(_text: str) -> None:
-    """Another process of this node says it."""
+    """Say nothing: another process of this node does."""
 
 
 def _refuse(flow: Flow, _open: Open, _now_ms: int) -> None:

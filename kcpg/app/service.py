@@ -1,8 +1,8 @@
-"""A running process: its nodes, the signals it obeys, and how it ends.
+"""A running process: its nodes, its signals, and its end.
 
-SIGTERM and SIGINT let flows finish, tell the peers and end; a second one ends at once. SIGHUP reads the
-configuration again. Signals only set marks: the work is done in the main greenlet, which sleeps until a mark
-is set.
+SIGTERM and SIGINT let flows finish, notify the peers and end the process; a second one ends it at once.
+SIGHUP rereads the configuration. A signal only sets a flag: the main greenlet, which sleeps until then, does
+the work.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from kcpg.app.terminal import Terminal
 from kcpg.app.workers.supervisor import AnyNode, make_node
 from kcpg.errors import EXIT_OK
 
-# How often counts of repeated lines are looked at: late by a few seconds is unnoticeable, and costs nothing.
+# Interval for checking the counts of repeated lines: a few seconds late is unnoticeable, and costs nothing.
 TICK_S = 5.0
 
-SUMMARY_S = 60.0  # Time between two status blocks in a node's `log_path` (kcptube's value)
+SUMMARY_S = 60.0  # Interval of status blocks in a node's `log_path` (kcptube's value)
 
-DRAIN_LOOK_S = 0.05  # Pause between two looks at whether the last flow has finished
+DRAIN_LOOK_S = 0.05  # Interval for checking whether the last flow has finished
 
 _NO_ENGINE = (
-    "the compiled engine is not built, the plain Python one takes its place at a fraction of the speed;"
+    "the compiled engine is not built; using the plain-Python engine, at a fraction of the speed;"
     " install a C compiler and run: pip install --force-reinstall kcpg"
 )
 
@@ -52,7 +52,7 @@ class Service:
         drain_s: float,
         where: Instance | None,
     ) -> None:
-        """`paths` are read again at SIGHUP; `where` None: no status socket."""
+        """SIGHUP rereads `paths`; `where` None: no status socket."""
         self._paths = list(paths)
         self._configs = list(configs)
         self._options = options
@@ -66,9 +66,9 @@ class Service:
         self.nodes: list[AnyNode] = []
 
     def run(self, ready: Callable[[str], None]) -> int:
-        """Start, call `ready` with the ready line, serve until told to stop; returns the exit code.
+        """Start, call `ready` with the ready line, serve until a signal; returns the exit code.
 
-        Raises StartError if one of the nodes cannot start; then none of them runs.
+        Raises StartError if a node cannot start; then none of them runs.
         """
         self._obey_signals()
         allow_descriptors()
@@ -92,7 +92,7 @@ class Service:
         return f"kcpg: ready, {number} node{'' if number == 1 else 's'}: {what}"
 
     def report(self) -> dict[str, object]:
-        """Everything `kcpg status` can say about this process."""
+        """The report for `kcpg status`."""
         return {
             "version": __version__,
             "pid": os.getpid(),
@@ -118,7 +118,7 @@ class Service:
                 self._status.start()
             except OSError as error:
                 self._status = None
-                process_log().warning("no status report at %s: %s", self._where.socket, error)
+                process_log().warning("cannot offer a status report at %s: %s", self._where.socket, error)
 
     def _obey_signals(self) -> None:
         self._terminal = Terminal()
@@ -153,8 +153,8 @@ class Service:
     def _reload(self) -> None:
         try:
             self.nodes = reload.apply(self._paths, self.nodes, self._options.form)
-        except Exception:  # an error of this program must not cost the nodes that run
-            process_log().exception("the configuration could not be read again")
+        except Exception:  # a bug must not end the nodes that run
+            process_log().exception("cannot reread the configuration")
 
     def _keep_house(self) -> None:
         next_summary_s = time.monotonic() + SUMMARY_S
@@ -175,7 +175,7 @@ class Service:
     # -- End --
 
     def _drain(self) -> None:
-        """Take no new flows, wait for the TCP flows there are; a second signal or the limit ends the wait."""
+        """Take no new flows and wait for the TCP flows to finish, until a second signal or the limit."""
         for node in self.nodes:
             node.stop_accepting()
         until_s = time.monotonic() + self._drain_s
@@ -187,7 +187,7 @@ class Service:
 
     def _end(self) -> None:
         for node in self.nodes:
-            node.close("the node is shut down")
+            node.close("the node is shutting down")
         if self._status is not None:
             self._status.close()
         if self.nodes:

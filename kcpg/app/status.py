@@ -1,7 +1,6 @@
-"""The status socket: whoever connects to it gets one JSON report of the running process and the end of the
-stream.
+"""The status socket: answers each connection with a JSON report of the process, then closes it.
 
-It lies in a directory that only its user can enter, takes no commands and holds no secret.
+It is in a directory that only its user can enter, takes no commands and reveals no secret.
 """
 
 from __future__ import annotations
@@ -19,17 +18,17 @@ import gevent.socket
 from gevent.pool import Pool
 from gevent.server import StreamServer
 
-# A report is made in milliseconds; a process that needs longer is stuck, and says so by not answering.
+# A report takes milliseconds. A process that needs longer is stuck, and its silence says so.
 ANSWER_LIMIT_S = 3.0
 
 MAX_ANSWER_BYTES = 64 << 20
-MAX_READERS = 8  # Reports being sent at once; a reader that does not read holds only its own place
+MAX_READERS = 8  # Reports sent at once; a reader that does not read blocks no other
 
-_MAX_SOCKET_NAME = 100  # Bytes of a path that fit sockaddr_un on every system (Linux 108, BSD 104)
+_MAX_SOCKET_NAME = 100  # Most bytes of a path in a sockaddr_un on every system (Linux 108, BSD 104)
 
 
 class StatusServer:
-    """Answers every connection on a unix socket with `report()`, until closed."""
+    """Answers every connection to a unix socket with `report()`, until closed."""
 
     def __init__(self, path: Path, report: Callable[[], dict[str, object]]) -> None:
         self._path = path
@@ -37,7 +36,7 @@ class StatusServer:
         self._server: StreamServer | None = None
 
     def start(self) -> None:
-        """Listen; replaces the socket that a crashed process left. Raises OSError."""
+        """Listen, and replace the socket of a process that crashed. Raises OSError."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._path)
         listener = gevent.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -63,7 +62,7 @@ class StatusServer:
 
 
 def ask(path: Path) -> dict[str, Any] | None:
-    """The report of the process behind the socket; None if it gives none in time."""
+    """The report of the process behind the socket; None if it does not answer in time."""
     parts = []
     size = 0
     try:
@@ -81,7 +80,7 @@ def ask(path: Path) -> dict[str, Any] | None:
 
 @contextlib.contextmanager
 def _short(path: Path) -> Iterator[str]:
-    """A name for `path` that fits a socket address: long ones go through a descriptor of their directory
+    """A name for `path` that fits a socket address: a long path goes through a descriptor of its directory
     (proc(5))."""
     if len(os.fsencode(path)) <= _MAX_SOCKET_NAME:
         yield str(path)

@@ -1,4 +1,4 @@
-"""A status report (the JSON of the status socket) as a page for people."""
+"""A status report (the JSON of the status socket) as text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _MAX_LINKS = 20  # Links shown per leg; the JSON report has more
 
 
 def text(name: str, pid: int, report: Mapping[str, Any] | None) -> str:
-    """The page about one process: running since when, its nodes, their links and flows."""
+    """One process: its uptime, its nodes, their links and flows."""
     if report is None:
         return f"{name}: running, pid {pid}, does not answer"
     lines = [f"{name}: running, pid {pid}, up {duration(report['uptime_s'])}, kcpg {report['version']}"]
@@ -19,7 +19,7 @@ def text(name: str, pid: int, report: Mapping[str, Any] | None) -> str:
 
 
 def node_lines(node: Mapping[str, Any]) -> list[str]:
-    """One node: a line on its flows, and a line per link of its tunnel legs."""
+    """One node: a line about its flows, and one per link of its tunnel legs."""
     flows = node.get("flows") or dict.fromkeys(("tcp", "udp", "opened", "refused", "reset"), 0)
     lines = [
         f"  {node['role']} {node['name']} ({node['file']}): {flows['tcp']} TCP and {flows['udp']} UDP flows"
@@ -51,7 +51,7 @@ def _leg_lines(side: str, leg: Mapping[str, Any]) -> list[str]:
 
 
 def worker_line(row: Mapping[str, Any]) -> str:
-    """One of the processes of a node."""
+    """One of the processes that run a node."""
     if not row["up"]:
         return f"worker {row['worker']}: down, started {row['starts']} times"
     again = f", started {row['starts']} times" if row["starts"] > 1 else ""
@@ -64,7 +64,7 @@ def worker_line(row: Mapping[str, Any]) -> str:
 
 
 def link_line(link: Mapping[str, Any]) -> str:
-    """One link: peer, state, round-trip time, flows, size of datagrams, traffic; where it dials the hops."""
+    """One link: peer, state, round-trip time, flows, datagram size, traffic; if it dials, its hops."""
     rtt = f"rtt {link['srtt_ms']} ms" if link["srtt_ms"] >= 0 else "rtt not measured"
     counters = link["counters"]
     hops = f", {counters['hops']} hops, from port {link['local_port']}" if link["dials"] else ""
@@ -77,11 +77,11 @@ def link_line(link: Mapping[str, Any]) -> str:
 
 
 def _fec_words(fec: Mapping[str, Any]) -> str:
-    """Nothing where neither side has used it."""
+    """FEC in words; nothing if neither side has used it."""
     if not fec["groups"] and not fec["rebuilt"] and fec["sends"] == "off":
         return ""
-    parity = f", {size(fec['parity_bytes'])} of parity sent" if fec["groups"] else ""
-    return f", fec {fec['sends']}{parity}, {fec['rebuilt']} rebuilt"
+    parity = f", sent {size(fec['parity_bytes'])} of parity" if fec["groups"] else ""
+    return f", fec {fec['sends']}{parity}, rebuilt {fec['rebuilt']}"
 
 
 def duration(seconds: float) -> str:

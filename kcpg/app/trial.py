@@ -1,5 +1,4 @@
-"""`kcpg --try`: opens a tunnel to every configured destination and says how that went, without carrying
-anything."""
+"""`kcpg --try`: opens a tunnel to every configured destination, carries nothing, and reports the result."""
 
 from __future__ import annotations
 
@@ -21,7 +20,7 @@ from kcpg.core.kcptube.dialer import TubeDialer
 from kcpg.core.native.dial.dialer import TunnelDialer
 from kcpg.core.native.handshake.params import LinkParams
 from kcpg.core.native.link.link import Link
-from kcpg.core.node import Node
+from kcpg.core.node import Leg, Node
 from kcpg.errors import EXIT_FAILURE, EXIT_OK, UsageError
 from kcpg.net import Notice, dnstxt
 from kcpg.net.addr import to_tuple
@@ -31,24 +30,22 @@ from kcpg.net.resolve import Resolver
 from kcpg.net.tunnelsockets import TunnelSockets
 from kcpg.net.txtpeer import parse, title
 
-# For one destination: five handshake attempts with growing pauses fit, so one lost datagram does not matter.
+# For one destination: long enough for five handshake attempts, so one lost datagram does not matter.
 LIMIT_S = 5.0
 
-# Destinations tried in parallel: each needs a socket and a few datagrams; 1,000 silent ports take under 3
+# Destinations tried in parallel. Each needs a socket and a few datagrams; 1,000 silent ports take under 3
 # minutes.
 AT_ONCE = 32
 
-PING_LIMIT_S = 1.0
-# Pause between two looks for the answer to a PING, and so the error of nothing: the time is taken by the
-# link.
-LOOK_S = 0.002
+PING_LIMIT_S = 1.0  # How long the answer to a PING may take
+LOOK_S = 0.002  # Interval for checking for it. This adds no error: the link itself measures the time
 
-_FINAL = frozenset({EventKind.REFUSED, EventKind.UNRESOLVED})  # Events after which waiting longer cannot help
+_FINAL = frozenset({EventKind.REFUSED, EventKind.UNRESOLVED})  # Events after which no link can come
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one destination answered."""
+    """The result of one destination."""
 
     host: str
     port: int
@@ -60,34 +57,32 @@ class Outcome:
         return f"{host}:{self.port}: {'ok' if self.ok else 'failed'}, {self.text}"
 
 
-class Nobody:
-    """An ingress leg by which no flow ever comes."""
+class NoIngress(Leg):
+    """An ingress leg through which no flow ever comes."""
 
     on_flow: Callable[[Flow, Open, int], None]
 
     def start(self, now_ms: int) -> None:
-        """See Leg."""
+        pass
 
     def advance(self, now_ms: int) -> None:
-        """See Leg."""
+        pass
 
     def deadline(self) -> int | None:
-        """See Leg."""
         return None
 
     def advance_deadline(self) -> int | None:
-        """See Leg."""
         return None
 
     def close(self, now_ms: int, reason: str) -> None:
-        """See Leg."""
+        pass
 
 
 def try_all(configs: Sequence[NodeConfig], say: Callable[[str], None]) -> int:
-    """Try every address and port of clients and relays, `say` a line for each; 0 if all answered."""
+    """Try every address and port of clients and relays, and `say` a line for each; 0 if all answered."""
     wanted = [config for config in configs if config.egress.kind is LegKind.TUNNEL]
     if not wanted:
-        raise UsageError("nothing to try: none of these files is a client or a relay")
+        raise UsageError("nothing to try: none of these files is that of a client or a relay")
     keys = derive_keys(wanted)
     code = EXIT_OK
     for config in wanted:
@@ -109,7 +104,7 @@ def try_all(configs: Sequence[NodeConfig], say: Callable[[str], None]) -> int:
 
 
 def _destinations(leg: LegConfig) -> list[tuple[str, int]] | str:
-    """Every address and port of the next node, or why there are none."""
+    """The next node's addresses and ports, or why there are none."""
     if not leg.dnstxt:
         return [(host, port) for host in leg.addresses for port in leg.ports]
     found = dnstxt.look_up(leg.dnstxt)
@@ -117,13 +112,13 @@ def _destinations(leg: LegConfig) -> list[tuple[str, int]] | str:
         return f"{title(leg.dnstxt)}: {found.text}"
     destinations = [destination for destination in map(parse, found.texts) if destination is not None]
     if not destinations:
-        return f"{title(leg.dnstxt)}: nothing in it is IPv4:port or [IPv6]:port"
+        return f"{title(leg.dnstxt)}: holds no IPv4:port and no [IPv6]:port"
     return [to_tuple(destination)[:2] for destination in destinations]
 
 
 def try_one(keys: KeyRing, config: LegConfig, destination: tuple[str, int]) -> Outcome:
-    """Open the tunnel of this leg to one address and port, measure it, close it. Takes LIMIT_S at most; never
-    raises."""
+    """Open this leg's tunnel to one address and port, measure it, close it. Never raises; takes LIMIT_S at
+    most, and PING_LIMIT_S."""
     host, port = destination
     secret: Secret = (config.password, config.key)
     trial = _Trial(replace(config, addresses=(host,), ports=(port,), dnstxt="", mux_tunnels=1))
@@ -135,7 +130,7 @@ def try_one(keys: KeyRing, config: LegConfig, destination: tuple[str, int]) -> O
 
 
 class _Trial:
-    """One destination being tried."""
+    """The trial of one destination."""
 
     def __init__(self, config: LegConfig) -> None:
         self._config = config
@@ -154,7 +149,7 @@ class _Trial:
             leg = TubeDialer(legsettings_kcptube.dial_settings(config), env)
         else:
             leg = TunnelDialer(legsettings_native.dial_settings(config, max_flows=1), keys[secret], env)
-        driver = Driver(Node(Nobody(), leg), {leg: ports}, self._on_notice)
+        driver = Driver(Node(NoIngress(), leg), {leg: ports}, self._on_notice)
         began_s = time.monotonic()
         driver.start()
         try:
@@ -167,7 +162,7 @@ class _Trial:
                 return True, f"handshake {taken_ms:.1f} ms, {of_format(config)}"
             return True, f"handshake {taken_ms:.1f} ms, {_measure(link, driver)}, {agreed(link.params)}"
         finally:
-            driver.stop("only a test")
+            driver.stop("this was only a test")
 
     def _on_event(self, event: Event) -> None:
         if event.kind in _FINAL:
@@ -179,11 +174,11 @@ class _Trial:
         self._notice = notice.text
 
 
-_GUESSES = "nobody listens there, another password, or UDP is blocked"
+_GUESSES = "nothing listens there, the passwords differ, or UDP is blocked"
 
 
 def agreed(params: LinkParams) -> str:
-    """What both ends settled on, as this end sees it."""
+    """The link parameters that both ends agreed on, as this end sees them."""
     words = [
         params.algorithm,
         f"datagrams of at most {params.datagram_bytes} bytes",
@@ -195,13 +190,13 @@ def agreed(params: LinkParams) -> str:
 
 
 def of_format(config: LegConfig) -> str:
-    """What an answer in kcptube's protocol shows."""
+    """The parameters of a link in kcptube's protocol."""
     size = legsettings_kcptube.wire_format(config).datagram_bytes
     return f"kcptube's protocol, {config.algorithm}, datagrams of {size} bytes"
 
 
 def rate(bps: int) -> str:
-    """Bits per second with a decimal prefix; 0 is no limit."""
+    """Bits per second with a decimal prefix; 0 is unlimited."""
     if not bps:
         return "no limit"
     value = float(bps)
@@ -213,7 +208,7 @@ def rate(bps: int) -> str:
 
 
 def _measure(link: Link, driver: Driver) -> str:
-    """The round-trip time of one PING inside the tunnel."""
+    """The round-trip time of one PING in the tunnel."""
     before = link.counters.pongs_received
     link.liveness.ping(now_ms())
     driver.serve()

@@ -187,7 +187,7 @@ def test_sighup_reaches_the_daemon(daemons: Daemons, server: Path) -> None:
     daemons.do("start", server)
     (pid,) = daemons.pids()
     os.kill(pid, signal.SIGHUP)
-    processes.until(lambda: "nothing changed" in daemons.log(), "the daemon to read its files again")
+    processes.until(lambda: "nothing has changed" in daemons.log(), "the daemon to read its files again")
     assert daemons.do("stop", server).returncode == 0
 
 

@@ -99,7 +99,7 @@ def test_files_in_log_path(nodes: list[RunningNode], listen: int, tmp_path: Path
     names = {"client_output.log", "server_output.log", "client.conf_status.log", "server.conf_status.log"}
     assert set(os.listdir(tmp_path)) == names
     said = (tmp_path / "client_output.log").read_text()
-    assert "link up" in said and "flows carried 1" in said and "anybody can read" in said
+    assert "link up" in said and "flows carried 1" in said and "anyone can read" in said
     assert "Summary of client.conf" in (tmp_path / "client.conf_status.log").read_text()
     assert not any("secret" in (tmp_path / name).read_text() for name in names)
 

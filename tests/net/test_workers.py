@@ -198,7 +198,7 @@ def test_a_worker_that_dies_takes_only_its_own_links(tmp_path: Path, start: Star
     with connect(one) as first, connect(other) as second:
         flows = {"one": first, "other": second}
         os.kill(before[1]["pid"], signal.SIGKILL)
-        node.says(f"worker 1 (pid {before[1]['pid']}) was ended by signal 9, its links are lost")
+        node.says(f"worker 1 (pid {before[1]['pid']}) was ended by signal 9; its links are lost")
         until(lambda: rows(state, server)[1]["up"], "the worker to be started again")
         after = rows(state, server)
         assert after[0]["pid"] == before[0]["pid"] and after[1]["pid"] != before[1]["pid"]
@@ -237,7 +237,7 @@ def test_reload_with_workers(tmp_path: Path, start: Start, target: int) -> None:
         node.says(says)
 
     write(tmp_path, "edited.conf", SERVER + TWO, listen=new, target=target)
-    reload("configuration applied: 1 nodes started, 1 unchanged")
+    reload("applied the configuration (nodes started: 1, unchanged: 1)")
     after = report(state, edited, same)
     pids = [[row["pid"] for row in one["workers"]] for one in (*before, *after)]
     assert pids[1] == pids[3] and not set(pids[0]) & set(pids[2]), "only those of the edited node are new"
@@ -249,11 +249,11 @@ def test_reload_with_workers(tmp_path: Path, start: Start, target: int) -> None:
         reload(f"cannot listen on UDP *:{taken}")
     assert until(lambda: _tried(listen, b"back"), "an echo") == b"back"
     write(tmp_path, "edited.conf", SERVER, listen=new, target=target)
-    reload("configuration applied: 1 nodes started, 1 unchanged")
+    reload("applied the configuration (nodes started: 1, unchanged: 1)")
     assert "workers" not in report(state, edited, same)[0], "one process: this one"
     assert until(lambda: _tried(listen, b"alone"), "an echo") == b"alone"
     write(tmp_path, "edited.conf", SERVER + TWO, listen=new, target=target)
-    reload("configuration applied: 1 nodes started, 1 unchanged")
+    reload("applied the configuration (nodes started: 1, unchanged: 1)")
     assert until(lambda: _tried(listen, b"and more"), "an echo") == b"and more"
     until(
         lambda: len(os.listdir(f"/proc/{node.process.pid}/fd")) == descriptors, "every descriptor given back"

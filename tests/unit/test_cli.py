@@ -52,7 +52,7 @@ def test_no_argument_shows_help_and_is_a_usage_error(capsys):
         (["daemon", "stop"], "no configuration file"),
         (["daemon"], "required"),
         (["--check-config"], "no configuration file"),
-        (["keygen", "x"], "unexpected word 'x'"),
+        (["keygen", "x"], "unexpected argument 'x'"),
         (["help", "nonsense"], "no help on"),
         (["deamon", "start"], "did you mean daemon?"),
     ],

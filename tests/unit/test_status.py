@@ -78,7 +78,7 @@ def test_page_for_people():
     assert f"{line} 12 hops, from port 40123" in page
     assert "fec" not in page
     link["fec"] = {"sends": "1:2,2:3", "groups": 7, "parity_bytes": 4_200, "rebuilt": 3}
-    assert ", fec 1:2,2:3, 4.2 kB of parity sent, 3 rebuilt" in status_report.link_line(link)
+    assert ", fec 1:2,2:3, sent 4.2 kB of parity, rebuilt 3" in status_report.link_line(link)
     assert status_report.text("x", 1, None) == "x: running, pid 1, does not answer"
 
 

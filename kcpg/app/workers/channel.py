@@ -1,6 +1,6 @@
-"""Messages between a process and the workers that it started, over a socket pair that only they have.
+"""Messages between a process and a worker that it started, over a socket pair that only these two have.
 
-A message is a tuple, pickled: both ends are this program, and nobody else can write.
+A message is a pickled tuple: both ends are this program, and nobody else can write to the pair.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import gevent.socket
 
 from kcpg.app.logs import process_log
 
-MAX_WAITING = 10_000  # Messages that wait to be sent. They are log lines above all; the oldest give way.
+MAX_WAITING = 10_000  # Messages that may wait to be sent, mostly log lines; the oldest give way.
 
-FDS_AT_ONCE = 200  # Descriptors of one message; the kernel takes 253 (SCM_MAX_FD)
+FDS_AT_ONCE = 200  # Descriptors per message; the kernel allows 253 (SCM_MAX_FD)
 
 _SIZE = struct.Struct("=I")
 
@@ -29,7 +29,7 @@ Message = tuple[Any, ...]
 
 
 class Channel:
-    """One end. `took` gets each message, in a greenlet that may wait; `ended` is called when the other is
+    """One end. Calls `took` with each message, in a greenlet that may wait, and `ended` when the other end is
     gone."""
 
     def __init__(
@@ -44,12 +44,12 @@ class Channel:
         self._writer = gevent.spawn(self._write)
 
     def post(self, *message: object) -> None:
-        """Send a message soon, after those before it. Never waits, so any greenlet and callback may call."""
+        """Queue a message, in order. Never waits, so any greenlet or callback may call it."""
         self._waiting.append(pack(message))
         self._more.set()
 
     def flush(self, limit_s: float) -> None:
-        """Wait until everything is sent."""
+        """Wait until all messages are sent, `limit_s` at most."""
         with gevent.Timeout(limit_s, False):
             while self._waiting and not self._writer.dead:
                 gevent.sleep(0.001)
@@ -71,8 +71,8 @@ class Channel:
     def _take(self, message: Message) -> None:
         try:
             self._took(message)
-        except Exception:  # an error of this program must not cost the other process
-            process_log().exception("a message between processes was not understood")
+        except Exception:  # a bug here must not end the other process
+            process_log().exception("cannot handle a message between processes")
 
     def _write(self) -> None:
         with contextlib.suppress(OSError):
@@ -85,26 +85,26 @@ class Channel:
 
 
 def pack(message: object) -> bytes:
-    """A message as it goes through the socket."""
+    """A message in its form on the socket."""
     data = pickle.dumps(message)
     return _SIZE.pack(len(data)) + data
 
 
 def receive(sock: socket.socket) -> Message:
-    """The next message. Raises EOFError where the other end is closed."""
+    """The next message. Raises EOFError if the other end has closed."""
     message = pickle.loads(_exactly(sock, _SIZE.unpack(_exactly(sock, _SIZE.size))[0]))
     assert isinstance(message, tuple)
     return message
 
 
 def send_fds(sock: socket.socket, fds: Sequence[int]) -> None:
-    """Give descriptors to the other end, which asks for them with `receive_fds`."""
+    """Pass descriptors to the other end, which takes them with `receive_fds`."""
     for at in range(0, len(fds), FDS_AT_ONCE):
         socket.send_fds(sock, [b"\0"], list(fds[at : at + FDS_AT_ONCE]))
 
 
 def receive_fds(sock: socket.socket, count: int) -> list[int]:
-    """As many descriptors as `send_fds` was given."""
+    """The `count` descriptors that `send_fds` passed. Raises EOFError if the other end has closed."""
     found: list[int] = []
     while len(found) < count:
         data, fds, _, _ = socket.recv_fds(sock, 1, FDS_AT_ONCE)

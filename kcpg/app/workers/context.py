@@ -1,4 +1,4 @@
-"""One of several processes that run a node together: what it gets from the process that started it."""
+"""What a worker, one of several processes that run a node, gets from the process that started it."""
 
 from __future__ import annotations
 
@@ -12,22 +12,24 @@ from kcpg.net.handover import HandOver
 
 @dataclass(frozen=True, slots=True)
 class WorkerContext:
-    """See the module."""
+    """The place of one worker in its node."""
 
-    # Number of the process, from 0 up. Number 0 does what only one may do: STUN and the user's programs.
+    # Number of the worker, from 0 up. Only number 0 uses STUN and runs the user's programs.
     index: int
-    # Its socket of every listening port of the ingress leg, in the order in which one process alone would
-    # open them.
+    # Its socket of every listening port of the ingress leg, in the order in which one process opens them.
     sockets: tuple[_socket.socket, ...]
     cookie_secret: bytes
     hand_over: HandOver
-    # Have the kernel bring here what this sender sends to the socket of this number, from 1 up.
+    # Asks the kernel to bring this sender's datagrams here; the number, from 1 up, is that of the socket.
     steer: Callable[[int, bytes], None]
 
 
 def worker_config(config: NodeConfig, count: int) -> NodeConfig:
-    """The configuration of one of `count` processes: what limits a whole node is divided. A listener's
-    bandwidths are per link, whichever process has it; a dialer has a link in every process."""
+    """The configuration of one of `count` workers, with its share of the limits of the whole node.
+
+    A listener's bandwidths apply to each link, in whichever worker it is. A dialer has links in every worker,
+    so they are divided.
+    """
     return replace(config, max_flows=-(-config.max_flows // count), egress=_worker_leg(config.egress, count))
 
 

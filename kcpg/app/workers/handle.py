@@ -1,4 +1,4 @@
-"""One worker of a node, as the process sees it that started it; and what the two say to each other first."""
+"""One worker of a node, from the view of the process that started it, and the first message between them."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from kcpg.app.run import KeyRing
 from kcpg.app.workers.channel import Channel, Message, pack, send_fds
 from kcpg.errors import StartError
 
-# First word of a worker's command line; the second is the descriptor by which it is told everything.
+# First word of a worker's command line; the second is the descriptor of its channel.
 WORKER = "--worker"
 
-START_LIMIT_S = 30.0  # For a worker to be ready. It takes a second; a busy machine takes longer.
+START_LIMIT_S = 30.0  # How long a worker may take to be ready: usually a second, longer on a busy machine.
 
-GONE_LIMIT_S = 5.0  # For a worker that has closed its end to be gone, before it is killed
+GONE_LIMIT_S = 5.0  # A worker that still exists this long after it has closed its end is killed
 
 # Pause before a worker is started again; it doubles up to the maximum, and is reset once a worker has lived
 # that long.
@@ -36,15 +36,15 @@ RESTART_MOST_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """The first message to a worker. After it come as many descriptors as it says."""
+    """The first message to a worker; the descriptors that it announces follow."""
 
-    config: NodeConfig  # Its share of the node
+    config: NodeConfig  # The worker's own, with its share of the limits
     keys: KeyRing
-    form: str  # Of log lines
+    form: str  # Format of log lines
     index: int
     others: tuple[int, ...]  # Numbers of the other workers
-    # Listening sockets. The first descriptor is the tally's, then come theirs, then the end of a pair to read
-    # what is handed over, then an end to write to for each of `others`.
+    # Number of listening sockets. The descriptors: the tally, the listening sockets, the end of a pair to
+    # read handed-over datagrams from, and for each of `others` an end to write to.
     ports: int
     cookie_secret: bytes
 
@@ -53,20 +53,20 @@ class Supervisor(Protocol):
     """The process that starts the workers, as a handle sees it."""
 
     def setup(self, index: int) -> tuple[Setup, list[int]]:
-        """What a worker is told first, and the descriptors it gets."""
+        """A worker's first message, and its descriptors."""
 
     def worker_started(self) -> None:
-        """A worker serves."""
+        """A worker has begun to serve."""
 
     def worker_lost(self, worker: int, text: str) -> bool:
-        """A worker is gone: `text` says which, and how. Whether to start it again."""
+        """A worker has gone; `text` says which, and how. Returns whether to restart it."""
 
     def steer(self, number: int, addr: bytes, worker: int) -> None:
-        """What this sender sends to the port of this number (from 1 up) is for `worker`."""
+        """Bring what this sender sends to the port of this number (from 1 up) to `worker`."""
 
 
 class WorkerHandle:
-    """One process, and those that take its place when it dies."""
+    """A worker process, and its successors when it dies."""
 
     def __init__(self, supervisor: Supervisor, index: int) -> None:
         self.index = index
@@ -85,7 +85,7 @@ class WorkerHandle:
         self._restart: gevent.Greenlet | None = None
 
     def begin(self) -> None:
-        """Start the process. Raises StartError if there can be none."""
+        """Start the process. Raises StartError if that fails."""
         self._begun_s, self._failure = time.monotonic(), ""
         setup, fds = self._supervisor.setup(self.index)
         ours, theirs = gevent.socket.socketpair()
@@ -94,7 +94,7 @@ class WorkerHandle:
                 [sys.executable, "-m", "kcpg", WORKER, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
-                start_new_session=True,  # a terminal's signals are for this process
+                start_new_session=True,  # a terminal's signals are for this process only
             )
             self._starts += 1
             theirs.close()
@@ -107,7 +107,8 @@ class WorkerHandle:
         self._channel = Channel(ours, self._took, self._gone)
 
     def wait_started(self) -> None:
-        """Wait until it serves for the first time. Raises StartError with what it says if it does not."""
+        """Wait until the worker serves for the first time. Raises StartError with its reason if it does
+        not."""
         try:
             problem = self._started.get(timeout=START_LIMIT_S)
         except gevent.Timeout:
@@ -116,26 +117,26 @@ class WorkerHandle:
             raise StartError(*problem)
 
     def ask(self, what: str) -> gevent.event.AsyncResult:
-        """The answer to come; None if the worker dies before it."""
+        """Ask the worker; the result becomes its answer, or None if it dies first."""
         self._last_ask += 1
         result = self._asked[self._last_ask] = gevent.event.AsyncResult()
         self.post("ask", self._last_ask, what)
         return result
 
     def post(self, *message: object) -> None:
-        """Tell it something, if it is there."""
+        """Send it a message, if it runs."""
         if self._channel is not None:
             self._channel.post(*message)
 
     def tell_to_end(self, reason: str) -> None:
-        """Have it tell its peers and end."""
+        """Have it notify its peers and end."""
         self._ending = True
         if self._restart is not None:
             self._restart.kill(block=False)
         self.post("close", reason)
 
     def wait_ended(self, until_s: float) -> None:
-        """Until it has ended; from `until_s` on it is made to."""
+        """Wait for its end, and kill it at `until_s`."""
         process = self._process
         if process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -147,7 +148,7 @@ class WorkerHandle:
             self._channel.close()
 
     def row(self, found: Snapshot | None) -> dict[str, Any]:
-        """Its line in the status. `found`: its own snapshot."""
+        """Its row in the status. `found`: its own snapshot."""
         found = found or {}
         flows = found.get("flows", {})
         tunnels = [leg for leg in (found.get("ingress"), found.get("egress")) if leg]
@@ -181,7 +182,7 @@ class WorkerHandle:
                 self._log(name, level, created, text, more)
 
     def _log(self, name: str, level: int, created: float, text: str, more: Mapping[str, Any]) -> None:
-        """Write a line of the worker. `more`: what `NodeLog` adds to a record."""
+        """Write a log line of the worker. `more`: the fields that `NodeLog` adds to a record."""
         logger = logging.getLogger(name)
         extra = {**more, "fields": {**more["fields"], "worker": self.index}}
         words = (f"worker {self.index}: {text}",)
@@ -190,7 +191,7 @@ class WorkerHandle:
         logger.handle(record)
 
     def _gone(self) -> None:
-        """The process has closed its end: it has ended, or is about to."""
+        """The process has closed its end, so it has ended or is about to."""
         self.is_up = False
         assert self._channel is not None and self._process is not None
         self._channel.close()
@@ -207,13 +208,13 @@ class WorkerHandle:
             code = self._process.wait()
         how = self._failure or (f"exited with code {code}" if code >= 0 else f"was ended by signal {-code}")
         if not self._started.ready():
-            self._started.set((f"worker {self.index} {how}", "its log says more"))
+            self._started.set((f"worker {self.index} {how}", "see the log"))
         if time.monotonic() - self._begun_s > RESTART_MOST_S:
             self._pause_s = RESTART_FIRST_S
-        self._lost(f"worker {self.index} (pid {self._process.pid}) {how}, its links are lost")
+        self._lost(f"worker {self.index} (pid {self._process.pid}) {how}; its links are lost")
 
     def _lost(self, text: str) -> None:
-        if not self._supervisor.worker_lost(self.index, f"{text}; started again in {self._pause_s:.1f} s"):
+        if not self._supervisor.worker_lost(self.index, f"{text}; restarting it in {self._pause_s:.1f} s"):
             return
         self._restart = gevent.spawn_later(self._pause_s, self._again)
         self._pause_s = min(self._pause_s * 2, RESTART_MOST_S)

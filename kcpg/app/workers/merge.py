@@ -1,4 +1,4 @@
-"""The snapshots of the processes that run one node together, as one."""
+"""Merges the snapshots of a node's workers into one."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from typing import Any
 
 from kcpg.app.metrics import Snapshot
 
-_OLDEST = frozenset({"uptime_s"})  # Numbers of which the largest counts; of all others, the sum
+_OLDEST = frozenset({"uptime_s"})  # Numbers of which the largest counts; all others are summed
 
-_LISTS = ("links", "flow_list")  # Their entries say which worker has them
+_LISTS = ("links", "flow_list")  # Lists whose entries say which worker has them
 
 
 def merge(found: Mapping[int, Snapshot]) -> Snapshot:
-    """One node's snapshot from those of its workers, by number. Counts are summed, lists put together."""
+    """One node's snapshot from those of its workers, by number. Sums counts, concatenates lists."""
     whole: Snapshot = {}
     for worker in sorted(found):
-        _add(whole, _signed(found[worker], worker))
+        _add(whole, _numbered(found[worker], worker))
     return whole
 
 
-def _signed(value: Any, worker: int) -> Any:
-    """A copy in which links and flows have the number of their worker."""
+def _numbered(value: Any, worker: int) -> Any:
+    """A copy in which links and flows carry the number of their worker."""
     if not isinstance(value, dict):
         return value
-    copy = {name: _signed(part, worker) for name, part in value.items()}
+    copy = {name: _numbered(part, worker) for name, part in value.items()}
     for name in _LISTS:
         if name in copy:
             copy[name] = [{"worker": worker, **entry} for entry in copy[name]]

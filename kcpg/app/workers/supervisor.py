@@ -1,9 +1,8 @@
-"""A node that several processes run together (`workers`): starts them, watches them, and is one node to
-everybody else.
+"""A node that several processes run together (`workers`): starts and watches them, and acts as one node.
 
-This process opens every listening port once for each worker and keeps the sockets: a worker that dies is
-started again with the same ones, and what came for it meanwhile waits there or goes to another. It has the
-steering of those ports (`kcpg.net.steer`), writes the log, and carries no traffic itself.
+This process opens every listening port once per worker and keeps the sockets. A worker that dies is restarted
+with the same ones; meanwhile its datagrams wait there or go to another worker. This process also steers the
+ports (`kcpg.net.steer`) and writes the log. It carries no traffic itself.
 """
 
 from __future__ import annotations
@@ -33,18 +32,18 @@ from kcpg.net.local import kinds, open_listening
 from kcpg.net.steer import Steering, open_shared
 from kcpg.net.udp import open_udp
 
-# For a worker's answer: less than the status socket's reader waits (`status.ANSWER_LIMIT_S`).
+# How long a worker may take to answer: less than `status.ANSWER_LIMIT_S`.
 ANSWER_LIMIT_S = 2.0
 
-CLOSE_LIMIT_S = 5.0  # For a worker to tell its peers and end, before it is killed
+CLOSE_LIMIT_S = 5.0  # How long a worker may take to notify its peers and end, before it is killed
 
-# Pause between two renewals of a port's program: the largest takes 2 ms to make (measured), and until it is
-# there datagrams are only handed over.
+# Pause between two updates of a port's program: the largest takes 2 ms to build (measured), and until then
+# datagrams are handed over.
 STEER_EVERY_S = 0.02
 
 
 class AnyNode(Protocol):
-    """What `service` and `reload` need of a node, run by this process or by workers."""
+    """What `service` and `reload` need of a node, whether this process or workers run it."""
 
     config: NodeConfig
     keys: KeyRing
@@ -65,12 +64,12 @@ class AnyNode(Protocol):
 
 
 def make_node(config: NodeConfig, keys: KeyRing, form: str) -> AnyNode:
-    """A node, not started: in this process, or with workers of its own."""
+    """A node that is not started yet: in this process, or with workers."""
     return WorkerPool(config, keys, form) if config.workers > 1 else RunningNode(config, keys, form)
 
 
 class WorkerPool:
-    """See the module; the methods are those of `RunningNode`."""
+    """A node that workers run. Its methods are those of `RunningNode`."""
 
     def __init__(self, config: NodeConfig, keys: KeyRing, form: str) -> None:
         self.config = config
@@ -89,11 +88,11 @@ class WorkerPool:
         self._serves = False
 
     def start(self) -> None:
-        """Open the ports and start the workers. Raises StartError with nothing left."""
+        """Open the ports and start the workers. Raises StartError, with nothing left open."""
         count = self.config.workers
         try:
             if sys.platform != "linux":
-                raise StartError(f"{self.config.name}: workers need Linux", "set workers=1")
+                raise StartError(f"{self.config.name}: more than one worker requires Linux", "set workers=1")
             self.ports = _open_ports(self.config, count)
             self.pairs = [make_pair() for _ in range(count)]
             fd = make_tally()
@@ -115,20 +114,20 @@ class WorkerPool:
             for worker in self._workers:
                 worker.wait_started()
         except StartError:
-            self.close("another worker does not start")
+            self.close("another worker did not start")
             raise
         self._serves = True
         self._steer()
 
     @property
     def tcp_flows(self) -> int:
-        """TCP flows being carried. A worker that is too busy to say counts as one: it is not idle."""
+        """Number of TCP flows. A worker too busy to answer counts as one flow: it is not idle."""
         answers = self._ask("tcp_flows")
         found = [answers.get(worker.index, 1) for worker in self._workers if worker.is_up]
         return sum(number for number in found if isinstance(number, int))
 
     def snapshot(self) -> Snapshot:
-        """What the workers count, as one node, with a row for each of them."""
+        """The workers' counters as those of one node, with a row for each worker."""
         found = {index: one for index, one in self._ask("snapshot").items() if isinstance(one, dict)}
         identity = {"name": self.config.name, "role": self.config.role.value, "file": str(self.config.file)}
         return {
@@ -138,20 +137,20 @@ class WorkerPool:
         }
 
     def stop_accepting(self) -> None:
-        """Refuse new flows; those there are go on."""
-        self._serves = False  # nothing new: no worker is started again
+        """Refuse new flows; existing ones go on."""
+        self._serves = False  # so that no worker is restarted
         self._ask("stop_accepting")
         for sock in self._all_ports():
             if sock.type == _socket.SOCK_STREAM:
-                sock.close()  # a copy that is left open would go on taking connections
+                sock.close()  # an open copy would go on accepting connections
 
     def keep_house(self, now_s: float, summary: bool) -> None:
-        """See RunningNode; repeated lines are the workers' business."""
+        """Write the status file if `summary`; the workers count their repeated lines themselves."""
         if summary and self.config.log_path is not None:
             write_status(self.config, self.snapshot())
 
     def close(self, reason: str) -> None:
-        """Let the workers tell their peers, and end them. Idempotent."""
+        """Have the workers notify their peers, and end them. Idempotent."""
         if self.closed:
             return
         for worker in self._workers:
@@ -164,7 +163,7 @@ class WorkerPool:
     # -- For the workers --
 
     def setup(self, index: int) -> tuple[Setup, list[int]]:
-        """What a worker is told first, and the descriptors it gets."""
+        """A worker's first message, and its descriptors."""
         others = tuple(other for other in range(len(self.pairs)) if other != index)
         config = worker_config(self.config, len(self.pairs))
         setup = Setup(config, dict(self.keys), self.form, index, others, len(self.ports), self.cookie_secret)
@@ -174,11 +173,11 @@ class WorkerPool:
         return setup, [self._tally[0], *(sock.fileno() for sock in given)]
 
     def worker_started(self) -> None:
-        """A worker serves."""
+        """A worker has begun to serve."""
         self._changed()
 
     def worker_lost(self, worker: int, text: str) -> bool:
-        """A worker is gone: `text` says which, and how. Whether to start it again."""
+        """A worker has gone; `text` says which, and how. Returns whether to restart it."""
         if self.closed or not self._serves or self._tally is None:
             return False
         self._tally[1].put(worker, 0)
@@ -195,7 +194,7 @@ class WorkerPool:
         self._steer()
 
     def steer(self, number: int, addr: bytes, worker: int) -> None:
-        """What this sender sends to the port of this number (from 1 up) is for `worker`."""
+        """Bring what this sender sends to the port of this number (from 1 up) to `worker`."""
         self._steerings[number - 1].assign(addr, worker)
         if self._renewing is None:
             pause_s = self._renewed_s + STEER_EVERY_S - time.monotonic()
@@ -208,7 +207,7 @@ class WorkerPool:
         self._steer()
 
     def _steer(self) -> None:
-        """Bring every program up to date."""
+        """Update the program of every port."""
         up = [worker.index for worker in self._workers if worker.is_up]
         absent = [worker.index for worker in self._workers if not worker.is_up]
         stand_ins = {index: up[index % len(up)] for index in absent} if up else {}
@@ -219,11 +218,11 @@ class WorkerPool:
                 steering.attach(stand_ins)
             except OSError as error:
                 steering.stale = False
-                text = f"the kernel cannot steer packets to workers ({error.strerror}): they hand them over"
+                text = f"the kernel cannot steer datagrams to workers ({error.strerror}): they hand them over"
                 self.log.say(logging.WARNING, text, "no_steering", now_s=time.monotonic())
 
     def _ask(self, what: str) -> dict[int, object]:
-        """The answers of the workers that run, by number; those that do not answer in time are missing."""
+        """The answers of the running workers, by number, without those that do not answer in time."""
         asked = {worker.index: worker.ask(what) for worker in self._workers if worker.is_up}
         gevent.wait(list(asked.values()), ANSWER_LIMIT_S)
         return {index: result.value for index, result in asked.items() if result.ready()}
@@ -244,7 +243,7 @@ class WorkerPool:
 
 
 def _open_ports(config: NodeConfig, count: int) -> list[list[_socket.socket]]:
-    """The sockets of each listening port, one for each worker, in the order in which a node opens them."""
+    """The sockets of each listening port, one per worker, in the order in which a node opens them."""
     leg = config.ingress
     opens: list[Callable[[bool], _socket.socket]]
     if leg.kind is LegKind.LOCAL:

@@ -1,7 +1,8 @@
-"""A process that `kcpg.app.workers.supervisor` started: runs its part of one node, and obeys nobody else.
+"""A process that `kcpg.app.workers.supervisor` started: runs its part of one node, and obeys only that
+process.
 
-Signals for the whole group (Ctrl-C, a service manager's SIGTERM) are ignored: the process that started this
-one gets them too, lets flows finish, and says when to end. If it is gone, this one ends.
+It ignores signals to the whole group (Ctrl-C, a service manager's SIGTERM): its supervisor gets them too,
+lets flows finish, and tells the workers when to end. A worker ends when its supervisor has gone.
 """
 
 from __future__ import annotations
@@ -24,13 +25,14 @@ from kcpg.app.workers.handle import Setup
 from kcpg.errors import EXIT_FAILURE, EXIT_OK, StartError
 from kcpg.net.handover import HandOver, Tally
 
-TICK_S = 5.0  # How often counts of repeated log lines are looked at, as in `service`
+TICK_S = 5.0  # Interval for checking the counts of repeated log lines, as in `service`
 
-FLUSH_S = 1.0  # For the last log lines, at the end
+FLUSH_S = 1.0  # How long the last log lines may take
 
 
 def run(fd: int) -> int:
-    """Serve until the process at the other end of descriptor `fd` says to end; returns the exit code."""
+    """Serve until the process at the other end of descriptor `fd` tells this one to end; returns the exit
+    code."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     sock = gevent.socket.socket(fileno=fd)
@@ -46,7 +48,7 @@ class _Worker:
         self, sock: gevent.socket.socket, setup: Setup, sockets: list[_socket.socket], tally: Tally
     ) -> None:
         self._end = gevent.event.Event()
-        self._reason = "the process that supervises this one is gone"
+        self._reason = "the supervising process has gone"
         self._channel = Channel(sock, self._took, self._end.set)
         _log_through(self._channel)
         for one in sockets:
@@ -96,7 +98,7 @@ class _Worker:
 
 
 class _Handler(logging.Handler):
-    """Sends log lines to the process that writes them."""
+    """Sends log lines to the process that writes the log."""
 
     def __init__(self, channel: Channel) -> None:
         super().__init__()
