@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kcpg.app.config.model import LegConfig, Mapping
+from kcpg.app.wording import counted
 from kcpg.core.flow import Target
 from kcpg.core.kcp.kcp import KcpParams
 from kcpg.core.native.dial.attempt import Destination
@@ -95,13 +96,12 @@ def where(config: LegConfig) -> str:
         return title(config.dnstxt)
     hosts = [f"[{host}]" if ":" in host else host for host in config.addresses] or ["*"]
     ports = ",".join(str(a) if a == b else f"{a}-{b}" for a, b in ranges(config.ports))
-    places = [f"{host}:{ports}" for host in hosts] if ports else []
+    parts = [f"{host}:{ports}" for host in hosts] if ports else []
     if config.mappings:
-        number = len(config.mappings)
-        places.append(f"{number} mapping{'' if number == 1 else 's'}")
+        parts.append(counted(len(config.mappings), "mapping"))
     if config.any_target:
-        places.append("any target")
-    return ",".join(places)
+        parts.append("any target")
+    return ",".join(parts)
 
 
 def _mapped(mapping: Mapping) -> Bind:

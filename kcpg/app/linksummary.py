@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kcpg.app.status_report import duration, size
+from kcpg.app.wording import duration, size
 from kcpg.core.env import Event
 from kcpg.core.native.dial.dialer import TunnelDialer
 from kcpg.core.native.leg import NativeLeg

@@ -16,6 +16,7 @@ from pathlib import Path
 import gevent
 
 from kcpg.app.logs import NodeLog
+from kcpg.app.wording import exit_words
 from kcpg.net.addr import AF_INET, family, port, text, to_tuple
 
 FILE = "ip_address.txt"  # Its name in `log_path`, from kcptube's documentation
@@ -105,8 +106,7 @@ class PublicAddress:
             return
         code = running.returncode
         level = logging.INFO if code == 0 else logging.WARNING
-        how = f"exited with code {code}" if code >= 0 else f"was ended by signal {-code}"
-        self._log.say(level, f"{what}: {how}")
+        self._log.say(level, f"{what}: {exit_words(code)}")
 
 
 def _ended(running: subprocess.Popen[bytes], limit_s: float) -> bool:

@@ -104,9 +104,7 @@ class RunningNode:
                 client.start()
         except OSError as error:
             self._give_up()
-            raise StartError(
-                f"{self.config.role.value} {self.config.name}: {error.strerror or error}"
-            ) from error
+            raise start_error(self.config, error) from error
         except StartError:
             self._give_up()
             raise
@@ -296,6 +294,11 @@ def describe(config: NodeConfig) -> str:
     words += [f"{config.workers} workers"] if config.workers > 1 else []
     route = f"{legsettings.where(ingress)} -> {legsettings.where(egress)}"
     return f"{config.role.value} {config.name} {route} ({', '.join(words)})"
+
+
+def start_error(config: NodeConfig, error: OSError) -> StartError:
+    """The error of a node that cannot start, with its role and name."""
+    return StartError(f"{config.role.value} {config.name}: {error.strerror or error}")
 
 
 def node_log(config: NodeConfig, form: str) -> NodeLog:

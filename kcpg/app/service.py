@@ -25,6 +25,7 @@ from kcpg.app.paths import Instance
 from kcpg.app.run import allow_descriptors, derive_keys, describe
 from kcpg.app.status import StatusServer
 from kcpg.app.terminal import Terminal
+from kcpg.app.wording import counted
 from kcpg.app.workers.supervisor import AnyNode, make_node
 from kcpg.errors import EXIT_OK
 
@@ -87,9 +88,8 @@ class Service:
 
     def ready_line(self) -> str:
         """`kcpg: ready, 2 nodes: client office [::]:59000 → …; server …`."""
-        number = len(self.nodes)
         what = "; ".join(describe(node.config) for node in self.nodes)
-        return f"kcpg: ready, {number} node{'' if number == 1 else 's'}: {what}"
+        return f"kcpg: ready, {counted(len(self.nodes), 'node')}: {what}"
 
     def report(self) -> dict[str, object]:
         """The report for `kcpg status`."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from kcpg.app.wording import counted, duration, size
+
 _MAX_LINKS = 20  # Links shown per leg; the JSON report has more
 
 
@@ -39,11 +41,11 @@ def _leg_lines(side: str, leg: Mapping[str, Any]) -> list[str]:
     lines = []
     links = leg.get("links", [])
     if leg["kind"] == "tunnel":
-        number = leg["link_count"]
-        unit = "link" if number == 1 else "links"
         drops = ", ".join(f"{reason} {count}" for reason, count in leg["drops"].items())
         dropped = f", dropped: {drops}" if drops else ""
-        lines.append(f"    {side} {leg['where']} {leg['algorithm']}: {number} {unit}{dropped}")
+        lines.append(
+            f"    {side} {leg['where']} {leg['algorithm']}: {counted(leg['link_count'], 'link')}{dropped}"
+        )
     lines.extend(f"      {link_line(link)}" for link in links[:_MAX_LINKS])
     if len(links) > _MAX_LINKS:
         lines.append(f"      and {len(links) - _MAX_LINKS} more links")
@@ -82,25 +84,3 @@ def _fec_words(fec: Mapping[str, Any]) -> str:
         return ""
     parity = f", sent {size(fec['parity_bytes'])} of parity" if fec["groups"] else ""
     return f", fec {fec['sends']}{parity}, rebuilt {fec['rebuilt']}"
-
-
-def duration(seconds: float) -> str:
-    """`34 s`, `5 min 3 s`, `2 h 10 min`, `3 d 4 h`."""
-    whole = int(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    if whole < 86400:
-        return f"{whole // 3600} h {whole % 3600 // 60} min"
-    return f"{whole // 86400} d {whole % 86400 // 3600} h"
-
-
-def size(number: int) -> str:
-    """Bytes with a decimal prefix: `999 B`, `1.2 kB`, `34.5 MB`."""
-    value = float(number)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{number} B" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"

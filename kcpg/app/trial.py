@@ -14,6 +14,7 @@ from gevent.pool import Pool
 from kcpg.app import legsettings_kcptube, legsettings_native
 from kcpg.app.config.model import LegConfig, LegKind, NodeConfig
 from kcpg.app.run import KeyRing, Secret, derive_keys, make_env
+from kcpg.app.wording import rate
 from kcpg.core.env import Event, EventKind
 from kcpg.core.flow import Flow, Open
 from kcpg.core.kcptube.dialer import TubeDialer
@@ -193,18 +194,6 @@ def of_format(config: LegConfig) -> str:
     """The parameters of a link in kcptube's protocol."""
     size = legsettings_kcptube.wire_format(config).datagram_bytes
     return f"kcptube's protocol, {config.algorithm}, datagrams of {size} bytes"
-
-
-def rate(bps: int) -> str:
-    """Bits per second with a decimal prefix; 0 is unlimited."""
-    if not bps:
-        return "no limit"
-    value = float(bps)
-    for unit in ("bit/s", "kbit/s", "Mbit/s"):
-        if value < 1000:
-            return f"{value:.4g} {unit}"
-        value /= 1000
-    return f"{value:.4g} Gbit/s"
 
 
 def _measure(link: Link, driver: Driver) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gevent
 import pytest
 
-from kcpg.app import status, status_report
+from kcpg.app import status, status_report, wording
 
 
 def ask(path):
@@ -87,4 +87,4 @@ def test_page_for_people():
     [(0, "0 s"), (59.9, "59 s"), (303, "5 min 3 s"), (7800, "2 h 10 min"), (3 * 86400 + 4 * 3600, "3 d 4 h")],
 )
 def test_durations(seconds, words):
-    assert status_report.duration(seconds) == words
+    assert wording.duration(seconds) == words

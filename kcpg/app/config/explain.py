@@ -10,6 +10,7 @@ from pathlib import Path
 from kcpg.app.config import load
 from kcpg.app.config.model import Loaded, NodeConfig, Problem, Severity
 from kcpg.app.logs import process_log
+from kcpg.app.wording import counted
 from kcpg.errors import ConfigurationError
 
 _LEVELS = {Severity.ERROR: logging.ERROR, Severity.WARNING: logging.WARNING, Severity.NOTE: logging.INFO}
@@ -48,7 +49,7 @@ def summary(problems: Iterable[Problem]) -> str:
     for problem in problems:
         counts[problem.severity] += 1
     words = [
-        f"{number} {severity.value}{'' if number == 1 else 's'}"
+        counted(number, severity.value)
         for severity, number in counts.items()
         if number and severity is not Severity.NOTE
     ]

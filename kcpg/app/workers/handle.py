@@ -18,6 +18,7 @@ import gevent.socket
 from kcpg.app.config.model import NodeConfig
 from kcpg.app.metrics import Snapshot
 from kcpg.app.run import KeyRing
+from kcpg.app.wording import exit_words
 from kcpg.app.workers.channel import Channel, Message, pack, send_fds
 from kcpg.errors import StartError
 
@@ -206,7 +207,7 @@ class WorkerHandle:
         except subprocess.TimeoutExpired:
             self._process.kill()
             code = self._process.wait()
-        how = self._failure or (f"exited with code {code}" if code >= 0 else f"was ended by signal {-code}")
+        how = self._failure or exit_words(code)
         if not self._started.ready():
             self._started.set((f"worker {self.index} {how}", "see the log"))
         if time.monotonic() - self._begun_s > RESTART_MOST_S:

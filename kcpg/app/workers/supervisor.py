@@ -22,7 +22,7 @@ import gevent
 from kcpg.app import legsettings
 from kcpg.app.config.model import LegConfig, LegKind, NodeConfig
 from kcpg.app.metrics import Snapshot
-from kcpg.app.run import KeyRing, RunningNode, lookup, node_log, write_status
+from kcpg.app.run import KeyRing, RunningNode, lookup, node_log, start_error, write_status
 from kcpg.app.workers.context import worker_config
 from kcpg.app.workers.handle import Setup, WorkerHandle
 from kcpg.app.workers.merge import merge
@@ -99,9 +99,7 @@ class WorkerPool:
             self._tally = fd, Tally(fd)
         except OSError as error:
             self._free()
-            raise StartError(
-                f"{self.config.role.value} {self.config.name}: {error.strerror or error}"
-            ) from error
+            raise start_error(self.config, error) from error
         except StartError:
             self._free()
             raise
