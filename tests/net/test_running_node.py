@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import gevent
@@ -16,6 +17,8 @@ from kcpg.app.run import RunningNode, derive_keys
 from kcpg.errors import StartError
 from tests.net import processes
 from tests.net.test_process_chain import CLIENT, SERVER
+
+FLOWS = 5  # Enough to tell one descriptor a flow from two
 
 
 @pytest.fixture
@@ -130,3 +133,19 @@ def test_closing_frees_every_port(nodes: list[RunningNode]) -> None:
     for node in again:
         node.start()
         node.close("done")
+
+
+def test_a_flow_takes_one_descriptor_in_each_node(nodes: list[RunningNode], listen: int) -> None:
+    """As docs/limits.md and packaging/kcpg@.service say."""
+    with gevent.Timeout(processes.PATIENCE_S), ExitStack() as stack:
+        _carry(listen)  # so that the link, and all else that is opened once, is there
+        while any(node.tcp_flows for node in nodes):
+            gevent.sleep(0.01)
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(FLOWS):
+            app = stack.enter_context(gevent.socket.create_connection(("127.0.0.1", listen)))
+            app.sendall(b"hello")
+            assert app.recv(100) == b"hello" and app.recv(100) == b"", "the target has closed its socket"
+        assert [node.tcp_flows for node in nodes] == [FLOWS] * len(nodes)
+        of_the_nodes = len(os.listdir("/proc/self/fd")) - before - FLOWS
+        assert of_the_nodes == len(nodes) * FLOWS
