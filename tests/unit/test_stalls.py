@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from harness import e2e, linkcheck
-from harness.cell import Check, Outcome, Plan, Verdict
+from harness.case import Check, Outcome, Plan, Verdict
 from harness.linkcheck import ATTEMPTS, Found
 from harness.process import Failed
 from harness.stalls import Stall, Watch
