@@ -29,8 +29,7 @@ class Alarm:
         self._fd = _sock.timer()
         self._watcher: Any = gevent.get_hub().loop.io(self._fd, READ)
         self._watcher.start(self._rang)
-        self.at_ms = NEVER_MS
-        """When it rings; NEVER_MS: it is not set."""
+        self.at_ms = NEVER_MS  # when it rings; NEVER_MS: it is not set
 
     def set(self, at_ms: int) -> None:
         """Ring then, and no more at the time set before. A time that is over is the loop's next turn, after

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import time
 
-NEVER_MS = 1 << 62
-"""Later than any time."""
+NEVER_MS = 1 << 62  # later than any time
 
 
 def now_ms() -> int:

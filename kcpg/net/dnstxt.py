@@ -28,8 +28,7 @@ MAX_SERVERS = 3  # resolv.conf(5): MAXNS
 _PAYLOAD_BYTES = 1232
 _DNS_PORT = 53
 
-Server = tuple[str, int]
-"""Numeric address and port of a name server."""
+Server = tuple[str, int]  # numeric address and port of a name server
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,7 +167,7 @@ class Driver:
                 total[name] = total.get(name, 0) + count
         return total
 
-    # -- inside ------------------------------------------------------------------------------------
+    # -- inside --
 
     def _serve_due(self) -> None:
         self._due = False

@@ -26,27 +26,23 @@ if TYPE_CHECKING:
     from kcpg.core.native.wire.wire import Path
     from kcpg.net.driver import Driver
 
+# Of datagrams on their way to one process, as of a tunnel socket (`udp.BUFFER_BYTES`). Beyond, they are lost.
 QUEUE_BYTES = 4 << 20
-"""Of datagrams on their way to one process, as of a tunnel socket (`udp.BUFFER_BYTES`). Beyond, they are
-lost."""
 
 MESSAGES_PER_TURN = 64
-ASK_MS = 200
-"""Time for a request to take effect before it is repeated; the steering is renewed every 20 ms."""
+ASK_MS = 200  # time for a request to take effect before it is repeated; the steering is renewed every 20 ms
 
 _MAX_ASKED = 1024
-_MAX_MESSAGE_BYTES = 66_000
-"""A UDP payload, an address of 28 bytes and our own few."""
+_MAX_MESSAGE_BYTES = 66_000  # a UDP payload, an address of 28 bytes and our own few
 
 TALLY_BYTES = 4 * MAX_WORKERS
 
-_HEAD = struct.Struct("=HB")
-"""Number of the socket, length of the address."""
+_HEAD = struct.Struct("=HB")  # number of the socket, length of the address
 
 _SO_SNDBUFFORCE = 32
 
+# Told a socket's number and a sender's address whose datagrams should come here at once.
 Steer = Callable[[int, bytes], None]
-"""Told a socket's number and a sender's address whose datagrams should come here at once."""
 
 
 def make_pair() -> tuple[_socket.socket, _socket.socket]:
@@ -102,10 +98,8 @@ class HandOver:
         """`index`: of this process. `write`: the others, by number."""
         self._index = index
         self._tally = tally
-        self.present: frozenset[int] = frozenset(write)
-        """The others that run now."""
-        self.lost = 0
-        """Datagrams for which there was no room on the way."""
+        self.present: frozenset[int] = frozenset(write)  # the others that run now
+        self.lost = 0  # datagrams for which there was no room on the way
         self._read = read
         self._write = write
         self._task: Task | None = None
@@ -122,11 +116,9 @@ class HandOver:
         return True
 
     def count(self, links: int) -> None:
-        """See `Share.count`."""
         self._tally.put(self._index, links)
 
     def choose(self) -> int:
-        """See `Share.choose`."""
         return self._tally.choose(self._index, self.present - {self._index})
 
     def start(self, leg: TunnelListener, mask_key: bytes, driver: Driver, steer: Steer) -> None:

@@ -87,16 +87,13 @@ class LocalLeg:
         self._report = report
 
     def forget(self, flow: Flow) -> None:
-        """See FlowHost."""
         self.flows.discard(flow)
 
     def notice(self, key: str, text: str) -> None:
-        """See FlowHost."""
         if self._report is not None:
             self._report(Notice(key, text))
 
     def crashed(self, what: str) -> None:
-        """See FlowHost."""
         trace = "".join(traceback.format_exception(*sys.exc_info()))
         self.notice("internal_error", f"an error of this program ended {what}:\n{trace}")
 
@@ -104,11 +101,9 @@ class LocalLeg:
         """See Leg: nothing here waits for the clock or for other flows; sockets wake their own greenlets."""
 
     def deadline(self) -> int | None:
-        """See Leg."""
         return None
 
     def advance_deadline(self) -> int | None:
-        """See Leg."""
         return None
 
     def close(self, now_ms: int, reason: str) -> None:
@@ -158,7 +153,6 @@ class LocalListener(LocalLeg):
             udp_port.start()
 
     def close(self, now_ms: int, reason: str) -> None:
-        """See Leg."""
         super().close(now_ms, reason)
         self._close_ports()
 
@@ -236,7 +230,6 @@ class LocalDialer(LocalLeg):
         """See Leg: nothing to prepare."""
 
     def dial(self, open: Open, now_ms: int) -> Flow | Reset:
-        """See EgressLeg."""
         target = open.target or self.settings.target
         if target is None:
             return Reset(ResetCode.NO_ROUTE, "neither the flow nor this node's configuration names a target")

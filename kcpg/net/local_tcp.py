@@ -48,14 +48,14 @@ _abort, _close, _shutdown = _sock.abort, _sock.close, _sock.shutdown
 class FlowHost(Protocol):
     """The leg a local flow belongs to."""
 
+    # To be called after something happened to a flow: the node acts on it, and sends what it caused.
     request_advance: Callable[[], None]
-    """To be called after something happened to a flow: the node acts on it, and sends what it caused."""
 
+    # To be called after bytes were moved, and nothing else happened: they are sent.
     request_flush: Callable[[], None]
-    """To be called after bytes were moved, and nothing else happened: they are sent."""
 
+    # As `request_flush`, from the event loop's own greenlet: at once if no other socket is ready.
     flush_if_idle: Callable[[], None]
-    """As `request_flush`, from the event loop's own greenlet: at once if no other socket is ready."""
 
     def forget(self, flow: Flow) -> None:
         """The flow is closed."""
@@ -97,7 +97,7 @@ class TcpFlow(Flow):
         self.opening = False
         self._reader.wait_io()
 
-    # -- moving ------------------------------------------------------------------------------------
+    # -- moving --
 
     def move_to(self, sink: Flow) -> Moved:
         """Socket into the segments of a conversation where that is possible, else by copying."""
@@ -165,7 +165,6 @@ class TcpFlow(Flow):
         return Moved(total, BUDGET)
 
     def read(self, limit: int) -> bytes | None:
-        """See Flow.read."""
         if self._fd < 0:
             return None
         try:
@@ -192,7 +191,6 @@ class TcpFlow(Flow):
 
     @property
     def room(self) -> int:
-        """See Flow.room."""
         return 0 if self._pending or self.opening or self.closed else COPY_BYTES
 
     def wake(self, events: int) -> None:
@@ -219,7 +217,7 @@ class TcpFlow(Flow):
         blocked = splice.pump(partner).blocked
         return blocked is SOURCE_DRY or blocked is ENDED  # for good, or until the partner says more
 
-    # -- endings -----------------------------------------------------------------------------------
+    # -- endings --
 
     def end(self) -> None:
         """Half-close, after what was written; if the other direction has ended, `release` closes anyway."""
@@ -277,7 +275,7 @@ class TcpFlow(Flow):
             _close(fd)
         self._host.forget(self)
 
-    # -- turns -------------------------------------------------------------------------------------
+    # -- turns --
 
     def _read_first(self) -> bool:
         """Read once into the conversation; see Task. True: it was little, and nothing else is to do."""

@@ -64,19 +64,16 @@ class _UdpFlow(Flow):
         self._bypass: Any = None
 
     def move_to(self, sink: Flow) -> Moved:
-        """See Flow.move_to."""
         moved = super().move_to(sink)
         self._meet(sink)
         return moved
 
     def pull(self, source: Flow) -> Moved:
-        """See Flow.pull."""
         moved = super().pull(source)
         self._meet(source)
         return moved
 
     def bypassed(self) -> int:
-        """See Flow.bypassed."""
         return 0 if self._bypass is None else int(self._bypass.read)
 
     def _meet(self, partner: Flow) -> None:
@@ -114,7 +111,6 @@ class UdpAssociation(_UdpFlow):
             self.splice.drop(self, len(packets) - room)
 
     def recv_packets(self, limit: int) -> list[bytes]:
-        """See Flow.recv_packets."""
         queue = self._packets
         return [queue.popleft() for _ in range(min(limit, len(queue)))]
 
@@ -144,7 +140,6 @@ class UdpAssociation(_UdpFlow):
         self._close()
 
     def release(self) -> None:
-        """See Flow.release."""
         self._close()
 
     def _close(self) -> None:
@@ -185,7 +180,6 @@ class UdpPort(ListeningPort):
         return bypass
 
     def close(self) -> None:
-        """See ListeningPort."""
         for bypass in self._bypasses.values():
             bypass.close()
         self._bypasses.clear()
@@ -286,7 +280,6 @@ class UdpTarget(_UdpFlow):
         self._task.wait_io()
 
     def recv_packets(self, limit: int) -> list[bytes]:
-        """See Flow.recv_packets."""
         left, self._left = self._left, []
         while self._sock is not None:
             packets, error = receive(self._sock, limit - len(left))
@@ -331,7 +324,6 @@ class UdpTarget(_UdpFlow):
         self._close()
 
     def release(self) -> None:
-        """See Flow.release."""
         self._close()
 
     def _open_bypass(self, conv: Any, datagrams: bool) -> Any:

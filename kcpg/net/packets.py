@@ -15,17 +15,15 @@ from typing import Any
 from kcpg.net import addr as addresses
 from kcpg.net import pktinfo
 
-BATCH = 64
-"""Packets of one call: what a segmented message may hold on every kernel."""
+BATCH = 64  # packets of one call: what a segmented message may hold on every kernel
 
 MAX_PACKET_BYTES = 65_535
 MAX_CACHED_ADDRESSES = 4096
 
+# An application's packed address, and the one of ours that it asked (b"": there is only one).
 Place = tuple[bytes, bytes]
-"""An application's packed address, and the one of ours that it asked (b"": there is only one)."""
 
-NOWHERE: Place = (b"", b"")
-"""The place of a socket that is connected."""
+NOWHERE: Place = (b"", b"")  # the place of a socket that is connected
 
 Batch = dict[Place, list[bytes]]
 

@@ -23,15 +23,13 @@ SOL_IPV6 = 41
 _INFO4 = struct.Struct("=i4s4s")
 _INFO6 = struct.Struct("=16si")
 
-CONTROL_BYTES = 96
-"""Room for UDP_GRO or UDP_SEGMENT (24 bytes) and for IPV6_PKTINFO (40 bytes)."""
+CONTROL_BYTES = 96  # room for UDP_GRO or UDP_SEGMENT (24 bytes) and for IPV6_PKTINFO (40 bytes)
 
+# What kernels say (which of them, depends on family and version) when this machine does not have the address
+# any more: then any other will do.
 GONE_ERRNOS = frozenset({errno.EINVAL, errno.EADDRNOTAVAIL, errno.ENETUNREACH})
-"""What kernels say (which of them, depends on family and version) when this machine does not have the address
-any more: then any other will do."""
 
-Item = tuple[int, int, bytes]
-"""Level, type and contents of a control message."""
+Item = tuple[int, int, bytes]  # level, type and contents of a control message
 
 
 def enable(sock: _socket.socket) -> bool:

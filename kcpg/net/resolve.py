@@ -38,8 +38,8 @@ class Unresolved:
     text: str
 
 
+# Packed addresses, in the resolver's order of preference, or the reason there are none.
 Answer = list[bytes] | Unresolved
-"""Packed addresses, in the resolver's order of preference, or the reason there are none."""
 
 
 @dataclass

@@ -18,8 +18,8 @@ import time
 from kcpg.net import addr as addresses
 from kcpg.net.clock import NEVER_MS
 
+# What connect(2) says while it is not decided.
 PENDING = frozenset({errno.EINPROGRESS, errno.EALREADY, errno.EAGAIN, errno.EWOULDBLOCK})
-"""What connect(2) says while it is not decided."""
 
 NOT_ALONE, NOTHING_YET = -1, -3  # instead of a descriptor; -2 is that of an exception in the compiled form
 

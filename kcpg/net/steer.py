@@ -19,9 +19,9 @@ from collections.abc import Callable, Mapping
 from kcpg.core.stun import COOKIE, COOKIE_AT
 from kcpg.net import addr as addresses
 
+# Per port. A program may have 4,096 instructions; these take at most 2,700. The one used longest ago gives
+# way: what comes from there is then handed over by the process that gets it.
 MAX_EXCEPTIONS = 1024
-"""Per port. A program may have 4,096 instructions; these take at most 2,700. The one used longest ago gives
-way: what comes from there is then handed over by the process that gets it."""
 
 _SO_ATTACH_REUSEPORT_CBPF = 51
 _LEAF = 16  # exceptions compared one after another at the end of a branch
@@ -36,11 +36,9 @@ _ADD_X, _XOR_X = 0x0C, 0xAC
 _JA, _JEQ, _JGE = 0x05, 0x15, 0x35
 _RET, _RET_A = 0x06, 0x16
 
-Instruction = tuple[int, int, int, int]
-"""Code, jump if true, jump if false, constant."""
+Instruction = tuple[int, int, int, int]  # code, jump if true, jump if false, constant
 
-_DEFAULT: Instruction = (_JA, 0, 0, _WORD)
-"""Placeholder for a jump to where the default is computed."""
+_DEFAULT: Instruction = (_JA, 0, 0, _WORD)  # placeholder for a jump to where the default is computed
 
 
 def open_shared(open: Callable[[bool], _socket.socket], count: int) -> list[_socket.socket]:
@@ -128,8 +126,7 @@ class Steering:
         self._stun = stun
         self._exceptions: OrderedDict[int, int] = OrderedDict()
         self._limit = MAX_EXCEPTIONS
-        self.stale = True
-        """`attach` is needed: something has changed."""
+        self.stale = True  # `attach` is needed: something has changed
 
     def assign(self, addr: bytes, worker: int) -> None:
         """What this sender sends is for `worker`, from the next `attach` on."""

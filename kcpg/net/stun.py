@@ -31,19 +31,16 @@ _TRY_LATER = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS, errno.EI
 class Timing:
     """When to ask. Seconds."""
 
-    first_wait_s: float = 0.5
-    """RTO of RFC 8489 §6.2.1; doubled after every request."""
-    requests: int = 7
-    """Rc of RFC 8489."""
-    last_wait_s: float = 8.0
-    """After the last request: Rm times RTO of RFC 8489."""
+    first_wait_s: float = 0.5  # RTO of RFC 8489 §6.2.1; doubled after every request
+    requests: int = 7  # Rc of RFC 8489
+    last_wait_s: float = 8.0  # after the last request: Rm times RTO of RFC 8489
     keep_s: float = 25.0
+    # Asked again 25 to 30 s after an answer: the shortest NAT time-outs for UDP seen are 30 s, and nodes that
+    # start together drift apart.
     keep_spread_s: float = 5.0
-    """Asked again 25 to 30 s after an answer: the shortest NAT time-outs for UDP seen are 30 s, and nodes
-    that start together drift apart."""
     retry_s: float = 2.0
+    # After a failure, doubled every time; no longer than between two answers, for the mapping's sake.
     most_retry_s: float = 25.0
-    """After a failure, doubled every time; no longer than between two answers, for the mapping's sake."""
 
 
 class StunClient:
@@ -119,8 +116,7 @@ class _Lane:
 
     def __init__(self, client: StunClient, family: int) -> None:
         self.public: bytes | None = None
-        self.failure = ""
-        """Why the last round failed; empty before its end and after a success."""
+        self.failure = ""  # why the last round failed; empty before its end and after a success
         self._client = client
         self._family = family
         self._server: bytes | None = None  # the one that answered last

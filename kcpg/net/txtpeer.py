@@ -69,8 +69,7 @@ class TxtPeer:
         report: Callable[[Notice], None], look_up: LookUp = dnstxt.look_up,
     ) -> None:  # fmt: skip
         self.name = name
-        self.places: list[bytes] = []
-        """Packed addresses; empty until a look-up succeeded."""
+        self.places: list[bytes] = []  # packed addresses; empty until a look-up succeeded
         self._ports = ports
         self._changed = changed
         self._report = report

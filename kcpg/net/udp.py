@@ -92,13 +92,13 @@ class UdpSocket:
     fd: int
     gso: bool
     gro: bool
+    # It listens on every address, and the kernel tells which of them a datagram was sent to.
     tells: bool = False
-    """It listens on every address, and the kernel tells which of them a datagram was sent to."""
+    # A run was refused: because of its datagrams' size, or because this route cannot segment.
     gso_doubted: bool = False
-    """A run was refused: because of its datagrams' size, or because this route cannot segment."""
+    # While set, it is offered what begins like STUN, as (source, datagram), before the wire sees it; what it
+    # does not take (False) goes to the wire. Set only while an answer is expected.
     stun: Callable[[bytes, bytes], bool] | None = None
-    """While set, it is offered what begins like STUN, as (source, datagram), before the wire sees it; what it
-    does not take (False) goes to the wire. Set only while an answer is expected."""
 
     @property
     def port(self) -> int:
