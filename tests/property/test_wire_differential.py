@@ -252,6 +252,11 @@ def test_with_fec(fec: int, bulk: bool, use: str) -> None:
         run(seed, convs, USES[use], fec=fec, bulk=bulk)
 
 
+def test_parity_that_waited_takes_nothing_of_a_turn() -> None:
+    run(1106, 1, USES["stream"], fec=2, bulk=True, steps=30)
+    run(1133, 3, USES["control"], fec=2, bulk=True, steps=80, links=4)
+
+
 @pytest.mark.parametrize("use", USES)
 @pytest.mark.parametrize("rate_bps", [0, 20_000_000])
 @pytest.mark.parametrize("links", [1, 3])

@@ -351,7 +351,7 @@ class Bundle:
         start, sent, tokens = batch.count, self.tx_bytes, self._pacer.tokens(now_ms)
         tokens = None if tokens is None else max(0, tokens)
         turn = Turn(batch, self.fec, self._datagram_bytes, tokens, now_ms)
-        self._round(now_ms, start + budget, batch, turn)
+        self._round(now_ms, start, budget, batch, turn)
         if not self._dirty and not self._capped:
             self._starved_at = self._totals.sent
         whole = [frame for frame in turn.finish() if self._fits(frame)]
@@ -363,12 +363,12 @@ class Bundle:
             self._pacer.spend(tokens - turn.tokens)  # the controller's rate is one of data alone
         return datagrams
 
-    def _round(self, now_ms: int, most: int, batch: Batch, turn: Turn) -> None:
-        """Let each conversation that waits have its share, as long as there are no more than `most`."""
-        rounds, served = len(self._dirty), -1
-        max_segments = most - batch.count if rounds == 1 else TURN_SEGMENTS
+    def _round(self, now_ms: int, start: int, budget: int, batch: Batch, turn: Turn) -> None:
+        """Let each conversation that waits have its share, until there are `budget` more than `start`."""
+        rounds, served, most = len(self._dirty), -1, min(start + budget, BUILD_DATAGRAMS)
+        max_segments = budget if rounds == 1 else TURN_SEGMENTS
         self._in_turn = True
-        while rounds and batch.count < min(most, BUILD_DATAGRAMS):
+        while rounds and batch.count < most:
             rounds -= 1
             conv = self._dirty.popleft()
             conv.is_dirty = False
