@@ -18,6 +18,7 @@ import pytest
 from tests.engines import require
 from tests.needs import needs
 
+MODULE = "kcpg.core.kcp._kcp"
 FUNCTIONS = ("kcp_flush", "kcp_input")
 
 SEGMENT_BYTES = 1352
@@ -53,7 +54,9 @@ assert left.segments_sent == rounds * batch + 32, left.segments_sent
 
 def counted(directory: Path, rounds: int, batch: int) -> int:
     """Instructions inside FUNCTIONS."""
-    collect = [f"--toggle-collect=__pyx_f_4kcpg_4core_4_kcp_{name}" for name in FUNCTIONS]
+    # Cython's names: each part of the module with its length before it.
+    stem = "_".join(f"{len(part)}{part}" for part in MODULE.split("."))
+    collect = [f"--toggle-collect=__pyx_f_{stem}_{name}" for name in FUNCTIONS]
     words = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={directory / 'out'}", *collect]
     words += [sys.executable, "-c", EXCHANGE, str(rounds), str(batch), str(SEGMENT_BYTES)]
     environ = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONMALLOC": "malloc"}
@@ -67,7 +70,7 @@ def counted(directory: Path, rounds: int, batch: int) -> int:
 @pytest.fixture
 def valgrind() -> None:
     """Skips without it; continuous integration installs it and must not skip."""
-    require("kcpg.core.kcp._kcp")
+    require(MODULE)
     if shutil.which("valgrind") is None:
         if os.environ.get("CI"):
             pytest.fail("valgrind is missing; harness/prepare installs it", pytrace=False)
