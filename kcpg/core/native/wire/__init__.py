@@ -1,7 +1,7 @@
 """The data plane of a leg: open, tell frames apart, feed conversations, seal, batch.
 
 Tests of what has none of its own name:
-    bundle, conv, counters, turn: unit/test_wire.py, unit/test_wire_turns.py
+    bundle, conv, counters, events, turn: unit/test_wire.py, unit/test_wire_turns.py
     linkfec: unit/test_link_fec.py
     rxepoch: unit/test_wire.py, unit/test_link_life.py
 """
