@@ -1,1 +1,1 @@
-"""Runs real kcpg processes, through their command line only, and tells what they did."""
+"""Runs real kcpg processes, through their command line only, and reports what they did."""

@@ -9,7 +9,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
-# The module of each command; only that one is imported, since each needs other packages.
+# The module of each command; only that one is imported, since commands need different packages.
 COMMANDS = {
     "demo": "harness.demo",
     "bench": "harness.bench.command",
@@ -29,7 +29,7 @@ ENVIRONMENT = Path(__file__).resolve().parents[1] / ".venv"
 
 
 def main(words: Sequence[str]) -> int:
-    """Hand the words to the command; returns the exit code of the process."""
+    """Pass the words to the command; returns the exit code of the process."""
     if not words or words[0] not in COMMANDS:
         print(f"usage: python -m harness {{{','.join(COMMANDS)}}} [--help]", file=sys.stderr)
         return 2
@@ -38,7 +38,7 @@ def main(words: Sequence[str]) -> int:
         python = ENVIRONMENT / "bin" / "python"
         if python.exists() and Path(sys.prefix) != ENVIRONMENT:
             os.execv(python, [str(python), "-m", "harness", *words])
-        print(f"harness: {', '.join(missing)} not installed. Type:   make e2e ARGS=--list", file=sys.stderr)
+        print(f"harness: {', '.join(missing)} not installed. Run:   make e2e ARGS=--list", file=sys.stderr)
         return 1
     return int(import_module(COMMANDS[words[0]]).main(words[1:]))
 

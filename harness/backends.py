@@ -1,7 +1,7 @@
 """The two ways to make a cable behave like a profile: the kernel's netem, and the link box in user space.
 
-NETEM_BACKEND says which: `netem`, `box`, or `auto` (netem where the kernel has it and the profile can be
-said in tc's words, else the box).
+NETEM_BACKEND selects one: `netem`, `box`, or `auto` (netem if the kernel has it and tc can express the
+profile, else the box).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from netem.profile import Impair, Profile
 from netem.write import to_toml
 
 BACKENDS = ("auto", "netem", "box")
-ANSWER_S = 5.0  # Time the link box gets to answer; it does so between two frames
+ANSWER_S = 5.0  # How long the link box may take to answer; it answers between two frames
 
 
 @dataclass(frozen=True)
@@ -43,23 +43,23 @@ class Backend(Protocol):
     captures: Path | None  # Directory of a.pcap and b.pcap
 
     def change(self, profile: Profile) -> None:
-        """Behave like this from now on."""
+        """Change to this profile."""
 
     def restart(self, seed: str) -> None:
-        """Counts from zero; and, where there are seeds, the pattern from its first packet."""
+        """Reset the counters and, where there are seeds, restart the pattern from its first packet."""
 
     def facts(self) -> dict[str, dict[str, Any]]:
         """For "up" and "down": frames (that came), sent, bytes, drops (by reason)."""
 
     def close(self) -> None:
-        """Ends what it runs; the interfaces go with their namespaces."""
+        """End its processes; the interfaces go with their namespaces."""
 
 
 def choose(profile: Profile, wanted: str | None = None) -> str:
-    """`netem` or `box` for this profile; raises Failed with the reason when it cannot be had."""
+    """`netem` or `box` for this profile. Raises Failed, with the reason, if it is not available."""
     wanted = wanted or os.environ.get("NETEM_BACKEND", "auto")
     if wanted not in BACKENDS:
-        raise Failed(f"NETEM_BACKEND is one of {', '.join(BACKENDS)}, not {wanted!r}")
+        raise Failed(f"NETEM_BACKEND must be one of {', '.join(BACKENDS)}, not {wanted!r}")
     reasons = [*tc.unsupported(profile.up), *tc.unsupported(profile.down)]
     if wanted == "box" or (wanted == "auto" and reasons):
         return "box"
@@ -105,7 +105,7 @@ class Netem:
             show = ["tc", "-n", side.namespace.name, "-s", "-j", "qdisc", "show", "dev", side.device, "root"]
             root = json.loads(tc.run(show))[0]
             sent, drops = int(root["packets"]), int(root["drops"])
-            # netem counts what it loses on purpose and what finds the queue full alike.
+            # netem counts deliberate losses and those of a full queue together.
             found[way] = {
                 "frames": sent + drops,
                 "sent": sent,
@@ -121,7 +121,7 @@ class Netem:
         return [("up", self._sides["up"], profile.up), ("down", self._sides["down"], profile.down)]
 
     def _number(self, way: str) -> int | None:
-        """The seed as tc wants it, where tc knows of seeds."""
+        """The seed as an argument of tc, if this tc supports seeds."""
         if not tc.probe().seed:
             return None
         digits = re.sub(r"\D", "", self._seed)
@@ -136,7 +136,7 @@ class Netem:
             shown, classes = tc.read_back(side.device, side.namespace.name)
             wrong = tc.differences(impair, shown, classes)
             if wrong:
-                raise Failed(f"tc does not show what it was told on {side.device}: {'; '.join(wrong)}")
+                raise Failed(f"tc shows other settings than requested on {side.device}: {'; '.join(wrong)}")
 
 
 class Box:
@@ -202,9 +202,10 @@ class Box:
 def open_cable(
     lab: Lab, sides: tuple[Side, Side], profile: Profile, seed: str, backend: str | None, capture: bool
 ) -> Callable[[], Backend]:
-    """Make the two interfaces (near, far), down and without addresses; returns what starts the impairment.
+    """Create the two interfaces (near, far), down and without addresses; returns a function that starts the
+    impairment.
 
-    That comes last, when the interfaces have their size: the box reads it then. Raises Failed.
+    It is to be called last, when the interfaces have their MTU, which the box then reads. Raises Failed.
     """
     near, far = sides
     if choose(profile, backend) == "netem":

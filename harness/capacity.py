@@ -1,7 +1,7 @@
 """What the link box carries on this machine: `python -m harness capacity`.
 
-TCP by iperf3, small packets from one sender as fast as it can, and the error of delays from 10 to 300 ms. A
-machine that does something else meanwhile shows less.
+It measures TCP by iperf3, small packets from one sender at full speed, and the error of delays from 10 to
+300 ms. A busy machine shows less.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ SECONDS = 4.0
 PACKET_BYTES = 64
 DELAYS_MS = (10, 30, 100, 300)
 
-ROOM = 200_000  # Packets that a line holds here: more than arrive in a delay
+ROOM = 200_000  # Packets that a line may hold here: more than arrive during a delay
 
 
 def main(words: Sequence[str]) -> int:
-    """Measure; 1: less than what is wanted, 0: all of it."""
+    """Measure; returns 0 if the machine is fast enough, else 1."""
     parser = argparse.ArgumentParser(prog="python -m harness capacity", description=__doc__)
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of each measurement")
     options = parser.parse_args(words)
@@ -67,7 +67,7 @@ def _tcp_mbit_s(lab: Lab, topology: Topology, seconds: float) -> float:
 
 
 def _packets_s(topology: Topology, seconds: float) -> float:
-    """What the box has passed on, by its own count; the receiver need not read."""
+    """The packets that the box has passed on, by its own count; the receiver need not read them."""
     link = topology.links[0]
     link.restart()
     with (
@@ -92,12 +92,12 @@ def _delay(delay_ms: int) -> bool:
         if report.problems:
             print(report.text())
         worst_ms = max(abs(found.median_ms - delay_ms) for found in report.directions)
-    print(f"delay of {delay_ms} ms: median off by {worst_ms:.2f} ms, at most {MOST_ERROR_MS:g} wanted")
+    print(f"delay of {delay_ms} ms: the median is off by {worst_ms:.2f} ms; the limit is {MOST_ERROR_MS:g}")
     return worst_ms < MOST_ERROR_MS and not report.problems
 
 
 def _told(what: str, found: float, wanted: float, unit: str) -> bool:
-    print(f"{what}: {found:,.0f} {unit}, at least {wanted:,.0f} wanted", flush=True)
+    print(f"{what}: {found:,.0f} {unit}, the minimum is {wanted:,.0f}", flush=True)
     return found >= wanted
 
 

@@ -1,4 +1,4 @@
-"""What passed at both ends of a cable, written by tcpdump while it runs."""
+"""Captures of both ends of a cable, by tcpdump."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from types import TracebackType
 from harness.link import End, Link
 from harness.process import Failed, Program
 
-# Of the kernel for each capture: at full speed a busy machine comes late for some tenths of a second.
+# The kernel's buffer for each capture: at full speed, a busy machine is late by some tenths of a second.
 BUFFER_KIB = 32768
 
 
 @dataclass
 class Capture:
-    """Use it in a `with` statement. Afterwards `files` are complete; meanwhile they end with whole frames."""
+    """Use it in a `with` statement. Afterwards `files` are complete; until then they end with a whole
+    frame."""
 
     link: Link
     directory: Path

@@ -1,4 +1,4 @@
-"""One case of the matrix while it runs: its network, its nodes, what was measured and what was checked."""
+"""One case of the matrix while it runs: its network, its nodes, its measurements and its checks."""
 
 from __future__ import annotations
 
@@ -21,41 +21,41 @@ from harness.process import Failed, Program, TooLong
 from harness.topology import Topology
 from netem.profile import Profile
 
-# What is compared with: TCP's usual congestion control, and the one that is made for lines that lose.
+# The baselines: TCP's default congestion control, and the one designed for lossy lines.
 CONTROLS = ("cubic", "bbr")
 
-# With a comparison that has come to a stand. TCP waits twice as long after each loss: where losses come in
-# bursts of packets and only its own packets pass, it may never meet the end of one.
+# For a baseline that has stalled. TCP waits twice as long after each loss: where losses come in bursts of
+# packets and nobody else sends, it may never get past the end of one.
 DIRECT_PATIENCE_S = 20.0
 
-WORK_S = 90.0  # Most that one run of a workload may take
+WORK_S = 90.0  # How long one run of a workload may take
 
 
-# How kcpg says that it does not do what a configuration asks for. A case about that would prove nothing.
+# How kcpg reports that it lacks a configured feature. A case about that feature would prove nothing.
 NO_EFFECT = re.compile(r"^.*: note: (\w+): accepted, has no effect yet", re.MULTILINE)
 UNAVAILABLE = re.compile(r"\w+: [^\n]* is not available yet")
 
 
 class Verdict(Enum):
-    """What became of a case. Only PASSED is a pass."""
+    """The result of a case. Only PASSED counts as passed."""
 
     PASSED = "passed"
     FAILED = "failed"
-    SKIPPED = "skipped"  # This machine cannot run it, or it makes no sense
-    UNSUPPORTED = "unsupported"  # kcpg does not do it
+    SKIPPED = "skipped"  # This machine cannot run it, or the combination makes no sense
+    UNSUPPORTED = "unsupported"  # kcpg does not support it
 
 
 class Skipped(Exception):
-    """Why a case is not run; no fault of kcpg's."""
+    """A case cannot run, through no fault of kcpg; the message says why."""
 
 
 class Unsupported(Exception):
-    """kcpg lacks something; the message says what."""
+    """kcpg lacks a feature; the message says which."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What makes a case, and repeats it."""
+    """Everything that defines a case, and repeats it."""
 
     scenario: str
     mode: str  # server (no relay), relay, relays (two)
@@ -64,14 +64,14 @@ class Plan:
     backend: str | None = None
     options: Mapping[str, str] = field(default_factory=dict)  # Further configuration of every node
     seconds: float = 4.0  # Of one measurement
-    count: int = 1000  # Thousandths of the work of scenarios that count: 1000 is all of it
+    count: int = 1000  # Thousandths of the work, in scenarios that have a number of items: 1000 is all of it
     baselines: bool = True
     family: int = 4
     dialect: str = "native"  # The protocol on every link: native, or kcptube's
 
     @property
     def command(self) -> str:
-        """The words that run exactly this case."""
+        """The command that runs exactly this case."""
         words = ["python", "-m", "harness", "run", f"MODE={self.mode}", f"PROFILE={self.profile}"]
         words += [f"ONLY={self.scenario}", f"SEED={self.seed}", f"SECONDS={self.seconds:g}"]
         words += [f"SHARE={self.count}"] if self.count != 1000 else []
@@ -85,7 +85,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at."""
+    """One check and its result."""
 
     what: str
     right: bool
@@ -94,7 +94,7 @@ class Check:
 
 @dataclass
 class Outcome:
-    """What became of one case."""
+    """The result of one case, in detail."""
 
     plan: Plan
     verdict: Verdict
@@ -103,10 +103,10 @@ class Outcome:
     drawing: str = ""
     backends: list[str] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
-    # Reports of workloads by a name for the picture: `kcpg up`, `direct cubic up`.
+    # Reports of workloads, by their names in the picture: `kcpg up`, `direct cubic up`.
     measured: dict[str, dict[str, Any]] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
-    logs: dict[str, str] = field(default_factory=dict)  # The last lines of each node, when it failed
+    logs: dict[str, str] = field(default_factory=dict)  # The last lines of each node, if the case failed
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -130,7 +130,7 @@ class Outcome:
 
 @dataclass
 class Case:
-    """What a scenario works with."""
+    """A running case, as a scenario uses it."""
 
     plan: Plan
     profile: Profile
@@ -143,16 +143,16 @@ class Case:
 
     @property
     def directory(self) -> Path:
-        """For files of this case; it goes with it."""
+        """For files of this case; removed at its end."""
         return self.lab.directory
 
     def expect(self, what: str, right: bool, found: object = "") -> None:
-        """Note a check; one that is not right fails the case, the others still run."""
+        """Record a check. A failed one fails the case; the others still run."""
         self.outcome.checks.append(Check(what, bool(right), str(found)))
 
     @contextmanager
     def target(self, workload: str, **task: Any) -> Iterator[None]:
-        """Meanwhile the target's half of a workload runs beside the server."""
+        """Run the target's half of a workload beside the server meanwhile."""
         self.works += 1
         words = self._words(workload, "serve", {**task, "port": TARGET_PORT})
         log = self.directory / f"target{self.works}.log"
@@ -171,29 +171,29 @@ class Case:
             yield program
 
     def report(self, name: str, program: Program, patience_s: float = WORK_S) -> dict[str, Any]:
-        """Wait for a user's half; keep what it measured under this name, and expect no fault of it."""
+        """Wait for a user's half, keep its measurements under this name, and expect no errors in them."""
         program.wait(patience_s)
         try:
             report: dict[str, Any] = json.loads(program.output().strip().splitlines()[-1])
         except (ValueError, IndexError):
-            raise Failed(f"{program.name} gave no report:\n{program.output()[-600:]}") from None
+            raise Failed(f"{program.name} printed no report:\n{program.output()[-600:]}") from None
         self.outcome.measured[name] = report
-        self.expect(f"{name}: every byte right", not report["errors"], "; ".join(report["errors"][:3]))
+        self.expect(f"{name}: every byte is right", not report["errors"], "; ".join(report["errors"][:3]))
         return report
 
     def work(self, name: str, workload: str, **task: Any) -> dict[str, Any]:
-        """A workload through the tunnel, both halves; returns its report."""
+        """Run both halves of a workload through the tunnel; returns its report."""
         with self.target(workload, **task), self.user(workload, **task) as program:
             return self.report(name, program)
 
     def direct(self, name: str, workload: str, address: str, **task: Any) -> None:
-        """The same without the tunnel, to an address of the server as `routed` gives it.
+        """Run it without the tunnel, to an address of the server that `routed` returns.
 
-        Nothing is expected of it: what it does wrong, or does not come to the end of, is noted as a fact.
+        It cannot fail the case: its errors, and that it did not finish, become facts.
         """
         for link in self.topology.links:
             if link.profile is not None:
-                link.restart()  # for everybody the seed's pattern from its first packet
+                link.restart()  # everyone meets the seed's pattern from its first packet
         task = {**task, "direct": True, "patience_s": DIRECT_PATIENCE_S}
         before = len(self.outcome.checks)
         with self.target(workload, **task):
@@ -206,7 +206,7 @@ class Case:
                     faults = [str(error).splitlines()[0]]
         del self.outcome.checks[before:]
         if faults:
-            self.outcome.facts[f"{name} did not come to its end"] = "; ".join(faults[:3])
+            self.outcome.facts[f"{name} did not finish"] = "; ".join(faults[:3])
 
     def wire(self) -> dict[str, int]:
         """Bytes that entered the first cable of the first stage so far, by direction, headers included."""
@@ -220,7 +220,7 @@ class Case:
 
 @contextmanager
 def opened(plan: Plan, profile: Profile, lab: Lab, topology: Topology, outcome: Outcome) -> Iterator[Case]:
-    """The case with its chain running; at the end the logs of a case that failed are kept."""
+    """The case, with its chain running. Keeps the nodes' logs."""
     options = plan.options if plan.dialect == "native" else {**plan.options, "dialect": plan.dialect}
     with ExitStack() as stack:
         try:
@@ -236,14 +236,14 @@ def opened(plan: Plan, profile: Profile, lab: Lab, topology: Topology, outcome: 
         try:
             yield Case(plan, profile, lab, topology, outcome, chain, stack)
             for ended in chain.ended():
-                outcome.checks.append(Check("all nodes run", False, ended))
+                outcome.checks.append(Check("all nodes still run", False, ended))
         finally:
             outcome.logs = {node.label: node.program.output()[-2000:] for node in chain.nodes}
 
 
 @contextmanager
 def limited(seconds: float) -> Iterator[None]:
-    """Raises Failed inside when it takes longer. Only in the main thread."""
+    """Raises Failed in the body if that takes longer. For the main thread only."""
 
     def ring(number: int, frame: object) -> None:
         raise Failed(f"it took longer than {seconds:.0f} s")
@@ -258,7 +258,7 @@ def limited(seconds: float) -> Iterator[None]:
 
 
 def wait_until(condition: Any, seconds: float, what: str) -> None:
-    """Look until it is so. Raises Failed."""
+    """Wait for a condition. Raises Failed after `seconds`."""
     until_s = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > until_s:
@@ -267,7 +267,7 @@ def wait_until(condition: Any, seconds: float, what: str) -> None:
 
 
 def _number(seed: str) -> int:
-    """A workload's seed: any text, the same number each time."""
+    """A workload's seed from any text; the same text gives the same number."""
     return int(seed) if seed.isdigit() else sum(seed.encode())
 
 

@@ -19,13 +19,13 @@ from harness.process import ROOT, Failed, Program
 
 LOOPBACK = "127.0.0.1"
 
-# Where free ports are looked for: below the range the kernel hands out for outgoing sockets (32768 up).
+# Search range for free ports: below those that the kernel assigns to outgoing sockets (from 32768 up).
 FIRST_FREE, LAST_FREE = 20000, 32000
 
 
 @dataclass(frozen=True)
 class Hop:
-    """One link of the chain, between two neighbouring nodes."""
+    """One link of the chain, between two neighbours."""
 
     ports: tuple[int, ...]
     algorithm: str = "AES-GCM"
@@ -34,11 +34,11 @@ class Hop:
     options: Mapping[str, str] = field(default_factory=dict)
 
     def listening(self) -> str:
-        """The lines of the side that listens."""
+        """The configuration lines of the listening side."""
         return self._lines({"listen_on": LOOPBACK, "listen_port": port_list(self.ports)})
 
     def dialling(self) -> str:
-        """The lines of the side that dials."""
+        """The configuration lines of the dialling side."""
         return self._lines({"destination_address": LOOPBACK, "destination_port": port_list(self.ports)})
 
     def _lines(self, where: Mapping[str, str]) -> str:
@@ -57,7 +57,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Chain:
-    """A running chain. Applications talk to `entry`; what they send comes out at `target`."""
+    """A running chain. Applications talk to `entry`; their traffic comes out at `target`."""
 
     entry: tuple[str, int]
     target: tuple[str, int]
@@ -66,12 +66,12 @@ class Chain:
     environ: Mapping[str, str]
 
     def status(self, node: Node) -> dict[str, Any]:
-        """What `kcpg status --json` says about a node; empty when it says nothing usable."""
+        """The report of `kcpg status --json` about a node; empty if there is none."""
         return ask_status([*kcpg_command(), "status", "--json", str(node.config)], self.environ)
 
 
 def ask_status(command: Sequence[str], environ: Mapping[str, str]) -> dict[str, Any]:
-    """Run `kcpg status --json CONFIG` and read its answer; empty when it says nothing usable."""
+    """Run `kcpg status --json CONFIG` and read its answer; empty if there is none."""
     done = subprocess.run(
         command,
         cwd=ROOT,
@@ -94,11 +94,11 @@ def ask_status(command: Sequence[str], environ: Mapping[str, str]) -> dict[str, 
 def running(
     directory: Path, entry: tuple[str, int], target: tuple[str, int], hops: Sequence[Hop]
 ) -> Iterator[Chain]:
-    """Write the configurations into `directory`, start the nodes (the server first), end them on the way out.
+    """Write the configurations into `directory`, start the nodes (the server first), end them at the end.
 
-    Raises Failed when a node does not start.
+    Raises Failed if a node does not start.
     """
-    # Their locks and status sockets stay apart from those of the nodes this user runs for real.
+    # Keeps their locks and status sockets apart from those of nodes that this user really runs.
     environ = {"KCPG_STATE_DIR": str(directory / "state")}
     configs = write_configs(directory, entry, target, hops)
     with ExitStack() as stack:
@@ -113,13 +113,12 @@ def running(
                 )
                 stack.enter_context(program)
                 nodes.insert(0, Node(config.stem.rstrip("0123456789"), config, program))
-            for node in reversed(
-                nodes
-            ):  # they start side by side; a dialler tries again until its peer is there
+            for node in reversed(nodes):  # they start in parallel; a dialler retries until its peer is there
                 node.program.wait_for(r"^kcpg: ready")
             yield Chain(entry, target, tuple(hops), tuple(nodes), environ)
         finally:
-            # All at once: with the application gone there is nothing to drain, and nobody waits in turn.
+            # All at once: without an application there is nothing to drain, and they need not wait for each
+            # other.
             for node in nodes:
                 node.program.ask_to_end()
 
@@ -144,12 +143,12 @@ def write_configs(
 
 
 def kcpg_command() -> list[str]:
-    """The words that start kcpg from this repository with the interpreter that runs the harness."""
+    """The command that starts kcpg from this repository, with the interpreter of the harness."""
     return [sys.executable, "-m", "kcpg"]
 
 
 def port_list(ports: Sequence[int]) -> str:
-    """Ports as a configuration says them: `3000`, or `3000-3010` for an unbroken range."""
+    """Ports as a configuration writes them: `3000`, or `3000-3010` for a contiguous range."""
     if len(ports) == 1:
         return str(ports[0])
     if list(ports) == list(range(ports[0], ports[0] + len(ports))):
@@ -158,19 +157,20 @@ def port_list(ports: Sequence[int]) -> str:
 
 
 class Ports:
-    """Hands out ports that nobody uses on loopback, each only once."""
+    """Hands out free ports on loopback, each only once."""
 
     def __init__(self, prefer: bool = True) -> None:
-        """`prefer` False: wishes for certain ports are not heard."""
+        """`prefer` False: ignore preferred ports."""
         self._prefer = prefer
         self._taken: set[int] = set()
 
     def range(self, count: int, preferred: int | None = None) -> tuple[int, ...]:
-        """`count` consecutive ports free for TCP and UDP on IPv4 and IPv6; from `preferred` on if those are.
+        """`count` consecutive ports free for TCP and UDP on IPv4 and IPv6; from `preferred` on if those are
+        free.
 
-        Raises Failed when there are none.
+        Raises Failed if there are none.
         """
-        # Shuffled, because between this look and the node's own bind another harness may look, too.
+        # Shuffled, because another harness may search between this check and the node's own bind.
         starts = list(range(FIRST_FREE, LAST_FREE, count))
         random.shuffle(starts)
         if preferred is not None and self._prefer:
@@ -188,15 +188,13 @@ class Ports:
 
 
 def is_free(port: int) -> bool:
-    """Whether TCP and UDP sockets can be bound to this port on loopback, in every family there is."""
+    """Whether TCP and UDP sockets can bind to this port on loopback, in every available family."""
     for host, family in ((LOOPBACK, socket.AF_INET), ("::1", socket.AF_INET6)):
         if host == "::1" and not has_ipv6():
             continue
         for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
             with socket.socket(family, kind) as probe:
-                if (
-                    kind == socket.SOCK_STREAM
-                ):  # as a listener would: old connections in TIME_WAIT do not matter
+                if kind == socket.SOCK_STREAM:  # like a listener: old connections in TIME_WAIT do not matter
                     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 try:
                     probe.bind((host, port))

@@ -1,7 +1,7 @@
-"""`make run`: the whole chain on this machine, shown to somebody who sees it for the first time.
+"""`make run`: demonstrates the whole chain on this machine.
 
-Client, relay and server run as three processes on loopback in front of an echo service. A file goes through
-TCP, packets go through UDP, and every byte is compared. Then the chain stays up until Ctrl-C.
+Client, relay and server run as three processes on loopback, in front of an echo service. The demo sends a
+file over TCP and packets over UDP, and compares every byte. Then the chain stays up until Ctrl-C.
 """
 
 from __future__ import annotations
@@ -33,25 +33,23 @@ PACKETS = 300
 ROUND_TRIPS = 500
 MESSAGE_BYTES = 64
 
-# From one byte to more than a dozen datagrams: what fits one segment travels in one, the rest in fragments.
+# From one byte to more than a dozen datagrams: small packets take one segment, larger ones several fragments.
 PACKET_SIZES = (1, 64, 512, 1200, 1400, 4000, 9000, 20000)
 
-LOOK_S = 0.5  # Pause between two looks at whether all nodes still run
+LOOK_S = 0.5  # Interval for checking that all nodes still run
 
 
 def main(words: Sequence[str]) -> int:
-    """Run the demo; returns the exit code: 0 all bytes right, 1 something failed."""
+    """Run the demo; returns 0 if all bytes are right, else 1."""
     parser = argparse.ArgumentParser(prog="make run", description=__doc__)
-    parser.add_argument(
-        "--once", action="store_true", help="end after the check (the default where CI is set)"
-    )
+    parser.add_argument("--once", action="store_true", help="exit after the check (the default if CI is set)")
     parser.add_argument("--size", type=int, default=FILE_MEGABYTES, metavar="MB", help="size of the file")
-    parser.add_argument("--any-ports", action="store_true", help="do not prefer the ports of the README")
+    parser.add_argument("--any-ports", action="store_true", help="do not prefer the ports in the README")
     options = parser.parse_args(words)
     once = options.once or bool(os.environ.get("CI"))
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace", line_buffering=True)  # a terminal without UTF-8 shows ?
-    signal.signal(signal.SIGTERM, _leave)  # so that everything is cleaned up then, too
+    signal.signal(signal.SIGTERM, _leave)  # so that SIGTERM cleans everything up, too
     try:
         with tempfile.TemporaryDirectory(prefix="kcpg-demo-") as directory:
             return _run(Path(directory), options.size * 1_000_000, once, options.any_ports)
@@ -87,14 +85,14 @@ def _run(directory: Path, file_bytes: int, once: bool, any_ports: bool) -> int:
 
 
 def _check(chain: chains.Chain, directory: Path, file_bytes: int) -> None:
-    """Send everything and print a line about each; raises when something is not as it was sent."""
+    """Send everything and print a line about each; raises if anything comes back different."""
     file = directory / "file"
     _make_file(file, file_bytes)
     done = traffic.send_file(chain.entry, file)
     carried = hop_table(chain)
     file.unlink()
     print(
-        f"  TCP  a file of {done.size_bytes / 1e6:,.0f} MB went through and came back, every byte compared: "
+        f"  TCP  a file of {done.size_bytes / 1e6:,.0f} MB there and back, every byte compared: "
         f"{done.seconds:.2f} s, {done.megabytes_per_second:,.0f} MB/s each way"
     )
     times = traffic.round_trips(chain.entry, ROUND_TRIPS, MESSAGE_BYTES)
@@ -103,14 +101,14 @@ def _check(chain: chains.Chain, directory: Path, file_bytes: int) -> None:
     sizes = random.Random(seed).choices(PACKET_SIZES, k=PACKETS)
     times = traffic.send_packets(chain.entry, sizes, seed)
     print(
-        f"  UDP  {PACKETS} packets of {min(sizes):,} to {max(sizes):,} bytes came back as they were sent: "
+        f"  UDP  {PACKETS} packets of {min(sizes):,} to {max(sizes):,} bytes came back unchanged: "
         f"{_latency(times)}"
     )
-    print(f"\n  What the links carried for the file, as `kcpg status` reports it:\n{carried}")
+    print(f"\n  What the links carried for the file, from `kcpg status`:\n{carried}")
 
 
 def _serve(chain: chains.Chain) -> None:
-    """Keep the chain up. Raises Failed when a node ends, KeyboardInterrupt at Ctrl-C."""
+    """Keep the chain up. Raises Failed if a node exits, KeyboardInterrupt at Ctrl-C."""
     host, port = chain.entry
     states = chain.environ["KCPG_STATE_DIR"]
     print(
@@ -118,14 +116,14 @@ def _serve(chain: chains.Chain) -> None:
         f"    echo hello | nc -N {host} {port}          through TCP\n"
         f"    echo hello | nc -u -w1 {host} {port}      through UDP\n"
         f"    KCPG_STATE_DIR={states} {_kcpg()} status\n"
-        f"    less {chain.nodes[0].config}      how the client is configured\n"
-        "Ctrl-C ends it."
+        f"    less {chain.nodes[0].config}      shows the client's configuration\n"
+        "Ctrl-C stops it."
     )
     while True:
         time.sleep(LOOK_S)
         for node in chain.nodes:
             if not node.program.running:
-                raise Failed(f"the {node.role} has ended{_logs(chain)}")
+                raise Failed(f"the {node.role} has exited{_logs(chain)}")
 
 
 def _make_file(path: Path, size_bytes: int) -> None:
@@ -159,7 +157,7 @@ def _version() -> str:
 
 
 def _kcpg() -> str:
-    """The installed command, as short as it can be typed."""
+    """The shortest way to type the installed command."""
     installed = Path(sys.executable).with_name("kcpg")
     if not installed.exists():
         return f"{sys.executable} -m kcpg"

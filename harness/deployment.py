@@ -1,4 +1,4 @@
-"""A chain of kcpg nodes inside a topology: each stage gets its key, its ports and its rates."""
+"""A chain of kcpg nodes in a topology: gives each stage its key, its ports and its rates."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ LOOPBACK = "127.0.0.1"
 
 TUNNEL_PORTS = (3000, 3001, 3002, 3003)  # Of every listening node
 
-# Time a node gets to be ready: a second on an idle machine, ten in a guest kernel on a busy one.
+# How long a node may take to be ready: a second on an idle machine, ten in a guest kernel on a busy one.
 READY_S = 60.0
 
-# Of a line's rate that is told to a node. It counts contents of datagrams; headers of Ethernet, IP and UDP
-# take 3 % of a full one, and acknowledgements want room beside the data.
+# The fraction of a line's rate that a node is configured with. It counts UDP payloads; Ethernet, IP and UDP
+# headers take 3 % of a full frame, and acknowledgements need room as well.
 RATE_SHARE = 0.9
 
-# What a case is configured with unless it says otherwise.
+# The configuration of a case unless it sets something else.
 PRESET = {"kcp": "auto", "encryption_algorithm": "AES-GCM"}
 
 
-# The same where kcptube's protocol is spoken, which has no `kcp=auto` and no keys.
+# The same for kcptube's protocol, which has neither `kcp=auto` nor keys.
 TUBE_PRESET = {"kcp": "regular3", "encryption_algorithm": "AES-GCM"}
 
 
@@ -59,15 +59,15 @@ class Deployment:
     environ: Mapping[str, str]
 
     def status(self, label: str) -> dict[str, Any]:
-        """What `kcpg status --json` says about a node; empty when it says nothing usable."""
+        """The report of `kcpg status --json` about a node; empty if there is none."""
         node = next(node for node in self.nodes if node.label == label)
         words = [*kcpg_command(), "status", "--json", str(node.config)]
         return ask_status(node.namespace.command(words), self.environ)
 
     def ended(self) -> list[str]:
-        """Nodes that do not run any more, each with its last lines."""
+        """Nodes that have exited, each with its last lines."""
         return [
-            f"{node.label} has ended:\n{node.program.output()[-600:]}"
+            f"{node.label} has exited:\n{node.program.output()[-600:]}"
             for node in self.nodes
             if not node.program.running
         ]
@@ -77,9 +77,9 @@ class Deployment:
 def deployed(
     topology: Topology, directory: Path, seed: str, options: Mapping[str, str], family: int = 4
 ) -> Iterator[Deployment]:
-    """Write the configurations, start the nodes, wait until all are ready; end them on the way out.
+    """Write the configurations, start the nodes, wait until all are ready; end them at the end.
 
-    `family` is the preferred one for dialling, 4 or 6. Raises Failed when a node does not start.
+    `family`, 4 or 6, is preferred for dialling. Raises Failed if a node does not start.
     """
     environ = {"KCPG_STATE_DIR": str(directory / "state")}
     texts = configurations(topology.stages, seed, options, family)
@@ -101,7 +101,7 @@ def deployed(
             yield Deployment(tuple(nodes), (LOOPBACK, ENTRY_PORT), environ)
         finally:
             for node in nodes:
-                node.program.ask_to_end()  # all at once: nobody waits in turn
+                node.program.ask_to_end()  # all at once: they need not wait for each other
 
 
 def configurations(
@@ -132,12 +132,12 @@ def configurations(
 
 
 def stage_key(seed: str, number: int) -> str:
-    """The `encryption_key` of a stage, from 1 on; a seed makes the same one each time."""
+    """The `encryption_key` of a stage, counted from 1; the same seed gives the same key."""
     return base64.b64encode(hashlib.sha256(f"{seed}:{number}".encode()).digest()).decode()
 
 
 def _rates(stage: Stage, way: str) -> dict[str, str]:
-    """What a person would write who knows the lines: the slowest one counts."""
+    """The bandwidths that a user who knows the lines would configure: those of the slowest line."""
     impairs = [getattr(link.profile, way) for link in stage.links if link.profile is not None]
     rates = [impair.rate_bps for impair in impairs if impair.rate_bps]
     return {"outbound_bandwidth": str(int(min(rates) * RATE_SHARE))} if rates else {}

@@ -2,14 +2,14 @@
 
     make e2e                                    the default set, under 10 minutes on two cores
     make e2e FULL=1                             every scenario with every chain and many profiles: 2 hours
-    make e2e FULL=1 ONLY=bulk MODE=relay        what of that is about one thing
+    make e2e FULL=1 ONLY=bulk MODE=relay        a part of that
     make e2e PROFILE=mobile ONLY=bulk           one question: how does this line behave?
-    make e2e PROFILE=mobile ONLY=bulk WITH="kcp=fast1 mtu=1280"     with other settings of kcpg's
+    make e2e PROFILE=mobile ONLY=bulk WITH="kcp=fast1 mtu=1280"     with other settings of kcpg
     python -m harness run MODE=relay PROFILE=transcontinental
 
-Words are NAME=VALUE. MODE: server (no relay), relay, relays (two). PROFILE: of netem/profiles. ONLY:
-scenarios. DIALECT: native, kcptube. All four take several, with commas. WITH: keys of every node's
-configuration. SEED, SECONDS (of a measurement), SHARE (of the work of scenarios that count, 1000 is all),
+Words are NAME=VALUE. MODE: server (no relay), relay, relays (two). PROFILE: a name in netem/profiles. ONLY:
+scenarios. DIALECT: native, kcptube. These four take lists with commas. WITH: keys for every node's
+configuration. SEED, SECONDS (per measurement), SHARE (thousandths of the work of scenarios with many items),
 BACKEND (netem, box), FAMILY (4, 6), BASELINES=0, LINKCHECK=0, COMMANDS=1 (print every command).
 """
 
@@ -43,7 +43,8 @@ SELECT = ("MODE", "PROFILE", "ONLY", "DIALECT", "FULL")
 CHANGE = ("SEED", "SECONDS", "SHARE", "BACKEND", "FAMILY", "BASELINES", "LINKCHECK", "COMMANDS", "WITH")
 WORDS = (*SELECT, *CHANGE)
 
-LINKCHECK_S = 60.0  # Most that measuring the line may take, all attempts; a slow line is measured for longer
+# How long measuring a line may take, with all attempts; a slow line is measured for longer
+LINKCHECK_S = 60.0
 
 
 STALL_NS = 250_000_000
@@ -55,11 +56,11 @@ RUNS = 3
 
 
 class Usage(Exception):
-    """The words make no sense; the message says which."""
+    """The words on the command line make no sense; the message says which."""
 
 
 def main(words: Sequence[str]) -> int:
-    """Run a set of cases; returns 0: nothing failed and something passed, 1: something failed, 2: usage."""
+    """Run a set of cases; returns 0: some passed and none failed, 1: some failed or none passed, 2: usage."""
     parser = argparse.ArgumentParser(
         prog="python -m harness e2e",
         description=__doc__,
@@ -67,10 +68,10 @@ def main(words: Sequence[str]) -> int:
     )
     parser.add_argument("words", nargs="*", metavar="NAME=VALUE")
     parser.add_argument(
-        "--ci", action="store_true", help="the small set of continuous integration, under 3 minutes"
+        "--ci", action="store_true", help="the small set for continuous integration, under 3 minutes"
     )
-    parser.add_argument("--list", action="store_true", help="say what would be run, and what there is")
-    parser.add_argument("--out", type=Path, help="directory of the report; build/e2e/<time> without it")
+    parser.add_argument("--list", action="store_true", help="list the scenarios and the cases that would run")
+    parser.add_argument("--out", type=Path, help="directory for the report (default build/e2e/<time>)")
     options = parser.parse_args(words)
     try:
         given = _given(options.words)
@@ -115,7 +116,7 @@ def _run(plans: Sequence[Plan], out: Path, given: dict[str, str]) -> int:
                 print(f"      repeat: {plan.command}", flush=True)
     except KeyboardInterrupt:
         interrupted = True
-        print("\ninterrupted; everything is cleaned up", flush=True)
+        print("\ninterrupted; everything has been cleaned up", flush=True)
     seconds = time.monotonic() - began_s
     if outcomes:
         out.mkdir(parents=True, exist_ok=True)
@@ -144,15 +145,15 @@ def _run(plans: Sequence[Plan], out: Path, given: dict[str, str]) -> int:
 
 
 class Runner:
-    """Runs cases one after the other; measures a line before it is used for the first time."""
+    """Runs cases one after the other; measures a line before its first use."""
 
     def __init__(self, check_links: bool, show: bool) -> None:
         self._check_links = check_links
         self._show = show
-        self.links: dict[str, str] = {}  # What measuring the lines found, by profile and backend
+        self.links: dict[str, str] = {}  # Reports of the measured lines, by profile and backend
 
     def run(self, plan: Plan) -> Outcome:
-        """One case; never raises but for Ctrl-C. Only what the machine disturbed is run again."""
+        """Run one case, and repeat it only if the machine disturbed it. Raises nothing except at Ctrl-C."""
         spoilt: list[str] = []
         with Watch() as watch:
             while True:
@@ -173,14 +174,14 @@ class Runner:
         outcome = Outcome(plan, Verdict.PASSED)
         began_s = time.monotonic()
         try:
-            self._cell(scenario, plan, outcome)
+            self._case(scenario, plan, outcome)
         except Skipped as reason:
             outcome.verdict, outcome.reason = Verdict.SKIPPED, str(reason)
         except Unsupported as reason:
             outcome.verdict, outcome.reason = Verdict.UNSUPPORTED, str(reason)
         except Failed as error:
             outcome.verdict, outcome.reason = Verdict.FAILED, str(error)
-        except Exception as error:  # whatever it is, the other cases still run
+        except Exception as error:  # whatever the error is, the other cases still run
             outcome.verdict, outcome.reason = Verdict.FAILED, repr(error)
         else:
             wrong = [check for check in outcome.checks if not check.right]
@@ -192,11 +193,11 @@ class Runner:
         outcome.seconds = time.monotonic() - began_s
         return outcome
 
-    def _cell(self, scenario: Scenario, plan: Plan, outcome: Outcome) -> None:
+    def _case(self, scenario: Scenario, plan: Plan, outcome: Outcome) -> None:
         if plan.mode not in scenario.modes:
-            raise Skipped(f"{scenario.name} is not made for the chain {plan.mode}")
+            raise Skipped(f"{scenario.name} does not support the chain {plan.mode}")
         if plan.dialect not in scenario.dialects:
-            raise Skipped(f"{scenario.name} is about what the protocol {plan.dialect} does not have")
+            raise Skipped(f"{scenario.name} needs a feature that the protocol {plan.dialect} does not have")
         profile = profiles.load(plan.profile)
         with Lab(print if self._show else None) as lab, scenario.topology(lab, profile, plan) as topology:
             outcome.drawing = topology.drawing
@@ -221,7 +222,7 @@ class Runner:
 
 
 def line(outcome: Outcome) -> str:
-    """A case in one line, with what it says about speed."""
+    """A case in one line, with its speed."""
     text = f"{outcome.verdict.value:<11} {_title(outcome.plan)}  {outcome.seconds:.1f} s"
     figures = []
     for name, report in outcome.measured.items():
@@ -237,7 +238,7 @@ def line(outcome: Outcome) -> str:
 
 
 def progress(text: str, end: str = "\n") -> None:
-    """A line that the next one replaces when `end` is empty; only on a terminal."""
+    """Print a line, on a terminal only; if `end` is empty, the next one replaces it."""
     if sys.stdout.isatty():
         print(f"\r\x1b[K{text}", end=end, flush=True)
     elif end:
@@ -254,7 +255,7 @@ def _given(words: Sequence[str]) -> dict[str, str]:
     for word in words:
         name, equals, value = word.partition("=")
         if not equals or (name.isupper() and name not in WORDS):
-            raise Usage(f"{word!r} is not one of {', '.join(WORDS)} with =VALUE, nor a key of kcpg's")
+            raise Usage(f"{word!r} is neither one of {', '.join(WORDS)} with =VALUE, nor a key of kcpg")
         if name == "WITH":
             given.update(_given(value.split()))
         else:
@@ -263,7 +264,7 @@ def _given(words: Sequence[str]) -> dict[str, str]:
 
 
 def _plans(given: dict[str, str], ci: bool) -> list[Plan]:
-    """The set that the words ask for, in a fixed order."""
+    """The cases that the words select, in a fixed order."""
     if ci:
         plans = list(CI)
     elif given.get("FULL", "0") != "0":
@@ -276,7 +277,7 @@ def _plans(given: dict[str, str], ci: bool) -> list[Plan]:
 
 
 def _chosen(given: dict[str, str]) -> Iterator[Plan]:
-    """Every combination of what is named; else the scenarios that measure, each with its own profile."""
+    """Every combination of the named ones; without names, the scenarios that measure, with their profiles."""
     names, wanted, modes, dialects = _lists(given)
     for name, each in itertools.product(names or ["bulk", "latency", "game"], wanted or [""]):
         for mode in modes or [SCENARIOS[name].modes[0]]:
@@ -285,7 +286,7 @@ def _chosen(given: dict[str, str]) -> Iterator[Plan]:
 
 
 def _of_all(given: dict[str, str]) -> Iterator[Plan]:
-    """What is named of the full set; else all of it."""
+    """The named part of the full set; without names, all of it."""
     names, wanted, modes, dialects = _lists(given)
     for plan in full():
         asked = ((plan.scenario, names), (plan.profile, wanted), (plan.mode, modes), (plan.dialect, dialects))
@@ -294,7 +295,7 @@ def _of_all(given: dict[str, str]) -> Iterator[Plan]:
 
 
 def _lists(given: dict[str, str]) -> tuple[list[str], list[str], list[str], list[str]]:
-    """Scenarios, profiles, modes, dialects that are named."""
+    """The scenarios, profiles, modes or dialects that a word names."""
     return (
         _list(given, "ONLY", SCENARIOS),
         _list(given, "PROFILE", profiles.known_profiles()),

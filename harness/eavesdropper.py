@@ -1,4 +1,4 @@
-"""Reads captures back with scapy: what would somebody learn who listens to the line?"""
+"""Reads captures with scapy: what would an eavesdropper learn?"""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment
 from scapy.layers.l2 import Ether
 from scapy.utils import RawPcapReader
 
-MOST_FRAMES = 20_000  # Of one capture that are looked into: scapy takes apart some 6,000 a second
+MOST_FRAMES = 20_000  # Frames of a capture to dissect: scapy does some 6,000 a second
 
-# Where a datagram could have something constant: CID, packet number and type (docs/protocol.md).
+# The part of a datagram that could be constant: CID, packet number and type (docs/protocol.md).
 HEAD_BYTES = 9
 
 
 @dataclass(frozen=True, slots=True)
 class Datagram:
-    """One UDP datagram that passed, or what else came in an IP packet (ports 0)."""
+    """A captured UDP datagram, or another IP packet (ports 0)."""
 
     source: str
     source_port: int
@@ -46,12 +46,12 @@ def read(path: Path, most: int = MOST_FRAMES) -> list[Datagram]:
 
 
 def holds(path: Path, marker: bytes) -> bool:
-    """Whether these bytes are anywhere in the capture."""
+    """Whether the capture contains these bytes."""
     return marker in path.read_bytes()
 
 
 def fragments(datagrams: Sequence[Datagram]) -> int:
-    """How many are pieces of a larger IP packet."""
+    """The number of IP fragments."""
     return sum(each.fragment for each in datagrams)
 
 
@@ -61,10 +61,10 @@ def largest(datagrams: Sequence[Datagram]) -> int:
 
 
 def foreign(datagrams: Sequence[Datagram], ports: Collection[int]) -> list[str]:
-    """What is not UDP from or to these ports.
+    """All traffic that is not UDP from or to these ports.
 
-    A kernel's own words to the neighbourhood do not count: it reports the multicast groups of an interface
-    when it likes to (RFC 3810), and nothing but UDP of kcpg can hold what it carries.
+    The kernel's own multicast does not count: it reports an interface's multicast groups at any time
+    (RFC 3810), and only kcpg's UDP can leak what the tunnel carries.
     """
     odd = {
         f"{each.source}:{each.source_port} > {each.target}:{each.target_port}"
@@ -79,14 +79,14 @@ def _neighbourly(each: Datagram) -> bool:
 
 
 def to(datagrams: Sequence[Datagram], addresses: Collection[str]) -> int:
-    """How many went to one of these addresses."""
+    """How many have one of these addresses as their target."""
     return sum(each.target in addresses for each in datagrams)
 
 
 def most_constant(datagrams: Sequence[Datagram]) -> tuple[int, float]:
-    """(position, share): the byte near the beginning whose most frequent value is the most frequent of all.
+    """(position, share) of the byte near the beginning that is the most constant.
 
-    In random bytes the share is near 1/256.
+    The share is that of its most frequent value: near 1/256 in random bytes.
     """
     payloads = [each.payload for each in datagrams if len(each.payload) >= HEAD_BYTES]
     shares = [

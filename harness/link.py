@@ -1,4 +1,4 @@
-"""A cable between two namespaces with addresses on both ends, and perhaps a profile in between."""
+"""A cable between two namespaces, with addresses at both ends and, optionally, a profile."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PREFIX_V4, PREFIX_V6 = 24, 64
 
 @dataclass(frozen=True)
 class End:
-    """Where a cable enters a namespace. An address is "" where the cable does not carry that family."""
+    """One end of a cable, in its namespace. An address is "" if the cable does not carry that family."""
 
     namespace: Namespace
     device: str
@@ -29,12 +29,12 @@ class End:
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """Those that there are, IPv4 first."""
+        """Its addresses, IPv4 first."""
         return tuple(address for address in (self.v4, self.v6) if address)
 
 
 class Link:
-    """One cable. `profile` None: nothing impairs it (a wire inside a house)."""
+    """One cable. `profile` None: a plain wire."""
 
     def __init__(
         self, number: int, near: End, far: End, profile: Profile | None, seed: str, backend: Backend | None
@@ -51,24 +51,24 @@ class Link:
         return self._backend.name if self._backend is not None else "none"
 
     def change(self, profile: Profile) -> None:
-        """Another profile from now on, under the traffic that runs."""
+        """Change to another profile, without disturbing traffic."""
         self._running().change(profile)
         self.profile, self._whole = profile, None
 
     def cut(self) -> None:
-        """Nothing passes any more, in either direction; both ends still see their cable in place."""
+        """Drop everything in both directions; both ends still see their cable."""
         if self._whole is None and self.profile is not None:
             whole = self.profile
             self.change(replace(whole, up=_blocked(whole.up), down=_blocked(whole.down)))
             self._whole = whole
 
     def mend(self) -> None:
-        """As before the cut."""
+        """Undo the cut."""
         if self._whole is not None:
             self.change(self._whole)
 
     def restart(self, seed: str | None = None) -> None:
-        """Counts from zero, and the seed's pattern from its first packet."""
+        """Reset the counters, and restart the seed's pattern from its first packet."""
         self.seed = seed or self.seed
         self._running().restart(self.seed)
 
@@ -78,12 +78,12 @@ class Link:
 
     @property
     def captures(self) -> tuple[Path, ...]:
-        """Files of what passed at the near and the far end, when the link box writes them; else none."""
+        """Captures of the near and the far end, if the link box writes them."""
         directory = self._running().captures
         return () if directory is None else (directory / "a.pcap", directory / "b.pcap")
 
     def close(self) -> None:
-        """End what runs for it; interfaces go with their namespaces."""
+        """End its processes; its interfaces go with their namespaces."""
         if self._backend is not None:
             self._backend.close()
 
@@ -110,7 +110,7 @@ def connect(
     """Lay cable `number` (1 to 250) of a topology; its devices are called eth<number> at both ends.
 
     Addresses: 10.77.<number>.1 and fd77:<number>::1 near, .2 and ::2 far. Neighbours are fixed, so that
-    nobody asks for them. With `capture` the link box writes what passes on both sides.
+    nobody asks for them. With `capture`, the link box captures both ends.
     """
     device = f"eth{number}"
     ends = [
@@ -140,7 +140,7 @@ def _configure(own: End, other: End, mtu: int) -> None:
     lines = [f"link set {device} address {own.mac}", f"link set {device} mtu {mtu}"]
     if own.v4:
         lines.append(f"addr add {own.v4}/{PREFIX_V4} dev {device}")
-    lines.append(f"link set {device} up")  # IPv6 addresses want it up
+    lines.append(f"link set {device} up")  # IPv6 addresses need it to be up
     if own.v6:
         lines.append(f"addr add {own.v6}/{PREFIX_V6} dev {device} nodad")
     lines += [
@@ -151,5 +151,5 @@ def _configure(own: End, other: End, mtu: int) -> None:
 
 
 def _blocked(impair: Impair) -> Impair:
-    """The same with every packet lost, in the model that it has, so that tc can change it in place."""
+    """The same, but losing every packet, with the same loss model, so that tc can change it in place."""
     return replace(impair, loss=Chance(1.0), outage=None)

@@ -1,13 +1,13 @@
-"""Is the link what its profile says? Asked before anything is measured on it.
+"""Checks that a link behaves as its profile says, before anything is measured on it.
 
-Probes cross the cable in both directions. What they met is compared with what the profile's own model gives
-for the same packets at the same times under many other seeds: delay (median and spread), loss, copies. A
-train of full frames gives the rate. And the cable must have counted them all, or they went another way.
+It sends probes over the cable in both directions, and compares delay (median and spread), loss and copies
+with the profile's own model, for the same packets at the same times under many other seeds. A train of full
+frames gives the rate. The cable must have counted all frames: otherwise they went another way.
 
 A figure that is wrong while the machine stood still (harness/stalls.py) says nothing about the link: it is
 measured again, a few times at most, and the report tells why. A figure that is wrong without that is wrong.
 
-    python -m harness.linkcheck [PROFILE …]     checks profiles on a cable made for it
+    python -m harness.linkcheck [PROFILE …]     checks profiles on a cable of its own
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from netem.profile import Impair, Profile, ProfileError
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How hard to look: for how long probes are sent, the gap between two, and what the machine may add."""
+    """How thoroughly to check: how long to send probes, the gap between two, and what the machine may add."""
 
     window_ns: int
     gap_ns: int
@@ -42,15 +42,15 @@ class Effort:
     rate_slack: float  # a share; where the machine stood still for as much of the time, it disturbed us
 
 
-# 4,000 probes each way, so that 1 % loss is known to about a quarter of it.
+# 4,000 probes each way, so that the error of 1 % loss is about a quarter of it.
 NORMAL = Effort(1_600_000_000, 400_000, {"10": 1.0, "50": 1.0, "90": 2.0}, 0.05)
 
-# For a slow machine, such as a guest kernel that spends 30 us on every system call.
+# For a slow machine, such as a guest kernel where a system call takes 30 us.
 GENTLE = Effort(3_000_000_000, 2_000_000, {"10": 1.0, "50": 1.0, "90": 4.0}, 0.1)
 
 PROBE_BYTES = 32
 
-# A probe may take this fraction of a slow link's time: what is measured is the delay, not our own queue.
+# A probe may take this fraction of a slow link's time: the check measures the delay, not its own queue.
 LIGHT_LOAD = 4
 
 SEEDS = 20  # The model runs with this many seeds
@@ -59,7 +59,7 @@ DEVIATIONS = 5  # This many standard deviations of their results are still chanc
 # Loss and copies: the granularity of a window, and a packet or two lost to the machine itself.
 LOSS_SLACK = 0.002
 
-# What every backend carries on two cores. Profiles that ask for more are held to this only.
+# What every backend carries on two cores. Faster profiles are only checked against this.
 SURE_BPS = 300_000_000
 
 TRAIN_FRAMES, TRAIN_BYTES = 200, 1200
@@ -75,16 +75,14 @@ WAIT_NS = 150_000_000  # Patience beyond the longest delay
 
 @dataclass(slots=True)
 class Found:
-    """One direction of a link: what was measured, what was expected, both for people."""
+    """One direction of a link: what was measured and what was expected, as text."""
 
     way: str
     lines: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     median_ms: float = 0.0
-    span: tuple[int, int] = (0, 0)
-    """When what is being compared was measured."""
-    spans: list[tuple[int, int]] = field(default_factory=list)
-    """The same for each problem."""
+    span: tuple[int, int] = (0, 0)  # When the figures that are being compared were measured
+    spans: list[tuple[int, int]] = field(default_factory=list)  # The same for each problem
 
     def wrong(self, line: str) -> None:
         """Note a problem of what is being compared."""
@@ -92,7 +90,7 @@ class Found:
         self.spans.append(self.span)
 
     def compare(self, what: str, measured: float, expected: float, slack: float, unit: str) -> None:
-        """Note a figure; it is a problem when it is further off than the slack."""
+        """Record a figure; it is a problem if it is off by more than the slack."""
         line = f"{self.way} {what}: {measured:.4g} {unit}, expected {expected:.4g} ± {slack:.2g}"
         self.lines.append(line)
         if abs(measured - expected) > slack:
@@ -101,7 +99,7 @@ class Found:
 
 @dataclass(slots=True)
 class Report:
-    """What a check found; without problems the link is what its profile says."""
+    """The result of a check; without problems, the link is what its profile says."""
 
     profile: str
     backend: str
@@ -114,8 +112,8 @@ class Report:
         return [problem for found in self.directions for problem in found.problems]
 
     def text(self) -> str:
-        """Several lines for people."""
-        verdict = "is NOT what it should be" if self.problems else "is as described"
+        """The report as several lines of text."""
+        verdict = "does NOT match its profile" if self.problems else "matches its profile"
         head = f"{self.profile} ({self.backend}) {verdict}"
         lines = [line for found in self.directions for line in found.lines]
         marked = [f"  {'!' if line in self.problems else ' '} {line}" for line in lines]
@@ -123,12 +121,12 @@ class Report:
 
 
 def check(link: Link, effort: Effort = NORMAL) -> Report:
-    """Measure a link and compare. Its counts and seed start anew afterwards, as if nothing had happened.
+    """Measure a link and compare. Resets its counters and its seed afterwards.
 
-    Raises Failed for a link without a profile. A wrong link does not raise: see `Report.problems`.
+    Raises Failed for a link without a profile, but not for a wrong link: see `Report.problems`.
     """
     if link.profile is None:
-        raise Failed("a cable without a profile promises nothing")
+        raise Failed("a cable without a profile cannot be checked")
     disturbed: list[str] = []
     with Watch() as watch:
         while True:
@@ -156,7 +154,7 @@ def _disturbed(report: Report, watch: Watch, least: float) -> bool:
 
 
 def ensure(link: Link, effort: Effort = NORMAL) -> Report:
-    """As `check`, and raises Failed when the link is not what it should be."""
+    """Like `check`, but raises Failed if the link does not match its profile."""
     report = check(link, effort)
     if report.problems:
         raise Failed(f"a run on this link would mean nothing:\n{report.text()}")
@@ -231,7 +229,7 @@ def _span(flight: Flight) -> tuple[int, int]:
 
 
 def _model(impair: Impair, flight: Flight, seed: str) -> Flight:
-    """What the profile would have done to these probes with another seed."""
+    """What the profile would do to these probes with another seed."""
     first_ns = flight.sent_ns[0]
     direction = Direction(impair, seed, first_ns)
     modelled = Flight(flight.sent_ns, flight.frame_bytes)
@@ -242,7 +240,7 @@ def _model(impair: Impair, flight: Flight, seed: str) -> Flight:
 
 
 def _spread(values: Sequence[float]) -> tuple[float, float]:
-    """Mean, and how far off is still chance."""
+    """The mean, and the deviation that is still chance."""
     return statistics.fmean(values), DEVIATIONS * statistics.stdev(values)
 
 
@@ -251,9 +249,9 @@ def _at(ordered: Sequence[float], share: float) -> float:
 
 
 def _rate(found: Found, link: Link, number: int, impair: Impair, wait_ns: int, effort: Effort) -> None:
-    """A train that the queue holds, sent up (gun 0) or down (1).
+    """Check the rate by a train that fits the queue, sent up (gun 0) or down (1).
 
-    The model says what it comes out at: jitter leaves gaps between packets, and costs a part of the rate.
+    The model gives the expected rate: jitter leaves gaps between packets, which cost a part of it.
     """
     with probes.guns(link) as both:
         gun = both[number]
@@ -280,13 +278,13 @@ def _compare_rate(
 
 
 def _port(found: Found, link: Link, number: int, impair: Impair, effort: Effort) -> None:
-    """Packets of one port, until its burst is used up and its queue full: then they come out at its rate."""
+    """Check one port's rate, with packets that use up its burst and fill its queue."""
     throttle = impair.port
     assert throttle is not None
     with probes.guns(link, families=1) as both:
         gun = both[number]
         frame_bytes = gun.overhead_bytes() + TRAIN_BYTES
-        # The bucket fills a little meanwhile; what does not fit the queue in the end is lost: that is fine.
+        # The bucket refills a little meanwhile; the packets that overflow the queue are lost, which is fine.
         frames = throttle.burst_bytes * 6 // 5 // frame_bytes + 2 * throttle.limit
         line_ns = frame_bytes * 8 * 10**9 // impair.rate_bps if impair.rate_bps else 0
         drain_ns = throttle.limit * frame_bytes * 8 * 10**9 // throttle.rate_bps
@@ -298,10 +296,10 @@ def _port(found: Found, link: Link, number: int, impair: Impair, effort: Effort)
 
 
 def main(words: Sequence[str]) -> int:
-    """Check links of these profiles; returns 1 when one is not what it should be."""
+    """Check links with these profiles; returns 1 if one does not match."""
     parser = argparse.ArgumentParser(prog="python -m harness.linkcheck", description=main.__doc__)
-    parser.add_argument("profiles", nargs="*", help="names of profiles; all of them without any")
-    parser.add_argument("--backend", choices=BACKENDS, help="instead of NETEM_BACKEND")
+    parser.add_argument("profiles", nargs="*", help="names of profiles (default: all)")
+    parser.add_argument("--backend", choices=BACKENDS, help="overrides NETEM_BACKEND")
     parser.add_argument("--seed", default="1")
     parser.add_argument("--gentle", action="store_true", help="for a slow machine")
     parser.add_argument("--show", action="store_true", help="print every command")

@@ -1,11 +1,11 @@
-"""A party that owns the key and does not keep to the protocol: `python -m harness.malicious_peer ORDER`.
+"""A party that has the key and violates the protocol: `python -m harness.malicious_peer ORDER`.
 
-The attacker on the path can make no datagram that a node opens. This one can: it dials as any client does,
-with the product's own plain-Python core, opens a flow that it uses honestly, and sends under the keys of its
-link what no client would: segments far outside of the window, of conversations that nobody opened,
-acknowledgements of what was never sent, lengths that are wrong, frames that mean nothing.
+An attacker on the path cannot forge a datagram that a node accepts. This party can: it dials like any client,
+with the product's own plain-Python core, and opens a flow that it uses honestly. Under the keys of its link
+it sends what no client would: segments far outside the window or of conversations that nobody opened,
+acknowledgements of data that was never sent, wrong lengths, meaningless frames.
 
-ORDER is JSON (see `Order`). The last line it writes is its report.
+ORDER is JSON (see `Order`). The last line of output is the report.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ SEGMENT = struct.Struct("<IBBHIIII")  # KCP's: conv, cmd, frg, wnd, ts, sn, una,
 
 PUSH, ACK, ASK, TELL = 81, 82, 83, 84
 
-UNUSED = 128  # From here on no frame type is likely to be given out
+UNUSED = 128  # Frame types from here on are unlikely to be assigned
 
-HALF = 1 << 31  # Serial numbers further away than this are behind and not ahead (RFC 1982)
+HALF = 1 << 31  # A serial number further ahead than this is behind (RFC 1982)
 
 DATA_BYTES = 1000
 
-FLOOD_CONVS = 3000  # Conversations that nobody opened, each with a segment that can never be delivered
+FLOOD_CONVS = 3000  # Conversations that nobody opened, each with a segment that cannot be delivered
 
 # Datagrams of an attack that leave together, and the pause after them: as much as sockets and lines hold.
 AT_ONCE = 4
@@ -65,16 +65,16 @@ class Order:
 
 
 class Honest(NamedTuple):
-    """How a conversation stands that goes on while its party attacks."""
+    """The state of the conversation that goes on during the attacks."""
 
     conv: int
-    sent: int  # Serial number of the next segment to the peer: all before it are there
+    sent: int  # Serial number of the next segment to the peer; the peer has all before it
     taken: int  # Serial number of the peer's next segment
-    window: int  # Segments that the peer takes beyond
+    window: int  # The peer's window, in segments
 
     @classmethod
     def of(cls, conv: Conv) -> Honest:
-        """The standing of one without anything on its way."""
+        """The state of a conversation with nothing in flight."""
         return cls(conv.conv, conv._tx.snd_nxt, conv._rx.rcv_nxt, conv._tx.rmt_wnd)
 
 
@@ -109,7 +109,7 @@ class Party:
         return sock.fileno()
 
     def live(self, seconds: float, until: Callable[[], bool] = lambda: False) -> bool:
-        """Do what a node does, for so long or until something is so; returns whether it is."""
+        """Do what a node does, for this long or until a condition holds; returns whether it does."""
         end_s = time.monotonic() + seconds
         while not until():
             left_s = end_s - time.monotonic()
@@ -139,7 +139,7 @@ class Party:
 
 
 def attacks(honest: Honest, seed: str, count: int) -> Iterator[tuple[str, list[bytes]]]:
-    """Names with the payloads of datagrams, type byte first; `count` of each but for the flood."""
+    """The attacks by name: payloads of datagrams, type byte first; `count` of each, except for the flood."""
     rng = random.Random(f"malicious peer:{seed}")
     own, sent, taken, window = honest
     data, times = rng.randbytes(DATA_BYTES), range(count)
@@ -168,7 +168,7 @@ def attacks(honest: Honest, seed: str, count: int) -> Iterator[tuple[str, list[b
     )
     yield "frames cut short", [bytes((kind,)) for kind in range(2, 15) if kind != frames.CLOSE] * 10
     yield "packets of no conversation", [bytes((frames.DATAGRAM,)) + rng.randbytes(4) + data for _ in times]
-    # No request to open comes first, so that each waits for it with what it has, until it is given up.
+    # Without a request to open, each of them waits with its data until the node gives it up.
     yield (
         "conversations by the thousand",
         [kcp(2 + at, PUSH, 1 + at % 500, body=data) for at in range(FLOOD_CONVS)],
@@ -176,7 +176,7 @@ def attacks(honest: Honest, seed: str, count: int) -> Iterator[tuple[str, list[b
 
 
 def run(order: Order) -> dict[str, object]:
-    """The attacks, each followed by an honest question."""
+    """Run the attacks, each followed by an honest question."""
     party, errors, sent = Party(order), [], {}
     if not party.live(ANSWER_S, lambda: party.leg.link is not None and not party.leg.link.closed):
         return {"errors": ["there is no link"], "sent": {}}
@@ -194,7 +194,7 @@ def run(order: Order) -> dict[str, object]:
             errors.append(f"after {name}: an honest question was not answered")
             break
     if party.leg.link is not link:
-        errors.append("the link did not live through it")
+        errors.append("the link did not survive")
     return {"errors": errors, "sent": sent}
 
 
@@ -207,7 +207,7 @@ def _send(party: Party, link: Link, payloads: Sequence[bytes]) -> None:
 
 
 def _asks(party: Party, flow: ConvFlow, question: bytes) -> bool:
-    """Whether the echo behind the chain answers, and rightly."""
+    """Whether the echo service behind the chain answers correctly."""
     answer = bytearray()
     assert flow.write(question) == len(question)
 
@@ -231,7 +231,7 @@ def _now_ms() -> int:
 
 
 def main(words: Sequence[str]) -> int:
-    """Attack; 1: the node did not live through it as it should."""
+    """Attack; returns 1 if the node did not withstand it."""
     report = run(Order(**json.loads(words[0])))
     print(json.dumps(report), flush=True)
     return 1 if report["errors"] else 0

@@ -1,8 +1,8 @@
-"""Network namespaces of our own: made, wired, entered, and gone on every way out.
+"""Network namespaces: creates, wires and enters them, and removes them on every way out.
 
-They are called `kcpg-<pid>-<number>`, so that whoever finds one knows whose it is. Nothing outside of them
-is touched: no interface, address, route or setting of the machine's own network. Every command that changes
-one is kept and can be printed, in the words that a person would type.
+Their names are `kcpg-<pid>-<number>`, which tells the owner. Nothing outside of them changes: no interface,
+address, route or setting of the machine's own network. Every command that changes one is recorded and can be
+printed, as a person would type it.
 """
 
 from __future__ import annotations
@@ -31,25 +31,26 @@ from netem.namespace import DIRECTORY, entered
 NAME = re.compile(r"kcpg-(\d+)-\d+")
 FILES = re.compile(r"kcpg-lab-(\d+)-\w+")
 
-GRACE_S = 2.0  # Time what still runs in a namespace gets between SIGTERM and SIGKILL
+GRACE_S = 2.0  # How long processes in a namespace get between SIGTERM and SIGKILL
 
-TAP_QUEUE_FRAMES = 20_000  # Of a TAP's ring. With the usual 1000, bursts vanish in it without a trace.
+# Length of a TAP's ring. With the default of 1000, it loses bursts without a trace.
+TAP_QUEUE_FRAMES = 20_000
 
 SETTINGS = {
-    # Nobody says anything that is not asked: each such packet would shift the pattern of a seed.
+    # No unsolicited packets: each one would shift the pattern of a seed.
     "net/ipv6/conf/default/accept_ra": "0",
     "net/ipv6/conf/default/autoconf": "0",
     "net/ipv6/conf/default/dad_transmits": "0",
     "net/ipv6/conf/default/accept_dad": "0",
     "net/ipv6/conf/default/router_solicitations": "0",
     "net/ipv6/conf/default/addr_gen_mode": "1",  # no link-local address, hence no reports about its groups
-    # Several ways lead to a node in some topologies.
+    # Some topologies have several paths to a node.
     "net/ipv4/conf/all/rp_filter": "0",
     "net/ipv4/conf/default/rp_filter": "0",
-    # The same everywhere, whatever the machine's default; whoever compares algorithms sets them per socket.
-    # (Others than reno are refused here where the machine does not offer them to everybody.)
+    # The same everywhere, whatever the machine's default; comparisons set the algorithm per socket.
+    # (Only reno is accepted here if the machine does not offer others to everybody.)
     "net/ipv4/tcp_congestion_control": "reno",
-    # One connection teaches the next nothing, and the largest windows hold 200 Mbit/s over 600 ms.
+    # No metrics carry over to the next connection, and the largest windows hold 200 Mbit/s over 600 ms.
     "net/ipv4/tcp_no_metrics_save": "1",
     "net/ipv4/tcp_rmem": "4096 131072 33554432",
     "net/ipv4/tcp_wmem": "4096 65536 33554432",
@@ -60,18 +61,18 @@ _numbers = itertools.count(1)
 
 @dataclass(frozen=True, eq=False)
 class Namespace:
-    """One network namespace; `label` is what the drawing calls it."""
+    """One network namespace; `label` is its name in the drawing."""
 
     lab: Lab
     name: str
     label: str
 
     def command(self, words: Sequence[str]) -> list[str]:
-        """The words that run a program inside; it replaces `ip`, so that a signal reaches the program."""
+        """The command that runs a program inside. The program replaces `ip`, so that signals reach it."""
         return ["ip", "netns", "exec", self.name, *words]
 
     def run(self, words: Sequence[str], feed: str = "") -> str:
-        """Run a program inside to its end and return what it wrote. Raises Failed."""
+        """Run a program inside and return its output. Raises Failed."""
         return self.lab.run(self.command(words), feed)
 
     def ip(self, *lines: str) -> None:
@@ -80,7 +81,7 @@ class Namespace:
             self.lab.run(["ip", "-n", self.name, "-batch", "-"], "\n".join(lines) + "\n")
 
     def inside(self) -> AbstractContextManager[None]:
-        """This thread is inside meanwhile; what it opens stays so."""
+        """Move this thread inside meanwhile; sockets that it opens stay there."""
         return entered(self.name)
 
     def socket(self, family: int, kind: int) -> socket.socket:
@@ -89,7 +90,7 @@ class Namespace:
             return socket.socket(family, kind)
 
     def set(self, settings: Mapping[str, str]) -> None:
-        """Kernel settings by their path below /proc/sys. One the kernel does not have is left out."""
+        """Apply kernel settings by their path below /proc/sys; skip those that this kernel lacks."""
         with self.inside():
             for key, value in settings.items():
                 path = Path("/proc/sys", key)
@@ -98,17 +99,16 @@ class Namespace:
                     path.write_text(value, encoding="ascii")
 
     def pids(self) -> list[int]:
-        """What runs inside."""
+        """The processes inside."""
         return _pids(self.name)
 
 
 @dataclass(eq=False)
 class Lab:
-    """A set of namespaces. Use it in a `with` statement: at its end they are gone, and what ran in them.
+    """A set of namespaces. Use it in a `with` statement, whose end removes them and ends their processes.
 
-    `echo` gets every command as it is run, for example `print`. `directory` is for files of the run; it
-    goes with the rest unless it was given. SIGTERM meanwhile leaves by SystemExit, so that it is cleaned up
-    as well.
+    `echo`, for example `print`, is called with every command. `directory` is for files of the run, and is
+    removed unless it was passed in. SIGTERM raises SystemExit meanwhile, so that it cleans up as well.
     """
 
     echo: Callable[[str], None] | None = None
@@ -134,7 +134,7 @@ class Lab:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # A second Ctrl-C must not stop halfway what the first one began.
+        # A second Ctrl-C must not interrupt the clean-up of the first.
         main = threading.current_thread() is threading.main_thread()
         interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None
         try:
@@ -149,17 +149,17 @@ class Lab:
                     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def add(self, label: str, settings: Mapping[str, str] | None = None) -> Namespace:
-        """A new namespace with nothing in it but lo, which is up."""
+        """A new namespace with only lo, which is up."""
         name = f"kcpg-{os.getpid()}-{next(_numbers)}"
         namespace = Namespace(self, name, label)
-        self.namespaces.append(namespace)  # before it exists, so that it is removed however far this comes
+        self.namespaces.append(namespace)  # before it exists, so that it is removed however far this gets
         self.run(["ip", "netns", "add", name])
         namespace.set({**SETTINGS, **(settings or {})})
         namespace.ip("link set lo up")
         return namespace
 
     def veth(self, near: Namespace, near_device: str, far: Namespace, far_device: str) -> None:
-        """A cable between two namespaces, its offloads off: netem shall see packets as a wire does."""
+        """A cable between two namespaces, without offloads, so that netem sees packets as a wire does."""
         peer = f"peer name {far_device} netns {far.name}"
         near.ip(f"link add {near_device} type veth {peer}")
         for namespace, device in ((near, near_device), (far, far_device)):
@@ -167,11 +167,11 @@ class Lab:
             namespace.run(["ethtool", "-K", device, *off])
 
     def tap(self, namespace: Namespace, device: str) -> None:
-        """An interface whose frames a program reads and writes."""
+        """A TAP interface, whose frames a program reads and writes."""
         namespace.ip(f"tuntap add dev {device} mode tap", f"link set {device} txqueuelen {TAP_QUEUE_FRAMES}")
 
     def run(self, argv: Sequence[str], feed: str = "") -> str:
-        """Run a command, `feed` as its input, and return what it wrote. Raises Failed with what it said."""
+        """Run a command with `feed` as its input, and return its output. Raises Failed with its messages."""
         self.note(_as_typed(argv, feed))
         try:
             done = subprocess.run(
@@ -185,20 +185,20 @@ class Lab:
         return done.stdout
 
     def note(self, command: str) -> None:
-        """Keep a command, and say it where that was asked for."""
+        """Record a command, and echo it if asked to."""
         self.commands.append(command)
         if self.echo is not None:
             self.echo(command)
 
 
 def require_root() -> None:
-    """Raises Failed where namespaces cannot be made."""
+    """Raises Failed if this process cannot create namespaces."""
     if os.geteuid() != 0:
         raise Failed("network namespaces need root")
 
 
 def remove(names: Sequence[str], note: Callable[[str], None] | None = None) -> None:
-    """End what runs in these namespaces, and only that, then delete them. Missing ones are fine."""
+    """End the processes in these namespaces, and only those, then delete them. Missing ones are fine."""
     there = [name for name in names if Path(DIRECTORY, name).exists()]
     _end({pid for name in there for pid in _pids(name)})
     for name in there:
@@ -218,11 +218,11 @@ def sweep() -> list[str]:
 
 
 def _is_ours(path: Path) -> bool:
-    """A directory of a run that is over, and of this user."""
+    """Whether it is the directory of this user's run that is over."""
     match = FILES.fullmatch(path.name)
     try:
         return match is not None and _is_over(match[1]) and path.lstat().st_uid == os.geteuid()
-    except FileNotFoundError:  # another one sweeps as well
+    except FileNotFoundError:  # another process cleans up, too
         return False
 
 
@@ -231,7 +231,7 @@ def _is_over(pid: str) -> bool:
 
 
 def leftovers() -> list[str]:
-    """Every namespace that is named like ours, of runs that are alive, too."""
+    """Every namespace that is named like ours, those of live runs included."""
     directory = Path(DIRECTORY)
     names = [path.name for path in directory.iterdir()] if directory.is_dir() else []
     return sorted(name for name in names if NAME.fullmatch(name))
@@ -258,7 +258,7 @@ def _end(pids: set[int]) -> None:
 
 
 def _runs(pid: int) -> bool:
-    """Whether it is there and no zombie: a zombie waits only for its parent."""
+    """Whether it exists and is no zombie, which only waits for its parent."""
     try:
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -266,7 +266,7 @@ def _runs(pid: int) -> bool:
 
 
 def _as_typed(argv: Sequence[str], feed: str) -> str:
-    """A command as a person would type it; a batch as the single commands it stands for."""
+    """A command as a person would type it; a batch as single commands."""
     if argv[-2:] == ["-batch", "-"]:
         return "\n".join(" ".join([*argv[:-2], line]) for line in feed.splitlines())
     return " ".join(argv) + (f" <<'END'\n{feed.rstrip()}\nEND" if feed else "")
@@ -277,7 +277,7 @@ def _leave(number: int, frame: object) -> None:
 
 
 def main(words: Sequence[str]) -> int:
-    """`clean`: remove what runs that were killed left behind."""
+    """`clean`: remove what killed runs have left behind."""
     parser = argparse.ArgumentParser(prog="python -m harness.netns", description=main.__doc__)
     parser.add_argument("what", choices=["clean"], nargs="?", default="clean")
     parser.parse_args(words)
@@ -285,7 +285,7 @@ def main(words: Sequence[str]) -> int:
         for name in sweep():
             print(f"removed {name}")
     elif leftovers():
-        print(f"left for root to remove: {' '.join(leftovers())}", file=sys.stderr)
+        print(f"only root can remove: {' '.join(leftovers())}", file=sys.stderr)
     return 0
 
 

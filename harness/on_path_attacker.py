@@ -1,7 +1,7 @@
-"""Somebody on the line who records, changes and makes up datagrams, and sends them to both nodes.
+"""An attacker on the path, who records, changes and forges datagrams, and sends them to both nodes.
 
-Everything is made with scapy, with right checksums, so that it reaches the nodes' sockets: what the kernel
-throws away proves nothing about kcpg.
+scapy builds them with correct checksums, so that they reach the nodes' sockets: a datagram that the kernel
+drops proves nothing about kcpg.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from scapy.packet import Raw
 from harness.eavesdropper import Datagram
 from harness.link import End, Link
 
-COPIES = 80  # Datagrams of each attack on each node, but for the flood
+COPIES = 80  # Datagrams of each attack on each node, except for the flood
 
-FLOOD = 600  # Datagrams of the garbage flood on each node; scapy makes 2,400 a second
+FLOOD = 600  # Datagrams of the garbage flood on each node; scapy builds 2,400 a second
 
-MOST_BYTES = 1472  # What a frame of 1500 bytes holds behind the headers of IPv4 and UDP
+MOST_BYTES = 1472  # A frame of 1500 bytes without the headers of IPv4 and UDP
 
 STRANGER_LAST_BYTE = 77
 
@@ -34,7 +34,7 @@ class Attack:
     name: str
     toward: str  # server or client
     payloads: Sequence[bytes]
-    stranger: bool = False  # They come from an address that nobody has spoken from
+    stranger: bool = False  # They come from an unknown address
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,11 @@ class Line:
 
 
 def watched(datagrams: Sequence[Datagram], client: str, server: str) -> Line:
-    """What a capture tells the attacker. Raises ValueError when nothing passed both ways."""
+    """What the attacker learns from a capture. Raises ValueError if no traffic passed both ways."""
     up = [each for each in datagrams if each.source == client and each.target == server and each.payload]
     down = [each for each in datagrams if each.source == server and each.target == client and each.payload]
     if not up or not down:
-        raise ValueError("nothing to attack: no datagram passed both ways")
+        raise ValueError("nothing to attack: the capture lacks datagrams in both directions")
     return Line(
         (client, up[-1].source_port),
         (server, up[-1].target_port),
@@ -62,12 +62,12 @@ def watched(datagrams: Sequence[Datagram], client: str, server: str) -> Line:
 
 
 def stranger(address: str) -> str:
-    """An address of the same network that nobody has."""
+    """An unused address of the same network."""
     return f"{address.rpartition('.')[0]}.{STRANGER_LAST_BYTE}"
 
 
 def attacks(line: Line, seed: str) -> Iterator[Attack]:
-    """All of them, each on both nodes."""
+    """All attacks, each on both nodes."""
     rng = random.Random(f"on-path attacker:{seed}")
     for toward, own, other in (("server", line.up, line.down), ("client", line.down, line.up)):
         recent = own[-COPIES:]
@@ -91,7 +91,7 @@ def attacks(line: Line, seed: str) -> Iterator[Attack]:
 
 
 def send(link: Link, line: Line, attack: Attack) -> int:
-    """Put an attack on the cable, from the far side of its victim; returns how many datagrams."""
+    """Send an attack over the cable, from the end opposite its victim; returns the number of datagrams."""
     from_end, to_end = (link.near, link.far) if attack.toward == "server" else (link.far, link.near)
     source, target = (line.client, line.server) if attack.toward == "server" else (line.server, line.client)
     address = stranger(source[0]) if attack.stranger else source[0]
@@ -104,7 +104,7 @@ def send(link: Link, line: Line, attack: Attack) -> int:
 
 
 def make_reachable(end: End, other: End, address: str) -> None:
-    """An answer from `end` to an address that nobody has would now be seen on the cable."""
+    """Let an answer from `end` to an unused address reach the cable, where a capture shows it."""
     end.namespace.ip(f"neigh replace {address} lladdr {other.mac} dev {end.device} nud permanent")
 
 

@@ -1,4 +1,4 @@
-"""A run as a page for people: a table of all cases, and pictures of what they measured."""
+"""A run as a page: a table of all cases, and pictures of their measurements."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from matplotlib.axes import Axes
 
 from harness.workloads.base import BIN_S
 
-# The tunnel, and what it is compared with.
+# The tunnel, and its baselines.
 COLOURS = {"kcpg": "#0b6e4f", "cubic": "#c1440e", "bbr": "#2f5dc4", "udp": "#8a5a9e"}
 
 VERDICT_COLOURS = {"passed": "#0b6e4f", "failed": "#b00020", "skipped": "#8a6d00", "unsupported": "#666666"}
 
-# Goodput is drawn as a mean over so many tenths of a second; single ones show scheduling, not the line.
+# Goodput is drawn as a mean over this many tenths of a second; single ones show scheduling, not the line.
 SMOOTH_BINS = 3
 
-LINEAR = 20  # Times that differ by more than this are drawn on a logarithmic scale
+LINEAR = 20  # Times that differ by more than this factor get a logarithmic scale
 
-# What a case measured of kcpg, cubic or bbr; None: nothing.
+# A measurement of a case for kcpg, cubic or bbr; None if it has none.
 Value = Callable[[Mapping[str, Any], str], float | None]
 
 STYLE = """body{font:15px/1.45 system-ui,sans-serif;margin:2em auto;max-width:72em;padding:0 1em}
@@ -92,7 +92,7 @@ def _summary(cases: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _chain(case: Mapping[str, Any]) -> str:
-    """The roles of a case, and the dialect where it is not the usual one."""
+    """The roles of a case, and its dialect unless that is native."""
     return str(case["mode"] if case["dialect"] == "native" else f"{case['mode']}, {case['dialect']}")
 
 
@@ -125,7 +125,7 @@ def _links(links: Mapping[str, str]) -> str:
     if not links:
         return ""
     texts = "".join(f"<pre>{html.escape(text)}</pre>" for text in links.values())
-    return f"<section><h2>The lines, measured before they were used</h2>{texts}</section>"
+    return f"<section><h2>The lines, as measured before their use</h2>{texts}</section>"
 
 
 def _reason(case: Mapping[str, Any]) -> str:
@@ -146,7 +146,7 @@ def _figures(case: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _times(report: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The distributions that a report has, each with what to put behind its name."""
+    """The distributions in a report, each with a suffix for its name."""
     if "times_ms" in report:
         yield "", report["times_ms"]
     for way in ("up", "down"):
@@ -172,7 +172,7 @@ def _picture(out: Path, stem: str, figure: Any) -> str:
 
 
 def _pictures_of(case: Mapping[str, Any]) -> Any:
-    """Goodput over time for each way, distributions of times, and overhead: what the case has of them."""
+    """Goodput over time each way, distributions of times, and overhead, as far as the case has them."""
     measured = case["measured"]
     ways = [
         way for way in ("up", "down") if any(_goes(name, way, report) for name, report in measured.items())
@@ -229,9 +229,9 @@ def _distributions(axes: Axes, measured: Mapping[str, Any]) -> None:
             style = "--" if way == " down" else "-"
             label = f"{name}{way}".strip() + (f", {lost:.1%} lost" if lost else "")
             axes.plot(points, shares, style, label=label, color=_colour(name), linewidth=1.8)
-    axes.set_title("latency: how many were there after how long")
+    axes.set_title("latency: the share that had arrived by then")
     axes.set_xlabel("milliseconds")
-    axes.set_ylabel("% of all that were sent")
+    axes.set_ylabel("% of those sent")
     axes.set_ylim(0, 102)
     if _spread(measured) > LINEAR:
         axes.set_xscale("log")
@@ -243,12 +243,12 @@ def _distributions(axes: Axes, measured: Mapping[str, Any]) -> None:
 
 
 def _lost(report: Mapping[str, Any], way: str) -> float:
-    """The share of what was sent and never arrived, where it can be lost: of packets."""
+    """The share that was sent but never arrived, for packets."""
     return float(report.get(way.strip(), {}).get("lost", 0.0))
 
 
 def _spread(measured: Mapping[str, Any]) -> float:
-    """The longest time by the shortest."""
+    """The ratio of the longest time to the shortest."""
     points = [
         point
         for report in measured.values()
@@ -273,7 +273,7 @@ def _overview(cases: Sequence[Mapping[str, Any]]) -> Any:
     weighed = [case for case in cases if "wire_overhead" in case["facts"]]
     groups: list[tuple[str, str, Sequence[Mapping[str, Any]], Value]] = [
         ("goodput of one flow, mean of up and down", "Mbit/s (logarithmic)", bulk, _mean_rate),
-        ("latency: 99 % of the requests took less", "milliseconds (logarithmic)", latency, _p99),
+        ("latency: 99th percentile of the requests", "milliseconds (logarithmic)", latency, _p99),
         ("wire overhead, all headers included", "% of the payload", weighed, _overhead_of),
     ]
     groups = [group for group in groups if len(group[2]) > 1]
@@ -295,7 +295,7 @@ def _overview(cases: Sequence[Mapping[str, Any]]) -> Any:
 
 
 def _bars(axes: Axes, chosen: Sequence[Mapping[str, Any]], value: Value) -> None:
-    """A group of bars for each case: the tunnel, and what it is compared with where it was."""
+    """A group of bars for each case: the tunnel and its baselines."""
     names = {"kcpg": "kcpg", "cubic": "direct CUBIC", "bbr": "direct BBR"}
     seen = set()
     for at, case in enumerate(chosen):
@@ -345,5 +345,5 @@ def _colour(name: str) -> str:
 
 def _finish(axes: Axes) -> None:
     axes.grid(alpha=0.3)
-    # Below the picture: there it hides no line.
+    # Below the picture, where it hides no line.
     axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2, frameon=False)

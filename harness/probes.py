@@ -1,7 +1,7 @@
-"""Packets with a number and a time, sent across a cable: what did it do to them?
+"""Numbered and timed packets, sent over a cable to see what it does to them.
 
-Sender and receiver are sockets of one process in two namespaces, so both times are of one clock. A receiver
-takes the kernel's own time of arrival, which a busy machine does not delay.
+Sender and receiver are sockets of one process in two namespaces, so both times come from one clock. A
+receiver takes the kernel's time of arrival, which a busy machine does not delay.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from harness.link import End, Link
 
 HEADER = struct.Struct("<IQ")  # number, time of sending
 
-# Ethernet, IP and UDP headers: what a frame has beyond the payload.
+# Ethernet, IP and UDP headers of a frame.
 OVERHEAD_BYTES = {socket.AF_INET: 14 + 20 + 8, socket.AF_INET6: 14 + 40 + 8}
 
 BUFFER_BYTES = 16 << 20
@@ -30,20 +30,20 @@ _TIMESPEC = struct.Struct("@qq")
 
 @dataclass(slots=True)
 class Flight:
-    """Probes of one direction: for each the time of sending, and its times of arrival (none: lost)."""
+    """Probes of one direction, each with its time of sending and its times of arrival (none: lost)."""
 
     sent_ns: list[int] = field(default_factory=list)
     frame_bytes: list[int] = field(default_factory=list)
     arrived_ns: list[list[int]] = field(default_factory=list)
 
     def delays_ms(self) -> list[float]:
-        """Of those that arrived, the first copy of each, smallest first."""
+        """The delays of the first copy of each probe that arrived, smallest first."""
         pairs = zip(self.sent_ns, self.arrived_ns, strict=True)
         return sorted((min(arrivals) - sent) / 1e6 for sent, arrivals in pairs if arrivals)
 
     @property
     def lost(self) -> float:
-        """The share that did not arrive."""
+        """The share that was lost."""
         return sum(not arrivals for arrivals in self.arrived_ns) / max(len(self.arrived_ns), 1)
 
     @property
@@ -77,7 +77,7 @@ class Gun:
             self._senders.append((sender, OVERHEAD_BYTES[family]))
 
     def overhead_bytes(self) -> int:
-        """Of the largest frames: all headers."""
+        """All headers of the largest frames."""
         return max(overhead for _, overhead in self._senders)
 
     def fire(self, payload_bytes: int) -> None:
@@ -92,7 +92,7 @@ class Gun:
         sender.send(HEADER.pack(number, now_ns).ljust(payload_bytes, b"\0"))
 
     def collect(self) -> None:
-        """Take what has arrived. A probe whose number was hurt on the way counts as lost."""
+        """Collect the probes that have arrived. One with a corrupted number counts as lost."""
         flight = self.flight
         for receiver in self.receivers:
             while True:
@@ -108,13 +108,13 @@ class Gun:
 
 @contextmanager
 def guns(link: Link, families: int = 2) -> Iterator[tuple[Gun, Gun]]:
-    """What shoots up and down a cable, by at most so many of its address families."""
+    """The guns that shoot up and down a cable, over at most this many address families."""
     with ExitStack() as stack:
         yield Gun(link.near, link.far, stack, families), Gun(link.far, link.near, stack, families)
 
 
 def spaced(shooting: Sequence[Gun], count: int, gap_ns: int, payload_bytes: int, wait_ns: int) -> None:
-    """`count` probes from each, one every `gap_ns`; then wait for what is still on its way."""
+    """Send `count` probes from each, one every `gap_ns`; then wait for those in flight."""
     start_ns = time.monotonic_ns()
     for number in range(count):
         _collect_until(shooting, start_ns + number * gap_ns)
@@ -124,17 +124,17 @@ def spaced(shooting: Sequence[Gun], count: int, gap_ns: int, payload_bytes: int,
 
 
 def train(gun: Gun, count: int, payload_bytes: int, wait_ns: int) -> None:
-    """`count` probes back to back; then wait for them."""
+    """Send `count` probes back to back; then wait for them."""
     for _ in range(count):
         gun.fire(payload_bytes)
     _collect_until([gun], time.monotonic_ns() + wait_ns)
 
 
 def dispersion_bps(flight: Flight, first: int = 0) -> float:
-    """The rate at which a train came out, from probe `first` on; 0.0 when less than two arrived.
+    """The rate at which a train arrives, from probe `first` on; 0.0 if fewer than two arrived.
 
-    Bits of all that arrived after the earliest, over the time from the earliest to the latest arrival: the
-    queue in front of the slowest point makes the distances, however fast they were sent.
+    It is the bits that arrived after the earliest probe, over the time from the earliest to the latest: the
+    queue before the bottleneck sets the gaps, however fast the probes were sent.
     """
     arrivals = sorted(
         (arrival_ns, size)

@@ -1,4 +1,4 @@
-"""Programs under test: start one, wait until it says it is ready, read what it costs, end it and only it."""
+"""Programs under test: starts one, waits until it is ready, reads its costs, and ends it and only it."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from types import TracebackType
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# Pause between two looks at a file or a process; far below anything a person or a result notices.
+# Interval for checking a file or a process: far below what a person or a result notices.
 POLL_S = 0.02
 
-TERMINATE_S = 10.0  # Time a program gets to end by itself; kcpg drains for 5 s at most unless told otherwise
+TERMINATE_S = 10.0  # How long a program may take to end; kcpg drains for 5 s unless configured otherwise
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class Failed(Exception):
-    """A program did not do what was asked of it; the message ends with the last lines it wrote."""
+    """A program failed; the message ends with its last lines of output."""
 
 
 class TooLong(Failed):
-    """A program did not end in its time."""
+    """A program did not end in time."""
 
 
 class Program:
-    """A child process whose output goes to a file. Use it in a `with` statement: it ends on every way out."""
+    """A child process whose output goes to a file. Use it in a `with` statement, whose end ends it."""
 
     def __init__(
         self,
@@ -41,7 +41,8 @@ class Program:
         log: Path,
         environ: Mapping[str, str] | None = None,
     ) -> None:
-        """Start it. It gets SIGTERM if this process dies, and no Ctrl-C of ours, so the order is ours."""
+        """Start it. It gets SIGTERM if this process dies, but no Ctrl-C: this process ends it in its
+        order."""
         self.name = name
         self.log = log
         self.command = list(command)
@@ -72,41 +73,41 @@ class Program:
 
     @property
     def running(self) -> bool:
-        """Whether it has not ended."""
+        """Whether it still runs."""
         return self._process.poll() is None
 
     def wait_for(self, pattern: str, timeout_s: float = 20.0) -> re.Match[str]:
-        """Wait until a line of its output matches `pattern`. Raises Failed if it ends or takes too long."""
+        """Wait for a line of output that matches `pattern`. Raises Failed if it ends or takes too long."""
         until_s = time.monotonic() + timeout_s
         while True:
-            ended = not self.running  # asked before reading, so that the last words are never missed
+            ended = not self.running  # before reading, so that the last lines are never missed
             match = re.search(pattern, self.output(), re.MULTILINE)
             if match is not None:
                 return match
             if ended:
-                raise Failed(f"{self.name} ended with code {self._process.returncode}{self._last_words()}")
+                raise Failed(f"{self.name} exited with code {self._process.returncode}{self._last_words()}")
             if time.monotonic() > until_s:
                 raise Failed(f"{self.name} was not ready within {timeout_s:.0f} s{self._last_words()}")
             time.sleep(POLL_S)
 
     def wait(self, timeout_s: float) -> int:
-        """Wait until it ends and return its exit code. Raises TooLong when it does not."""
+        """Wait until it ends, and return its exit code. Raises TooLong."""
         try:
             return self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             raise TooLong(f"{self.name} did not end within {timeout_s:.0f} s{self._last_words()}") from None
 
     def output(self) -> str:
-        """Everything it has written so far."""
+        """All of its output so far."""
         return self.log.read_text(encoding="utf-8", errors="replace")
 
     def ask_to_end(self) -> None:
-        """Send SIGTERM and do not wait."""
+        """Send SIGTERM without waiting."""
         if self.running:
             self._process.send_signal(signal.SIGTERM)
 
     def stop(self, timeout_s: float = TERMINATE_S) -> int:
-        """End it, by force if it does not obey in time; returns the exit code. Harmless when it has ended."""
+        """End it, by SIGKILL if it does not obey in time; returns the exit code. Idempotent."""
         self.ask_to_end()
         try:
             return self._process.wait(timeout_s)
@@ -115,11 +116,11 @@ class Program:
             return self._process.wait()
 
     def cpu_s(self) -> float:
-        """Processor seconds of all its threads so far, user and kernel; 0.0 when it has ended."""
+        """Processor seconds of all its threads, user and kernel; 0.0 after its end."""
         return cpu_s(self.pid)
 
     def peak_rss_bytes(self) -> int:
-        """The most memory it had resident at any time; 0 when it has ended."""
+        """Its peak resident memory; 0 after its end."""
         return peak_rss_bytes(self.pid)
 
     def _last_words(self) -> str:
@@ -128,7 +129,7 @@ class Program:
 
 
 def cpu_s(pid: int) -> float:
-    """Processor seconds of a process. From schedstat (nanoseconds); from stat (clock ticks) without it."""
+    """Processor seconds of a process: from schedstat (nanoseconds), or from stat (clock ticks)."""
     total_ns = 0
     try:
         for task in Path(f"/proc/{pid}/task").iterdir():
@@ -157,12 +158,12 @@ def peak_rss_bytes(pid: int) -> int:
 
 
 def machine_busy_s() -> float:
-    """Processor seconds the whole machine has spent working since it started."""
+    """Processor seconds that the whole machine has worked since it started."""
     fields = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]
     idle = int(fields[3]) + int(fields[4])
     return (sum(map(int, fields)) - idle) / os.sysconf("SC_CLK_TCK")
 
 
 def end_with_parent() -> None:
-    """For a child before it becomes its program: it gets SIGTERM if this process dies."""
+    """Runs in a child before its program: have the kernel send SIGTERM if this process dies."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)

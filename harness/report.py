@@ -1,4 +1,4 @@
-"""Shows a chain: its picture with addresses, and what its nodes say about their links."""
+"""Shows a chain: a drawing with addresses, and the nodes' reports on their links."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harness.chain import Chain, address_text, port_list
 
 
 def picture(chain: Chain) -> str:
-    """The chain as a column of its parts, each with its process and what joins it to the next."""
+    """The chain as a column: each node with its process and its link to the next."""
     lines = ["  application", f"    │  TCP and UDP to {address_text(chain.entry)}", "    ▼"]
     for number, node in enumerate(chain.nodes):
         lines.append(f"  {node.role:<12} process {node.program.pid}")
@@ -27,7 +27,7 @@ def picture(chain: Chain) -> str:
 
 
 def hop_table(chain: Chain) -> str:
-    """What each dialling node reports of its link: cipher, datagrams, segments sent again, round trip."""
+    """Each dialling node's report on its link: cipher, datagrams, segments resent, round trip."""
     rows = [("hop", "cipher", "datagrams sent", "received", "segments", "sent again", "round trip")]
     for node, following in pairwise(chain.nodes):
         status = chain.status(node)
@@ -40,7 +40,7 @@ def hop_table(chain: Chain) -> str:
 
 
 def dialled_links(status: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
-    """The tunnel legs a process dials with, each with each of its links, from a status report."""
+    """The dialling tunnel legs in a status report, each with each of its links."""
     for node in status.get("nodes", ()):
         leg = node.get("egress", {})
         if leg.get("kind") == "tunnel":

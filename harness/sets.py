@@ -1,4 +1,4 @@
-"""Which cases are run: by continuous integration, by default, and when there is time for all."""
+"""The sets of cases: for continuous integration, the default, and the full set."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from harness.case import Plan
 from harness.scenarios import SCENARIOS
 
-# Each kind of scenario once; speed is looked at, but not judged: the machine is shared.
+# Each kind of scenario once. Speed is shown but not judged: the machine is shared.
 CI = (
     Plan("bulk", "server", "lossy1", seconds=2),
     Plan("latency", "relay", "lossy5", seconds=3, baselines=False),
@@ -49,7 +49,7 @@ MANY_PROFILES = (
     *("blackhole", "port-throttle"),
 )
 
-# Seconds of a bulk measurement each way, 3 for others: every controller takes some round trips to start.
+# Seconds of a bulk measurement each way, 3 for others: every controller needs some round trips to start.
 BULK_S = {"satellite": 6.0}
 
 LATENCY_S = 6.0  # 600 requests: six of them are above the 99th percentile
@@ -76,7 +76,7 @@ DIALECTS = ("native", "kcptube")  # Wire protocols, the usual one first
 
 
 def full() -> Iterator[Plan]:
-    """Everything: each scenario with each chain and dialect, and what measures with many profiles."""
+    """Everything: each scenario with each chain and dialect, and measurements with many profiles."""
     for scenario in SCENARIOS.values():
         measures = scenario.name in {"bulk", "latency", "game"}
         for mode in scenario.modes:

@@ -1,7 +1,7 @@
-"""Nodes and cables that make a network for a chain of tunnels, and the proof that nothing goes around it.
+"""The nodes and cables of a network for a chain of tunnels, and the proof that no traffic bypasses it.
 
-A topology says where each stage of the chain (client to relay, relay to server…) dials. Drawings and the
-concrete networks are in harness/topologies.
+A topology says where each stage of the chain (client to relay, relay to server…) dials. harness/topologies
+has the concrete networks and their drawings.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from harness.netns import Lab, Namespace
 from harness.process import Failed
 from netem.profile import Profile
 
-# Settings of a namespace that passes packets on.
+# Settings of a namespace that forwards packets.
 ROUTER = {
     "net/ipv4/ip_forward": "1",
     "net/ipv6/conf/all/forwarding": "1",
@@ -29,17 +29,17 @@ ROUTER = {
 
 @dataclass(frozen=True)
 class Stage:
-    """One tunnel link of a chain: who dials whom, at which addresses, over which impaired cables."""
+    """One tunnel link of a chain: its dialler and listener, their addresses, and its impaired cables."""
 
     dialler: str
     listener: str
-    addresses: tuple[str, ...]  # Of the listener, as the dialler reaches them
+    addresses: tuple[str, ...]  # The listener's addresses, from the dialler's view
     links: tuple[Link, ...]
 
 
 @dataclass(eq=False)
 class Topology:
-    """A network. Use it in a `with` statement inside its lab's; it ends the link boxes."""
+    """A network. Use it in a `with` statement inside that of its lab; it ends the link boxes."""
 
     lab: Lab
     drawing: str
@@ -49,7 +49,7 @@ class Topology:
     nodes: dict[str, Namespace] = field(default_factory=dict)
     links: list[Link] = field(default_factory=list)
     stages: list[Stage] = field(default_factory=list)  # From the client to the server
-    answers: bool = True  # Whether a listener can reach its dialler of its own accord; not through a NAT
+    answers: bool = True  # Whether a listener can contact its dialler first; not through a NAT
 
     def __enter__(self) -> Topology:
         return self
@@ -62,17 +62,17 @@ class Topology:
 
     @property
     def client(self) -> Namespace:
-        """Where the applications of the user are."""
+        """The node of the user's applications."""
         return self.nodes["client"]
 
     @property
     def server(self) -> Namespace:
-        """Where the target is."""
+        """The node of the target."""
         return self.nodes["server"]
 
     @property
     def backends(self) -> set[str]:
-        """What makes the impairments: `netem`, `box`, or both."""
+        """The backends of the impairments: `netem`, `box`, or both."""
         return {each.backend for each in self.links} - {"none"}
 
     def add(self, label: str, *, router: bool = False) -> Namespace:
@@ -112,13 +112,13 @@ class Topology:
         self.stages.append(Stage(dialler, listener, tuple(addresses), tuple(links)))
 
     def addresses(self, label: str) -> list[str]:
-        """All that a node has, but for lo."""
+        """A node's addresses, except for those of lo."""
         node = self.nodes[label]
         ends = [end for each in self.links for end in (each.near, each.far)]
         return [address for end in ends if end.namespace is node for address in end.addresses]
 
     def device(self, label: str, address: str) -> str | None:
-        """The interface by which a node would send to an address; None: it has no route there."""
+        """The interface through which a node would send to an address; None if it has no route."""
         family = "-6" if ":" in address else "-4"
         try:
             shown = self.lab.run(["ip", "-n", self.nodes[label].name, family, "-j", "route", "get", address])
@@ -127,9 +127,10 @@ class Topology:
         return str(json.loads(shown)[0]["dev"])
 
     def assert_no_bypass(self) -> None:
-        """Raises Failed if a node can send to another one that it has no business with, or by another cable.
+        """Raises Failed if a node can reach one that it must not reach, or over the wrong cable.
 
-        Allowed are the two ends of a cable, a dialler to its listener, and back unless a NAT forbids it.
+        The two ends of a cable may reach each other, a dialler its listener, and a listener its dialler
+        unless there is a NAT.
         """
         wrong = []
         for stage in self.stages:
@@ -144,15 +145,15 @@ class Topology:
                 for address in addresses:
                     device = self.device(label, address)
                     if device is not None:
-                        wrong.append(f"{label} reaches {other} at {address} by {device}")
+                        wrong.append(f"{label} reaches {other} at {address} through {device}")
         if wrong:
-            raise Failed("traffic could go around the emulated links:\n    " + "\n    ".join(wrong))
+            raise Failed("traffic could bypass the emulated links:\n    " + "\n    ".join(wrong))
 
     @contextmanager
     def routed(self) -> Iterator[tuple[str, ...]]:
-        """Meanwhile the nodes between client and server pass packets on, for a comparison without tunnel.
+        """Have the nodes between client and server forward packets meanwhile, for a baseline without tunnel.
 
-        Gives the server's addresses that the client then reaches over the same cables. Only for chains.
+        Yields the server's addresses that the client then reaches over the same cables. For chains only.
         """
         chain = ["client", *(stage.listener for stage in self.stages)]
         added: list[tuple[str, str]] = []
@@ -160,7 +161,7 @@ class Topology:
             at for at in (0, 1) if all(len(self._ends(near, far)[at]) == 2 for near, far in _pairs(chain))
         ]
         if not families:
-            raise Failed("no address family leads all the way from client to server")
+            raise Failed("no address family reaches all the way from client to server")
         try:
             for middle in chain[1:-1]:
                 self.nodes[middle].set(ROUTER)
@@ -182,7 +183,7 @@ class Topology:
                 self.nodes[middle].set(dict.fromkeys(ROUTER, "0"))
 
     def _ends(self, near: str, far: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """(own, other) address of the cable between two neighbours, IPv4 and IPv6; () where not carried."""
+        """(own, other) address of the cable between two neighbours, IPv4 and IPv6; () if not carried."""
         for each in self.links:
             for one, other in ((each.near, each.far), (each.far, each.near)):
                 if one.namespace is self.nodes[near] and other.namespace is self.nodes[far]:
@@ -193,7 +194,7 @@ class Topology:
         return (), ()
 
     def _strangers(self, label: str, node: Namespace) -> Iterator[tuple[str, list[str]]]:
-        """Other nodes with what this one must not reach of their addresses. Routers may, they pass on."""
+        """Other nodes, with their addresses that this one must not reach. A router may reach all."""
         if not any(label in (stage.dialler, stage.listener) for stage in self.stages):
             return
         known = {
@@ -217,7 +218,7 @@ class Topology:
         ends = [end for each in self.links for end in (each.near, each.far)]
         extra = there - {end.device for end in ends if end.namespace is node}
         if extra:
-            wrong.append(f"{label} has interfaces of no cable: {', '.join(sorted(extra))}")
+            wrong.append(f"{label} has interfaces that belong to no cable: {', '.join(sorted(extra))}")
 
 
 def _pairs(chain: Sequence[str]) -> list[tuple[str, str]]:

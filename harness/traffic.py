@@ -1,4 +1,4 @@
-"""What an application does: an echo service, and users of it that check every byte that comes back."""
+"""Application traffic: an echo service, and users that check every byte that comes back."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-CHUNK_BYTES = 1 << 18  # Bytes per read; large enough that the calls do not show in the result
+CHUNK_BYTES = 1 << 18  # Bytes per read; large enough that the calls do not affect the result
 
-ANSWER_S = 20.0  # How long a user waits for the next byte or packet before it calls the answer lost
+ANSWER_S = 20.0  # A byte or packet that does not come within this time counts as lost
 
 LARGEST_PACKET_BYTES = 65535
 
 
 class Damaged(Exception):
-    """What came back is not what was sent."""
+    """The answer differs from what was sent."""
 
 
 class EchoService:
-    """Returns every TCP byte and every UDP packet to where it came from; a TCP half-close is returned too."""
+    """Returns every TCP byte and every UDP packet to its sender, and a TCP half-close as well."""
 
     def __init__(self, host: str, port: int) -> None:
-        """Listen on one port for both. Raises OSError when it is taken."""
+        """Listen on one port for both. Raises OSError if it is in use."""
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.address = (host, port)
         self._tcp = socket.create_server(self.address, family=family)
@@ -84,21 +84,21 @@ def _return_bytes(accepted: socket.socket) -> None:
 
 @dataclass(frozen=True)
 class Transfer:
-    """A file that went and came back; the time is from the first byte sent to the last received."""
+    """A file that came back; the time is from the first byte sent to the last byte received."""
 
     size_bytes: int
     seconds: float
 
     @property
     def megabytes_per_second(self) -> float:
-        """10^6 bytes a second, in each direction at the same time."""
+        """10^6 bytes a second, in both directions at the same time."""
         return self.size_bytes / 1e6 / self.seconds
 
 
 def send_file(entry: tuple[str, int], path: Path) -> Transfer:
-    """Send a file through TCP to the echo service behind `entry` and compare all that returns.
+    """Send a file through TCP to the echo service behind `entry` and compare the answer.
 
-    Raises Damaged when a byte differs, is missing or is too much; OSError when the transport fails.
+    Raises Damaged if a byte differs, is missing or is surplus; OSError if the transport fails.
     """
     with (
         path.open("rb") as file,
@@ -145,7 +145,7 @@ def _compare(sock: socket.socket, original: mmap.mmap) -> int:
 
 
 def round_trips(entry: tuple[str, int], count: int, size_bytes: int) -> list[float]:
-    """Times in seconds of `count` messages to the echo service and back, through one TCP connection."""
+    """Round-trip times in seconds of `count` messages to the echo service, over one TCP connection."""
     message = random.Random(size_bytes).randbytes(size_bytes)
     times: list[float] = []
     with socket.create_connection(entry, timeout=ANSWER_S) as sock:
@@ -166,9 +166,9 @@ def round_trips(entry: tuple[str, int], count: int, size_bytes: int) -> list[flo
 
 
 def send_packets(entry: tuple[str, int], sizes: Sequence[int], seed: int) -> list[float]:
-    """Send one UDP packet of each size, each after the answer to the one before; times in seconds.
+    """Send one UDP packet of each size, each after the answer to the last; round-trip times in seconds.
 
-    Raises Damaged when a packet is lost, changed, cut or joined with another.
+    Raises Damaged if a packet is lost, changed, cut or joined with another.
     """
     rng = random.Random(seed)
     times = []
@@ -191,6 +191,6 @@ def send_packets(entry: tuple[str, int], sizes: Sequence[int], seed: int) -> lis
 
 
 def quantile(values: Sequence[float], part: float) -> float:
-    """The value that `part` (0 to 1) of `values` do not exceed, by the nearest rank."""
+    """The quantile `part` (0 to 1) of `values`, by the nearest rank."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, max(0, round(part * len(ordered)) - 1))]

@@ -1,4 +1,4 @@
-"""What a scenario is: a network, a workload through it, and checks on what came out."""
+"""The base of all scenarios: a network, a workload through it, and checks of the result."""
 
 from __future__ import annotations
 
@@ -22,25 +22,26 @@ class Scenario(ABC):
     description: ClassVar[str]
     workload: ClassVar[str]  # As harness/workloads calls it
     profile: ClassVar[str] = "lossy1"
-    # The chains it can run with, the usual one first.
+    # The chains that it can run with, the default first.
     modes: ClassVar[tuple[str, ...]] = ("server", "relay", "relays")
-    dialects: ClassVar[tuple[str, ...]] = ("native", "kcptube")  # The protocols it can run with
-    limit_s: ClassVar[float] = 60.0  # Time it gets, set-up included; measurements (Plan.seconds) come on top
-    # Configuration of every node that the scenario needs; what the plan says counts more.
+    dialects: ClassVar[tuple[str, ...]] = ("native", "kcptube")  # The protocols that it can run with
+    # How long it may take, set-up included; measurements (Plan.seconds) come on top
+    limit_s: ClassVar[float] = 60.0
+    # Configuration that the scenario needs in every node; the plan may override it.
     options: ClassVar[Mapping[str, str]] = {}
 
     def topology(self, lab: Lab, profile: Profile, plan: Plan) -> Topology:
-        """The network; a row of nodes unless the scenario is about another one."""
+        """The network: a row of nodes, unless the scenario overrides this."""
         return chain(lab, profile, RELAYS[plan.mode], seed=plan.seed, backend=plan.backend)
 
     @abstractmethod
     def drive(self, case: Case) -> None:
-        """Run the workload and note checks. Raises Failed when it cannot go on."""
+        """Run the workload and record checks. Raises Failed if it cannot go on."""
 
     def baselines(self, case: Case, name: str, workload: str, **task: object) -> None:
-        """The same over the same cables without a tunnel, by TCP with each of the controls.
+        """Run the workload without a tunnel over the same cables, by TCP with each congestion control.
 
-        Their faults are theirs: nothing is expected of them.
+        A baseline cannot fail the case.
         """
         if not case.plan.baselines:
             return

@@ -8,26 +8,26 @@ from __future__ import annotations
 from harness.case import Case
 from harness.scenarios.base import Scenario
 
-# A loss is noticed after one round trip and a bit, and the resend may be lost as well.
+# kcpg notices a loss after a little more than one round trip, and the resend may be lost as well.
 RESENDS_ROUND_TRIPS = 3
 
-# From the end of an outage until everything that waited is through: kcpg asks every quarter of a second.
+# From the end of an outage until all delayed packets are through: kcpg probes every quarter of a second.
 RETURN_S = 1.0
 
 
 class Game(Scenario):
-    """Small packets at a steady pace; every one counts, late ones too."""
+    """Small packets at a steady pace; every one counts, even a late one."""
 
     name = "game"
     description = (
-        "60 numbered packets a second each way: loss, overtaking, delay one way, gaps; beside plain UDP"
+        "60 numbered packets a second each way: loss, reordering, one-way delay, gaps; beside plain UDP"
     )
     workload = "game"
     profile = "lossy5"
     limit_s = 120.0
 
     def drive(self, case: Case) -> None:
-        """kcpg sends lost packets again (udp_delivery=unordered unless the case says otherwise)."""
+        """kcpg resends lost packets (udp_delivery=unordered unless the case sets another)."""
         task = {"seconds": case.plan.seconds, "rate": 60.0, "size_bytes": 120, "pause_s": _held_back_s(case)}
         report = case.work("kcpg", self.workload, **task)
         delivery = case.plan.options.get("udp_delivery", "unordered")
@@ -44,7 +44,7 @@ class Game(Scenario):
         self._plain(case, task)
 
     def _plain(self, case: Case, task: dict[str, float]) -> None:
-        """What UDP alone makes of the same line."""
+        """Measure plain UDP over the same line."""
         if not case.plan.baselines:
             return
         with case.topology.routed() as addresses:
@@ -63,7 +63,7 @@ class Game(Scenario):
 
 
 def _held_back_s(case: Case) -> float:
-    """How long a packet may be late: every stage may lose it, and lose it again, or be dead for a while."""
+    """How late a packet may be: every stage may lose it twice, or have an outage."""
     up, down = case.profile.up, case.profile.down
     late_s = RESENDS_ROUND_TRIPS * (up.delay_ns + down.delay_ns) / 1e9
     if up.outage is not None:
@@ -75,13 +75,13 @@ class Dns(Scenario):
     """One packet there, one back, from a new port each time."""
 
     name = "dns"
-    description = "200 questions over UDP, each from a port of its own; none is asked twice"
+    description = "200 questions over UDP, each from its own port, without retries"
     workload = "dns"
     modes = ("relay", "server", "relays")
     profile = "lossy5"
 
     def drive(self, case: Case) -> None:
-        """All are answered, though the line loses one packet in twenty."""
+        """Every question gets its answer, though the line loses one packet in twenty."""
         task = {"count": max(200 * case.plan.count // 1000, 20), "rate": 100.0, "size_bytes": 300}
         report = case.work("kcpg", self.workload, **task)
         answered = report.get("answered")

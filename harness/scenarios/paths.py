@@ -1,7 +1,7 @@
 """Networks that change under a flow, and networks that are not a plain row.
 
-client ---- nat ==== server                        the translation forgets all mappings
-client ==(1)== router, ==(2)== router ---- server  the client changes its uplink
+client ---- nat ==== server                        the NAT forgets all mappings
+client ==(1)== router, ==(2)== router ---- server  the client switches to the other uplink
 client ==(1)== server, ==(2)== server              one of two addresses stops answering
 client ---- router1 ==(small)== router2 ---- server
 client ==== relay1 ==(IPv6 only)== relay2 ==== server
@@ -24,15 +24,16 @@ from harness.topology import Topology
 from netem.profile import Profile
 
 FOUND_BYTES = 400_000
-# By then the size is found: a size that does not pass costs half a second, and a search meets about five.
+# By then kcpg has found the size: a size that does not pass costs half a second, and a search tries about
+# five.
 FOUND_S = 3.0
 
-# Of the largest packet that fits: the search stops at 16 bytes, and IPv6 has 20 bytes more of headers.
+# Tolerance below the largest packet: the search has steps of 16 bytes, and IPv6 headers take 20 bytes more.
 FOUND_WITHIN = 40
 
 
 class Changing(Scenario):
-    """A steady flow of requests runs; something happens to the network; every request is still answered."""
+    """The network changes under a steady flow of requests, and every request still gets its answer."""
 
     workload = "latency"
     profile = "lossy1"
@@ -41,7 +42,7 @@ class Changing(Scenario):
     count: ClassVar[int] = 300
 
     def drive(self, case: Case) -> None:
-        """The change comes after a third of the requests."""
+        """Change the network after a third of the requests."""
         task = {"count": self.count, "rate": 50.0, "size_bytes": 100}
         with case.target(self.workload, **task), case.user(self.workload, **task) as program:
             time.sleep(self.count / 50.0 / 3)
@@ -50,54 +51,54 @@ class Changing(Scenario):
             report = case.report("kcpg", program)
         answered = report.get("times_ms", {}).get("count", 0)
         case.expect("every request was answered", answered == self.count, f"{answered} of {self.count}")
-        # The longest wait holds the time until the other way was found, and what piled up meanwhile.
+        # The longest wait includes the time to find the other path, and the backlog of that time.
         case.outcome.facts["longest wait, ms"] = report.get("times_ms", {}).get("max")
         case.work("kcpg afterwards", "server-first", count=3)
 
     def change(self, case: Case, program: Program) -> None:
-        """What happens to the network."""
+        """Change the network."""
 
 
 class Rebinding(Changing):
     """A home router is restarted."""
 
     name = "nat-rebinding"
-    description = "a translation forgets its mappings and gives new ports: the flow goes on"
+    description = "a NAT forgets its mappings and assigns new ports: the flow goes on"
 
     def topology(self, lab: Lab, profile: Profile, plan: Plan) -> Topology:
-        """With the translation in front of the client."""
+        """With a NAT in front of the client."""
         return nat.nat(lab, profile, seed=plan.seed, backend=plan.backend)
 
     def change(self, case: Case, program: Program) -> None:
-        """Forget everything."""
+        """Have the NAT forget everything."""
         assert isinstance(case.topology, nat.Nat)
         case.outcome.facts["ports after the change"] = "{}-{}".format(*case.topology.rebind())
 
 
 class Roaming(Changing):
-    """A telephone goes from one network into another."""
+    """A phone moves from one network to another."""
 
     name = "roaming"
     description = (
-        "the client changes to another uplink and address, the first one goes dead: the flow goes on"
+        "the client switches to another uplink and address, and the first one dies: the flow goes on"
     )
 
     def topology(self, lab: Lab, profile: Profile, plan: Plan) -> Topology:
-        """With two ways to the router."""
+        """With two paths to the router."""
         return multipath.two_uplinks(lab, [profile, profile], seed=plan.seed, backend=plan.backend)
 
     def change(self, case: Case, program: Program) -> None:
-        """The other uplink from now on."""
+        """Switch to the other uplink."""
         assert isinstance(case.topology, multipath.Uplinks)
         case.topology.use(2)
         case.topology.links[0].cut()
 
 
 class Failover(Changing):
-    """A server has two addresses, and one of them goes dead."""
+    """One of a server's two addresses dies."""
 
     name = "failover"
-    description = "one of the server's two addresses stops answering: the flow goes on by the other one"
+    description = "one of the server's two addresses stops answering: the flow goes on over the other one"
 
     def topology(self, lab: Lab, profile: Profile, plan: Plan) -> Topology:
         """With two cables to the server."""
@@ -112,7 +113,7 @@ class Failover(Changing):
 
 
 class Outage(Changing):
-    """The line is dead for seconds and comes back."""
+    """The line fails for seconds and recovers."""
 
     name = "outage"
     description = "nothing passes for 3 s: the flow goes on afterwards"
@@ -123,7 +124,7 @@ class Outage(Changing):
         return chains.chain(lab, profile, RELAYS[plan.mode], seed=plan.seed, backend=plan.backend)
 
     def change(self, case: Case, program: Program) -> None:
-        """Three seconds, as quic-network-simulator's blackhole has them."""
+        """Cut the line for three seconds, like quic-network-simulator's blackhole."""
         link = case.topology.stages[-1].links[0]
         link.cut()
         time.sleep(3)
@@ -131,21 +132,21 @@ class Outage(Changing):
 
 
 class SmallMtu(Scenario):
-    """Somewhere in the middle only small packets fit, and nobody says so."""
+    """Only small packets fit through the middle, and nobody says so."""
 
     name = "small-mtu"
-    description = "1280 bytes in the middle, no ICMP: kcpg finds the size, nothing is fragmented"
+    description = "1280 bytes in the middle, no ICMP: kcpg discovers the size, nothing is fragmented"
     dialects = ("native",)
     workload = "half-close"
     modes = ("server",)
     mtu: ClassVar[int] = narrow.IPV6_LEAST_MTU
 
     def topology(self, lab: Lab, profile: Profile, plan: Plan) -> Topology:
-        """With routers that say nothing."""
+        """With routers that send no ICMP."""
         return narrow.narrow_middle(lab, profile, silent=True, seed=plan.seed, backend=plan.backend)
 
     def drive(self, case: Case) -> None:
-        """Nobody tells kcpg the size, and yet it is used to the full."""
+        """kcpg discovers the size by itself, and uses it fully."""
         link = case.topology.stages[0].links[0]
         with Capture(link, case.directory) as capture:
             case.work("kcpg", self.workload, size_bytes=FOUND_BYTES)
@@ -161,7 +162,7 @@ class Jumbo(SmallMtu):
     """A data centre's network."""
 
     name = "jumbo"
-    description = "9000 bytes from end to end: kcpg finds and uses them, nothing is fragmented"
+    description = "9000 bytes from end to end: kcpg discovers and uses them, nothing is fragmented"
     mtu = 9000
 
     def topology(self, lab: Lab, profile: Profile, plan: Plan) -> Topology:
@@ -173,7 +174,7 @@ class Ipv6Middle(Scenario):
     """Relays translate between the families, as a side effect of being relays."""
 
     name = "ipv6-middle"
-    description = "IPv4 at both ends, nothing but IPv6 between two relays"
+    description = "IPv4 at both ends, IPv6 only between two relays"
     workload = "half-close"
     modes = ("relays",)
 

@@ -1,4 +1,4 @@
-"""Who listens learns nothing, and who interferes changes nothing.
+"""An eavesdropper learns nothing, and an attacker changes nothing.
 
 client ==(tcpdump)====(tcpdump)== server        the attacker sends from both ends of the cable
 """
@@ -21,33 +21,35 @@ from harness.link import ETHERNET_MTU, Link
 from harness.process import Program
 from harness.scenarios.base import Scenario
 
-# Of the flow under attack; it ends when the attacks are over, which takes some ten seconds.
+# Requests of the flow under attack; it ends with the attacks, after some ten seconds.
 MOST_REQUESTS = 4000
 
-# Of all attacks each node counts about half, as they are on both nodes alike; the line loses some.
+# Each node counts about half of the attack datagrams, as both nodes get the same; the line loses some.
 COUNTED = 0.35
 
-MOST_OVERHEAD = 1.5  # Wire bytes for each payload byte: 1.1 is usual on the lines of this scenario
+MOST_OVERHEAD = 1.5  # Wire bytes per payload byte: 1.1 is usual on the lines of this scenario
 
 REACHED = 0.7  # At least this share of a malicious peer's attack gets through the line
 
-GROWN_BYTES = 64_000_000  # Of a node, while somebody opens thousands of conversations
+GROWN_BYTES = 64_000_000  # Growth of a node while a peer opens thousands of conversations
 
-# No value of any byte near the beginning of a datagram is more frequent; 1/256 is what chance gives.
+# Limit for the share of a byte's most frequent value near the beginning of a datagram; chance gives 1/256.
 UNCOMMON = 0.05
 
 
 class Eavesdropper(Scenario):
-    """Captures of both ends are read back."""
+    """An eavesdropper at both ends."""
 
     name = "eavesdropper"
-    description = "captures of both ends: no plaintext, no fragment, no datagram too large, nothing constant"
+    description = (
+        "captures of both ends: no plaintext, no fragments, no oversized datagrams, no constant bytes"
+    )
     dialects = ("native",)
     workload = "half-close"
     modes = ("server", "relay")
 
     def drive(self, case: Case) -> None:
-        """A known text and known bytes go through, then the captures are searched for them."""
+        """Send a known text and known bytes, then search the captures for them."""
         link = case.topology.stages[0].links[0]
         with Capture(link, case.directory) as capture:
             case.work("kcpg bytes", "half-close", size_bytes=400_000)
@@ -57,23 +59,25 @@ class Eavesdropper(Scenario):
         for side, path in zip(("near", "far"), capture.files, strict=True):
             look(case, link, side, path)
             found = [at for at in range(0, len(sent), 20_000) if eavesdropper.holds(path, sent[at : at + 16])]
-            case.expect(f"{side}: nothing of what was sent", not found, found)
-            case.expect(f"{side}: no greeting in clear", not eavesdropper.holds(path, b"speak after me"))
+            case.expect(f"{side}: none of the data", not found, found)
+            case.expect(f"{side}: no greeting in cleartext", not eavesdropper.holds(path, b"speak after me"))
         near = eavesdropper.read(capture.files[0])
         wire = sum(each.ip_bytes for each in near)
         payload = case.outcome.measured["kcpg bytes"].get("bytes", 1)
-        # What the capture has not seen it cannot speak about; and nothing is sent again and again.
-        case.expect("near: all of the payload was seen", payload <= wire <= MOST_OVERHEAD * payload, wire)
+        # The capture is complete, and nothing is resent over and over.
+        case.expect(
+            "near: the capture has all of the payload", payload <= wire <= MOST_OVERHEAD * payload, wire
+        )
         case.outcome.facts["wire_overhead"] = wire / payload - 1
 
 
 def look(case: Case, link: Link, side: str, path: Path, mtu: int = ETHERNET_MTU) -> None:
-    """What every capture of a tunnel must be like; `mtu`: the cable's."""
+    """Check what every capture of a tunnel must show; `mtu`: the cable's."""
     seen = eavesdropper.read(path)
     mtu = min(int(case.plan.options.get("mtu", mtu)), mtu)
-    case.expect(f"{side}: the tunnel was seen", len(seen) > 100, len(seen))
+    case.expect(f"{side}: the capture shows the tunnel", len(seen) > 100, len(seen))
     case.expect(
-        f"{side}: only the tunnel",
+        f"{side}: the capture shows nothing else",
         not eavesdropper.foreign(seen, TUNNEL_PORTS),
         eavesdropper.foreign(seen, TUNNEL_PORTS),
     )
@@ -86,7 +90,7 @@ def look(case: Case, link: Link, side: str, path: Path, mtu: int = ETHERNET_MTU)
 
 
 class OnPathAttacker(Scenario):
-    """Somebody on the line does what they can."""
+    """An attacker on the path tries everything."""
 
     name = "on-path-attacker"
     description = (
@@ -98,7 +102,7 @@ class OnPathAttacker(Scenario):
     limit_s = 90.0
 
     def drive(self, case: Case) -> None:
-        """A flow of small requests runs meanwhile; every answer must be right, and strangers hear nothing."""
+        """Attack a flow of small requests; every answer must be right, and unknown addresses get none."""
         if case.plan.family == 6:
             raise Skipped("the attacker forges IPv4 packets only: the tunnel must be IPv4")
         link = case.topology.stages[0].links[0]
@@ -121,23 +125,23 @@ class OnPathAttacker(Scenario):
                 dropped = [drops(case, node, leg) for node, leg in ((0, "egress"), (1, "ingress"))]
                 program.ask_to_end()
                 report = case.report("kcpg under attack", program)
-            time.sleep(0.5)  # what an answer would need to cross the cable
+            time.sleep(0.5)  # so that an answer could cross the cable
         case.outcome.facts["attacks"] = ", ".join(f"{name} {count}" for name, count in sent.items())
         case.expect("the flow ran during all attacks", still_running)
         for node, counted in zip(case.chain.nodes, dropped, strict=False):
-            # Else the attacks did not reach its socket, and prove nothing. The line itself loses some.
+            # Otherwise the attacks did not reach its socket and prove nothing. The line loses some of them.
             many = sum(counted.values()) > sum(sent.values()) * COUNTED
-            case.expect(f"the {node.label} counted what it dropped", many, counted)
+            case.expect(f"the {node.label} counted its drops", many, counted)
         answered, asked = report.get("times_ms", {}).get("count", 0), report.get("asked")
         case.expect("every request was answered", answered == asked, f"{answered} of {asked}")
         for side, path in zip(("near", "far"), capture.files, strict=True):
             answers = eavesdropper.to(eavesdropper.read(path), strangers)
-            case.expect(f"{side}: strangers hear nothing", answers == 0, f"{answers} answers")
+            case.expect(f"{side}: unknown addresses get no answer", answers == 0, f"{answers} answers")
         case.work("kcpg afterwards", "server-first", count=3)
 
 
 def drops(case: Case, node: int, leg: str) -> dict[str, int]:
-    """What a node says it has dropped, by reason."""
+    """The drops that a node reports, by reason."""
     status = case.chain.status(case.chain.nodes[node].label)
     found: dict[str, int] = {}
     for each in status.get("nodes", ()):
@@ -149,11 +153,11 @@ def drops(case: Case, node: int, leg: str) -> dict[str, int]:
 
 
 class MaliciousPeer(Scenario):
-    """Somebody with the key who is not a friend."""
+    """A peer that has the key and attacks."""
 
     name = "malicious-peer"
     description = (
-        "authentic datagrams of a party with the key: far out of the window, wrong conv, sn, una, lengths"
+        "authentic datagrams from a peer with the key: far outside the window, wrong conv, sn, una, lengths"
     )
     dialects = ("native",)
     workload = "latency"
@@ -161,7 +165,7 @@ class MaliciousPeer(Scenario):
     limit_s = 150.0
 
     def drive(self, case: Case) -> None:
-        """Another user's flow runs meanwhile. The peer asks honestly now and then, and is answered."""
+        """Run another user's flow meanwhile. The peer also asks honest questions, which get their answers."""
         node, stage = case.chain.nodes[1], case.topology.stages[0]
         address = next(each for each in stage.addresses if (":" in each) == (case.plan.family == 6))
         options = {**PRESET, **case.plan.options}
@@ -189,30 +193,30 @@ class MaliciousPeer(Scenario):
             report = case.report("kcpg beside the malicious peer", program)
         sent = found["sent"]
         case.outcome.facts["attacks"] = ", ".join(f"{name} {count}" for name, count in sent.items())
-        case.expect("the link and its honest flow lived through it", not found["errors"], found["errors"])
+        case.expect("the link and its honest flow survived", not found["errors"], found["errors"])
         case.expect("the other flow ran during all attacks", still_running)
         for reason in ("kcp_malformed", "conv_unknown", "frame_unknown"):
-            # Each has one attack at least that is of nothing else; the line loses some of it.
+            # At least one attack causes nothing but drops of this reason; the line loses some of it.
             many = dropped.get(reason, 0) > on_path_attacker.COPIES * REACHED
             case.expect(f"the {node.label} counted {reason}", many, dropped)
-        case.expect("its memory is bounded", grown <= GROWN_BYTES, f"{grown / 1e6:.1f} MB more")
+        case.expect("its memory stays bounded", grown <= GROWN_BYTES, f"{grown / 1e6:.1f} MB more")
         answered, asked = report.get("times_ms", {}).get("count", 0), report.get("asked")
         case.expect("every request was answered", answered == asked, f"{answered} of {asked}")
         case.work("kcpg afterwards", "server-first", count=3)
 
 
 class Hopping(Scenario):
-    """Lines that slow a port down after a while."""
+    """Hops, against lines that slow a port down after a while."""
 
     name = "hopping"
-    description = "with dport_refresh=20 the captures show other ports after a while, and the flow goes on"
+    description = "with dport_refresh=20, the captures show new ports after a while, and the flow goes on"
     workload = "latency"
     modes = ("server", "relay")
     options: ClassVar[Mapping[str, str]] = {"dport_refresh": "20"}
     limit_s = 120.0
 
     def drive(self, case: Case) -> None:
-        """The time of a hop and a half; 20 s is the shortest that kcpg takes."""
+        """Run for one and a half hops; 20 s is the shortest interval that kcpg accepts."""
         link = case.topology.stages[0].links[0]
         task = {"count": 300, "rate": 10.0, "size_bytes": 300}
         with Capture(link, case.directory) as capture:

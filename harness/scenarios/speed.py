@@ -1,4 +1,4 @@
-"""How much, how fast, how soon: beside direct TCP over the same line.
+"""Goodput, fairness and latency, beside direct TCP over the same line.
 
 client ==== server        client ==== relay ==== server        and with two relays
 """
@@ -13,36 +13,36 @@ from harness.case import Case
 from harness.deployment import Deployment
 from harness.scenarios.base import Scenario
 
-ASK_AT = 0.75  # Of a measurement's time has gone when the nodes are asked what they sent again
+ASK_AT = 0.75  # The share of a measurement's time after which the nodes are asked for their resends
 
 
 class Bulk(Scenario):
-    """As much as fits, up and then down."""
+    """Goodput, first up and then down."""
 
     name = "bulk"
     description = "one TCP flow for some seconds each way, every byte compared, beside direct CUBIC and BBR"
     workload = "bulk"
-    # Most of it for the comparisons: four of up to three quarters of a minute, on the worst lines.
+    # Mostly for the baselines: four of up to three quarters of a minute, on the worst lines.
     limit_s = 300.0
     flows: ClassVar[int] = 1
 
     def drive(self, case: Case) -> None:
-        """Measure both ways, count what the line carried for it, and compare."""
+        """Measure both ways, count the bytes on the line, and compare."""
         wire = {"sent": 0, "payload": 0}
         for way in ("up", "down"):
             before = case.wire()[way]
             task = {"way": way, "seconds": case.plan.seconds, "flows": self.flows}
             with case.target(self.workload, **task), case.user(self.workload, **task) as program:
-                # Nodes count segments per flow and forget a flow with its end: so they are asked meanwhile.
+                # Nodes count segments per flow and forget a flow when it ends, so ask them before.
                 time.sleep(case.plan.seconds * ASK_AT)
-                case.outcome.facts[f"sent again {way}"] = sent_again(case.chain, way)
+                case.outcome.facts[f"resent {way}"] = sent_again(case.chain, way)
                 report = case.report(f"kcpg {way}", program)
             case.expect(f"{way}: something arrived", report.get("bytes", 0) > 0, report.get("bytes", 0))
             wire["sent"] += case.wire()[way] - before
             wire["payload"] += report.get("bytes", 0)
         if wire["payload"]:
             case.outcome.facts["wire_overhead"] = wire["sent"] / wire["payload"] - 1
-            # Each payload byte crossed the cable once at least: else it went around it.
+            # Each payload byte must have crossed the cable at least once: otherwise it bypassed it.
             case.expect("all of it crossed the cable", wire["sent"] >= wire["payload"], wire)
         for way in ("up", "down"):
             task = {"way": way, "seconds": case.plan.seconds, "flows": self.flows}
@@ -50,35 +50,35 @@ class Bulk(Scenario):
 
 
 class Parallel(Bulk):
-    """Many flows share a link."""
+    """Many flows on one link."""
 
     name = "parallel"
     description = "20 TCP flows at once each way, every byte compared"
     flows = 20
 
     def drive(self, case: Case) -> None:
-        """Nobody may starve."""
+        """No flow may starve."""
         super().drive(case)
         for way in ("up", "down"):
             report = case.outcome.measured[f"kcpg {way}"]
             done, fairness = report.get("flows", 0), report.get("fairness", 0.0)
-            case.expect(f"{way}: all flows came to their end", done == self.flows, done)
-            # Half of the flows with nothing would be 0.5.
+            case.expect(f"{way}: all flows finished", done == self.flows, done)
+            # 0.5 would mean that half of the flows got nothing.
             case.expect(f"{way}: no flow starves", fairness > 0.5, f"Jain's index {fairness:.2f}")
 
 
 class Latency(Scenario):
-    """A person who types, or a program that asks small questions."""
+    """A person who types, or a program that sends small requests."""
 
     name = "latency"
     description = "100 requests a second over one TCP flow, each answered, beside direct CUBIC and BBR"
     workload = "latency"
     limit_s = 180.0
-    # Of fewer the 99th percentile would only tell whether a packet was lost at all.
+    # With fewer, the 99th percentile would only tell whether any packet was lost.
     rate: ClassVar[float] = 100.0
 
     def drive(self, case: Case) -> None:
-        """Measure through the tunnel, then without."""
+        """Measure with the tunnel, then without."""
         task = {"count": max(int(case.plan.seconds * self.rate), 1), "rate": self.rate, "size_bytes": 100}
         report = case.work("kcpg", self.workload, **task)
         answered = report.get("times_ms", {}).get("count", 0)
@@ -87,7 +87,7 @@ class Latency(Scenario):
 
 
 def sent_again(chain: Deployment, way: str) -> str:
-    """What the sender of the first stage says about retransmission, for people."""
+    """The retransmissions of the first stage's sender, in words."""
     first, second = chain.nodes[:2]
     node, leg = (first, "egress") if way == "up" else (second, "ingress")
     links = list(_links(chain.status(node.label), leg))

@@ -1,4 +1,4 @@
-"""What applications may do with TCP, and must find as they know it behind any number of relays.
+"""TCP as applications know it, which must behave the same behind any number of relays.
 
 client ==== server        client ==== relay ==== server        and with two relays
 """
@@ -13,8 +13,8 @@ from harness.workloads import ssh
 
 MEGABYTE = 1_000_000
 
-# What may be on its way at most for each node when nobody reads: two windows of 2048 segments (2 x 2.9 MB),
-# and the kernel's buffers of the local sockets.
+# Most bytes that each node may hold while nobody reads: two windows of 2048 segments (2 x 2.9 MB), and the
+# kernel's buffers of the local sockets.
 HELD_PER_NODE_BYTES = 8 * MEGABYTE
 
 
@@ -22,34 +22,34 @@ class HalfClose(Scenario):
     """One direction ends before the other."""
 
     name = "half-close"
-    description = "the user's end first, then the target's end first; the other direction goes on"
+    description = "the user half-closes first, then the target; the other direction goes on"
     workload = "half-close"
     modes = ("relay", "server", "relays")
 
     def drive(self, case: Case) -> None:
-        """The workload looks at it all."""
+        """The workload checks everything."""
         case.work("kcpg", self.workload, size_bytes=300_000)
 
 
 class ServerFirst(Scenario):
-    """Mail, SSH: the target greets."""
+    """As in mail and SSH, the target greets."""
 
     name = "server-first"
-    description = "the target speaks first, the user says nothing before it has heard"
+    description = "the target speaks first; the user says nothing until then"
     workload = "server-first"
     modes = ("relay", "server", "relays")
 
     def drive(self, case: Case) -> None:
-        """Ten connections, or the share that the plan asks for; the workload looks at it all."""
+        """Ten connections, or the share that the plan asks for; the workload checks everything."""
         case.work("kcpg", self.workload, count=max(10 * case.plan.count // 1000, 1))
 
 
 class SlowReader(Scenario):
-    """Memory is bounded: who does not read stops who sends."""
+    """A slow reader stops the sender, so memory is bounded."""
 
     name = "slow-reader"
     description = (
-        "64 MB for a user who does not read for a while: the target stops, no node grows, nothing is lost"
+        "64 MB to a user who stops reading for a while: the target stops, no node grows, nothing is lost"
     )
     workload = "slow-reader"
     modes = ("relay", "server", "relays")
@@ -57,12 +57,12 @@ class SlowReader(Scenario):
     limit_s = 120.0
 
     def drive(self, case: Case) -> None:
-        """Ask for much more than may be held."""
+        """Request much more than the nodes may hold."""
         report = case.work("kcpg", self.workload, size_bytes=64 * MEGABYTE, pause_s=4.0)
         held, most = report.get("held_bytes", 0), HELD_PER_NODE_BYTES * len(case.chain.nodes)
         case.expect("the sender stopped", bool(report.get("settled")), report.get("marks"))
         case.expect(
-            "what was on its way is bounded", 0 < held <= most, f"{held / 1e6:.1f} of {most / 1e6:.0f} MB"
+            "the bytes in flight are bounded", 0 < held <= most, f"{held / 1e6:.1f} of {most / 1e6:.0f} MB"
         )
         for node in case.chain.nodes:
             peak = node.program.peak_rss_bytes()
@@ -70,10 +70,10 @@ class SlowReader(Scenario):
 
 
 class ShortConnections(Scenario):
-    """A browser's day."""
+    """Connections like a browser's."""
 
     name = "short"
-    description = "2,000 short connections, 50 at a time, half closed by each side"
+    description = "2,000 short connections, 50 at a time; each side closes half of them"
     workload = "short"
     modes = ("relay", "server", "relays")
     limit_s = 120.0
@@ -97,7 +97,7 @@ class Curl(Scenario):
     limit_s = 90.0
 
     def drive(self, case: Case) -> None:
-        """5 MB; more, and CUBIC would take minutes over a line that loses."""
+        """Fetch 5 MB; with more, CUBIC would take minutes over a lossy line."""
         if shutil.which("curl") is None:
             raise Skipped("curl is not installed")
         report = case.work("kcpg", self.workload, size_bytes=5 * MEGABYTE)
@@ -108,7 +108,7 @@ class Iperf(Scenario):
     """A real program that measures."""
 
     name = "iperf3"
-    description = "iperf3 both ways: its control connection and its data at once"
+    description = "iperf3 both ways: its control connection and its data at the same time"
     workload = "iperf"
     modes = ("server", "relay", "relays")
 
@@ -123,16 +123,16 @@ class Iperf(Scenario):
 
 
 class Ssh(Scenario):
-    """The real program that many people use a tunnel for."""
+    """A real program that many people tunnel."""
 
     name = "ssh"
-    description = "an SSH session that types and pipes, and scp both ways: OpenSSH's own sshd, ssh and scp"
+    description = "an SSH session with typing and a pipe, and scp both ways: OpenSSH's own sshd, ssh and scp"
     workload = "ssh"
     modes = ("relay", "server", "relays")
     limit_s = 90.0
 
     def drive(self, case: Case) -> None:
-        """The workload looks at every line and byte."""
+        """The workload checks every line and byte."""
         absent = ssh.missing()
         if absent:
             raise Skipped(f"not installed: {', '.join(absent)}")

@@ -1,1 +1,1 @@
-"""The networks that scenarios run in, one family a file, each drawn where it is made."""
+"""The networks of the scenarios, one family per file, each with its drawing."""

@@ -1,4 +1,4 @@
-"""Nodes in a row, each knowing only its neighbours: a relay does not route, only the tunnel leads through.
+"""Nodes in a row that reach only their neighbours: a relay does not route, only the tunnel leads through it.
 
     chain(relays=0)
 
@@ -15,7 +15,7 @@
     ipv6_only_middle()
 
         client ==== relay1 ==== relay2 ==== server            in the middle only fd77:2::/64,
-               v4         v6          v4                      before and behind it only IPv4
+               v4         v6          v4                      before and after it only IPv4
 
 `====` is a cable under a profile. The node nearer to the client has .1 and ::1.
 """
@@ -46,7 +46,7 @@ def chain(
     backend: str | None = None,
     capture: bool = False,
 ) -> Topology:
-    """client, relays, server. One profile and MTU for every cable, or one each, from the client's side on."""
+    """client, relays, server. One profile and MTU for every cable, or one each, starting at the client."""
     middle = ["relay"] if relays == 1 else [f"relay{number}" for number in range(1, relays + 1)]
     labels = ["client", *middle, "server"]
     count = len(labels) - 1
@@ -70,6 +70,6 @@ def ipv6_only_middle(
     backend: str | None = None,
     capture: bool = False,
 ) -> Topology:
-    """Two relays with nothing but IPv6 between them, and nothing but IPv4 around them."""
+    """Two relays with only IPv6 between them, and only IPv4 around them."""
     families = [(True, False), (False, True), (True, False)]
     return chain(lab, profile, 2, families=families, seed=seed, backend=backend, capture=capture)

@@ -1,4 +1,4 @@
-"""More than one way from client to server.
+"""More than one path from client to server.
 
     two_uplinks()                                   two_servers()
 
@@ -7,9 +7,9 @@
               ====                                            ==== eth2
                 2                                               2
 
-`====` are cables under a profile, `----` a plain one. With two uplinks the server has one address and the
-client changes its own, as a telephone between two networks does; with two servers' addresses the client
-keeps to itself which of them it uses.
+`====` are cables under a profile, `----` a plain one. With two uplinks, the server has one address and the
+client changes its own, like a phone between two networks. With two server addresses, the client chooses which
+one it uses.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from netem.profile import Profile
 
 @dataclass(eq=False)
 class Uplinks(Topology):
-    """The network with two uplinks; the first one is in use at the start."""
+    """The network with two uplinks; the client starts with the first."""
 
     def use(self, number: int) -> None:
-        """From now on the client's packets take uplink 1 or 2; the server sees another source address."""
+        """Route the client's packets over uplink 1 or 2; the server sees another source address."""
         uplink, server = self.links[number - 1], self.links[2].far
         self.client.ip(
             f"route replace {server.v4} via {uplink.far.v4} dev {uplink.near.device} src {uplink.near.v4}",
@@ -43,7 +43,7 @@ def two_uplinks(
     backend: str | None = None,
     capture: bool = False,
 ) -> Uplinks:
-    """A client with two ways to a router, each under its own profile, and the server behind it."""
+    """A client with two paths to a router, each under its own profile, and the server behind it."""
     first, second = profiles
     topology = Uplinks(
         lab, "client ==(1)== router, client ==(2)== router ---- server", seed, backend, capture

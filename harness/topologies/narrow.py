@@ -1,10 +1,10 @@
-"""A network in whose middle only small packets fit, while both ends believe in big ones.
+"""A network with a small MTU in the middle and larger ones at both ends.
 
     client ---- router1 ==== router2 ---- server
        MTU 1500      MTU 1280 (say)     MTU 1500
 
-`----` are plain cables, `====` one under a profile. The routers pass packets on. They answer what does not
-fit with ICMP, or with `silent` say nothing, as many firewalls have it.
+`----` are plain cables, `====` one under a profile. The routers forward packets. They answer oversized
+packets with ICMP, or not at all with `silent`, like many firewalls.
 """
 
 from __future__ import annotations

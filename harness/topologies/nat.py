@@ -3,9 +3,8 @@
     client ---- nat ==== server
         10.77.1     10.77.2
 
-`----` is a plain cable, `====` one under a profile. The client knows only the way through `nat`, which puts
-its own outer address in place of the client's (IPv4 and IPv6); the server cannot send to the client unless
-it was asked.
+`----` is a plain cable, `====` one under a profile. The client's only route is through `nat`, which replaces
+the client's address by its own outer one (IPv4 and IPv6); the server cannot contact the client first.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ from harness.netns import Lab
 from harness.topology import Topology
 from netem.profile import Profile
 
-PORTS = 1000  # Outer ports of one life of the translation
+PORTS = 1000  # Outer ports between two restarts of the NAT
 
 FIRST_PORT = 20_000
 
 
 @dataclass(eq=False)
 class Nat(Topology):
-    """The network; `outer` is the address of the translation that the server sees."""
+    """The network; `outer` is the NAT's address on the server's side."""
 
     lives: int = 0
 
@@ -33,10 +32,10 @@ class Nat(Topology):
         return self.links[1].near.addresses
 
     def rebind(self) -> tuple[int, int]:
-        """Every mapping is forgotten, and new ones get other ports: as if the translation was restarted.
+        """Forget every mapping and give new ones other ports, as if the NAT was restarted.
 
-        Gives the first and last port of the new ones. Taking an address away from the outer interface makes
-        the kernel forget what it translated to it; it comes back at once.
+        Returns the first and last port of the new ones. Removing an address of the outer interface makes the
+        kernel forget its mappings to it; the address comes back at once.
         """
         first = FIRST_PORT + self.lives % 40 * PORTS
         self.lives += 1
@@ -68,7 +67,7 @@ class Nat(Topology):
 def nat(
     lab: Lab, profile: Profile, *, seed: str = "1", backend: str | None = None, capture: bool = False
 ) -> Nat:
-    """client, nat, server; the tunnel's only stage goes through the translation."""
+    """client, nat, server; the tunnel's only stage goes through the NAT."""
     topology = Nat(lab, "client ---- nat ==== server", seed, backend, capture, answers=False)
     topology.add("client")
     topology.add("nat", router=True)

@@ -1,1 +1,1 @@
-"""What applications do: small programs of two halves, each run inside a namespace, that report JSON."""
+"""Application traffic: small programs of two halves, each in its namespace, that report JSON."""

@@ -1,7 +1,7 @@
 """`python -m harness.workloads NAME serve|use TASK`: one half of a workload, the task as JSON.
 
-`serve` says `listening` and runs until it is ended; `use` writes its report as the last line. Exit code 1:
-what arrived was wrong, or nothing arrived.
+`serve` prints `listening` and runs until it is ended; `use` prints its report as the last line. Exit code 1:
+the data was wrong or did not arrive.
 """
 
 from __future__ import annotations

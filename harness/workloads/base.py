@@ -1,4 +1,4 @@
-"""What the workloads share: the task, sockets, numbers for a report, and bytes that know their place."""
+"""Shared by all workloads: the task, sockets, figures for a report, and streams that check themselves."""
 
 from __future__ import annotations
 
@@ -15,25 +15,26 @@ from typing import Any
 
 CHUNK_BYTES = 1 << 16
 
-PATIENCE_S = 60.0  # Usual patience with a flow that brings nothing; scenarios end far sooner
+PATIENCE_S = 60.0  # Default patience with a silent flow; scenarios end far sooner
 
-BACKLOG = 1024  # Connections that may wait to be accepted: the many short ones come in bursts
+BACKLOG = 1024  # Connections that may wait to be accepted: short ones come in bursts
 
 BIN_S = 0.1  # Of a picture of goodput over time
 
 SHARES = 200  # Points of a picture of a distribution
 
-# Of a sender that talks to a node on its own machine: enough for full speed, and soon empty at its end.
+# Buffer of a sender that talks to a node on its own machine: enough for full speed, and soon empty at the
+# end.
 TUNNEL_BUFFER_BYTES = 1 << 16
 
 
 class Damaged(Exception):
-    """What arrived is not what was sent."""
+    """The data that arrived differs from what was sent."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """One piece of work; both halves get the same. What a field means, the workload says."""
+    """One piece of work; both halves get the same. Each workload defines what the fields mean."""
 
     host: str = "127.0.0.1"
     port: int = 8000
@@ -47,13 +48,13 @@ class Task:
     congestion: str = ""  # TCP's congestion control of both halves; "" for the namespace's
     pause_s: float = 0.0
     direct: bool = False  # No tunnel in between
-    patience_s: float = PATIENCE_S  # How long a half waits for a byte before it calls the flow dead
+    patience_s: float = PATIENCE_S  # How long a half waits for a byte before it considers the flow dead
     directory: str = ""  # For files of both halves
 
 
 @dataclass
 class Timeline:
-    """Bytes that arrived, by the time since the user's half began."""
+    """Bytes that arrived, over the time since the user's half began."""
 
     start_s: float
     bins: list[int] = field(default_factory=list)
@@ -70,7 +71,7 @@ class Timeline:
 
 
 def connect(task: Task) -> socket.socket:
-    """A TCP connection as the task wants it. Raises OSError."""
+    """A TCP connection with the task's settings. Raises OSError."""
     family = socket.AF_INET6 if ":" in task.host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -84,7 +85,7 @@ def connect(task: Task) -> socket.socket:
 
 
 def prepare(sock: socket.socket, task: Task) -> None:
-    """Congestion control and buffers; an accepted connection has them from its listener."""
+    """Set congestion control and buffers; an accepted connection inherits them from its listener."""
     if task.congestion:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, task.congestion.encode())
     if not task.direct:
@@ -93,7 +94,7 @@ def prepare(sock: socket.socket, task: Task) -> None:
 
 
 def serve(task: Task, handle: Callable[[socket.socket, Task], None]) -> None:
-    """Accept connections for ever, each in a thread of its own. Says `listening` when it does."""
+    """Accept connections for ever, each in a thread of its own. Prints `listening` first."""
     with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
@@ -122,7 +123,7 @@ def send_json(sock: socket.socket, what: Any) -> None:
 
 
 def receive_json(sock: socket.socket) -> Any:
-    """One line; byte by byte at most what belongs to it, so that nothing of what follows is taken."""
+    """One line, read byte by byte, so that the data behind it stays unread."""
     line = bytearray()
     while not line.endswith(b"\n"):
         peeked = sock.recv(CHUNK_BYTES, socket.MSG_PEEK)
@@ -134,7 +135,7 @@ def receive_json(sock: socket.socket) -> Any:
 
 
 def receive_exactly(sock: socket.socket, count: int) -> bytes:
-    """That many bytes. Raises Damaged when the flow ends before."""
+    """`count` bytes. Raises Damaged if the flow ends before."""
     data = bytearray()
     while len(data) < count:
         more = sock.recv(min(count - len(data), CHUNK_BYTES))
@@ -145,7 +146,7 @@ def receive_exactly(sock: socket.socket, count: int) -> bytes:
 
 
 def receive_all(sock: socket.socket) -> bytes:
-    """Up to the end."""
+    """All bytes up to the end."""
     data = bytearray()
     while more := sock.recv(CHUNK_BYTES):
         data += more
@@ -153,7 +154,7 @@ def receive_all(sock: socket.socket) -> bytes:
 
 
 class Pattern:
-    """An endless stream in which every chunk differs, and every byte is known on both sides."""
+    """An endless stream of different chunks; both sides know every byte."""
 
     END = b"\xff" * 8
 
@@ -161,12 +162,12 @@ class Pattern:
         self._block = bytearray(random.Random(seed).randbytes(CHUNK_BYTES))
 
     def chunk(self, number: int) -> bytearray:
-        """The same object each time, with other contents."""
+        """The next chunk: the same object each time, with other contents."""
         self._block[:8] = number.to_bytes(8, "big")
         return self._block
 
     def send(self, sock: socket.socket, seconds: float, most_chunks: int | None = None) -> int:
-        """Send for some time, or so many chunks; then an end that says how many they were. Returns bytes."""
+        """Send for some time, or this many chunks, then an end with their number. Returns the bytes sent."""
         number, until_s = 0, time.monotonic() + seconds
         while time.monotonic() < until_s if most_chunks is None else number < most_chunks:
             sock.sendall(self.chunk(number))
@@ -185,10 +186,12 @@ class Pattern:
             filled += got
             if filled == CHUNK_BYTES:
                 if buffer != self.chunk(number):
-                    raise Damaged(f"chunk {number} arrived different")
+                    raise Damaged(f"chunk {number} arrived damaged")
                 number, filled = number + 1, 0
         if filled != 16 or buffer[:8] != self.END or int.from_bytes(buffer[8:16], "big") != number:
-            raise Damaged(f"the stream ended after {number * CHUNK_BYTES + filled} bytes without its end")
+            raise Damaged(
+                f"the stream ended after {number * CHUNK_BYTES + filled} bytes, before its end mark"
+            )
         return number * CHUNK_BYTES
 
 
@@ -212,7 +215,7 @@ def distribution(values: Sequence[float]) -> dict[str, Any]:
 
 
 def in_parallel(count: int, work: Callable[[int], None]) -> list[str]:
-    """Run `work(number)` in so many threads; returns what went wrong."""
+    """Run `work(number)` in this many threads; returns the errors."""
     errors: list[str] = []
 
     def guarded(number: int) -> None:
@@ -230,6 +233,6 @@ def in_parallel(count: int, work: Callable[[int], None]) -> list[str]:
 
 
 def close_quietly(sock: socket.socket) -> None:
-    """Whatever state it is in."""
+    """Close a socket in any state."""
     with suppress(OSError):
         sock.close()

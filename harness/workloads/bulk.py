@@ -1,4 +1,4 @@
-"""As many bytes as fit for some time, one way, over one flow or many; every byte is compared.
+"""As many bytes as fit in some time, one way, over one flow or many; every byte is compared.
 
 Task: way (up, down), seconds, flows, seed, congestion.
 """
@@ -24,7 +24,7 @@ def _answer(sock: socket.socket, task: Task) -> None:
     pattern = Pattern(asked["seed"])
     if asked["way"] == "down":
         sent = pattern.send(sock, asked["seconds"])
-        base.receive_all(sock)  # the user closes when it has everything
+        base.receive_all(sock)  # the user closes once it has everything
         print(f"sent {sent}", flush=True)
         return
     timeline = Timeline(asked["start_s"])
@@ -33,7 +33,7 @@ def _answer(sock: socket.socket, task: Task) -> None:
 
 
 def use(task: Task) -> dict[str, Any]:
-    """The user's half: goodput in Mbit/s as the receiver saw it, and bytes per tenth of a second."""
+    """The user's half: the receiver's goodput in Mbit/s, and bytes per tenth of a second."""
     start_s = time.monotonic()
     total, lock = Timeline(start_s), threading.Lock()
     received: list[int] = []
@@ -75,6 +75,6 @@ def use(task: Task) -> dict[str, Any]:
 
 
 def _fairness(shares: list[int]) -> float:
-    """Jain's index: 1 when all flows got the same, 1/n when one got everything."""
+    """Jain's index: 1 if all flows got the same, 1/n if one got everything."""
     squares = sum(share * share for share in shares)
     return sum(shares) ** 2 / (len(shares) * squares) if squares else 0.0

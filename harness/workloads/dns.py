@@ -1,6 +1,6 @@
 """Questions over UDP as a resolver asks them: each from a port of its own, one packet there and one back.
 
-Task: count, rate, size_bytes of the answer, seed. Nothing is asked twice: what is lost counts as lost.
+Task: count, rate, size_bytes of the answer, seed. There are no retries: a lost packet counts as lost.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """A game over UDP: small numbered packets at a steady pace in both directions.
 
-Both halves use one clock, so the delay of every packet is known one way. What the target received it tells
-over TCP afterwards. Task: seconds, rate, size_bytes, pause_s for packets that an outage held back, seed.
+Both halves use one clock, so the one-way delay of every packet is known. The target reports over TCP
+afterwards what it received. Task: seconds, rate, size_bytes, pause_s for packets that an outage held back,
+seed.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from harness.workloads.base import Task
 
 _HEAD = struct.Struct("<Qd")  # number, time of sending
 
-SETTLE_S = 1.5  # How long packets that are late are still waited for
+SETTLE_S = 1.5  # How long to wait for late packets
 
 
 @dataclass
 class Seen:
-    """What one side received."""
+    """The packets that one side received."""
 
     numbers: list[int] = field(default_factory=list)
     delays_ms: list[float] = field(default_factory=list)
@@ -42,7 +43,7 @@ class Seen:
         self.arrived_s.append(now_s)
 
     def report(self, sent: int) -> dict[str, Any]:
-        """Figures for people."""
+        """The figures for a report."""
         highest, late = -1, 0
         for number in self.numbers:
             late += number < highest
@@ -64,7 +65,7 @@ class Seen:
 
 
 def serve(task: Task) -> None:
-    """The target's half: from the first packet on it sends as many as it gets, to where they come from."""
+    """The target's half: from the first packet on, it sends one back for each that it gets."""
     seen, sent = Seen(), [0]
     tail = _tail(task)
 
@@ -83,7 +84,7 @@ def serve(task: Task) -> None:
 
 
 def use(task: Task) -> dict[str, Any]:
-    """The user's half: what was received in both directions."""
+    """The user's half: reports what both directions received."""
     seen, tail = Seen(), _tail(task)
     family = socket.AF_INET6 if ":" in task.host else socket.AF_INET
     count = round(task.seconds * task.rate)

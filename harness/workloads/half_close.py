@@ -1,7 +1,7 @@
-"""Ends that come one direction at a time, in both orders.
+"""Half-closes, in both orders.
 
-A user who has said everything still gets the whole answer; a target that has said everything still gets all
-that the user says later. Task: size_bytes, seed.
+A user who has half-closed still gets the whole answer; a target that has half-closed still gets everything
+that the user sends later. Task: size_bytes, seed.
 """
 
 from __future__ import annotations
@@ -52,15 +52,15 @@ def use(task: Task) -> dict[str, Any]:
         sock.sendall(question)
         sock.shutdown(socket.SHUT_WR)
         if sock.recv(1):
-            raise Damaged("something came after the end")
-    for _ in range(50):  # the last bytes may still be on their way when we ask
+            raise Damaged("data came after the end")
+    for _ in range(50):  # the last bytes may still be in flight
         with base.connect(task) as sock:
             base.send_json(sock, "told")
             told = base.receive_json(sock)
         if told:
             break
     if told != hashlib.sha256(question).hexdigest():
-        raise Damaged("target ends first: what the user said afterwards did not arrive whole")
+        raise Damaged("target ends first: the user's data did not arrive completely")
     return {"errors": [], "bytes": 2 * (len(question) + len(answer))}
 
 

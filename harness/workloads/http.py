@@ -48,7 +48,7 @@ def use(task: Task) -> dict[str, Any]:
         raise Damaged(f"curl: {done.stderr.decode(errors='replace').strip()}")
     code, size, first_s, total_s = done.stderr.decode().split()
     if code != "200" or hashlib.sha256(done.stdout).digest() != hashlib.sha256(_body(task)).digest():
-        raise Damaged(f"the file is not the one that was offered: code {code}, {size} bytes")
+        raise Damaged(f"the file differs from the one offered: code {code}, {size} bytes")
     return {
         "errors": [],
         "bytes": int(size),

@@ -14,7 +14,7 @@ from harness.workloads.base import Damaged, Task
 
 
 def serve(task: Task) -> None:
-    """The target's half becomes `iperf3 -s`, which says itself that it is listening."""
+    """The target's half becomes `iperf3 -s`, which itself prints that it is listening."""
     os.execvp("iperf3", ["iperf3", "--server", "--port", str(task.port), "--forceflush"])
 
 

@@ -1,7 +1,7 @@
-"""Requests at a steady pace over one flow, each answered: how long did every one take?
+"""Requests at a steady pace over one flow, each answered and timed.
 
-The next request does not wait for the answer to the last one, so a stall is felt by everything behind it, as
-it is by a person who types. Task: count, rate, size_bytes, seed, congestion.
+A request does not wait for the answer to the last one, so a stall delays everything behind it, as for a
+person who types. Task: count, rate, size_bytes, seed, congestion.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _HEAD = struct.Struct("<Qd")  # number, time of sending
 
 
 def serve(task: Task) -> None:
-    """The target's half: every byte goes back."""
+    """The target's half: sends every byte back."""
     base.serve(task, _echo)
 
 
@@ -31,7 +31,7 @@ def _echo(sock: socket.socket, task: Task) -> None:
 
 
 def use(task: Task) -> dict[str, Any]:
-    """The user's half; times in milliseconds. SIGTERM ends it early, with a report about what was asked."""
+    """The user's half; times in milliseconds. SIGTERM ends it early, with a report so far."""
     tail = base.Pattern(task.seed).chunk(0)[: task.size_bytes - _HEAD.size]
     times_ms: list[float] = []
     errors: list[str] = []
@@ -58,9 +58,9 @@ def use(task: Task) -> dict[str, Any]:
                 number, sent_s = _HEAD.unpack_from(answer)
                 times_ms.append((time.monotonic() - sent_s) * 1e3)
                 if number != len(times_ms) - 1 or answer[_HEAD.size :] != tail:
-                    raise Damaged(f"answer {len(times_ms) - 1} is not what was sent")
+                    raise Damaged(f"answer {len(times_ms) - 1} differs from its request")
             if len(times_ms) != asked[0]:
-                raise Damaged(f"{len(times_ms)} of {asked[0]} answers came")
+                raise Damaged(f"{len(times_ms)} of {asked[0]} answers arrived")
         except (OSError, Damaged) as error:
             errors.append(f"{error!r} after {len(times_ms)} answers")
         sender.join(1)

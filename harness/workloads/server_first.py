@@ -1,4 +1,4 @@
-"""The target speaks first, as mail and SSH servers do: the user says nothing before it has heard.
+"""The target speaks first, like mail and SSH servers; the user says nothing until then.
 
 Task: count connections, seed.
 """

@@ -25,7 +25,7 @@ def serve(task: Task) -> None:
 def _answer(sock: socket.socket, task: Task) -> None:
     request = base.receive_exactly(sock, REQUEST_BYTES)
     sock.sendall(_data(request, task))
-    if int(request) % 2:  # half of the connections are closed by the target, half by the user
+    if int(request) % 2:  # the target closes half of the connections, the user the other half
         sock.recv(1)
 
 
@@ -71,7 +71,7 @@ def _one(task: Task, number: int) -> float:
         if answer != _data(request, task):
             raise Damaged("the answer belongs to another request")
         if not number % 2 and sock.recv(1):
-            raise Damaged("more came than was asked for")
+            raise Damaged("more arrived than requested")
     return took_ms
 
 

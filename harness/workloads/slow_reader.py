@@ -1,4 +1,4 @@
-"""A user who asks for much and then does not read: the sender must stop, and nothing may be lost.
+"""A user who requests much and then stops reading: the sender must stop, and nothing may be lost.
 
 Task: size_bytes in all, pause_s without reading (longer while the sender goes on), seed.
 """
@@ -19,7 +19,7 @@ FILL_S = 15.0  # Beyond the pause: a busy machine takes seconds to fill the wind
 
 
 def serve(task: Task) -> None:
-    """The target's half; it tells how far it came when asked over a second flow."""
+    """The target's half; over a second flow, it reports how far it has got."""
     sent = [0]
 
     def answer(sock: socket.socket, task: Task) -> None:
@@ -38,7 +38,7 @@ def serve(task: Task) -> None:
 
 
 def use(task: Task) -> dict[str, Any]:
-    """The user's half: how much was on its way, held by kernels and nodes, while nobody read."""
+    """The user's half: how many bytes kernels and nodes held while nobody read."""
     with base.connect(task) as sock:
         base.send_json(sock, "send")
         marks: list[int] = []
@@ -59,7 +59,7 @@ def use(task: Task) -> dict[str, Any]:
 
 
 def _settled(marks: list[int]) -> bool:
-    """Whether the sender has not come further for a while."""
+    """Whether the sender has stopped for a while."""
     return len(marks) >= STILL and len(set(marks[-STILL:])) == 1
 
 

@@ -1,7 +1,7 @@
-"""The real OpenSSH: a session in which somebody types, bytes through a pipe, a file by scp there and back.
+"""The real OpenSSH: a session with typing, bytes through a pipe, a file by scp there and back.
 
-Keys, accounts and everything that is written lie in the task's directory; the server runs in a mount
-namespace of its own, so that it neither reads nor changes the accounts and the state of this machine.
+The task's directory holds keys, accounts and all output. The server runs in a mount namespace of its own, so
+that it neither reads nor changes the accounts and the state of this machine.
 Task: directory (see `prepare`), count lines typed, size_bytes of the file, seed.
 """
 
@@ -21,14 +21,14 @@ from harness.workloads.base import Damaged, Task
 
 PROGRAMS = ("sshd", "ssh", "scp", "ssh-keygen", "unshare", "mount")
 
-# The one that may become what it is already: sshd starts nobody else's session without more rights.
+# Its own user: sshd needs more rights to start a session for anyone else.
 ACCOUNT = "root"
 
-EXIT_CODE = 7  # Of the session: ssh gives it back, after everything else has arrived
+EXIT_CODE = 7  # Exit code of the session; ssh returns it once all data has arrived
 
-NAME = "target.example"  # By which the client knows the server's key, whatever address and port lead there
+NAME = "target.example"  # The client's name for the server's key, whatever the address and port
 
-# Nothing of the machine's own is used. What has no word here is OpenSSH's default.
+# Uses nothing of this machine's configuration; unlisted settings have OpenSSH's defaults.
 SERVER = """Port {port}
 HostKey {directory}/host
 AuthorizedKeysFile {directory}/user.pub
@@ -42,7 +42,7 @@ PrintMotd no
 Subsystem sftp internal-sftp
 """
 
-# As root of a mount namespace that nobody else is in: sshd wants /run/sshd, and accounts that are not locked.
+# Runs as root of a private mount namespace: sshd needs /run/sshd, and accounts that are not locked.
 ROOM = """mount -t tmpfs tmpfs /run && mkdir -m 755 /run/sshd &&
 mount --bind "$0/passwd" /etc/passwd && mount --bind "$0/shadow" /etc/shadow && exec "$@"
 """
@@ -54,7 +54,7 @@ def missing() -> list[str]:
 
 
 def prepare(directory: Path) -> None:
-    """New keys for both sides, and the accounts. The directory must be nobody else's."""
+    """Create keys for both sides, and the accounts. The directory must belong to nobody else."""
     directory.mkdir(mode=0o700)
     for name in ("host", "user"):
         words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", str(directory / name)]
@@ -68,7 +68,7 @@ def prepare(directory: Path) -> None:
 
 
 def serve(task: Task) -> None:
-    """The target's half becomes `sshd -D -e`, which says itself that it is listening."""
+    """The target's half becomes `sshd -D -e`, which itself prints that it is listening."""
     config = Path(task.directory, "sshd_config")
     config.write_text(SERVER.format(port=task.port, directory=task.directory), encoding="utf-8")
     sshd = ["sh", "-c", ROOM, task.directory, _which("sshd") or "sshd", "-D", "-e", "-f", str(config)]
@@ -92,7 +92,7 @@ def use(task: Task) -> dict[str, Any]:
     _scp(task, f"{ACCOUNT}@{host}:{shlex.quote(str(there))}", str(back))
     seconds = time.monotonic() - began_s
     if there.read_bytes() != content or back.read_bytes() != content:
-        raise Damaged("the file that scp brought is not the one it took")
+        raise Damaged("scp brought back another file than it took")
     return {
         "errors": [],
         "session_s": took_s,
@@ -108,7 +108,7 @@ def _ssh(task: Task, command: str) -> subprocess.Popen[bytes]:
 
 
 def _type(session: subprocess.Popen[bytes], task: Task, number: int) -> float:
-    """One line to the shell there; the answer takes a calculation, so that an echo would not do."""
+    """Type one line to the remote shell; the answer needs a calculation, so that an echo is not enough."""
     assert session.stdin is not None and session.stdout is not None
     sent_s = time.monotonic()
     session.stdin.write(f"echo $(({number} * 7 + {task.seed}))\n".encode())
@@ -130,7 +130,7 @@ def _finish(session: subprocess.Popen[bytes], task: Task) -> None:
 
 
 def _pipe(task: Task, content: bytes) -> None:
-    """Every value of a byte, an end, and everything back: the session must not touch what it carries."""
+    """Send every byte value and an end, and expect them back: the session must not alter its data."""
     with _ssh(task, "cat") as session:
         back, said = session.communicate(content, task.patience_s)
     if session.returncode or back != content:
@@ -149,7 +149,7 @@ def _scp(task: Task, source: str, target: str) -> None:
 
 
 def _options(task: Task) -> list[str]:
-    """Nothing of this machine's or its user's configuration, keys or known hosts."""
+    """Options that exclude this machine's and user's configuration, keys and known hosts."""
     settings = {
         "IdentityFile": f"{task.directory}/user",
         "IdentitiesOnly": "yes",
@@ -170,5 +170,5 @@ def _said(session: subprocess.Popen[bytes]) -> str:
 
 
 def _which(program: str) -> str | None:
-    # sshd wants to be called by its whole path, and that is not in everybody's PATH.
+    # sshd must be called by its full path, which is not in everyone's PATH.
     return shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")

@@ -66,7 +66,7 @@ def test_a_program_that_ends_early_fails_with_its_last_words(tmp_path: Path) -> 
     code = "import sys; sys.exit('no such luck')"
     with (
         Program("it", [sys.executable, "-c", code], tmp_path / "log") as program,
-        pytest.raises(Failed, match=r"ended with code 1(?s:.)*no such luck"),
+        pytest.raises(Failed, match=r"exited with code 1(?s:.)*no such luck"),
     ):
         program.wait_for("ready")
 

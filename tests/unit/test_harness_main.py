@@ -36,7 +36,7 @@ def test_without_one_it_says_what_to_type(
     monkeypatch.setattr(entry, "ENVIRONMENT", tmp_path)
     monkeypatch.setattr(entry, "find_spec", lambda name: None)
     assert entry.main(["e2e"]) == 1
-    assert "scapy, matplotlib not installed. Type:   make e2e" in capsys.readouterr().err
+    assert "scapy, matplotlib not installed. Run:   make e2e" in capsys.readouterr().err
 
 
 def test_an_unknown_command_is_a_mistake() -> None:
