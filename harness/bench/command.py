@@ -1,17 +1,17 @@
 """`make bench`: tunnels side by side, over the same lines, in the same run.
 
     make bench                                     everything (an hour with every tunnel)
-    make bench QUICK=1                             the workloads that say most, once (two minutes)
+    make bench QUICK=1                             the most telling workloads, once (two minutes)
     make bench ONLY=lossy SYSTEMS=direct,kcpg      some kinds of workloads, some systems
     make bench WORKLOADS=short REPEATS=9 WITH="kcp=fast3"
-    make bench KCPTUBE=path KCPTUN_LIBEV=path      with tunnels that are no packages
+    make bench KCPTUBE=path KCPTUN_LIBEV=path      with tunnels that are not packaged
     make bench ONLY=micro                          the parts of the data plane, each by itself
     make bench SAVE=name                           keep the figures as bench/results/name.json and .png
 
-Words are NAME=VALUE; lists take commas. Systems take turns within each repetition, so that a busy minute of
-the machine falls on all of them, and ratios are taken within a repetition. Trust ratios more than rates.
-`python -m harness bench table FILE` prints the tables of a results file, `--write DOCUMENT…` puts them into
-documents. docs/benchmark.md says what each figure means.
+Words are NAME=VALUE; separate lists by commas. Systems take turns within each repetition, so that a busy
+minute of the machine affects all of them, and ratios are taken within a repetition. Trust ratios more than
+rates. `python -m harness bench table FILE` prints the tables of a results file, `--write DOCUMENT…` puts them
+into documents. docs/benchmark.md explains each figure.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ from harness.traffic import Damaged
 RESULTS = ROOT / "bench" / "results"
 LAST = ROOT / "build" / "bench" / "last.json"
 
-TOO_BUSY = 0.15  # Part of the machine that something else may use before a run is marked as disturbed
+TOO_BUSY = 0.15  # Load of other processes beyond which a run is marked as disturbed
 
 
 def main(words: Sequence[str]) -> int:
-    """Measure and print; returns 0: done, 1: kcpg or the machine failed, 2: usage, 130: Ctrl-C."""
+    """Measure and print; returns 0: done, 1: kcpg or direct failed, 2: usage error, 130: Ctrl-C."""
     sys.stdout.reconfigure(errors="replace", line_buffering=True)  # type: ignore[union-attr]
-    signal.signal(signal.SIGTERM, _leave)  # so that every process is ended then, too
+    signal.signal(signal.SIGTERM, _leave)  # so that SIGTERM ends every process, too
     if words and words[0] in ("table", "compare"):
         return _tables(words[1:]) if words[0] == "table" else _compare(words[1:])
     parser = argparse.ArgumentParser(
@@ -55,7 +55,7 @@ def main(words: Sequence[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("words", nargs="*", metavar="NAME=VALUE")
-    parser.add_argument("--list", action="store_true", help="say what would be run, and what there is")
+    parser.add_argument("--list", action="store_true", help="list the systems and the cases that would run")
     options = parser.parse_args(words)
     try:
         chosen = selection.read(options.words, os.environ)
@@ -68,7 +68,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def run(chosen: Selection, named: bool = False) -> int:
-    """Run all cases; prints, and keeps what was asked for."""
+    """Run all cases; print the results, and keep them if asked to."""
     code = 0
     if chosen.micro:
         from harness.bench import micro
@@ -84,7 +84,7 @@ def run(chosen: Selection, named: bool = False) -> int:
     try:
         recorder.all()
     except KeyboardInterrupt:
-        print("\ninterrupted; everything is cleaned up")
+        print("\ninterrupted; everything has been cleaned up")
         return 130
     runs = recorder.runs
     print("\n" + table.text(runs))
@@ -99,14 +99,12 @@ def run(chosen: Selection, named: bool = False) -> int:
         print(f"FAILED {each.case} {each.system}: {each.reason}", file=sys.stderr)
     passed = sum(each.verdict == PASSED for each in runs)
     own = [each for each in bad if not SYSTEMS[each.system].peer]
-    print(
-        f"\nbench: {passed} passed, {len(bad)} failed ({len(bad) - len(own)} of them other people's tunnels)"
-    )
+    print(f"\nbench: {passed} passed, {len(bad)} failed ({len(bad) - len(own)} of them third-party tunnels)")
     return 1 if own or not passed else code
 
 
 class Recorder:
-    """Goes through the cases and keeps what came of them."""
+    """Runs the cases and keeps their results."""
 
     def __init__(self, chosen: Selection, named: bool) -> None:
         self._chosen, self._named = chosen, named
@@ -114,11 +112,11 @@ class Recorder:
         self.runs: list[Run] = []
 
     def all(self) -> None:
-        """Every case, every repetition, every system."""
+        """Run every case, every repetition, every system."""
         if os.geteuid() == 0:
-            netns.sweep()  # of runs that were killed
+            netns.sweep()  # of killed runs
         if any(where == LOOPBACK for _, where in self._chosen.cases) and (shared := places.shared_loopback()):
-            print(f"loopback is the machine's own ({shared}): it remembers the connections of earlier runs")
+            print(f"using the machine's own loopback ({shared}), which remembers earlier connections")
         for workload, where in self._chosen.cases:
             systems = list(self._chosen.pairs(workload, self._named))
             if not systems:
@@ -133,7 +131,7 @@ class Recorder:
                     continue
                 done = self._one(workload, where, system, repeat)
                 if done.verdict in (MISSING, UNSUPPORTED):
-                    gone.add(system.name)  # it will not be there the next time either
+                    gone.add(system.name)  # it will be missing the next time, too
                 self._keep(done)
 
     def _one(self, workload: Workload, where: str, system: System, repeat: int) -> Run:
@@ -208,9 +206,13 @@ def _draw(runs: Sequence[Run], path: Path) -> None:
 
 def _tables(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m harness bench table")
-    parser.add_argument("results", type=Path, nargs="?", default=LAST, help="of SAVE=; else the last run's")
-    parser.add_argument("--write", type=Path, nargs="*", default=[], help="documents with marks for a table")
-    parser.add_argument("--picture", type=Path, help="draw it here")
+    parser.add_argument(
+        "results", type=Path, nargs="?", default=LAST, help="a file of SAVE= (default: the last run)"
+    )
+    parser.add_argument(
+        "--write", type=Path, nargs="*", default=[], help="documents that have marks for a table"
+    )
+    parser.add_argument("--picture", type=Path, help="draw the results into this PNG")
     options = parser.parse_args(words)
     try:
         document = json.loads(options.results.read_text(encoding="utf-8"))

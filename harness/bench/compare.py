@@ -1,12 +1,12 @@
-"""`make bench-compare`: the sources as they are beside those of an earlier commit, in turns, as ratios.
+"""`make bench-compare`: measures these sources and those of an earlier commit in turns, as ratios.
 
-    make bench-compare                       beside the last tag, or the last commit that is different
-    make bench-compare BASE=0a1b2c3          beside that commit, tag or branch
+    make bench-compare                       against the last tag, or the last commit with other sources
+    make bench-compare BASE=0a1b2c3          against that commit, tag or branch
     make bench-compare WORKLOADS=short REPEATS=9
 
-The earlier commit is checked out into a directory of its own, built there and removed in the end. A ratio
-says what became of a figure: 1.10 is a tenth more. It is a guard for people: the exit code tells only
-whether it could be measured, since times of one machine prove nothing about another.
+It checks the earlier commit out into a directory of its own, builds it there, and removes it in the end. A
+ratio compares a figure: 1.10 is a tenth more. People judge the ratios: the exit code only tells whether
+measuring worked, since the times of one machine prove nothing about another.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from harness.process import ROOT, Failed
 
 NEW, OLD = "new", "old"
 
-# Workloads without a choice: a figure of each kind in some minutes.
+# Default workloads: a figure of each kind in a few minutes.
 USUAL = ("bulk-up", "bulk-down", "tcp-requests", "udp-requests", "short", "packets-64")
 
 REPEATS = 5
 
-# What is compared: its name, and whether more is better.
+# The figures that are compared: the name, and whether more is better.
 FIGURES = {
     "mbit_s": ("Mbit/s", True),
     "per_s": ("per second", True),
@@ -51,20 +51,20 @@ FIGURES = {
     "wire_per_payload": ("wire/payload", False),
 }
 
-# A change smaller than this part of the spread of both, or than this at all, is no finding.
+# A change is no finding if it is smaller than this share of both spreads, or than this ratio.
 UNCERTAIN, LEAST = 0.5, 0.02
 
 BUILD_S = 900.0
 
 
 def main(words: Sequence[str]) -> int:
-    """Measure and print ratios; returns 0: measured, 1: it could not be, 2: usage."""
+    """Measure and print ratios; returns 0: measured, 1: failed, 2: usage error."""
     parser = argparse.ArgumentParser(
         prog="python -m harness bench compare",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("words", nargs="*", metavar="NAME=VALUE", help="BASE=, and those of make bench")
+    parser.add_argument("words", nargs="*", metavar="NAME=VALUE", help="BASE=, and the words of make bench")
     given = parser.parse_args(words).words
     base = next((word[5:] for word in given if word.startswith("BASE=")), "")
     try:
@@ -84,11 +84,11 @@ def main(words: Sequence[str]) -> int:
         print(f"bench compare: FAILED: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\ninterrupted; everything is cleaned up")
+        print("\ninterrupted; everything has been cleaned up")
         return 130
     print(
-        f"\nthese sources (new) beside {name} (old), medians of {chosen.repeats}; "
-        "a ratio is taken within a repetition\n"
+        f"\nthese sources (new) against {name} (old), medians of {chosen.repeats}; "
+        "ratios are taken within a repetition\n"
     )
     print(ratios(runs))
     bad = [run for run in runs if run.verdict == FAILED]
@@ -102,13 +102,13 @@ def _choice(words: Sequence[str]) -> Selection:
         words = [*words, f"WORKLOADS={','.join(USUAL)}", "PLACES=loopback"]
     chosen = selection.read(words, os.environ)
     if not chosen.cases or any(word.startswith("SYSTEMS=") for word in words):
-        raise Usage("what is compared is kcpg with itself, over workloads")
+        raise Usage("this compares kcpg with itself, over workloads")
     given = any(word.startswith(("REPEATS=", "QUICK=")) for word in words)
     return chosen if given else replace(chosen, repeats=REPEATS)
 
 
 def usual_base() -> str:
-    """The last tag; without one, the last commit with other sources than these. Raises Usage without git."""
+    """The last tag or, without one, the last commit with other sources. Raises Usage without git."""
     with suppress(Usage):
         return _git("describe", "--tags", "--abbrev=0").decode().strip()
     return "HEAD" if _git("status", "--porcelain", "--untracked-files=no") else "HEAD~1"
@@ -118,20 +118,20 @@ def _git(*words: str) -> bytes:
     try:
         done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, check=False)
     except OSError as error:
-        raise Usage(f"an earlier commit needs git: {error}") from None
+        raise Usage(f"comparing with a commit requires git: {error}") from None
     if done.returncode:
         raise Usage(f"git {' '.join(words)}: {done.stderr.decode(errors='replace').strip()}")
     return done.stdout
 
 
 def check_out(commit: str, directory: Path) -> None:
-    """The files of a commit; the repository itself is not touched."""
+    """Write the files of a commit; the repository itself stays unchanged."""
     archive = _git("archive", "--format=tar", commit)
     subprocess.run(["tar", "-x", "-C", str(directory)], input=archive, check=True)
 
 
 def build(directory: Path) -> None:
-    """The compiled modules of these sources, in their place. Raises Failed."""
+    """Build the compiled modules of these sources in place. Raises Failed."""
     done = subprocess.run(
         [sys.executable, "setup.py", "-q", "build_ext", "--inplace"],
         cwd=directory,
@@ -142,7 +142,7 @@ def build(directory: Path) -> None:
         check=False,
     )
     if done.returncode:
-        raise Failed(f"{directory} cannot be built:\n{done.stderr[-2000:]}")
+        raise Failed(f"cannot build {directory}:\n{done.stderr[-2000:]}")
 
 
 def _measure(chosen: Selection, directory: Path) -> list[Run]:
@@ -150,7 +150,8 @@ def _measure(chosen: Selection, directory: Path) -> list[Run]:
     runs = []
     for workload, where in chosen.cases:
         for repeat in range(1, chosen.repeats + 1):
-            # The first of a pair meets another machine than the second: they take turns at that, too.
+            # The first of a pair finds the machine in another state than the second, so they take turns at
+            # that, too.
             for system in systems if repeat % 2 else reversed(systems):
                 runs.append(_one(chosen, workload, where, system, repeat))
                 said = f"{runs[-1].case:<28} {system.name:<4} {runs[-1].verdict}"
@@ -170,7 +171,7 @@ def _one(chosen: Selection, workload: Workload, where: str, system: System, repe
 
 
 def ratios(runs: Sequence[Run]) -> str:
-    """One line for each figure of each case: old, new, new over old, and what that means."""
+    """One line per figure of each case: old, new, new over old, and the verdict."""
     lines = [["", "", "old", "new", "new/old", ""]]
     for case in dict.fromkeys(run.case for run in runs):
         both = {row.system: row for row in rows(runs, case)}
@@ -188,7 +189,7 @@ def ratios(runs: Sequence[Run]) -> str:
 
 
 def meaning(ratio: float, doubt: float, more: bool) -> str:
-    """`better`, `worse`, or `as before` where the figures vary as much by themselves."""
+    """`better`, `worse`, or `as before` if the figures vary as much by themselves."""
     if abs(ratio - 1) <= doubt:
         return "as before"
     return "better" if (ratio > 1) == more else "worse"

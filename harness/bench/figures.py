@@ -1,4 +1,4 @@
-"""From what a run gave to the figures of a table, and statistics over its repetitions."""
+"""From the measurements of a run to the figures of a table, and statistics over repetitions."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ PASSED, FAILED, MISSING, UNSUPPORTED = "passed", "failed", "not given", "unsuppo
 
 @dataclass(frozen=True)
 class Costs:
-    """Of a system's programs during the measured time, by their names."""
+    """The costs of a system's programs during the measured time, by their names."""
 
     cpu_s: Mapping[str, float] = field(default_factory=dict)
     peak_bytes: Mapping[str, int] = field(default_factory=dict)
     generators_cpu_s: float = 0.0
-    foreign: float = 0.0  # Part (0 to 1) of the machine's processors that something else used meanwhile
+    foreign: float = 0.0  # Share (0 to 1) of the machine's processors that other processes used meanwhile
     wire_bytes: int | None = None
 
 
@@ -43,14 +43,14 @@ class Run:
 
 
 def read_run(values: Mapping[str, Any]) -> Run:
-    """The opposite of `as_json`. Raises KeyError or TypeError when it is none."""
+    """The inverse of `as_json`. Raises KeyError or TypeError for anything else."""
     case = values.get("case") or values["cell"]  # "cell": its name in files of earlier runs
     rest = {name: value for name, value in values.items() if name not in ("case", "cell")}
     return Run(**{**rest, "case": case, "costs": Costs(**values["costs"])})
 
 
 def derive(group: str, program: str, measured: Mapping[str, float], costs: Costs) -> dict[str, float]:
-    """The figures of a table from what the load generator measured and what the system cost."""
+    """The figures of a table, from the load generator's measurements and the system's costs."""
     kind = group if group != LOSSY else (LATENCY if program.endswith("requests") else BULK)
     cpu_s, seconds = sum(costs.cpu_s.values()), measured.get("seconds", 0.0)
     peak = {"peak_mb": sum(costs.peak_bytes.values()) / 1e6} if costs.peak_bytes else {}
@@ -85,7 +85,7 @@ def _each(name: str, cost: float, count: float, costs: Costs) -> dict[str, float
 
 
 def spread(values: Sequence[float]) -> float:
-    """Half of the range over the median: 0.1 is "all within about ± 10 %"; 0 for one value."""
+    """Half the range over the median: 0.1 means "all within about ± 10 %"; 0 for one value."""
     middle = median(values)
     return (max(values) - min(values)) / 2 / abs(middle) if middle else 0.0
 
@@ -100,21 +100,21 @@ class Row:
     runs: tuple[Run, ...]
 
     def median(self, figure: str) -> float | None:
-        """Over the runs that passed; None when no run has it."""
+        """The median of the runs that passed; None if no run has the figure."""
         values = self.values(figure)
         return median(values) if values else None
 
     def spread(self, figure: str) -> float:
-        """See `spread`."""
+        """The spread of the runs that passed."""
         values = self.values(figure)
         return spread(values) if values else 0.0
 
     def values(self, figure: str) -> list[float]:
-        """Of the runs that passed."""
+        """The values of the runs that passed."""
         return [run.figures[figure] for run in self.runs if run.verdict == PASSED and figure in run.figures]
 
     def ratio(self, other: Row, figure: str) -> float | None:
-        """The median of this one's figure over the other's, each taken within one repetition."""
+        """The median of the ratios of this row's figure to the other's, each within a repetition."""
         others = {run.repeat: run.figures.get(figure) for run in other.runs if run.verdict == PASSED}
         ratios = [
             run.figures[figure] / base
@@ -125,7 +125,7 @@ class Row:
 
 
 def rows(runs: Sequence[Run], case: str) -> list[Row]:
-    """The systems of a case in the order in which they were run. One failure makes a system failed."""
+    """The systems of a case in the order of their runs. A system with one failure counts as failed."""
     names = list(dict.fromkeys(run.system for run in runs if run.case == case))
     found = []
     for name in names:

@@ -1,4 +1,4 @@
-"""The load generator: built when needed, started as target and as user, obeyed by its lines."""
+"""The load generator: builds it when needed, starts it as target and as user, and exchanges lines with it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ BUILT = ROOT / "build" / "bench"
 
 FLAGS = ("-O2", "-Wall", "-Wextra", "-Werror")
 
-# Beyond its measured time; the generator itself gives up on silence after 20 s, and says why.
+# Beyond its measured time; the generator itself gives up after 20 s of silence, and says why.
 PATIENCE_S = 40.0
 
 GRACE_S = 2.0
 
 
 def build() -> Path:
-    """The executable, compiled when a source or the compiler's flags have changed. Raises Failed."""
+    """The executable, recompiled if a source or the compiler's flags have changed. Raises Failed."""
     files = sorted(SOURCES.glob("*.[ch]"))
     compiler = shlex.split(os.environ.get("CC", "cc"))
     digest = hashlib.sha256(" ".join([*compiler, *FLAGS]).encode())
@@ -45,8 +45,8 @@ def build() -> Path:
         except FileNotFoundError:
             raise Failed(f"the load generator needs a C compiler: {compiler[0]} is not installed") from None
         if done.returncode:
-            raise Failed(f"the load generator cannot be compiled:\n{done.stderr}")
-        unfinished.replace(path)  # whole or not at all, even with two runs beside each other
+            raise Failed(f"cannot compile the load generator:\n{done.stderr}")
+        unfinished.replace(path)  # atomic, even with two runs in parallel
     return path
 
 
@@ -59,10 +59,10 @@ def words(
 
 
 class User:
-    """A running user of a workload. Use it in a `with` statement: it ends on every way out."""
+    """A running user of a workload. Use it in a `with` statement, whose end ends it."""
 
     def __init__(self, command: Sequence[str], log: Path) -> None:
-        """Start it; what it says goes through a pipe, so that a moment is known when it is there."""
+        """Start it. Its output goes through a pipe, so that a line is seen at once."""
         self._log = log
         with log.open("wb") as errors:
             self._process = subprocess.Popen(
@@ -98,9 +98,9 @@ class User:
         return self._process.pid
 
     def until(self, word: str, seconds: float = 0.0) -> dict[str, Any]:
-        """Wait for its line that begins with `word`; returns the figures in it.
+        """Wait for its line that begins with `word`; returns the figures in that line.
 
-        `seconds`: the time that the work takes by itself. Raises Failed with its reason when it ends before.
+        `seconds`: how long the work takes by itself. Raises Failed, with its reason, if it ends before.
         """
         until_s = time.monotonic() + seconds + PATIENCE_S
         while True:
@@ -123,7 +123,7 @@ class User:
         file = self._process.stdout.fileno()
         while b"\n" not in self._pending:
             if not select.select([file], [], [], max(until_s - time.monotonic(), 0))[0]:
-                raise Failed("the load generator said nothing for too long")
+                raise Failed("the load generator was silent for too long")
             more = os.read(file, 1 << 16)
             if not more:
                 raise Failed(self._reason())
@@ -134,9 +134,9 @@ class User:
     def _reason(self) -> str:
         code = self._process.wait()
         said = self._log.read_text(encoding="utf-8", errors="replace").strip()
-        return said or f"the load generator ended with code {code}"
+        return said or f"the load generator exited with code {code}"
 
 
 def damaged(counters: Path) -> int:
-    """What the target has seen arrive different from what was sent (the third field of struct shared)."""
+    """The number of pieces that arrived damaged at the target (the third field of struct shared)."""
     return int.from_bytes(counters.read_bytes()[16:24], "little")

@@ -1,4 +1,4 @@
-"""What a reader of the figures must know of where and when they were taken."""
+"""The facts about machine and time that a reader of the figures needs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def describe() -> dict[str, Any]:
 
 
 def commit(root: Path = ROOT) -> str:
-    """What git calls the sources; "" without git."""
+    """git's name for the sources; "" without git."""
     command = ["git", "describe", "--always", "--tags", "--dirty"]
     try:
         done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)

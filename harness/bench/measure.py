@@ -1,4 +1,4 @@
-"""One run: start a system and its load, measure, see that every byte was right, end everything."""
+"""One run: starts a system and its load, measures, checks that every byte was right, ends everything."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from harness.bench.systems.base import FAR, IDLE, LOSSY, NEAR, Address, Part, Se
 from harness.bench.workloads import Workload
 from harness.process import POLL_S, Failed, Program, machine_busy_s
 
-# Sending time left out of a result: handshake, growth of windows and allocations are over by then.
+# Warm-up that a result leaves out: handshake, window growth and allocations are over by then.
 WARM_UP_S = 1.0
 
-LINE_WARM_UP_S = 2.0  # The same over an emulated line, where a rate has to be found
+LINE_WARM_UP_S = 2.0  # The same over an emulated line, where a system must first find the rate
 
-READY_S = 20.0  # Until a program has its sockets; then it still has to carry something (ready.py)
+READY_S = 20.0  # How long a program may take to open its sockets; ready.py then checks that it carries data
 
-FOREVER_S = 600.0  # Of a bulk flow that is beside something else; it is ended with it
+FOREVER_S = 600.0  # Duration of a bulk flow beside something else, with which it ends
 
-SETTLE_S = 1.0  # After opening and closing many flows, before memory is looked at
+SETTLE_S = 1.0  # Pause after opening and closing many flows, before memory is measured
 
-GIVEN_BACK_S = 10.0  # How long a system gets to give back the memory of flows that were closed
+GIVEN_BACK_S = 10.0  # How long a system may take to return the memory of closed flows
 
 
 @dataclass(frozen=True)
 class Moment:
-    """What had been used at one time."""
+    """Resources used up to one moment."""
 
     at_s: float
     cpu_s: Mapping[str, float]
@@ -47,7 +47,7 @@ class Moment:
 
 
 class Bench:
-    """A system that runs, with its target and counters."""
+    """A running system, with its target and counters."""
 
     def __init__(self, place: Place, system: System, settings: Settings, stack: ExitStack) -> None:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kcpg-bench-")))
@@ -76,7 +76,7 @@ class Bench:
         self.programs = {part.name: self.programs[part.name] for part in parts}
 
     def await_answer(self, protocol: str) -> None:
-        """Wait until something comes back through the system. Raises Failed."""
+        """Wait until data comes back through the system. Raises Failed."""
         await_answer(self.place, self.system.entry(self.wiring), protocol, self.check)
 
     def use(self, program: str, options: Mapping[str, str | float]) -> User:
@@ -89,7 +89,7 @@ class Bench:
         return user
 
     def now(self) -> Moment:
-        """What everything has used so far."""
+        """The resources that everything has used so far."""
         generators = sum(
             processes.cpu_s(pid) for pid in (self.target.pid, *(user.pid for user in self.users))
         )
@@ -98,7 +98,7 @@ class Bench:
         return Moment(time.monotonic(), cpu_s, generators, line, machine_busy_s(), wire)
 
     def between(self, before: Moment, after: Moment) -> Costs:
-        """What a time cost."""
+        """The costs since then."""
         cpu_s = {name: after.cpu_s[name] - before.cpu_s[name] for name in after.cpu_s}
         generators = after.generators_cpu_s - before.generators_cpu_s
         line = after.line_cpu_s - before.line_cpu_s
@@ -110,19 +110,19 @@ class Bench:
         return Costs(cpu_s, self.memory_bytes("VmHWM"), generators, max(share, 0.0), wire)
 
     def memory_bytes(self, what: str) -> dict[str, int]:
-        """Of each program with its children."""
+        """The values of each program with its children."""
         return {
             name: processes.group_memory_bytes(program.pid, what) for name, program in self.programs.items()
         }
 
     def check(self) -> None:
-        """Raises Failed if a byte was wrong at the target or a program has ended."""
+        """Raises Failed if the target got a wrong byte or a program has exited."""
         wrong = generator.damaged(self._counters)
         if wrong:
-            raise Failed(f"the target saw {wrong} pieces arrive different from what was sent")
+            raise Failed(f"{wrong} pieces arrived damaged at the target")
         for name, program in self.programs.items():
             if not program.running:
-                raise Failed(f"{name} has ended:\n{program.output()[-600:]}")
+                raise Failed(f"{name} has exited:\n{program.output()[-600:]}")
 
     def _shared(self) -> dict[str, str]:
         options = {"congestion": self.system.congestion} if self.system.congestion else {}
@@ -132,9 +132,9 @@ class Bench:
 def measure(
     place: Place, system: System, workload: Workload, settings: Settings, seconds: float, seed: str = "1"
 ) -> tuple[dict[str, Any], Costs]:
-    """Run once; returns what the load generator measured, and the costs. Raises Failed or OSError.
+    """Run once; returns the load generator's measurements, and the costs. Raises Failed or OSError.
 
-    `seed`: of the line's losses from the moment that the system is ready.
+    `seed`: of the line's losses from the moment when the system is ready.
     """
     with ExitStack() as stack:
         bench = Bench(place, system, settings, stack)
@@ -144,7 +144,7 @@ def measure(
         found = run(bench, workload, seconds * workload.longer)
         bench.check()
         for program in bench.programs.values():
-            program.ask_to_end()  # all at once: nobody waits in turn
+            program.ask_to_end()  # all at once: they need not wait for each other
         return found
 
 
@@ -194,7 +194,7 @@ def _idle(bench: Bench, workload: Workload, seconds: float) -> tuple[dict[str, A
 
 
 def _given_back(bench: Bench, empty: Mapping[str, int], full: Mapping[str, int]) -> dict[str, int]:
-    """Memory after the flows are gone: as soon as nine tenths are back, or when its time is over."""
+    """Memory after the flows have gone: once nine tenths are back, or when its time is up."""
     wanted = sum(empty.values()) + (sum(full.values()) - sum(empty.values())) / 10
     until_s = time.monotonic() + GIVEN_BACK_S
     while True:

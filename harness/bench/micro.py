@@ -1,7 +1,7 @@
 """The parts of the data plane, each by itself: runs tests/bench with pytest-benchmark and shows its figures.
 
-Processor time of the process and not the clock on the wall: what other processes do meanwhile costs caches,
-and little else.
+It measures processor time, not wall-clock time, so that other processes cost little but their share of the
+caches.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from harness.process import ROOT
 
 TESTS = "tests/bench"
 
-EACH_S = 0.1  # Processor time for a part: some hundred rounds of most, and seconds for all
+EACH_S = 0.1  # Processor time per part: hundreds of rounds for most, and seconds for all
 
 # The path is measured with both engines, with and without the kernel's segmentation.
 ENGINES, CALLS = ("compiled", "python"), ("offload", "single")
@@ -29,7 +29,7 @@ ENGINES, CALLS = ("compiled", "python"), ("offload", "single")
 FLOOR = ("test_floor_copy", "test_floor_aead[{engine}]", "test_floor_calls[{calls}]")
 PATH = "test_path[{calls}-{engine}]"
 
-# A node that is asleep, and the system calls alone.
+# Waking a sleeping node, and the system calls alone.
 WAKE_UP, WAKE_UP_FLOOR = "test_driver_wake_up", "test_floor_wake_up"
 
 
@@ -39,7 +39,7 @@ class Part:
 
     name: str
     median_ns: float  # For one unit
-    spread: float  # Half of the distance between the quartiles, over the median
+    spread: float  # Half the interquartile range, over the median
     unit: str
     bytes_each: int
 
@@ -65,7 +65,7 @@ def main() -> int:
 
 
 def read(document: Mapping[str, Any]) -> list[Part]:
-    """The figures of a file of pytest-benchmark's, for one unit each."""
+    """The figures in a file of pytest-benchmark, each for one unit."""
     parts = []
     for entry in document["benchmarks"]:
         stats, extra = entry["stats"], entry["extra_info"]
@@ -76,7 +76,7 @@ def read(document: Mapping[str, Any]) -> list[Part]:
 
 
 def text(parts: Sequence[Part]) -> str:
-    """One line for each part."""
+    """One line per part."""
     lines = [["", "ns", "", "for a", "GB/s"]]
     for part in parts:
         rate = f"{part.bytes_each / part.median_ns:.2f}" if part.bytes_each else ""
@@ -102,7 +102,7 @@ def floors(parts: Sequence[Part]) -> str:
 
 
 def wake_ups(parts: Sequence[Part]) -> str:
-    """What it costs that a datagram finds a node asleep, beside the system calls that takes."""
+    """The cost of waking a sleeping node for a datagram, beside that of the system calls alone."""
     known = {part.name: part.median_ns for part in parts}
     lines = [["a wake-up, in ns", "floor", "driver", "driver/floor"]]
     floor, driver = known.get(WAKE_UP_FLOOR), known.get(WAKE_UP)

@@ -1,4 +1,4 @@
-"""Results as a picture: a small diagram for each case, the systems as bars."""
+"""Results as a picture: a small diagram per case, with a bar per system."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ COLUMNS = 3
 # kcpg, other people's tunnels, no tunnel.
 OWN, OTHER, BASE = "#0b6e4f", "#8a8a8a", "#2f5dc4"
 
-WIDE = 20  # Values that differ by more than this are drawn on a logarithmic scale
+WIDE = 20  # Values that differ by more than this factor get a logarithmic scale
 
-LESS = {LATENCY, IDLE}  # Kinds of which less is better
+LESS = {LATENCY, IDLE}  # Kinds where less is better
 
 
 def draw(cases: Sequence[Case], path: Path) -> None:
-    """Write a PNG. A case in which nothing passed is not drawn."""
+    """Write a PNG. Leaves out cases in which nothing passed."""
     shown = [case for case in cases if _bars(case)]
     columns = max(min(len(shown), COLUMNS), 1)
     lines = max(-(-len(shown) // columns), 1)
@@ -40,7 +40,7 @@ def draw(cases: Sequence[Case], path: Path) -> None:
             axis.set_ylim(most - 0.5, -0.5)  # bars of one thickness everywhere, the first on top
         else:
             axis.set_visible(False)
-    figure.supxlabel("green: kcpg, blue: no tunnel, grey: others; black: half of the range", fontsize=8)
+    figure.supxlabel("green: kcpg, blue: no tunnel, grey: others; black: half the range", fontsize=8)
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)

@@ -1,8 +1,8 @@
 """Where a measurement takes place: on loopback, in two namespaces joined by a cable, or by a lossy line.
 
-Every run gets a place of its own, made afresh. Each TCP connection that a run closes is remembered by the
-kernel for a minute (TIME_WAIT), some ten thousand of them make connecting slow, and they go with their
-namespace; so do the buffers, routes and counters that a run has used.
+Every run gets a new place of its own. The kernel remembers each closed TCP connection for a minute
+(TIME_WAIT), and some ten thousand of them make connecting slow; they go with their namespace, and so do the
+buffers, routes and counters of a run.
 """
 
 from __future__ import annotations
@@ -30,28 +30,28 @@ TUNNELS = 3  # Ports that a system may need for its tunnels
 ENTRY_PORT, TARGET_PORT = 5900, 8000
 TUNNEL_PORTS = tuple(range(3000, 3000 + TUNNELS))
 
-# What a cable between namespaces has unless it is switched off, as the harness does for emulated lines.
+# The default offloads of a cable between namespaces, which the harness turns off for emulated lines.
 OFFLOADS = ("tx", "tso", "gso", "gro")
 
 
 class Place:
-    """The machine's own loopback: one network for both sides, where everybody takes ports that are free."""
+    """The machine's own loopback: one network for both sides, where every system takes free ports."""
 
     name = LOOPBACK
 
     def wiring(self, directory: Path) -> Wiring:
-        """For one run."""
+        """The addresses and ports of one run."""
         ports = Ports()
         target = (LOCALHOST, ports.one())
         return Wiring(directory, (LOCALHOST, ports.one()), target, target, LOCALHOST, ports.range(TUNNELS))
 
     @property
     def bound(self) -> str:
-        """The address the target binds."""
+        """The address that the target binds to."""
         return LOCALHOST
 
     def command(self, side: str, words: Sequence[str]) -> list[str]:
-        """The words that run a program on a side."""
+        """The command that runs a program on a side."""
         return list(words)
 
     def near_socket(self, kind: int) -> socket.socket:
@@ -59,19 +59,19 @@ class Place:
         return socket.socket(socket.AF_INET, kind)
 
     def restart(self, seed: str) -> None:
-        """The line begins its pattern of losses anew."""
+        """Restart the line's pattern of losses."""
 
     def wire_bytes(self) -> int | None:
-        """What the near side has put on the line so far; None where other traffic is on it, too."""
+        """Bytes that the near side has put on the line so far; None if other traffic uses it, too."""
         return None
 
     def line_cpu_s(self) -> float:
-        """Processor seconds of what emulates the line, so far: 0 where the kernel does it."""
+        """Processor seconds of the line's emulation so far; 0 if the kernel does it."""
         return 0.0
 
 
 class Alone(Place):
-    """Loopback in a namespace that has nothing else."""
+    """The loopback of a namespace that has nothing else."""
 
     def __init__(self, namespace: Namespace) -> None:
         self._namespace = namespace
@@ -91,7 +91,7 @@ class Joined(Place):
     """Two namespaces and the link between them."""
 
     def __init__(self, name: str, cable: Link, boxes: Sequence[int]) -> None:
-        """`boxes`: processes that emulate the line."""
+        """`boxes`: the processes that emulate the line."""
         self.name = name
         self._cable, self._boxes = cable, boxes
 
@@ -102,7 +102,7 @@ class Joined(Place):
 
     @property
     def bound(self) -> str:
-        return "0.0.0.0"  # in its namespace: for direct connections and for those of a system's last node
+        return "0.0.0.0"  # for direct connections, and for those of a system's last node in its namespace
 
     def command(self, side: str, words: Sequence[str]) -> list[str]:
         end = self._cable.near if side == NEAR else self._cable.far
@@ -121,7 +121,7 @@ class Joined(Place):
         facts = self._cable.facts()["up"]
         return int(
             facts.get("bytes", facts["sent_bytes"])
-        )  # netem counts what it let pass, the box what came
+        )  # netem counts what it passes on, the box what arrives
 
     def line_cpu_s(self) -> float:
         return sum(processes.cpu_s(pid) for pid in self._boxes)
@@ -129,9 +129,10 @@ class Joined(Place):
 
 @contextmanager
 def opened(name: str, workload: Workload, seed: str = "1") -> Iterator[Place]:
-    """A place for one run of a workload; its namespaces are gone at the end.
+    """A place for one run of a workload, whose namespaces are removed at the end.
 
-    `seed`: of the line's losses. Raises Failed, without root too; loopback is then the machine's own.
+    `seed`: of the line's losses. Raises Failed, also without root, except for loopback, which is then the
+    machine's own.
     """
     if name == LOOPBACK and shared_loopback():
         yield Place()
@@ -159,8 +160,8 @@ def opened(name: str, workload: Workload, seed: str = "1") -> Iterator[Place]:
 
 @cache
 def shared_loopback() -> str:
-    """Why runs on loopback are on the machine's own, which remembers the connections of those before; "" when
-    each has one for itself."""
+    """Why runs share the machine's own loopback, which remembers earlier connections; "" if each run has its
+    own."""
     try:
         with Lab() as lab:
             lab.add("loopback")

@@ -1,4 +1,4 @@
-"""The processes of a system, with all that they start: what they cost, where they listen, and their end."""
+"""The processes of a system and their children: their costs, their sockets, and their end."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ PROC = Path("/proc")
 
 
 def group(leader: int) -> list[int]:
-    """The living processes of a group; a program of the harness leads one, and its children are in it."""
+    """The live processes of a group: a program of the harness, which leads it, and its children."""
     return sorted(pid for pid, fields in _all() if int(fields[2]) == leader and fields[0] != "Z")
 
 
 def cpu_s(pid: int) -> float:
-    """Processor seconds of a process so far, threads that have ended included; 0.0 when it is gone.
+    """Processor seconds of a process so far, ended threads included; 0.0 if it has gone.
 
-    Its clock, clock_getcpuclockid(3): nanoseconds, where /proc counts ticks or forgets threads.
+    From its clock, clock_getcpuclockid(3), in nanoseconds: /proc counts ticks or forgets threads.
     """
     try:
         return time.clock_gettime((~pid << 3) | 2)
@@ -31,7 +31,7 @@ def cpu_s(pid: int) -> float:
 
 
 def group_cpu_s(leader: int) -> float:
-    """Processor seconds of a group so far, children that have ended included, waited for or not."""
+    """Processor seconds of a group so far, ended children included, whether reaped or not."""
     total = sum(cpu_s(pid) for pid, fields in _all() if int(fields[2]) == leader)  # zombies keep their clocks
     fields = _stat(leader)
     return total + (int(fields[13]) + int(fields[14])) / TICKS if fields else total  # cutime, cstime
@@ -43,14 +43,14 @@ def group_memory_bytes(leader: int, what: str) -> int:
 
 
 def end_group(leader: int) -> None:
-    """End what a leader that is gone has left behind."""
+    """End the processes that a leader has left behind."""
     for pid in group(leader):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
 
 def listens(pid: int, protocol: str, port: int) -> bool:
-    """Whether somebody in this process' namespace has a socket bound there: `tcp` (listening) or `udp`."""
+    """Whether a process in this one's namespace has a socket bound there: `tcp` (listening) or `udp`."""
     for version in ("", "6"):
         try:
             lines = (PROC / str(pid) / "net" / f"{protocol}{version}").read_text("ascii").splitlines()[1:]
@@ -71,7 +71,7 @@ def _all() -> Iterator[tuple[int, list[str]]]:
 
 
 def _stat(pid: int) -> list[str]:
-    """proc(5), from the state (field 3) on; empty when it is gone."""
+    """Fields of /proc/PID/stat from the state (field 3) on, proc(5); empty if the process has gone."""
     try:
         return (PROC / str(pid) / "stat").read_text("utf-8", errors="replace").rpartition(")")[2].split()
     except OSError:

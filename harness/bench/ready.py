@@ -1,7 +1,8 @@
-"""Whether a system carries anything yet: that its ports are open does not say so.
+"""Checks whether a system carries data yet: open ports do not prove it.
 
-Of five starts of kcptube, for example, two accept connections and end them for half a minute, because the
-first datagrams of its handshake were lost. A byte there and back through the entry is asked of every system.
+In two of five starts, for example, kcptube accepts connections and ends them for half a minute, because the
+first datagrams of its handshake were lost. So every system must first carry a byte through its entry and
+back.
 """
 
 from __future__ import annotations
@@ -14,15 +15,15 @@ from harness.bench.places import Place
 from harness.bench.systems.base import Address
 from harness.process import Failed
 
-# kcptube begins a handshake anew after 30 s; whoever else is ready at all is so within a second.
+# kcptube restarts a handshake after 30 s; every other system is ready within a second or never.
 PATIENCE_S = 45.0
 
-# Until the next one. TCP repeats a first segment that was lost after 1 and 3 s; UDP takes a round trip.
+# Time until the next attempt. TCP resends a lost first segment after 1 and 3 s; UDP takes a round trip.
 ATTEMPT_S = {"tcp": 5.0, "udp": 1.0}
 
 PAUSE_S = 0.1
 
-ECHO = b"E"  # What a connection or a packet begins with that the target shall send back (load.h)
+ECHO = b"E"  # First byte of a connection or packet that the target should send back (load.h)
 
 PACKET = ECHO + b" are you there?"
 
@@ -36,11 +37,11 @@ def await_answer(
 ) -> None:
     """Return once a byte (`tcp`) or a packet (`udp`) has come back from the target through `address`.
 
-    `check` is called in between and may raise. Raises Failed with what the last attempt met.
+    Calls `check` in between, which may raise. Raises Failed with the error of the last attempt.
     """
     until_s = time.monotonic() + patience_s
     attempt = _tcp if protocol == "tcp" else _udp
-    with place.near_socket(socket.SOCK_DGRAM) as packets:  # one for all attempts: answers may come late
+    with place.near_socket(socket.SOCK_DGRAM) as packets:  # one for all attempts, since answers may come late
         while True:
             check()
             left_s = until_s - time.monotonic()
@@ -52,7 +53,7 @@ def await_answer(
                 reason = str(error)
             if time.monotonic() + PAUSE_S > until_s:
                 check()
-                raise Failed(f"nothing came back through it for {patience_s:.0f} s ({protocol}: {reason})")
+                raise Failed(f"nothing came back through it within {patience_s:.0f} s ({protocol}: {reason})")
             time.sleep(PAUSE_S)
 
 

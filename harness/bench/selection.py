@@ -1,4 +1,4 @@
-"""What the words of a command line ask for: which cases, which systems, how long."""
+"""What the words of a command line select: which cases, which systems, how long."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ MOST_REPEATS = 1000
 
 
 class Usage(Exception):
-    """The words make no sense; the message says which."""
+    """The words on the command line make no sense; the message says which."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Everything that was asked for."""
+    """Everything that a command line selects."""
 
     cases: tuple[tuple[Workload, str], ...]  # Workloads and their places
     systems: tuple[System, ...]
@@ -39,14 +39,14 @@ class Selection:
     micro: bool = False
 
     def pairs(self, workload: Workload, named: bool) -> Iterator[System]:
-        """The systems for a workload; a system that was named is there even where it usually is not."""
+        """The systems for a workload; a named system is included even where it usually is not."""
         for system in self.systems:
             if workload.protocol in system.protocols and (named or workload.group in system.groups):
                 yield system
 
 
 def read(words: Sequence[str], environ: Mapping[str, str]) -> Selection:
-    """From NAME=VALUE words; executables may be named by the environment, too. Raises Usage."""
+    """From NAME=VALUE words; the environment may name executables, too. Raises Usage."""
     given = _given(words)
     quick = given.get("QUICK", "0") not in ("", "0")
     only = _names(given, "ONLY", (*GROUPS, MICRO))
@@ -69,15 +69,15 @@ def read(words: Sequence[str], environ: Mapping[str, str]) -> Selection:
             ]
     micro = MICRO in only
     if not cases and not micro:
-        raise Usage("these words leave nothing to measure (lossy workloads are only on the line)")
+        raise Usage("these words select nothing to measure (lossy workloads need the place line)")
     systems = _names(given, "SYSTEMS", SYSTEMS)
     executables = {name: given.get(name) or environ.get(name, "") for name in EXECUTABLES}
     repeats = int(_number(given, "REPEATS", QUICK_REPEATS if quick else REPEATS))
     if not 1 <= repeats <= MOST_REPEATS:
-        raise Usage(f"REPEATS is 1 to {MOST_REPEATS}")
+        raise Usage(f"REPEATS must be 1 to {MOST_REPEATS}")
     save = given.get("SAVE", "")
     if "/" in save or save.startswith("."):
-        raise Usage("SAVE is a name, not a path; results are kept in bench/results")
+        raise Usage("SAVE must be a name, not a path; bench/results keeps the results")
     return Selection(
         tuple(cases),
         tuple(SYSTEMS[name] for name in systems) or tuple(SYSTEMS.values()),
@@ -104,7 +104,7 @@ def _names(given: Mapping[str, str], word: str, known: Sequence[str] | Mapping[s
     names = [name for name in given.get(word, "").split(",") if name]
     for name in names:
         if name not in known:
-            raise Usage(f"{word}={name}: there are {', '.join(known)}")
+            raise Usage(f"{word}={name}: must be one of {', '.join(known)}")
     return names
 
 
@@ -112,9 +112,9 @@ def _number(given: Mapping[str, str], word: str, usual: float) -> float:
     try:
         number = float(given.get(word) or usual)
     except ValueError:
-        raise Usage(f"{word} is a number, not {given[word]!r}") from None
+        raise Usage(f"{word} must be a number, not {given[word]!r}") from None
     if not 0 < number < float("inf"):
-        raise Usage(f"{word} is more than nothing")
+        raise Usage(f"{word} must be greater than 0")
     return number
 
 

@@ -12,14 +12,14 @@ from harness.bench.systems.base import BULK, IDLE, LATENCY, LOSSY, SHORT, UDP
 from harness.bench.workloads import WORKLOADS, Workload
 from harness.process import Failed
 
-# The systems that ratios are taken of and to, and the one that times are compared with, too.
+# The systems of the ratios: kcpg and direct; times are also compared with the relay.
 OWN, DIRECT, FLOOR = "kcpg", "direct", "udp-relay"
 
 NONE = "–"
 
-BEGIN, END = "<!-- bench: {} -->", "<!-- bench: end -->"  # Around a generated table in a document
+BEGIN, END = "<!-- bench: {} -->", "<!-- bench: end -->"  # Marks around a generated table in a document
 
-QUIET = 0.15  # Part of the machine that something else may use before a document says that it was busy
+QUIET = 0.15  # Load of other processes beyond which a document says that the machine was busy
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Case:
 
     @property
     def workload(self) -> Workload:
-        """What was done."""
+        """Its workload."""
         return WORKLOADS[self.name.partition("@")[0]]
 
     @property
@@ -41,36 +41,36 @@ class Case:
 
     @property
     def kind(self) -> str:
-        """The group that its figures are like: those of a lossy line are bulk or latency."""
+        """The group that its figures belong to: a lossy line has those of bulk or of latency."""
         workload = self.workload
         if workload.group != LOSSY:
             return workload.group
         return LATENCY if workload.program.endswith("requests") else BULK
 
     def row(self, system: str) -> Row | None:
-        """Of one system, where it was measured."""
+        """The row of one system; None if it was not measured."""
         return next((row for row in self.rows if row.system == system), None)
 
 
 def cases(runs: Sequence[Run]) -> list[Case]:
-    """All cases of a run in their order. A workload that is not known any more is left out."""
+    """All cases of a run in order. Leaves out workloads that no longer exist."""
     names = [name for name in dict.fromkeys(run.case for run in runs) if name.partition("@")[0] in WORKLOADS]
     return [Case(name, tuple(rows(runs, name))) for name in names]
 
 
 def read(document: Mapping[str, Any]) -> list[Run]:
-    """The runs of a results file. Raises Failed when it is none."""
+    """The runs of a results file. Raises Failed for any other file."""
     try:
         return [read_run(values) for values in document["runs"]]
     except (KeyError, TypeError, ValueError) as error:
-        raise Failed(f"this is no file of results: {error!r}") from None
+        raise Failed(f"this is not a results file: {error!r}") from None
 
 
 # -- Columns --
 
 Show = Callable[[Case, Row], str]
 
-# The figure that a kind of workload is about.
+# The main figure of each kind of workload.
 MAIN = {BULK: "mbit_s", LATENCY: "p50_us", SHORT: "per_s", UDP: "kpps", IDLE: "kb_each"}
 
 
@@ -113,7 +113,7 @@ def _cpu_of_own(figure: str) -> Show:
 
 
 def _over(name: str, figure: str) -> Show:
-    """By how much a time is longer than that of another system."""
+    """How much longer a time is than that of another system."""
 
     def show(case: Case, row: Row) -> str:
         other = case.row(name)
@@ -211,7 +211,7 @@ SUMMARY: Sequence[str] = (
 
 
 def grid(case: Case) -> list[list[str]]:
-    """Heading and rows; a column in which nothing is said is left out."""
+    """Heading and rows, without empty columns."""
     columns = COLUMNS[case.kind]
     body = []
     for row in case.rows:
@@ -227,12 +227,12 @@ def grid(case: Case) -> list[list[str]]:
 
 
 def text(runs: Sequence[Run]) -> str:
-    """For a terminal."""
+    """The tables as text for a terminal."""
     return "\n\n".join(f"{case.name}: {case.workload.about}\n{aligned(grid(case))}" for case in cases(runs))
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> str:
-    """Columns under their headings; a line with fewer fields than those is said as it stands."""
+    """Columns under their headings; a line with fewer fields stays as it is."""
     width = len(lines[0])
     whole = [line for line in lines if len(line) == width]
     widths = [max(len(line[at]) for line in whole) for at in range(width)]
@@ -248,7 +248,7 @@ def aligned(lines: Sequence[Sequence[str]]) -> str:
 
 
 def markdown(document: Mapping[str, Any], form: str) -> str:
-    """`full`: every case with all its figures; `summary`: one table, the figure that counts of some cases."""
+    """`full`: every case with all figures; `summary`: one table with the main figure of some cases."""
     runs = read(document)
     note = _note(document, runs)
     if form == "summary":
@@ -292,7 +292,7 @@ def _note(document: Mapping[str, Any], runs: Sequence[Run]) -> str:
     quiet = (
         "nothing else was running"
         if busy <= QUIET
-        else f"**something else used {busy:.0%} of the machine: trust the ratios, not the rates**"
+        else f"**other processes used {busy:.0%} of the machine: trust the ratios, not the rates**"
     )
     often: dict[str, int] = {}
     for run in runs:
@@ -313,7 +313,7 @@ def _line(fields: Sequence[str]) -> str:
 
 
 def write_into(path: Path, document: Mapping[str, Any]) -> list[str]:
-    """Put the tables where a file has marks for them; returns which. Raises Failed when it has none."""
+    """Put the tables between a file's marks; returns which. Raises Failed if it has no marks."""
     content = path.read_text(encoding="utf-8")
     done = []
     for form in ("summary", "full"):

@@ -1,4 +1,4 @@
-"""What is measured: kinds of traffic, each with the figures that count for it."""
+"""The workloads: kinds of traffic, each with its figures."""
 
 from __future__ import annotations
 
@@ -38,13 +38,14 @@ class Line:
 
     @property
     def limit_mbit_s(self) -> float:
-        """Most payload it can carry when each byte that is lost is sent once more, in full TCP frames."""
+        """The most payload that the line can carry if each lost byte is sent once more, in full TCP
+        frames."""
         return self.rate_bps / 1e6 * (1 - self.loss) * TCP_PAYLOAD_BYTES / FRAME_BYTES
 
 
 @dataclass(frozen=True)
 class Workload:
-    """One kind of traffic. `program` is the load generator's word for it."""
+    """One kind of traffic. `program` is its name in the load generator."""
 
     name: str
     group: str
@@ -55,8 +56,8 @@ class Workload:
     options: Mapping[str, float] = field(default_factory=dict)
     line: Line | None = None
     beside: bool = False  # With a bulk flow beside it
-    longer: float = 1.0  # Times the usual time of a measurement
-    quick: bool = False  # One of the few of QUICK=1
+    longer: float = 1.0  # Factor on the usual duration
+    quick: bool = False  # Part of QUICK=1
 
 
 def _bulk(direction: str, flows: int, places: tuple[str, ...], *, quick: bool = False) -> Workload:

@@ -244,7 +244,7 @@ def test_packets_that_get_lost_at_first_are_sent_again(target: tuple[str, int]) 
 
 
 def test_a_system_that_never_answers_is_failed_with_what_it_did(target: tuple[str, int]) -> None:
-    said = r"nothing came back through it for .* \(tcp: .*(ended|reset)"
+    said = r"nothing came back through it within .* \(tcp: .*(ended|reset)"
     with closing(Proxy(target, lambda data: data, late=1 << 30)) as proxy, pytest.raises(Failed, match=said):
         await_answer(Place(), proxy.address, "tcp", patience_s=0.3)
     with pytest.raises(Failed, match=r"udp: .*refused"):

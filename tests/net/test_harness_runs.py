@@ -61,7 +61,7 @@ def test_the_demo_checks_every_byte_and_ends(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_demo_serves_until_it_is_told_to_end(tmp_path: Path, number: signal.Signals) -> None:
     with harness(tmp_path, "demo", "--any-ports", "--size", "1") as demo:
-        demo.wait_for("Ctrl-C ends it", PATIENCE_S)
+        demo.wait_for("Ctrl-C stops it", PATIENCE_S)
         entry = re.search(r"TCP and UDP to (127\.0\.0\.1):(\d+)", demo.output())
         assert entry is not None
         assert traffic.round_trips((entry[1], int(entry[2])), 3, 100)
@@ -72,7 +72,7 @@ def test_the_demo_serves_until_it_is_told_to_end(tmp_path: Path, number: signal.
 
 def test_the_demo_says_which_node_ended(tmp_path: Path) -> None:
     with harness(tmp_path, "demo", "--any-ports", "--size", "1") as demo:
-        demo.wait_for("Ctrl-C ends it", PATIENCE_S)
+        demo.wait_for("Ctrl-C stops it", PATIENCE_S)
         relay = re.search(r"relay +process (\d+)", demo.output())
         assert relay is not None
         os.kill(int(relay[1]), signal.SIGKILL)  # a process this test's demo started

@@ -130,7 +130,7 @@ def test_what_is_not_there_says_so_and_how_to_name_it(programs: Mapping[str, str
     assert "KCPTUN_LIBEV" in SYSTEMS["kcptun-libev"].missing(Settings())
     assert "OTHER_CLIENT" in SYSTEMS["other"].missing(Settings())
     wrong = SYSTEMS["kcptun"].missing(Settings({**programs, "KCPTUN_SERVER": "/nowhere/server"}))
-    assert "/nowhere/server is no executable" in wrong
+    assert "/nowhere/server is not an executable" in wrong
     for system in SYSTEMS.values():
         assert system.missing(Settings(programs)) == ""
 

@@ -1,4 +1,4 @@
-"""Everything that can be compared, in the order of the tables. A new one is a class here and a line below."""
+"""All systems, in the order of the tables. A new one is a class here and a line below."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SYSTEMS: dict[str, System] = {
     )
 }
 
-# Options that name executables, and what is looked for without them.
+# Options that name executables, and the defaults.
 EXECUTABLES = {
     "SOCAT": "socat",
     "KCPTUN_CLIENT": "kcptun-client",

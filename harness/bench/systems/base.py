@@ -1,4 +1,4 @@
-"""What a system is: the programs between an entry and a target, as words, without starting anything."""
+"""The base of all systems: the commands of the programs between an entry and a target."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ Address = tuple[str, int]
 NEAR, FAR = "near", "far"  # The user's side, and the target's
 
 BULK, LATENCY, SHORT, IDLE, UDP, LOSSY = "bulk", "latency", "short", "idle", "udp", "lossy"
-GROUPS = (BULK, LATENCY, SHORT, IDLE, UDP, LOSSY)  # Kinds of workloads; a system says which it is for
+GROUPS = (BULK, LATENCY, SHORT, IDLE, UDP, LOSSY)  # Kinds of workloads; a system says which it supports
 
 
 @dataclass(frozen=True)
 class Wiring:
-    """Where everything is in one place: addresses as their side sees them, ports that are free."""
+    """The addresses, from the view of their side, and the free ports of one place."""
 
     directory: Path  # For configuration files
     entry: Address  # On the near side: users talk to it
@@ -34,7 +34,7 @@ class Part:
     name: str
     side: str
     words: tuple[str, ...]
-    # A pattern of the line it writes when it is ready; "": it is when it has the sockets of `sockets`.
+    # Pattern of its ready line; "": it is ready once it has opened `sockets`.
     ready: str = ""
     sockets: tuple[tuple[str, int], ...] = ()
     environ: Mapping[str, str] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Settings:
-    """What the user of the bench has chosen for all systems."""
+    """The user's settings for all systems."""
 
     # Paths by the name of the option: KCPTUBE, KCPTUN_CLIENT…
     executables: Mapping[str, str] = field(default_factory=dict)
@@ -50,22 +50,22 @@ class Settings:
 
 
 class System:
-    """A way from the entry to the target. One of these for each thing that is compared."""
+    """One system under comparison: a path from the entry to the target."""
 
     name = ""
     about = ""
     protocols = frozenset({"tcp", "udp"})
     groups = frozenset(GROUPS)
-    peer = False  # Somebody else's tunnel: its failure is a result, and not one of the run
+    peer = False  # A third-party tunnel: its failure is a result, and does not fail the run
     congestion = ""  # TCP's congestion control of the users and the target
-    copies = False  # Both copy what they send and receive
+    copies = False  # The users and the target copy what they send and receive
 
     def missing(self, settings: Settings) -> str:
-        """Why it cannot run here; "" when it can."""
+        """Why it cannot run here; "" if it can."""
         return ""
 
     def entry(self, wiring: Wiring) -> Address:
-        """Where users talk to it."""
+        """The address that users connect to."""
         return wiring.entry
 
     def parts(self, wiring: Wiring, settings: Settings) -> list[Part]:
@@ -73,22 +73,22 @@ class System:
         return []
 
     def unsupported(self, words: str) -> str:
-        """What a program that did not start said about not having this; "" when it failed otherwise."""
+        """A program's message that it lacks a feature, if it did not start for that; otherwise ""."""
         return ""
 
 
 def found(settings: Settings, option: str, usual: str = "") -> str:
-    """The executable that an option names, or the one in the path; "" when there is none."""
+    """The executable that an option names, or the one in PATH; "" if there is none."""
     return shutil.which(settings.executables.get(option, "") or usual) or ""
 
 
 def not_there(settings: Settings, option: str, usual: str = "") -> str:
-    """The reason that goes with an empty `found`."""
+    """The reason for an empty `found`."""
     named = settings.executables.get(option, "")
     if found(settings, option, usual):
         return ""
     if named:
-        return f"{option}={named} is no executable"
+        return f"{option}={named} is not an executable"
     return f"not installed ({usual})" if usual else f"{option}=path"
 
 

@@ -1,4 +1,4 @@
-"""No tunnel: what the machine and the line give by themselves; and forwarders that do nothing else."""
+"""No tunnel: what the machine and the line can do by themselves; and plain forwarders."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from harness.bench.systems.base import (
 
 
 class Direct(System):
-    """TCP and UDP straight to the target, TCP with CUBIC, which Linux uses unless told otherwise."""
+    """TCP and UDP straight to the target, TCP with CUBIC, Linux's default."""
 
     name = "direct"
     about = "no tunnel; TCP with CUBIC"
@@ -32,7 +32,7 @@ class Direct(System):
 
 
 class Bbr(Direct):
-    """The same with the congestion control that does best on lossy lines."""
+    """The same with BBR, which does best on lossy lines."""
 
     name = "direct-bbr"
     about = "no tunnel; TCP with BBR"
@@ -42,9 +42,9 @@ class Bbr(Direct):
 
 
 class Copying(Direct):
-    """The same with programs that copy what they send and receive, as nearly all do: what iperf3 measures.
+    """The same with programs that copy what they send and receive, as nearly all do, and as iperf3 measures.
 
-    The load generator does neither, so that little of the machine is its own; a tunnel has to.
+    The load generator avoids that, to leave the machine to the system; a tunnel cannot avoid it.
     """
 
     name = "direct-copy"
@@ -55,7 +55,7 @@ class Copying(Direct):
 
 
 class Socat(System):
-    """A plain TCP forwarder: what copying through one more process costs."""
+    """A plain TCP forwarder: the cost of copying through one more process."""
 
     name = "socat"
     about = "a TCP forwarder, no encryption"
@@ -67,7 +67,7 @@ class Socat(System):
         return not_there(settings, "SOCAT", "socat")
 
     def parts(self, wiring: Wiring, settings: Settings) -> list[Part]:
-        # -b: of its copies. A listener that forks serves many; backlog, so that 64 may come at once.
+        # -b: its buffer size. The listener forks to serve many; the backlog lets 64 connect at once.
         host, port = wiring.entry
         listen = f"TCP4-LISTEN:{port},bind={host},reuseaddr,fork,nodelay,backlog=4096"
         dial = f"TCP4:{wiring.reach[0]}:{wiring.reach[1]},nodelay"
@@ -76,12 +76,12 @@ class Socat(System):
 
 
 class UdpRelay(System):
-    """No tunnel either, but a lower bound: what two more processes and a UDP socket between them cost.
+    """A lower bound for tunnels: the cost of two more processes with a UDP socket between them.
 
-    It takes what a tunnel takes and hands it on, TCP to UDP to TCP and UDP to UDP to UDP (load/relay.c), with
-    the wake-ups and system calls that a tunnel cannot do without, and nothing sealed, kept, ordered or sent
-    again. It is no tunnel, since a packet that is lost is lost, and is only measured where nothing gets lost.
-    What it adds to direct is the kernel's part of the latency; what a tunnel adds to that is its own.
+    It forwards TCP over UDP to TCP, and UDP over UDP to UDP (load/relay.c), with the wake-ups and system
+    calls that no tunnel can avoid. It encrypts, stores, orders and resends nothing. It is no tunnel, since it
+    does not recover losses, so it is measured only where none occur. Its latency over direct is the kernel's
+    part; what a tunnel adds to that is its own.
     """
 
     name = "udp-relay"
@@ -91,7 +91,7 @@ class UdpRelay(System):
     def parts(self, wiring: Wiring, settings: Settings) -> list[Part]:
         port = wiring.ports[0]
         between = (wiring.server, port)
-        nothing = wiring.directory / "counters"  # of the target; a relay counts nothing
+        nothing = wiring.directory / "counters"  # the target's; a relay counts nothing
         near = generator.words("relay-near", wiring.entry, nothing, _onward(between))
         far = generator.words("relay-far", between, nothing, _onward(wiring.target))
         return [

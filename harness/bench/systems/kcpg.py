@@ -1,4 +1,4 @@
-"""kcpg itself: client and server with each cipher, a relay in between, and its other dialect."""
+"""kcpg itself: client and server with each cipher, with a relay, and with its other dialect."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ WINDOWS = {"kcp_sndwnd": str(WINDOW_SEGMENTS), "kcp_rcvwnd": str(WINDOW_SEGMENTS
 PASSWORD = "a password of the bench"
 READY = "^kcpg: ready"
 
-# kcpg's own words for what it knows of and does not do.
+# How kcpg reports a protocol that it lacks.
 UNAVAILABLE = re.compile(r"(the protocol of \w+ is not available[^\n]*)")
 
 
 class Kcpg(System):
-    """kcpg with one cipher, and everything else as it comes."""
+    """kcpg with one cipher and default settings."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Kcpg(System):
         environ: Mapping[str, str] | None = None,
         root: Path = ROOT,
     ) -> None:
-        """`environ`: of its nodes, besides what they need; `root`: the sources to run."""
+        """`environ`: more environment variables for its nodes; `root`: the sources to run."""
         self.name = name
         self.groups = frozenset(groups)
         relayed = "client, relay, server" if relays else "client, server"
@@ -56,13 +56,13 @@ class Kcpg(System):
         self._root = root
 
     def parts(self, wiring: Wiring, settings: Settings) -> list[Part]:
-        # The path alone says what runs, not what is installed or the directory it is started in.
+        # Only PYTHONPATH selects the sources, not the installed package or the working directory.
         own = {"KCPG_STATE_DIR": str(wiring.directory / "state"), "PYTHONPATH": str(self._root)}
         environ = {**self._environ, **own}
         parts = []
         for name, text in self._texts(wiring, {**self._options, **settings.options}).items():
             config = private(wiring.directory / f"{name}.conf", text)
-            # Nothing waits in it when a measurement is over.
+            # Nothing is pending when a measurement is over.
             words = (sys.executable, "-P", "-m", "kcpg", "--drain", "0", config)
             parts.append(Part(name, NEAR if name == "client" else FAR, words, READY, environ=environ))
         return parts
@@ -72,7 +72,7 @@ class Kcpg(System):
         return match[1] if match else ""
 
     def _texts(self, wiring: Wiring, options: Mapping[str, str]) -> dict[str, str]:
-        """Configurations from the client to the server. A relay is on the far side: beside the server."""
+        """Configurations from the client to the server. A relay is on the far side, beside the server."""
         shared = {"encryption_algorithm": self._algorithm, **options}
         if self._algorithm != "none":
             shared["encryption_password"] = PASSWORD

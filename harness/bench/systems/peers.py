@@ -1,4 +1,4 @@
-"""Other people's tunnels, each configured for speed: the fastest here of what its documentation offers."""
+"""Third-party tunnels, each with the fastest settings here that its documentation offers."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from harness.bench.systems.base import (
     private,
 )
 
-# The product of 100 Mbit/s and 200 ms, and what the authors advise at most; smaller ones are slower over
-# lossy lines, and as fast elsewhere.
+# The product of 100 Mbit/s and 200 ms, and the authors' maximum; smaller windows are slower over lossy lines,
+# and as fast elsewhere.
 WINDOW_SEGMENTS = 2048
-# Of kcptun-libev's sample configuration; with the kernel's usual ones it loses most of a window, and is
-# slower by an order of magnitude. kcptun asks for 4 MB by itself; kcptube has no key for them.
+# From kcptun-libev's sample configuration: with the kernel's default buffers it loses most of a window and is
+# slower by an order of magnitude. kcptun requests 4 MB by itself; kcptube has no key for them.
 UDP_BUFFER_BYTES = 1 << 20
 PASSWORD = "a password of the bench"
 
@@ -147,7 +147,7 @@ class KcptunLibev(System):
 
 
 class Named(System):
-    """Any other tunnel: two command lines with holes for its addresses."""
+    """Any other tunnel: two command lines with placeholders for its addresses."""
 
     name = "other"
     about = "the commands OTHER_CLIENT and OTHER_SERVER"
@@ -174,7 +174,7 @@ class Named(System):
 
 
 def _filled(command: str, holes: dict[str, str]) -> tuple[str, ...]:
-    """`mine -l {server} -t {target}` as words."""
+    """A command line such as `mine -l {server} -t {target}`, as words."""
     return tuple(word.format(**holes) for word in shlex.split(command))
 
 
