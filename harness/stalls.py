@@ -1,9 +1,9 @@
 """When did this machine stand still? Witnesses beside a measurement in real time.
 
-A process bound to each processor asks to be woken every millisecond, and notes when that comes late. The gap
-shows that the host of a virtual machine ran something else, or that other programs kept the processor. In
-what is measured it shows nowhere: a delay that the machine added looks like one of the line. A measurement
-may be repeated if such a gap fell into it, and for no other reason.
+A process bound to each processor wakes up every millisecond, and records when that comes late. The gap shows
+that the host of a virtual machine ran something else, or that other programs kept the processor. The
+measurement itself cannot show it: a delay that the machine adds looks like one of the line. A measurement may
+be repeated if such a gap fell into it, and for no other reason.
 """
 
 from __future__ import annotations
@@ -14,20 +14,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 
 from harness.process import Failed, end_with_parent
 
-TICK_NS = 1_000_000
-LATE_NS = 1_000_000
-"""A witness wakes up so often, and later than this is a stall; usual are some ten microseconds."""
+TICK_NS = 1_000_000  # Interval of a witness's wake-ups
+LATE_NS = 1_000_000  # A wake-up later than this is a stall; usually it is some ten microseconds late
 
-WITNESSES = 8
-"""Most of them; on a larger machine the first processors stand for the others."""
+WITNESSES = 8  # Most of them; on a larger machine, the first processors stand for the others
 
-ANSWER_S = 30.0
-"""Patience with a witness that is asked: it may stand still itself."""
+ANSWER_S = 30.0  # How long a witness may take to answer: it may be stalled itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +68,20 @@ class Watch:
         for process in self._witnesses.values():
             for pipe in (process.stdin, process.stdout):
                 if pipe is not None:
-                    pipe.close()
+                    with suppress(BrokenPipeError):  # closing flushes a question that nobody has read
+                        pipe.close()
             process.wait()
         self._witnesses.clear()
 
     def stalls(self) -> Mapping[int, Sequence[Stall]]:
-        """Of each processor since the beginning; complete up to the moment of the call."""
+        """The stalls of each processor so far, complete up to the moment of the call. Raises Failed."""
         for processor, process in self._witnesses.items():
             assert process.stdin is not None and process.stdout is not None
-            process.stdin.write(b"?")
-            process.stdin.flush()
+            try:
+                process.stdin.write(b"?")
+                process.stdin.flush()
+            except BrokenPipeError:
+                raise Failed(f"the witness of processor {processor} has ended") from None
             while True:
                 if not select.select([process.stdout], [], [], ANSWER_S)[0]:
                     raise Failed(f"processor {processor} has not run for {ANSWER_S:.0f} s")
@@ -93,7 +95,7 @@ class Watch:
         return self._stalls
 
     def away_ns(self, since_ns: int, until_ns: int) -> int:
-        """How long the processor that was away longest was away between two times."""
+        """The longest time for which one processor was away, in all, between two times."""
         return max(
             (sum(stall.within(since_ns, until_ns) for stall in each) for each in self.stalls().values()),
             default=0,
