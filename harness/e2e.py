@@ -47,12 +47,11 @@ WORDS = (*SELECT, *CHANGE)
 LINKCHECK_S = 60.0
 
 
+# A cell that fails while the machine stands still for this long is run again: a node looks for another path
+# when its peer is silent for little longer. Load alone keeps a process waiting for some 20 ms.
 STALL_NS = 250_000_000
-"""A cell that fails while the machine stands still for this long is run again: a node looks for another path
-when its peer is silent for little longer. Load alone keeps a process waiting for some 20 ms."""
 
-RUNS = 3
-"""Of a cell in all, while the machine stands still in each of them; the report tells of every one."""
+RUNS = 3  # Of a cell in all, while the machine stands still in each of them; the report tells of every one
 
 
 class Usage(Exception):

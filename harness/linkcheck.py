@@ -104,8 +104,8 @@ class Report:
     profile: str
     backend: str
     directions: list[Found]
+    # What the machine did to each measurement that was made again, or that was the last one allowed.
     disturbed: list[str]
-    """What the machine did to each measurement that was made again, or that was the last one allowed."""
 
     @property
     def problems(self) -> list[str]:

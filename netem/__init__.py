@@ -1,4 +1,4 @@
-"""Descriptions of networks (profiles) and the seeded, sans-IO code that behaves like them.
+"""Descriptions of networks (profiles), and seeded, sans-IO code that behaves like them.
 
 Independent of kcpg.
 """

@@ -6,13 +6,12 @@
     |              |<-------| lane down: impair, hold |<-down--|              |
     +--------------+        +-------------------------+        +--------------+
 
-It decides as netem does (netem/impair.py), from a seed. It is a process of its own, of real-time priority
-where that is allowed: in the hub of a program under load every delay would be that program's. It waits with
-`select`, the one call of its kind that keeps microseconds; `epoll` and what is built on it round up to
-milliseconds.
+It decides like netem (netem/impair.py), from a seed. It is a process of its own, with real-time priority
+where that is allowed: inside a program under load, that program would cause delays. It waits with `select`,
+the only such call with microseconds; `epoll` and everything built on it round up to milliseconds.
 
-It prints `netem.box: ready …` when frames flow, obeys a socket of datagrams (`--control`, see `Box.obey`),
-and at SIGTERM or SIGINT prints its counts as a line of JSON and ends.
+It prints `netem.box: ready …` once frames flow, obeys a datagram socket (`--control`, see `Box.obey`), and at
+SIGTERM or SIGINT prints its counters as a line of JSON and exits.
 """
 
 from __future__ import annotations
@@ -38,11 +37,11 @@ from netem.lane import Lane
 from netem.profile import Profile, ProfileError
 from netem.record import Recorder
 
-PRIORITY = 10  # Of SCHED_FIFO: above everything ordinary, below the kernel's own threads that matter
+PRIORITY = 10  # For SCHED_FIFO: above ordinary processes, below the kernel's important threads
 
 NICE = -10  # Where real-time priority is refused
 
-IDLE_S = 0.2  # Longest sleep with nothing held; signals and commands wake it at once anyway
+IDLE_S = 0.2  # Longest sleep with no frames held; signals and commands end it at once
 
 MOST_COMMAND_BYTES = 65536
 
@@ -50,7 +49,7 @@ _PR_SET_TIMERSLACK = 29  # prctl(2): how late a sleep may end, 50 us unless told
 
 
 class Box:
-    """Both lanes and what changes them while they run."""
+    """Both lanes, and the commands that change them while they run."""
 
     def __init__(self, ends: tuple[str, str], profile: Profile, seed: str, recorder: Recorder) -> None:
         """`ends`: "NAMESPACE:DEVICE" of a and b; a is the client's side. Raises OSError."""
@@ -77,7 +76,7 @@ class Box:
     def obey(self, command: dict[str, Any]) -> dict[str, Any]:
         """One command: {"do": "facts"}; {"do": "restart", "seed"?}; {"do": "change", "profile": TOML text}.
 
-        The answer has "error" when the command was of no use.
+        The answer has "error" if the command failed.
         """
         match command.get("do"):
             case "facts":
@@ -98,7 +97,7 @@ class Box:
         return self.facts()
 
     def facts(self) -> dict[str, Any]:
-        """What has happened so far."""
+        """The counters so far."""
         return {
             "profile": self._profile.name,
             "seed": self._seed,
@@ -107,10 +106,10 @@ class Box:
 
 
 def run(box: Box, control: socket.socket | None) -> None:
-    """Until SIGTERM or SIGINT."""
+    """Run until SIGTERM or SIGINT."""
     with wake_up() as ending:
         others = [ending, *([control.fileno()] if control is not None else [])]
-        gc.freeze()  # nothing here makes cycles; a collection would be a pause
+        gc.freeze()  # nothing here makes cycles, and a collection would be a pause
         gc.disable()
         while True:
             readable = box.step(others)
@@ -121,7 +120,7 @@ def run(box: Box, control: socket.socket | None) -> None:
 
 
 def answer_one(box: Box, control: socket.socket) -> None:
-    """Read a command and send its answer to whoever asked, if that one is still there."""
+    """Read a command and send the answer to its sender, if that still exists."""
     try:
         data, asker = control.recvfrom(MOST_COMMAND_BYTES)
     except BlockingIOError:
@@ -130,7 +129,7 @@ def answer_one(box: Box, control: socket.socket) -> None:
         command = json.loads(data)
         answer = box.obey(command if isinstance(command, dict) else {})
     except ValueError as error:
-        answer = {"error": f"no JSON: {error}"}
+        answer = {"error": f"not JSON: {error}"}
     with contextlib.suppress(OSError):
         control.sendto(json.dumps(answer).encode(), asker)
 
@@ -157,7 +156,7 @@ def _remember(number: int, frame: object) -> None:
 
 
 def hurry() -> str:
-    """Ask for the best priority there is and for exact timers; says which was granted."""
+    """Request real-time priority and exact timers; returns what was granted."""
     ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
@@ -172,7 +171,7 @@ def hurry() -> str:
 
 
 def read_profile(text: str) -> Profile:
-    """A profile by its name, or from a file. Raises ProfileError or OSError."""
+    """A profile by name, or from a file. Raises ProfileError or OSError."""
     path = Path(text)
     return profiles.parse(path.read_text(encoding="utf-8"), path.name) if path.suffix else profiles.load(text)
 
@@ -183,7 +182,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--b", required=True, metavar="NAMESPACE:DEVICE", help="the server's side")
     parser.add_argument("--profile", required=True, help="a name of netem/profiles, or a TOML file")
     parser.add_argument("--seed", default="1", help="repeats every decision for the same packets")
-    parser.add_argument("--control", type=Path, help="path of the socket for commands, made here")
+    parser.add_argument("--control", type=Path, help="path of the command socket, which the box creates")
     parser.add_argument("--journal", type=Path, help="file for a verdict per frame, JSON lines")
     parser.add_argument("--captures", type=Path, help="directory for a.pcap and b.pcap")
     options = parser.parse_args(words)

@@ -1,4 +1,4 @@
-"""What the link has to know of an Ethernet frame: its port, and how to flip a bit of it."""
+"""What the link needs of an Ethernet frame: its ports, and a way to flip a bit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ _HEADER = 14
 
 
 def ports(frame: bytes) -> tuple[int, int]:
-    """(source, destination) of TCP or UDP over IPv4 or IPv6; zeros for all else, later fragments included."""
+    """(source, destination) port of TCP or UDP over IPv4 or IPv6; zeros for all else, also later
+    fragments."""
     kind = frame[_ETHERTYPE]
     if kind == _IPV4 and len(frame) > _HEADER + 20:
         protocol, at = frame[_HEADER + 9], _HEADER + 4 * (frame[_HEADER] & 15)
@@ -25,7 +26,7 @@ def ports(frame: bytes) -> tuple[int, int]:
 
 
 def flipped(frame: bytes, bit: int) -> bytes:
-    """The frame with that bit, counted from the first byte's lowest, the other way round."""
+    """The frame with one bit flipped, counted from the lowest bit of the first byte."""
     hurt = bytearray(frame)
     hurt[bit >> 3] ^= 1 << (bit & 7)
     return bytes(hurt)

@@ -1,4 +1,4 @@
-"""One direction of a network, sans-IO and seeded: when each packet leaves, in how many copies, how hurt.
+"""One direction of a network, sans-IO and seeded: when each packet leaves, in how many copies, how damaged.
 
 The rules are those of Linux's netem (net/sched/sch_netem.c), so that a profile means the same in a
 simulation, in the user-space link and under `tc`. Per packet, in this order:
@@ -8,9 +8,9 @@ simulation, in the user-space link and under `tc`. Per packet, in this order:
     reorder: leaves at once    else delay, jitter    rate: behind the last one waiting, plus its own length
     port throttle, behind all of this: the token bucket of the packet's port, as a class of tc's htb
 
-All randomness is drawn from one stream per purpose, and from a stream in use one draw per packet whether it
-matters or not, so that switching one impairment on does not change which packets another one hits. Copies
-have their own streams for the same reason.
+Each purpose has its own random stream. A stream in use is drawn from once per packet, whether it matters or
+not, so that turning one impairment on does not change which packets another one hits. Copies have their own
+streams for the same reason.
 """
 
 from __future__ import annotations
@@ -31,11 +31,12 @@ ALL = 1 << 32  # netem draws 32-bit numbers
 
 DROP_REASONS = ("loss", "limit", "outage", "droplist", "port")
 
-MOST_PORTS = 4096  # throttled ports remembered; the one silent for the longest is forgotten, and starts anew
+# throttled ports remembered; the one silent for the longest is forgotten, and starts afresh
+MOST_PORTS = 4096
 
 
 class Departure(NamedTuple):
-    """One copy of a packet: when it leaves, and which of its bits is flipped (None: none)."""
+    """One copy of a packet: when it leaves, and which bit is flipped (None: none)."""
 
     due_ns: int
     flipped_bit: int | None
@@ -65,9 +66,9 @@ class Direction:
         self._buckets: dict[int, _Bucket] = {}  # of the ports, when each has its own rate
 
     def offer(self, now_ns: int, length_bytes: int, port: int = 0) -> list[Departure]:
-        """One packet arrives; `now_ns` never goes back. Gives its copies in any order, [] when it is lost.
+        """One packet arrives; `now_ns` never goes back. Returns its copies in any order, [] if it is lost.
 
-        `port` says which throttle the packet is under, where the profile has one per port.
+        `port` selects the packet's throttle, if the profile has one per port.
         """
         self._index += 1
         while self._waiting and self._waiting[0] <= now_ns:
@@ -86,7 +87,8 @@ class Direction:
         return departures
 
     def change(self, impair: Impair, now_ns: int) -> None:
-        """Another `impair` from now on: what waits keeps its time, timeline and chance begin anew."""
+        """Change to another `impair`: waiting packets keep their times, the timeline and the streams
+        restart."""
         self._changes += 1
         self.impair = impair
         self._originals = _Dice(impair, f"{self._seed}:{self._changes}:original")
@@ -110,7 +112,8 @@ class Direction:
             self._enqueue(draw, now_ns, length_bytes, port, departures)
 
     def _why_lost(self, draw: _Draw, now_ns: int) -> str:
-        """The drop's reason; "": not lost. The model always draws: its state goes on in an outage too."""
+        """The reason of the drop, "" if there is none. The model always draws: its state advances in outages
+        too."""
         lost = self._lost_by_model(draw)
         if self._index in self._droplist:
             return "droplist"
@@ -127,7 +130,7 @@ class Direction:
         return self._lost_four_state(loss, draw.loss)
 
     def _lost_gilbert_elliott(self, loss: GilbertElliott, draw: _Draw) -> bool:
-        """The loss is that of the state in which the packet finds the link; the state moves first."""
+        """Move the state first; the packet's loss is that of the new state."""
         if self._loss_state == 1:
             if draw.loss < loss.p * ALL:
                 self._loss_state = 3
@@ -172,7 +175,7 @@ class Direction:
 
     def _bucket(self, throttle: PortThrottle, port: int) -> _Bucket:
         bucket = self._buckets.pop(port, None) or _Bucket(throttle)
-        self._buckets[port] = bucket  # again at the end: the first is the one silent for the longest
+        self._buckets[port] = bucket  # moves to the end: the first is the one silent for the longest
         if len(self._buckets) > MOST_PORTS:
             del self._buckets[next(iter(self._buckets))]
         return bucket
@@ -192,7 +195,7 @@ def hit(chance: Chance, value: int) -> bool:
 
 
 def is_out(outage: Outage | None, since_epoch_ns: int) -> bool:
-    """Whether an outage's timeline stands at off."""
+    """Whether there is an outage now."""
     return outage is not None and since_epoch_ns % (outage.on_ns + outage.off_ns) >= outage.on_ns
 
 
@@ -215,11 +218,11 @@ class _Bucket:
 
     def __init__(self, throttle: PortThrottle) -> None:
         self._throttle = throttle
-        self._full_ns = 0  # when the bucket will be full again: a packet may use what it lacks until then
+        self._full_ns = 0  # when the bucket will be full again
         self._waiting: deque[int] = deque()
 
     def pass_ns(self, now_ns: int, length_bytes: int) -> int | None:
-        """When a packet that comes at `now_ns` passes; None: too many wait already."""
+        """When a packet that arrives at `now_ns` passes; None if too many wait already."""
         throttle = self._throttle
         while self._waiting and self._waiting[0] <= now_ns:
             self._waiting.popleft()
@@ -245,7 +248,7 @@ class _Draw:
 
 
 class _Dice:
-    """The streams, one per purpose in use. One that nothing asks costs nothing, and its draw stays 0."""
+    """The streams, one per purpose in use. An unused stream costs nothing, and its draw stays 0."""
 
     def __init__(self, impair: Impair, seed: str) -> None:
         loss = impair.loss
@@ -286,7 +289,7 @@ def _stream(seed: str, chance: Chance) -> _Correlated | None:
 
 
 class _Correlated:
-    """netem's get_crandom: each number leans on the last one by `correlation`."""
+    """netem's get_crandom: each number depends on the last one by `correlation`."""
 
     __slots__ = ("_last", "_rho", "_rng")
 

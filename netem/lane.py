@@ -1,4 +1,4 @@
-"""One direction of the link box: frames read on one side, held for their time, written on the other."""
+"""One direction of the link box: reads frames on one side, holds them, and writes them on the other."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from netem.impair import Departure, Direction
 from netem.profile import Impair
 from netem.record import Recorder
 
-BATCH = 32  # Frames read before the other direction and what is due have their turn, a third of a ms later
+BATCH = 32  # Frames read before the other direction and due frames get their turn, a third of a ms later
 
 LATE_STEP_NS, LATE_STEPS = 10_000, 1000  # Lateness is counted in steps of 10 us, up to 10 ms
 
 
 @dataclass(slots=True)
 class Counts:
-    """What a direction has seen since it started; frames to groups are not among the others."""
+    """A direction's counters; the others leave out multicast frames."""
 
     frames: int = 0
     bytes: int = 0
     sent: int = 0
     sent_bytes: int = 0
     groups: int = 0
-    refused: int = 0  # Frames that the far side's interface did not take (it was down)
+    refused: int = 0  # Frames that the far side's interface refused because it was down
     late: list[int] = field(default_factory=lambda: [0] * (LATE_STEPS + 1))
 
 
 class Lane:
     """Reads from `source` and writes to `sink`; both are descriptors of one frame a read or write.
 
-    Frames to groups (ARP, neighbour discovery, multicast reports) pass at once and are offered to nothing:
-    the kernel sends them when it likes, and each would shift the pattern that a seed makes.
+    Multicast frames (ARP, neighbour discovery, multicast reports) pass at once, without impairment: the
+    kernel sends them at any time, and each would shift the pattern of a seed.
     """
 
     def __init__(
@@ -50,13 +50,13 @@ class Lane:
         self.restart(impair, seed)
 
     def restart(self, impair: Impair, seed: str) -> None:
-        """From the first packet of the seed again, counts included; what is held still leaves in its time."""
+        """Restart from the seed's first packet and reset the counters; held frames still leave on time."""
         self.counts = Counts()
         self._direction = Direction(impair, f"{seed}:{self.way}", monotonic_ns())
         self._by_port = impair.port is not None
 
     def change(self, impair: Impair) -> None:
-        """Another impairment from now on, as `tc qdisc change` does it."""
+        """Change the impairment, like `tc qdisc change`."""
         self._direction.change(impair, monotonic_ns())
         self._by_port = impair.port is not None
 
@@ -66,7 +66,7 @@ class Lane:
         return self._held[0][0] if self._held else None
 
     def take(self) -> None:
-        """Read what has come, a batch at most."""
+        """Read the frames that have arrived, a batch at most."""
         source, most, counts, offer = self.source, self._frame_bytes, self.counts, self._direction.offer
         for _ in range(BATCH):
             try:
@@ -89,7 +89,7 @@ class Lane:
                 self._record(frame, now_ns, departures)
 
     def release(self, now_ns: int) -> None:
-        """Write what is due; a batch at most, so that reading is never kept waiting for long."""
+        """Write the due frames, a batch at most, so that reading never waits for long."""
         held, counts = self._held, self.counts
         for _ in range(BATCH):
             if not held or held[0][0] > now_ns:
@@ -101,7 +101,7 @@ class Lane:
                 counts.sent_bytes += len(frame)
 
     def facts(self) -> dict[str, Any]:
-        """Counts by name, for people and programs."""
+        """The counters by name."""
         counts, direction = self.counts, self._direction
         return {
             "frames": counts.frames,
@@ -119,7 +119,7 @@ class Lane:
         }
 
     def _port(self, frame: bytes) -> int:
-        """The port of the server's side: where what goes up is going, and what comes down comes from."""
+        """The port of the server's side: destination of what goes up, source of what comes down."""
         source, destination = frames.ports(frame)
         return destination if self.way == "up" else source
 
@@ -139,7 +139,7 @@ class Lane:
 
 
 def _late_us(late: list[int], share: float) -> int:
-    """Below which lateness this share of the frames was, in microseconds, rounded up to a step."""
+    """The quantile of the lateness in microseconds, rounded up to a step."""
     wanted, seen = share * sum(late), 0
     for step, count in enumerate(late):
         seen += count

@@ -1,4 +1,4 @@
-"""Doing something inside a network namespace without starting a process there."""
+"""Enters a network namespace without starting a process there."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 @contextmanager
 def entered(name: str) -> Iterator[None]:
-    """This thread is in the namespace that `ip netns` calls so; sockets made here stay in it for ever."""
+    """Move this thread into a named namespace meanwhile; sockets that it creates stay there."""
     before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
     try:
         inside = os.open(f"{DIRECTORY}/{name}", os.O_RDONLY)

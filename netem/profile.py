@@ -1,4 +1,4 @@
-"""A described network: a TOML file in tc-netem's words, read into dataclasses, and what to expect of it.
+"""The description of a network: a TOML file in tc-netem's words, as dataclasses, with its expected values.
 
     name = "…"; summary = "…"; sources = ["where each number comes from", …]
     [netem]                     # both directions; [up] and [down] override single keys
@@ -13,9 +13,9 @@
     [outage]                    # nothing passes for `off` after every `on`
     on = "10s"  off = "3s"
 
-Up is what the client's side sends. `droplist` (indexes of packets, from 0) and `outage` are not in tc: they
-belong to the simulator and to the user-space link. `port` is a token bucket behind the rest, for every port
-of the server's side: `burst` bytes pass unhindered, then `rate`. Whoever changes ports escapes it.
+Up is what the client's side sends. tc has neither `droplist` (packet numbers, from 0) nor `outage`: only the
+simulator and the user-space link do. `port` is a token bucket after the rest, for every port of the server's
+side: `burst` bytes pass unhindered, then `rate` applies. A change of ports escapes it.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ PROFILES = Path(__file__).parent / "profiles"
 
 DISTRIBUTIONS = ("uniform", "normal", "pareto", "paretonormal")
 LIMIT_PACKETS = 1000  # tc's default
-FULL_FRAME_BYTES = 1514  # Ethernet frame of an MTU of 1500, to judge whether `limit` holds rate x delay
+FULL_FRAME_BYTES = 1514  # Ethernet frame with an MTU of 1500, to check whether `limit` holds rate x delay
 
 
 class ProfileError(ValueError):
-    """A profile that cannot be used; `problems` has every reason, one line each."""
+    """An unusable profile; `problems` lists every reason, one line each."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
@@ -99,7 +99,7 @@ class Outage:
 
 @dataclass(frozen=True, slots=True)
 class Impair:
-    """What one direction does. `rate_bps` 0: unlimited; `limit`: packets that wait or are delayed, in all."""
+    """The impairments of one direction. `rate_bps` 0: unlimited; `limit`: all waiting or delayed packets."""
 
     delay_ns: int = 0
     jitter_ns: int = 0
@@ -119,7 +119,7 @@ class Impair:
 
 @dataclass(frozen=True, slots=True)
 class Theory:
-    """What a light load of small packets meets, for a test to compare with. `loss` None: no closed form."""
+    """What a light load of small packets meets, for comparison in tests. `loss` None: no closed form."""
 
     delay_ms: float
     loss: float | None
@@ -139,9 +139,9 @@ class Profile:
 
 
 def theory(impair: Impair) -> Theory:
-    """Expected values, outages and droplist left out (they depend on when and what is sent).
+    """Expected values without outages and droplist, which depend on time and traffic.
 
-    A correlated reorder has no closed form; the delay then is an upper bound.
+    A correlated reorder has no closed form; the delay is an upper bound then.
     """
     reorder = impair.reorder
     overtaking = 1 / (reorder.gap - 1 + 1 / reorder.fraction) if reorder.fraction else 0.0
@@ -176,7 +176,7 @@ def _four_state_loss(chain: FourState) -> float:
 
 @dataclass(slots=True)
 class _Reader:
-    """One table being read: hands out values by key, and collects what is wrong with them."""
+    """Reads one table: returns values by key, and collects their problems."""
 
     where: str
     table: dict[str, Any]
@@ -209,7 +209,7 @@ class _Reader:
         return _Reader(f"{self.where}.{key}", value, self.problems)
 
     def finish(self) -> None:
-        """After the last `take`: whatever was not asked for is a mistake."""
+        """Report every key that no `take` has asked for. To be called after the last one."""
         for key in self.table:
             if key not in self.known:
                 self.problems.append(
@@ -218,7 +218,7 @@ class _Reader:
 
 
 def load(name: str) -> Profile:
-    """The profile of that name from netem/profiles. Raises ProfileError."""
+    """The profile with this name in netem/profiles. Raises ProfileError."""
     path = PROFILES / f"{name}.toml"
     if not path.is_file():
         names = ", ".join(known_profiles())
@@ -283,9 +283,9 @@ def _impair(
 def _check(where: str, impair: Impair, problems: list[str]) -> None:
     """Combinations that tc refuses, or that would measure the queue instead of the network."""
     if impair.jitter_ns > impair.delay_ns and impair.distribution == "uniform":
-        problems.append(f"{where}.jitter: more than delay, so that packets would leave before they came")
+        problems.append(f"{where}.jitter: larger than delay: packets would leave before they arrive")
     if impair.reorder.fraction and not impair.delay_ns:
-        problems.append(f"{where}.reorder: needs delay (a packet that overtakes needs others that wait)")
+        problems.append(f"{where}.reorder: requires delay (a packet can only overtake others that wait)")
     needed = -(-impair.rate_bps * impair.delay_ns // (8 * 10**9 * FULL_FRAME_BYTES))
     if impair.limit < needed:
         problems.append(
@@ -356,7 +356,9 @@ def _port(reader: _Reader | None) -> PortThrottle | None:
     )
     reader.finish()
     if throttle.burst_bytes < FULL_FRAME_BYTES:
-        reader.problems.append(f"{reader.where}.burst: a full frame of {FULL_FRAME_BYTES} bytes never passes")
+        reader.problems.append(
+            f"{reader.where}.burst: a full frame of {FULL_FRAME_BYTES} bytes could never pass"
+        )
     if throttle.rate_bps <= 0:
         reader.problems.append(f"{reader.where}.rate: must be more than 0")
     return throttle

@@ -1,6 +1,6 @@
-"""tc's way to write times, rates and percentages, read into integers and fractions.
+"""Reads times, rates and percentages, as tc writes them, into integers and fractions.
 
-Every reader raises ValueError with a text for people.
+Every reader raises ValueError with a readable message.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _NUMBER = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z%]+)")
 def _scaled(value: object, units: dict[str, int], what: str) -> int:
     match = _NUMBER.fullmatch(value) if isinstance(value, str) else None
     if match is None or match[2] not in units:
-        raise ValueError(f"{value!r} is no {what}; write a number and one of {', '.join(units)}")
+        raise ValueError(f"{value!r} is not a {what}; write a number and one of {', '.join(units)}")
     return round(float(match[1]) * units[match[2]])
 
 
@@ -43,14 +43,14 @@ def fraction(value: object) -> float:
     """ "0.5%" as 0.005; 0 to 100 %."""
     match = _NUMBER.fullmatch(value) if isinstance(value, str) else None
     if match is None or match[2] != "%" or float(match[1]) > 100:
-        raise ValueError(f'{value!r} is no percentage; write "0%" to "100%"')
+        raise ValueError(f'{value!r} is not a percentage; write "0%" to "100%"')
     return float(match[1]) / 100
 
 
 def whole(value: object) -> int:
     """A whole number, 0 or more."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ValueError(f"{value!r} is no whole number")
+        raise ValueError(f"{value!r} is not a whole number")
     return value
 
 
@@ -64,21 +64,21 @@ def count(value: object) -> int:
 def wholes(value: object) -> tuple[int, ...]:
     """A list of whole numbers."""
     if not isinstance(value, list):
-        raise ValueError(f"{value!r} is no list of whole numbers")
+        raise ValueError(f"{value!r} is not a list of whole numbers")
     return tuple(whole(item) for item in value)
 
 
 def text(value: object) -> str:
     """A text that is not empty."""
     if not isinstance(value, str) or not value:
-        raise ValueError(f"{value!r} is no text")
+        raise ValueError(f"{value!r} is not a text")
     return value
 
 
 def texts(value: object) -> tuple[str, ...]:
     """A list of texts, at least one."""
     if not isinstance(value, list) or not value:
-        raise ValueError(f"{value!r} is no list of texts")
+        raise ValueError(f"{value!r} is not a list of texts")
     return tuple(text(item) for item in value)
 
 
@@ -87,7 +87,7 @@ def one_of(words: Sequence[str]) -> Parser:
 
     def read(value: object) -> str:
         if value not in words:
-            raise ValueError(f"{value!r} is none of {', '.join(words)}")
+            raise ValueError(f"{value!r} is not one of {', '.join(words)}")
         return str(value)
 
     return read

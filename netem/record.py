@@ -1,4 +1,4 @@
-"""What the link box writes down: captures of both sides and a verdict for every frame."""
+"""The link box's records: captures of both sides, and a verdict for every frame."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ class Recorder:
                 file.close()
 
     def flush(self) -> None:
-        """So that a reader sees everything up to here."""
+        """Flush, so that a reader sees everything up to here."""
         for file in (*self._captures.values(), self._journal):
             if file is not None:
                 file.flush()
 
     def came(self, way: str, frame: bytes, now_ns: int) -> None:
-        """A frame was sent by a side: by a when it goes up."""
+        """Record a frame that a side has sent: side a if it goes up."""
         self._write("a" if way == "up" else "b", frame, now_ns)
 
     def left(self, way: str, frame: bytes, now_ns: int) -> None:
-        """A frame reached a side."""
+        """Record a frame that has reached a side."""
         self._write("b" if way == "up" else "a", frame, now_ns)
 
     def verdict(
@@ -64,7 +64,7 @@ class Recorder:
         now_ns: int,
         departures: Sequence[tuple[int, int | None]],
     ) -> None:
-        """What was decided: no copies means lost; a copy has its delay and the bit that was flipped."""
+        """Record a verdict: no copies mean a loss; a copy has its delay and its flipped bit."""
         if self._journal is not None:
             copies = [{"delay_ns": due_ns - now_ns, "bit": bit} for due_ns, bit in departures]
             line = {"way": way, "index": index, "bytes": length_bytes, "came_ns": now_ns, "copies": copies}

@@ -14,15 +14,15 @@ _IFF_TAP, _IFF_NO_PI = 0x0002, 0x1000
 _SIOCGIFMTU = 0x8921  # linux/sockios.h
 _NAME_BYTES = 16  # IFNAMSIZ
 
-ETHERNET_BYTES = 18  # Ethernet header with one VLAN tag: what a frame has beyond the MTU
+ETHERNET_BYTES = 18  # Ethernet header with one VLAN tag: a frame's bytes beyond the MTU
 
 
 def attach(namespace: str, device: str) -> tuple[int, int]:
     """Take the far end of a TAP interface that exists in the namespace; returns (descriptor, frame size).
 
-    One read is one frame of at most that size, one write another; the descriptor does not block. Without a
-    virtio header the kernel cuts and checksums what it hands over, so that a frame is what a wire would
-    carry. Raises OSError.
+    Each read and each write is one frame of at most that size; the descriptor does not block. Without a
+    virtio header, the kernel segments and checksums the frames, so that they are what a wire would carry.
+    Raises OSError.
     """
     with entered(namespace):
         descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)

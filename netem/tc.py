@@ -1,11 +1,10 @@
-"""A profile's direction as `tc` commands, and what `tc` shows when they took effect.
+"""A profile's direction as `tc` commands, and what `tc` shows once they took effect.
 
-Everything but `probe` and the three functions that run `tc` is pure. Found out with iproute2 6.1 on Linux
-6.1:
+Everything but `probe` and the three functions that run `tc` is pure. Observed with iproute2 6.1 on Linux 6.1:
 
 - `tc qdisc change` and `replace` keep what they do not name (reorder, corrupt, rate, the distribution), so
-  `update_commands` changes in place only where nothing has to go, and otherwise deletes and adds.
-- times are read in microseconds and kept in ticks of 64 ns, so they come back up to 1 us smaller.
+  `update_commands` changes in place only if nothing must go; otherwise it deletes and adds.
+- tc reads times in microseconds and keeps them in ticks of 64 ns, so they come back up to 1 us smaller.
 - `duplicate P C` forgets C unless another correlation is given, so all impairments with one are written out.
 - `distribution uniform` does not exist (it is the default), and `reorder` needs `delay`.
 - netem counts a packet of several segments as one: interfaces under netem need their offloads off.
@@ -25,18 +24,18 @@ from typing import Any
 from netem.profile import Chance, FourState, GilbertElliott, Impair, PortThrottle
 
 Argv = list[str]
-Runner = Callable[[Argv], str]  # Runs a command and returns what it wrote; raises when it fails
+Runner = Callable[[Argv], str]  # Runs a command and returns its output; raises if it fails
 
-# Classes of the port throttle: that many consecutive ports have their own bucket, then they share.
+# Classes of the port throttle: this many consecutive ports have their own buckets, more must share.
 PORT_CLASSES = 64
 
-TICK_S = 1.1e-6  # tc keeps times in ticks and shows them cut to microseconds
+TICK_S = 1.1e-6  # tc keeps times in ticks and shows them truncated to microseconds
 
 PORT_KEYS = {"up": "proto-dst", "down": "proto-src"}  # Where the port of the server's side is, by direction
 
 
 def unsupported(impair: Impair) -> list[str]:
-    """Why tc cannot do this; empty when it can."""
+    """Why tc cannot do this; empty if it can."""
     reasons = []
     if impair.droplist:
         reasons.append("droplist: tc cannot drop packets by their number")
@@ -71,7 +70,7 @@ def netem_words(impair: Impair, seed: int | None = None) -> list[str]:
 
 
 def add_commands(device: str, impair: Impair, way: str = "up", seed: int | None = None) -> list[Argv]:
-    """Puts a direction on `device`, which has no qdisc yet; `way`, "up" or "down", tells its port."""
+    """Commands that put a direction on `device`, which has no qdisc yet; `way`: "up" or "down"."""
     handle = ["handle", "1:"]
     commands = [["tc", "qdisc", "add", "dev", device, "root", *handle, "netem", *netem_words(impair, seed)]]
     if impair.port is not None:
@@ -80,14 +79,14 @@ def add_commands(device: str, impair: Impair, way: str = "up", seed: int | None 
 
 
 def clear_commands(device: str) -> list[Argv]:
-    """Takes everything off `device`; fails where nothing is on it."""
+    """The command that removes everything from `device`; it fails if there is nothing."""
     return [["tc", "qdisc", "del", "dev", device, "root"]]
 
 
 def update_commands(
     device: str, old: Impair, new: Impair, way: str = "up", seed: int | None = None
 ) -> list[Argv]:
-    """From one direction to another: in place where tc can, so that packets on their way stay on it."""
+    """Commands from one direction to another: in place where tc can, so that packets in flight survive."""
     if _can_change(old, new):
         words = netem_words(new, seed)
         return [["tc", "qdisc", "change", "dev", device, "root", "handle", "1:", "netem", *words]]
@@ -125,7 +124,7 @@ def expected_options(impair: Impair) -> dict[str, Any]:
 
 
 def differences(impair: Impair, shown: Sequence[dict[str, Any]], classes: str = "") -> list[str]:
-    """What `tc -j qdisc show` (and `tc class show`) says otherwise than asked; empty when all is as asked."""
+    """Where `tc -j qdisc show` (and `tc class show`) differ from the request; empty if nowhere."""
     roots = [qdisc for qdisc in shown if qdisc.get("root") and qdisc.get("kind") == "netem"]
     if len(roots) != 1:
         return [f"root: expected one netem, shown are {[qdisc.get('kind') for qdisc in shown]}"]
@@ -147,7 +146,7 @@ def differences(impair: Impair, shown: Sequence[dict[str, Any]], classes: str = 
 
 
 def run(argv: Argv) -> str:
-    """Run one command; raises OSError with what it said when it fails."""
+    """Run one command. Raises OSError with its messages if it fails."""
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode:
         raise OSError(f"{' '.join(argv)}: {done.stderr.strip() or f'exit code {done.returncode}'}")
@@ -160,7 +159,7 @@ def within(namespace: str, commands: Sequence[Argv]) -> list[Argv]:
 
 
 def read_back(device: str, namespace: str, runner: Runner = run) -> tuple[list[dict[str, Any]], str]:
-    """What is on `device`: qdiscs as tc's JSON, classes as its text (6.1 has no JSON for them)."""
+    """The qdiscs of `device` as tc's JSON, and its classes as text (6.1 has no JSON for them)."""
     qdiscs, classes = within(
         namespace, [["tc", "-j", "qdisc", "show", "dev", device], ["tc", "class", "show", "dev", device]]
     )
@@ -169,7 +168,7 @@ def read_back(device: str, namespace: str, runner: Runner = run) -> tuple[list[d
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """What the kernel and tc of this machine can do; `reason` says why netem is missing."""
+    """The abilities of this machine's kernel and tc; `reason` says why netem is missing."""
 
     netem: bool
     seed: bool
@@ -178,7 +177,7 @@ class Kernel:
 
 @cache
 def probe() -> Kernel:
-    """Try netem in a namespace that lasts only for the attempt."""
+    """Try netem in a temporary namespace."""
     attempt = ["unshare", "--net", "tc", "qdisc", "add", "dev", "lo", "root", "netem", "limit", "1"]
     try:
         run(attempt)
@@ -195,12 +194,12 @@ def probe() -> Kernel:
 
 
 def _has_delay(impair: Impair) -> bool:
-    """Whether delay is written: with a correlated duplicate always, for the sake of its correlation."""
+    """Whether to write the delay: always with a correlated duplicate, for its correlation."""
     return bool(impair.delay_ns or impair.jitter_ns or impair.duplicate.correlation)
 
 
 def _table(impair: Impair) -> str:
-    """The distribution that is loaded into the kernel; "" for none, which is the uniform one."""
+    """The distribution to load into the kernel; "" for the uniform one."""
     return impair.distribution if impair.jitter_ns and impair.distribution != "uniform" else ""
 
 
@@ -225,7 +224,7 @@ def _loss_words(impair: Impair) -> list[str]:
 
 
 def _port_commands(device: str, throttle: PortThrottle, key: str) -> list[Argv]:
-    """htb below netem, a class per port; a class starts with a full bucket, as ours does."""
+    """htb below netem, with a class per port; a class starts with a full bucket, like ours."""
     rate, burst = f"{throttle.rate_bps}bit", str(throttle.burst_bytes)
     on = ["dev", device]
     commands = [["tc", "qdisc", "add", *on, "parent", "1:1", "handle", "10:", "htb", "default", "1"]]
@@ -243,7 +242,7 @@ def _port_commands(device: str, throttle: PortThrottle, key: str) -> list[Argv]:
 
 
 def _can_change(old: Impair, new: Impair) -> bool:
-    """Whether `change` can do it: it cannot take a feature away, nor go back to a uniform jitter."""
+    """Whether `change` can do it: it can neither remove a feature nor return to a uniform jitter."""
     gone = (
         old.corrupt.fraction and not new.corrupt.fraction,
         old.reorder.fraction and not new.reorder.fraction,
@@ -280,7 +279,7 @@ def _class_differences(throttle: PortThrottle, classes: str) -> list[str]:
     for rate, ceil, burst in lines:
         asked = (throttle.rate_bps, throttle.rate_bps, throttle.burst_bytes)
         shown = tuple(_amount(text) for text in (rate, ceil, burst))
-        # The burst is kept as a time at the rate, and comes back rounded.
+        # tc keeps the burst as a time at the rate, and returns it rounded.
         if not all(isclose(one, other, rel_tol=0.01) for one, other in zip(asked, shown, strict=True)):
             found.append(f"port: {shown} instead of {asked} (rate, ceil, burst)")
     return sorted(set(found))

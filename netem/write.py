@@ -1,4 +1,4 @@
-"""A profile as TOML again, so that a changed one can be handed to another process or kept beside a report."""
+"""Writes a profile as TOML, to pass a changed one to another process or keep it beside a report."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from netem.profile import Chance, FourState, GilbertElliott, Impair, Profile
 
 
 def to_toml(profile: Profile) -> str:
-    """Text that `netem.profile.parse` reads back to the same profile (percentages to twelve digits)."""
+    """Text that `netem.profile.parse` reads back as the same profile (percentages to twelve digits)."""
     lines = [
         f"name = {json.dumps(profile.name)}",
         f"summary = {json.dumps(profile.summary)}",

@@ -189,5 +189,5 @@ def test_the_backend_is_chosen_by_what_a_profile_needs() -> None:
     assert choose(profile.load("lossy5"), "box") == "box"
     with pytest.raises(Failed, match=r"needs the link box: outage"):
         choose(profile.load("blackhole"), "netem")
-    with pytest.raises(Failed, match="NETEM_BACKEND is one of"):
+    with pytest.raises(Failed, match="NETEM_BACKEND must be one of"):
         choose(profile.load("lossy5"), "nothing")

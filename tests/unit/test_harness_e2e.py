@@ -82,7 +82,7 @@ class Runner(e2e.Runner):
         super().__init__(False, False)
         self.error = error
 
-    def _cell(self, scenario: object, plan: Plan, outcome: Outcome) -> None:
+    def _case(self, scenario: object, plan: Plan, outcome: Outcome) -> None:
         if self.error is not None:
             raise self.error
 
@@ -97,7 +97,7 @@ class Runner(e2e.Runner):
         (None, Verdict.FAILED),  # nothing was checked: that is no pass
     ],
 )
-def test_only_a_cell_whose_checks_were_right_has_passed(error: Exception | None, verdict: Verdict) -> None:
+def test_only_a_case_whose_checks_were_right_has_passed(error: Exception | None, verdict: Verdict) -> None:
     outcome = Runner(error).run(Plan("bulk", "server", "lan"))
     assert outcome.verdict is verdict and outcome.reason
     assert outcome.as_json()["verdict"] == verdict.value

@@ -113,8 +113,8 @@ on = "0s"
 @pytest.mark.parametrize(
     ("table", "problem"),
     [
-        ('reorder = { percent = "1%" }', "reorder: needs delay"),
-        ('delay = "1ms"\njitter = "2ms"', "jitter: more than delay"),
+        ('reorder = { percent = "1%" }', "reorder: requires delay"),
+        ('delay = "1ms"\njitter = "2ms"', "jitter: larger than delay"),
         ('delay = "150ms"\nrate = "100mbit"', "limit: 1000 packets are fewer than rate x delay holds (1239)"),
     ],
 )
