@@ -1,9 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Connections as file descriptors, without a socket object for each, and timers; see sock.py."""
 from cpython.exc cimport PyErr_SetFromErrno
-from libc.errno cimport EINPROGRESS, errno
+from libc.errno cimport ECONNREFUSED, EINPROGRESS, errno
 from libc.stdint cimport uint8_t, uint16_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 from kcpg.net._syscalls cimport ADDRESS_BYTES, CLOCK_MONOTONIC, monotonic_ns, socklen_t, timespec
 
@@ -19,9 +19,10 @@ cdef extern from "<sys/socket.h>" nogil:
         int l_onoff
         int l_linger
     int SOCK_STREAM, SOCK_DGRAM, SOCK_NONBLOCK, SOCK_CLOEXEC
-    int SOL_SOCKET, SO_KEEPALIVE, SO_LINGER, SHUT_WR
+    int SOL_SOCKET, SO_KEEPALIVE, SO_LINGER, SO_OOBINLINE, SHUT_WR
     int socket(int family, int kind, int protocol)
     int connect_fd "connect"(int fd, const sockaddr* address, socklen_t length)
+    int getsockname(int fd, sockaddr* address, socklen_t* length)
     int shutdown_fd "shutdown"(int fd, int how)
     int setsockopt(int fd, int level, int name, const void* value, socklen_t length)
 
@@ -96,20 +97,29 @@ def connect(bytes address, bint stream):
     if stream:
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one))
         setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one))
+        setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &one, sizeof(one))
     error = again(fd, address)
     if error == EINPROGRESS:
         error = again(fd, address)
-    if error != 0 and error not in _PENDING:
+    if error == ECONNREFUSED and not stream:    # it met itself; while it has that port, another one will not
+        other = connect(address, stream)
         close_fd(fd)
+        return other
+    if error != 0 and error not in _PENDING:
+        abort(fd)
         return -1, error
     return fd, error
 
 
 cpdef int again(int fd, bytes address):
-    """What connect(2) says: 0, or the errno."""
-    if connect_fd(fd, <const sockaddr*><const uint8_t*>address, <socklen_t>len(address)) == 0:
+    """What connect(2) says: 0, or the errno. ECONNREFUSED as well where the socket has met itself: see sock.py."""
+    cdef uint8_t own[ADDRESS_BYTES]
+    cdef socklen_t length = ADDRESS_BYTES
+    if connect_fd(fd, <const sockaddr*><const uint8_t*>address, <socklen_t>len(address)) != 0:
+        return errno
+    if getsockname(fd, <sockaddr*>own, &length) != 0 or length != <socklen_t>len(address):
         return 0
-    return errno
+    return ECONNREFUSED if memcmp(own, <const uint8_t*>address, length) == 0 else 0
 
 
 def shutdown(int fd):

@@ -59,28 +59,42 @@ def connect(address: bytes, stream: bool) -> tuple[int, int]:
     outcome = again(fd, address)
     if outcome == errno.EINPROGRESS:
         outcome = again(fd, address)
+    if (
+        outcome == errno.ECONNREFUSED and not stream
+    ):  # it met itself; while it has that port, another one will not
+        held, (fd, outcome) = fd, connect(address, stream)
+        os.close(held)
+        return fd, outcome
     if outcome and outcome not in PENDING:
-        os.close(fd)
+        abort(fd)
         return -1, outcome
     return fd, outcome
 
 
 def again(fd: int, address: bytes) -> int:
-    """What connect(2) says: 0, or the errno."""
+    """What connect(2) says: 0, or the errno. ECONNREFUSED as well where the socket has met itself.
+
+    A target that is down, on this machine and in the range from which the kernel takes source ports, answers
+    now and then: by a socket that got just that port (TCP's simultaneous open, RFC 9293 section 3.5).
+    """
     sock = _socket.socket(fileno=fd)
     try:
-        return int(sock.connect_ex(addresses.to_tuple(address)))
+        outcome = int(sock.connect_ex(addresses.to_tuple(address)))
+        met_itself = outcome == 0 and addresses.from_tuple(sock.getsockname()) == address
+        return errno.ECONNREFUSED if met_itself else outcome
     finally:
         sock.detach()
 
 
 def tune(sock: _socket.socket) -> None:
-    """Set what every local TCP connection has: small writes leave at once, a dead peer is found.
+    """Set what every local TCP connection has: small writes leave at once, a dead peer is found, and urgent
+    data stays in its place in the stream (RFC 6093).
 
     Linux gives what a listening socket has to the connections it accepts.
     """
     sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
     sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_OOBINLINE, 1)
 
 
 def shutdown(fd: int) -> None:

@@ -7,6 +7,8 @@ import os
 import resource
 import select
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +17,7 @@ import pytest
 from kcpg.net import addr, sock
 from kcpg.net.clock import NEVER_MS, now_ms
 from tests.engines import require
+from tests.needs import needs
 from tests.net.sockets import fds, until
 
 
@@ -73,6 +76,57 @@ def test_connections_are_made_and_end(calls: Any, listening: socket.socket) -> N
     calls.close(near)
     calls.close(far)
     assert fds() == before
+
+
+def test_urgent_data_stays_in_its_place(calls: Any, listening: socket.socket) -> None:
+    sock.tune(listening)
+    for sender, reader in (connected(calls, listening), connected(calls, listening)[::-1]):
+        with socket.socket(fileno=sender) as app:
+            app.send(b"abc")
+            app.send(b"!", socket.MSG_OOB)
+            app.send(b"def")
+        got = b""
+        while data := os.read(reader, 100):
+            got += data
+        assert got == b"abc!def"
+        calls.close(reader)
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_socket_that_meets_itself_was_refused(calls: Any, host: str, kind: int) -> None:
+    """As one that the kernel gives the very port of a target that is down."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, kind) as alone:
+        alone.bind((host, 0))
+        assert calls.again(alone.fileno(), addr.from_tuple(alone.getsockname())) == errno.ECONNREFUSED
+
+
+MEETING = """
+import socket, sys
+from kcpg import engine
+from kcpg.net import addr, sock
+calls = engine.module("kcpg.net.sock") if sys.argv[1] == "compiled" else sock
+target = addr.pack("127.0.0.1", 50001)
+for attempt in range(50):
+    fd, error = calls.connect(target, True)
+    assert fd == -1 and error == 111, (attempt, fd, error)
+    fd, error = calls.connect(target, False)
+    assert error == 0 and socket.socket(fileno=fd).getsockname()[1] != 50001
+with socket.create_server(("127.0.0.1", 50001)):
+    pass  # nothing keeps the target from its port
+"""
+
+
+def test_a_target_that_is_down_is_never_ourselves(calls: Any) -> None:
+    """The kernel has four ports to choose from, and the target's is one of them."""
+    entry = 'ip link set lo up && echo 50000 50003 >/proc/sys/net/ipv4/ip_local_port_range && exec "$@"'
+    which = "plain" if calls is sock else "compiled"
+    command = ["unshare", "-n", "sh", "-c", entry, "sh", sys.executable, "-c", MEETING, which]
+    made = subprocess.run(["unshare", "-n", "ip", "link", "set", "lo", "up"], capture_output=True)
+    if made.returncode:
+        pytest.skip(needs("root, iproute2", "run as root"))
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_an_abort_is_a_reset(calls: Any, listening: socket.socket) -> None:
