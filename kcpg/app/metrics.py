@@ -74,6 +74,8 @@ def leg_snapshot(config: LegConfig, leg: Any, ports: TunnelSockets | None) -> Sn
         "section": config.section,
         "where": legsettings.where(config),
     }
+    if config.kind is LegKind.LOCAL:
+        found["counters"] = dict(leg.counters)
     if config.kind is LegKind.TUNNEL:
         shot = tube_snapshot if config.is_kcptube else link_snapshot
         links = list(leg.links)

@@ -22,6 +22,7 @@ cdef class PacketBypass(Bypass):
     cdef bytes place
     cdef bint datagrams
     cdef readonly uint64_t read     # packets that went into the conversation
+    cdef public int error           # errno that the socket had last, 0: none
 
     cpdef open(self)
     cpdef close(self)

@@ -3,7 +3,7 @@
 
 TCP is read into and written out of segment slots: the kernel copies, nobody else. Packets pass one buffer.
 """
-from libc.errno cimport EAGAIN, EINTR, ENOBUFS, errno
+from libc.errno cimport EAGAIN, ECONNREFUSED, EINTR, ENOBUFS, errno
 from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memset
 
@@ -152,6 +152,8 @@ cdef class PacketBypass(Bypass):
             return []
         count = arrive(&a, self.fd, FEW_PACKETS, False)
         if count <= 0:
+            if count < 0 and errno != EAGAIN and errno != EINTR:
+                self.error = errno
             return []
         for i in range(count):
             if left is not None or not self.put(packet_at(&a, i), a.messages[i].msg_len):
@@ -195,7 +197,11 @@ cdef class PacketBypass(Bypass):
             if length > name:
                 message.msg_control = control
                 message.msg_controllen = put_local(control, place + name, length - name)
-        return sendmsg(self.fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0
+        if sendmsg(self.fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0:
+            return True
+        if errno == ECONNREFUSED:
+            self.error = errno      # of a packet before; this one is sent by the flow, which hears of it
+        return False
 
 
 cpdef read_packets_from(int fd, dict bypasses):

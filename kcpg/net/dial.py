@@ -161,6 +161,8 @@ class Dial:
     def _connected(self) -> None:
         fd, self._fd = self._fd, -1
         self._flow.dial = None
+        if not isinstance(self._flow, TcpFlow):
+            self._flow.others = self._addrs  # whether anybody listens at this one is not known yet
         self._flow.adopt(fd)
         splice = self._flow.splice
         if splice is not None:

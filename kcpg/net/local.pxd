@@ -11,6 +11,7 @@ cdef class LocalLeg:
     cdef public object request_flush
     cdef public object flush_if_idle
     cdef readonly set flows
+    cdef readonly object counters
     cdef object _report
 
     cpdef forget(self, Flow flow)

@@ -8,6 +8,7 @@ import errno
 import os
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -84,12 +85,14 @@ class LocalLeg:
         self.request_flush: Callable[[], None] = _nothing
         self.flush_if_idle: Callable[[], None] = _nothing
         self.flows: set[Flow] = set()
+        self.counters: Counter[str] = Counter()  # of notices, by key
         self._report = report
 
     def forget(self, flow: Flow) -> None:
         self.flows.discard(flow)
 
     def notice(self, key: str, text: str) -> None:
+        self.counters[key] += 1
         if self._report is not None:
             self._report(Notice(key, text))
 

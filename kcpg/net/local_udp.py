@@ -35,6 +35,10 @@ from kcpg.net.listening import ListeningPort
 from kcpg.net.packets import BATCH, NOWHERE, Batch, Place, is_full, receive, receive_from, send
 from kcpg.net.task import Task
 
+_fds = engine.module("kcpg.net.sock")
+# ICMP's answers to a packet sent before: nobody listens there now, perhaps later.
+_UNREACHABLE = (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH)
+
 if engine.ENGINE == "compiled":
     from kcpg.net._bypass import PacketBypass, read_packets_from
 
@@ -49,6 +53,8 @@ if TYPE_CHECKING:
 QUEUE_PACKETS = 128
 # Packets taken from one socket before others have their turn.
 PACKETS_PER_TURN = 256
+# What a target that has not answered is sent again where the next of its addresses is tried instead.
+UNANSWERED_PACKETS = 16
 # Room for bursts while Python is busy elsewhere; capped by net.core.rmem_max.
 BUFFER_BYTES = 1 << 20
 
@@ -258,48 +264,110 @@ def _send(
 
 class UdpTarget(_UdpFlow):
     """An association with a target: a connected socket. `adopt` gives it the socket; until then it is
-    `opening`."""
+    `opening`.
 
-    __slots__ = ("_host", "_left", "_sock", "_task", "dial")
+    UDP's connect(2) always succeeds, so that nobody listens at an address is known by ICMP's answer to the
+    first packet. While nothing came from a target, `others`, its further addresses, are tried in turn.
+    """
+
+    __slots__ = ("_host", "_left", "_sock", "_task", "_unanswered", "dial", "others")
 
     def __init__(self, host: FlowHost) -> None:
         super().__init__()
         self.opening = True
         self.dial: Dial | None = None  # the attempt that is under way
+        self.others: list[bytes] = []
         self._host = host
         self._sock: _socket.socket | None = None
         self._task: Task | None = None
         self._left: list[bytes] = []  # what came and has to go the long way
+        self._unanswered: deque[bytes] = deque(maxlen=UNANSWERED_PACKETS)
 
     def adopt(self, fd: int) -> None:
         """Take over a connected, non-blocking socket and start to receive."""
         assert not self.closed
+        self.opening = False
+        self._use(fd)
+
+    def _use(self, fd: int) -> None:
         self._sock = _socket.socket(fileno=fd)
         self._task = Task(self._turn, fd, READ, self._first)
-        self.opening = False
         self._task.wait_io()
 
     def recv_packets(self, limit: int) -> list[bytes]:
         left, self._left = self._left, []
+        self._take_error()
         while self._sock is not None:
             packets, error = receive(self._sock, limit - len(left))
+            if packets and self.others:  # this address is the one
+                self.others = []
+                self._unanswered.clear()
             if not error:
                 return left + packets
-            # ICMP's answer to a packet sent before, given once: nobody listens there now, perhaps later.
-            if error not in (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH):
-                text = f"receiving a UDP packet failed: {os.strerror(error)}"
-                self._host.notice("udp_receive_failed", text)
+            self._failed(error)
+            if error not in _UNREACHABLE:
                 return left
         return left
 
     def send_packets(self, packets: list[bytes]) -> int:
-        """See Flow.send_packets: to the target."""
-        return 0 if self._sock is None else _send(self._sock, packets, NOWHERE, self._refused)
+        """To the target; a packet that the kernel refuses is lost, as UDP is."""
+        if self._sock is None:
+            return 0
+        self._take_error()
+        if self.others:
+            self._unanswered.extend(packets)
+        at = 0
+        while at < len(packets) and self._sock is not None:
+            sent, error, about = send(self._sock, packets, at, NOWHERE)
+            at += sent
+            if is_full(error):
+                break
+            if error == errno.ECONNREFUSED and self.others:
+                self._try_next()  # which sends these, too
+                return len(packets)
+            if error:
+                self._failed(error)
+                at += about
+        return at
 
-    def _refused(self, number: int, where: bytes) -> None:
-        if number != errno.ECONNREFUSED:
-            text = f"a UDP packet was refused: {os.strerror(number)}"
-            self._host.notice("udp_send_failed", text)
+    def _failed(self, number: int) -> None:
+        """The kernel refused to send, or ICMP answered a packet sent before, which is told once."""
+        if number == errno.ECONNREFUSED and self.others:
+            self._try_next()
+            return
+        assert self._sock is not None
+        peer = addresses.text(addresses.from_tuple(self._sock.getpeername()))
+        if number == errno.ECONNREFUSED:
+            self._host.notice("udp_refused", f"nobody listens at UDP target {peer}: {os.strerror(number)}")
+        else:
+            self._host.notice("udp_target_failed", f"UDP target {peer}: {os.strerror(number)}")
+
+    def _take_error(self) -> None:
+        """What the bypass heard of a packet sent before."""
+        if self._bypass is not None and self._bypass.error and self._sock is not None:
+            error, self._bypass.error = self._bypass.error, 0
+            self._failed(error)
+
+    def _try_next(self) -> None:
+        """Go on at the next of the target's addresses with what has no answer."""
+        while self.others:
+            fd, _ = _fds.connect(self.others.pop(0), False)
+            if fd >= 0:
+                self._leave()
+                self._use(fd)
+                unanswered = list(self._unanswered)
+                self._unanswered.clear()
+                self.send_packets(unanswered)
+                return
+
+    def _leave(self) -> None:
+        """Let go of the socket."""
+        if self._task is not None:
+            self._task.close()
+            self._task = None
+        if self._sock is not None:
+            self._sock.close()
+            self._sock = None
 
     def move_to(self, sink: Flow) -> Moved:
         """One turn's packets, fewer than the base class takes, because they cost system calls."""
@@ -327,7 +395,7 @@ class UdpTarget(_UdpFlow):
         self._close()
 
     def _open_bypass(self, conv: Any, datagrams: bool) -> Any:
-        if self._sock is None:
+        if self._sock is None or self.others:  # which needs to see what is sent and what comes
             return None
         bypass = PacketBypass(conv, self._sock.fileno(), b"", datagrams)
         bypass.open()
@@ -370,9 +438,7 @@ class UdpTarget(_UdpFlow):
         self.closed = True
         self._close_bypass()
         self._left = []
-        if self._task is not None:
-            self._task.close()
-        if self._sock is not None:
-            self._sock.close()
-            self._sock = None
+        self._leave()
+        self.others = []
+        self._unanswered.clear()
         self._host.forget(self)

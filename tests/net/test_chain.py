@@ -327,6 +327,33 @@ def test_every_packet_of_a_conversation_counts(wire, relays, delivery):
         assert moved(chain) == [[250, 250]] * (relays + 2)
 
 
+@pytest.mark.parametrize("addresses", [["127.0.0.2", "127.0.0.1"], ["127.0.0.2", "127.0.0.3", "127.0.0.1"]])
+@pytest.mark.parametrize("delivery", ["unordered", "datagram"])
+def test_a_udp_target_is_the_address_that_answers(wire, addresses, delivery):
+    """A name has several, and only the last is listened on: no packet is lost, the first ones included."""
+    with UdpEcho("127.0.0.1") as server:
+        chain = Chain(wire, Target("several.example", server.target.port), delivery=delivery)
+        chain.resolver = Resolver(
+            lambda host, port, family, kind: [(socket.AF_INET, kind, 17, "", (ip, 0)) for ip in addresses]
+        )
+        with chain, udp_client() as client:
+            for number in range(20):
+                client.sendto(b"number %d" % number, chain.udp)
+                assert client.recv(100) == b"number %d" % number
+            assert moved(chain) == [[20, 20]] * 3
+            assert not chain.nodes[0].egress.counters
+
+
+def test_a_udp_target_where_nobody_listens_is_told_and_counted(wire):
+    with Chain(wire, Target("127.0.0.1", 9), relays=0) as chain, udp_client() as client:
+        counters = chain.nodes[0].egress.counters
+        for number in range(3):
+            client.sendto(b"anybody?", chain.udp)
+            until(lambda: counters["udp_refused"] > number, "the refusal is counted")  # noqa: B023
+        told = {report.text for report in chain.reports if getattr(report, "key", "") == "udp_refused"}
+        assert told == {"nobody listens at UDP target 127.0.0.1:9: Connection refused"}
+
+
 def test_every_byte_of_a_conversation_counts(wire):
     """Few at a time go from hop to hop without a splice that sees them, many with one."""
     with Server(echo) as server, Chain(wire, server.target, 2) as chain, chain.dial() as sock:
