@@ -1,8 +1,12 @@
 """Names to addresses without blocking a greenlet that carries traffic.
 
-``getaddrinfo`` runs in gevent's resolver (its thread pool by default, so /etc/hosts and nsswitch count);
-numeric addresses are answered at once. Answers are kept for a while and bounded, a failed connection
-drops them (`forget`), so that a name that moved is looked up again.
+``getaddrinfo`` runs in threads of its own pool (so /etc/hosts and nsswitch count); numeric addresses are
+answered at once. Answers are kept for a while and bounded, a failed connection makes them stale (`forget`),
+so that a name that moved is looked up again.
+
+A name whose server is silent holds a thread for as long as the C library waits. So look-ups that take long
+stand in a lane of their own and do not hold up other names, and a name that was known goes on with what was
+known (RFC 8767) while its server does not answer.
 """
 
 from __future__ import annotations
@@ -13,8 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import gevent
-import gevent.socket
-import gevent.timeout
+from gevent.resolver.thread import Resolver as ThreadResolver
+from gevent.threadpool import ThreadPool
 
 from kcpg.net import addr as addresses
 from kcpg.net.clock import now_ms
@@ -24,18 +28,22 @@ KEEP_MS = 60_000
 # A name that failed is asked again after this; long enough to spare a dead name server.
 KEEP_FAILED_MS = 1_000
 MAX_NAMES = 1024
-# gevent's pool has ten threads; two stay free for other work however many names hang.
-MAX_LOOKUPS = 8
-# resolv.conf(5): 5 s per try, two tries; the thread itself cannot be interrupted.
-LOOKUP_TIMEOUT_S = 10.0
+MAX_LOOKUPS = 8  # at once, of those that are quick
+MAX_SLOW = 56  # and of those that are not, each a thread that waits
+SLOW_S = 1.0  # a look-up that takes longer is slow
+LOOKUP_TIMEOUT_S = 10.0  # resolv.conf(5): 5 s per try, two tries; the thread goes on, and nobody waits for it
+STALE_S = 1.8  # what was known is the answer after this: RFC 8767 section 5, client response timer
+STALE_MS = 86_400_000  # and no older than this
+STALE_RECHECK_MS = 30_000  # its name server is asked again after this: RFC 8767, failure recheck timer
 
 
 @dataclass(frozen=True)
 class Unresolved:
-    """Why a name has no address."""
+    """Why a name has no address. `is_final`: its name server has said so, not merely been silent."""
 
     host: str
     text: str
+    is_final: bool = False
 
 
 # Packed addresses, in the resolver's order of preference, or the reason there are none.
@@ -44,16 +52,23 @@ Answer = list[bytes] | Unresolved
 
 @dataclass
 class _Entry:
-    """One name's last answer, or the callers waiting for it."""
+    """One name: its last answer, the last good one, and the callers waiting for the next."""
 
     answer: Answer | None = None
+    expires_ms: int = 0
     asked_ms: int = 0
+    known: list[bytes] = field(default_factory=list)
+    known_ms: int = 0
+    is_running: bool = False  # a thread asks
     waiting: list[Callable[[Answer], None]] = field(default_factory=list)
 
     def is_good(self, now_ms: int, max_age_ms: int) -> bool:
         """Whether the answer may still be used."""
-        keep_ms = KEEP_FAILED_MS if isinstance(self.answer, Unresolved) else KEEP_MS
-        return now_ms - self.asked_ms < min(keep_ms, max_age_ms)
+        return self.answer is not None and now_ms < min(self.expires_ms, self.asked_ms + max_age_ms)
+
+    def stale(self, now_ms: int) -> list[bytes]:
+        """What was known, unless that is too old."""
+        return self.known if now_ms - self.known_ms < STALE_MS else []
 
 
 class Resolver:
@@ -64,11 +79,12 @@ class Resolver:
     """
 
     def __init__(self, lookup: Callable[..., list[tuple[object, ...]]] | None = None) -> None:
-        self._lookup = lookup or gevent.socket.getaddrinfo
+        self._lookup = lookup
         self._entries: OrderedDict[tuple[str, int], _Entry] = OrderedDict()
         self._numeric: dict[tuple[str, int, int], Answer] = {}  # worked out once, as every flow asks
         self._queue: deque[tuple[str, int]] = deque()
         self._running = 0
+        self._slow = 0
 
     def resolve(
         self,
@@ -95,18 +111,18 @@ class Resolver:
         bare = addresses.strip_brackets(host)
         key = (bare, family)
         entry = self._entries.get(key)
-        if entry is not None and entry.answer is not None and entry.is_good(now_ms(), max_age_ms):
-            self._entries.move_to_end(key)
-            with_port(entry.answer)
-            return
-        if entry is None or entry.answer is not None:
+        if entry is None:
             if not self._make_room():
                 with_port(Unresolved(host, f"{host}: more than {MAX_NAMES} names are being looked up"))
                 return
             entry = self._entries[key] = _Entry()
-            self._queue.append(key)
+        elif entry.answer is not None and entry.is_good(now_ms(), max_age_ms):
+            self._entries.move_to_end(key)
+            with_port(entry.answer)
+            return
         entry.waiting.append(with_port)
-        self._start()
+        if len(entry.waiting) == 1:
+            self._ask_soon(key, entry)
 
     def numeric(self, host: str, port: int, family: int = 0) -> Answer | None:
         """The answer for an address, which needs no name server; None: `host` is a name."""
@@ -124,20 +140,30 @@ class Resolver:
         return self._numeric[key]
 
     def forget(self, host: str) -> None:
-        """Drop what is known of `host` (a connection to it failed): the next `resolve` asks again."""
+        """Doubt what is known of `host` (a connection to it failed): the next `resolve` asks again."""
         bare = addresses.strip_brackets(host)
-        for key in [key for key, entry in self._entries.items() if key[0] == bare]:
-            if self._entries[key].answer is not None:
-                del self._entries[key]
+        for key, entry in self._entries.items():
+            if key[0] == bare:
+                entry.expires_ms = 0
 
     def _make_room(self) -> bool:
         if len(self._entries) < MAX_NAMES:
             return True
         for key, entry in self._entries.items():
-            if entry.answer is not None:
+            if not entry.waiting and not entry.is_running:
                 del self._entries[key]
                 return True
         return False
+
+    # -- looking up --
+
+    def _ask_soon(self, key: tuple[str, int], entry: _Entry) -> None:
+        """The first caller waits: ask, unless a thread does already, and let nobody wait for too long."""
+        gevent.spawn_later(STALE_S if entry.stale(now_ms()) else LOOKUP_TIMEOUT_S, self._give_up, key, entry)
+        if not entry.is_running:
+            entry.is_running = True
+            self._queue.append(key)
+            self._start()
 
     def _start(self) -> None:
         while self._queue and self._running < MAX_LOOKUPS:
@@ -145,30 +171,74 @@ class Resolver:
             gevent.spawn(self._work, self._queue.popleft())
 
     def _work(self, key: tuple[str, int]) -> None:
-        host, family = key
-        try:
-            answer = self._ask(host, family)
-        finally:
-            self._running -= 1
         entry = self._entries[key]
+        is_slow = [False]
+        slow = gevent.spawn_later(SLOW_S, self._slow_down, is_slow)
+        answer: Answer = Unresolved(key[0], f"{key[0]}: the look-up was ended")
+        try:
+            answer = self._ask(*key)
+        finally:
+            slow.kill()
+            if is_slow[0]:
+                self._slow -= 1
+            else:
+                self._running -= 1
+            entry.is_running = False
+            self._answered(key, entry, answer)
+            self._start()
+
+    def _slow_down(self, is_slow: list[bool]) -> None:
+        """This look-up takes long: let another one begin in its place, if there is a thread for that."""
+        if self._slow < MAX_SLOW:
+            is_slow[0] = True
+            self._slow += 1
+            self._running -= 1
+            self._start()
+
+    def _ask(self, host: str, family: int) -> Answer:
+        try:
+            rows = (self._lookup or _threads().getaddrinfo)(host, None, family, socket.SOCK_STREAM)
+        except Exception as error:  # whatever it is, flows wait for an answer
+            return Unresolved(host, f"{host}: {_reason(error)}", is_final=_is_final(error))
+        found = [addresses.from_tuple(row[4]) for row in rows if isinstance(row[4], tuple)]
+        return list(dict.fromkeys(found)) or Unresolved(host, f"{host}: the name has no address", True)
+
+    def _answered(self, key: tuple[str, int], entry: _Entry, answer: Answer) -> None:
+        now = now_ms()
+        entry.asked_ms = now
+        if not isinstance(answer, Unresolved):
+            entry.known, entry.known_ms, entry.expires_ms = answer, now, now + KEEP_MS
+        elif not answer.is_final and entry.stale(now):
+            answer, entry.expires_ms = entry.known, now + STALE_RECHECK_MS
+        else:
+            entry.expires_ms = now + KEEP_FAILED_MS
         entry.answer = answer
-        entry.asked_ms = now_ms()
+        self._tell(entry, answer)
+
+    def _give_up(self, key: tuple[str, int], entry: _Entry) -> None:
+        """Nobody waits longer than this. The thread goes on; what it finds is for those who ask next."""
+        if not entry.waiting or not entry.is_running:
+            return
+        text = f"{key[0]}: no answer from the name server in {LOOKUP_TIMEOUT_S:.0f} s"
+        self._tell(entry, entry.stale(now_ms()) or Unresolved(key[0], text))
+
+    def _tell(self, entry: _Entry, answer: Answer) -> None:
         waiting, entry.waiting = entry.waiting, []
-        self._start()
         for one in waiting:
             # Each in its own callback: what one of them raises must not cost the others their answer.
             gevent.get_hub().loop.run_callback(one, answer)
 
-    def _ask(self, host: str, family: int) -> Answer:
-        try:
-            with gevent.timeout.Timeout(LOOKUP_TIMEOUT_S):
-                rows = self._lookup(host, None, family, socket.SOCK_STREAM)
-        except gevent.timeout.Timeout:
-            return Unresolved(host, f"{host}: no answer from the name server in {LOOKUP_TIMEOUT_S:.0f} s")
-        except Exception as error:  # whatever it is, flows wait for an answer
-            return Unresolved(host, f"{host}: {_reason(error)}")
-        found = [addresses.from_tuple(row[4]) for row in rows if isinstance(row[4], tuple)]
-        return list(dict.fromkeys(found)) or Unresolved(host, f"{host}: the name has no address")
+
+_thread_resolver: ThreadResolver | None = None
+
+
+def _threads() -> ThreadResolver:
+    """gevent's resolver with a pool of threads of its own: the hub's has ten, and others need them."""
+    global _thread_resolver
+    if _thread_resolver is None or _thread_resolver.pool.hub is not gevent.get_hub():
+        _thread_resolver = ThreadResolver()
+        _thread_resolver.pool = ThreadPool(MAX_LOOKUPS + MAX_SLOW)
+    return _thread_resolver
 
 
 def _numeric(host: str, family: int) -> Answer:
@@ -186,3 +256,7 @@ def _numeric(host: str, family: int) -> Answer:
 
 def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def _is_final(error: Exception) -> bool:
+    return isinstance(error, socket.gaierror) and error.errno in (socket.EAI_NONAME, socket.EAI_NODATA)

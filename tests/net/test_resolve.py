@@ -8,6 +8,7 @@ import pytest
 
 from kcpg.net import addr, resolve
 from kcpg.net.resolve import Resolver, Unresolved
+from tests.net.sockets import until
 
 
 class Names:
@@ -128,10 +129,80 @@ def test_family_restriction():
 
 def test_a_hanging_name_server_is_given_up(monkeypatch):
     monkeypatch.setattr(resolve, "LOOKUP_TIMEOUT_S", 0.01)
-    names = Names()
+    names = Names(slow=["10.0.0.1"])
     names.gate = gevent.event.Event()
-    got = ask(Resolver(names), "slow.example")
-    assert isinstance(got, Unresolved) and "no answer" in got.text
+    resolver = Resolver(names)
+    for _ in range(3):
+        got = ask(resolver, "slow")
+        assert isinstance(got, Unresolved) and "no answer" in got.text
+    assert names.asked == ["slow"], "one thread asks, however often nobody waited for it"
+    names.gate.set()
+    until(lambda: ask(resolver, "slow") == [addr.pack("10.0.0.1", 80)], "what came late serves the next")
+
+
+def test_names_whose_server_is_silent_do_not_hold_up_others(monkeypatch):
+    monkeypatch.setattr(resolve, "SLOW_S", 0.01)
+    gate = gevent.event.Event()
+    names = Names(living=["10.0.0.1"])
+
+    def lookup(host, port, family, kind):
+        if host.startswith("dead"):
+            gate.wait()
+        return names(host, port, family, kind)
+
+    resolver, got = Resolver(lookup), []
+    for number in range(resolve.MAX_LOOKUPS + 5):
+        resolver.resolve(f"dead{number}", 80, got.append)
+    assert ask(resolver, "living") == [addr.pack("10.0.0.1", 80)]
+    assert got == []
+    for number in range(resolve.MAX_SLOW + resolve.MAX_LOOKUPS):
+        resolver.resolve(f"dead, too, {number}", 80, got.append)
+    until(lambda: resolver._slow == resolve.MAX_SLOW, "as many threads wait as may")
+    assert resolver._running == resolve.MAX_LOOKUPS
+    gate.set()
+    until(lambda: len(got) == 2 * resolve.MAX_LOOKUPS + resolve.MAX_SLOW + 5, "everybody has an answer")
+    assert resolver._slow == resolver._running == 0
+
+
+def test_a_known_name_outlives_its_name_server(monkeypatch):
+    clock = [1000]
+    monkeypatch.setattr(resolve, "now_ms", lambda: clock[0])
+    monkeypatch.setattr(resolve, "STALE_S", 0.01)
+    names = Names(here=["10.0.0.1"])
+    resolver = Resolver(names)
+    want = ask(resolver, "here")
+    clock[0] += resolve.KEEP_MS
+    names.gate = gevent.event.Event()
+    assert ask(resolver, "here") == want, "the server is silent, so what was known has to do"
+    assert names.asked == ["here"] * 2
+    names.names = {}
+    names.gate.set()
+    until(lambda: isinstance(ask(resolver, "here"), Unresolved), "the server says that it is gone")
+
+
+def test_a_server_in_trouble_is_spared_and_what_was_known_used(monkeypatch):
+    clock = [1000]
+    monkeypatch.setattr(resolve, "now_ms", lambda: clock[0])
+    names = Names(here=["10.0.0.1"])
+    works = [True]
+
+    def lookup(host, port, family, kind):
+        found = names(host, port, family, kind)
+        if not works[0]:
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return found
+
+    resolver = Resolver(lookup)
+    want = ask(resolver, "here")
+    works[0] = False
+    clock[0] += resolve.KEEP_MS
+    assert ask(resolver, "here") == ask(resolver, "here") == want
+    assert len(names.asked) == 2
+    clock[0] += resolve.STALE_RECHECK_MS
+    assert ask(resolver, "here") == want
+    assert len(names.asked) == 3
+    clock[0] += resolve.STALE_MS
+    assert "Temporary failure" in ask(resolver, "here").text
 
 
 @pytest.mark.parametrize("name", ["a" * 300, "bad\udcff"])
