@@ -1,4 +1,4 @@
-"""What KCP segments are packed into, as they are flushed."""
+"""Datagrams, built of segments as they are flushed."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class Datagrams:
         self._open = bytearray()
 
     def need(self, size: int) -> bool:
-        """Whether there is room for so many bytes, in the open datagram or another one."""
+        """Whether there is room for `size` more bytes, in the open datagram or a new one."""
         if self._open and len(self._open) + size > self.limit:
             self.close()
         return bool(self._open) or self.may_open(size)
 
     def may_open(self, size: int) -> bool:
-        """Whether there may be another datagram, for these and other bytes."""
+        """Whether another datagram may be opened, for `size` bytes and more."""
         return True
 
     def add(self, header: bytes, payload: bytes | bytearray = b"") -> None:
@@ -41,6 +41,7 @@ class Datagrams:
         return max(self.limit - len(self._open), 0) if self._open else 0
 
     def close(self) -> list[bytes]:
+        """Finish the open datagram, if there is one; all that are finished."""
         if self._open:
             self.done.append(bytes(self._open))
             self._open = bytearray()

@@ -5,11 +5,11 @@ Wire-compatible with ikcp and kcptube. What differs is the sender's and the ackn
 * comparisons are wrapped, so sn and ts may pass 2^32;
 * the RTT is sampled from first transmissions only, told apart by the echoed ts, once per datagram;
 * a skip counts only if the acknowledged segment was sent no earlier than the skipped one's last copy, and a
-  segment overtaken for longer than a reordering window is lost without more skips (`kcp_recovery`);
+  segment overtaken for longer than a reordering window is lost without more skips (`recovery`);
 * a time-out resends the oldest segments only: the answer tells what else is missing;
 * of the segments before `una` only the newest is acknowledged by a segment of its own; those beyond a
   gap are told again by the next datagrams, as that of the first time may be lost: some as they were, or all
-  as bits (`kcp_ackmap`);
+  as bits (`ackmap`);
 * a stale window (from a datagram whose una lies behind) is ignored; an opened window is told at once, and
   again until a push arrives; a shut one is probed after one RTO instead of seven seconds;
 * nothing is sent by a clock tick: `wants_flush` and `deadline` say when flush() has something to do.
@@ -36,6 +36,7 @@ from kcpg.core.kcp.params import (
 )
 from kcpg.core.kcp.receiver import Receiver
 from kcpg.core.kcp.sender import Sender
+from kcpg.core.kcp.sendqueue import SendQueue
 from kcpg.core.units import MASK32, Bytes, diff32
 
 __all__ = ["Kcp", "KcpParams"]
@@ -51,6 +52,9 @@ class Kcp:
     `kcp_mtu`: most bytes of segments in a datagram, 24-byte headers included. `initial_sn`: first sn of both
     directions, other than 0 only in tests. `slot_bytes`: most payload of a segment, if `kcp_mtu` may
     grow. Times are monotonic milliseconds >= 0, of any epoch.
+
+    `ack_maps`: acknowledgements also tell, as bits, what has arrived beyond a gap, and those of the peer are
+    read (`ackmap`). For peers that do the same; any other KCP skips the bits.
     """
 
     def __init__(
@@ -63,16 +67,15 @@ class Kcp:
         self.params = params
         self._slot_bytes = slot_bytes or kcp_mtu - HEADER_BYTES
         self._cleared = False
-        self._tx = Sender(kcp_mtu - HEADER_BYTES, params, initial_sn)
+        self._queue = SendQueue(kcp_mtu - HEADER_BYTES)
+        self._tx = Sender(self._queue, params, initial_sn)
         self._rx = Receiver(min(max(params.rcv_wnd, 1), WINDOW_MAX), initial_sn)
         self._tx.set_window(params.snd_wnd)
         self.acks_sent = 0
         self.ack_maps = False
-        """Acknowledgements tell as bits what else has arrived beyond a gap, and are heeded so (kcp_ackmap).
-        For peers that do the same; any other KCP skips the bits."""
         self._ack_hold_ms = 0
 
-    # --- user side ------------------------------------------------------------------------------------------
+    # -- user side --
 
     def send(self, message: Bytes) -> None:
         """Queue one message, cut into fragments, whatever `room` says. An empty one is a stream's END.
@@ -80,14 +83,14 @@ class Kcp:
         Raises ValueError for more than 127 fragments.
         """
         if not self._cleared:
-            self._tx.send(memoryview(message).cast("B"))
+            self._queue.send(memoryview(message).cast("B"))
 
     def write(self, data: Bytes) -> int:
         """Queue stream bytes while there is room; returns how many were taken.
 
         They fill up the last queued segment if write() made it: messages and stream bytes never share one.
         """
-        return 0 if self._cleared else self._tx.write(memoryview(data).cast("B"))
+        return 0 if self._cleared else self._queue.write(memoryview(data).cast("B"))
 
     def recv(self) -> bytes | None:
         """The next complete message, None if there is none."""
@@ -134,7 +137,7 @@ class Kcp:
     def _move_messages(self, other: Kcp) -> int:
         moved = 0
         while (size := self._rx.peek_size()) is not None:
-            if other._cleared or not other.room or -(-size // other._tx.mss) > other.room:
+            if other._cleared or not other.room or -(-size // other._queue.mss) > other.room:
                 break
             message = self._rx.recv()
             assert message is not None
@@ -145,14 +148,14 @@ class Kcp:
             moved += size
         return moved
 
-    # --- wire side ------------------------------------------------------------------------------------------
+    # -- wire side --
 
     def input(self, data: Bytes, now_ms: int, rebuilt: bool = False) -> int:
         """Take the segments of one datagram: 0, or the reason (negative) why the rest of it was discarded.
 
-        `rebuilt`: FEC gave them back, late by nobody's fault. No time is taken from them, here or, through
-        the acknowledgements of them, by the peer: their ts counts as REBUILT_AGE_MS older, before anything
-        in flight. Nor is their window, which is an old one.
+        `rebuilt`: FEC gave them back, so their lateness says nothing about the path. Their ts counts as
+        REBUILT_AGE_MS older, before anything in flight, so that no time is measured from them, here or by the
+        peer from their acknowledgements. Their window is an old one and ignored.
         """
         view = memoryview(data).cast("B")
         if not view:
@@ -177,7 +180,7 @@ class Kcp:
                 una = seg_una
                 self._tx.rmt_wnd = wnd
             if cmd == CMD_PUSH:
-                lone = self._ack_hold_ms > 0 and 0 < size < self._tx.mss
+                lone = self._ack_hold_ms > 0 and 0 < size < self._queue.mss
                 hold_until = now_ms + self._ack_hold_ms if lone else None
                 self._rx.push(sn, ts, frg, bytes(view[HEADER_BYTES : HEADER_BYTES + size]), hold_until)
             elif cmd == CMD_ACK:
@@ -207,7 +210,7 @@ class Kcp:
 
         A segment that is held back stays as it was. Acknowledgements and probes always pass.
         """
-        out = Datagrams(self._tx.mss + HEADER_BYTES, tokens)
+        out = Datagrams(self._queue.mss + HEADER_BYTES, tokens)
         self.flush_into(out, now_ms, None)
         return out.close()
 
@@ -299,22 +302,22 @@ class Kcp:
         """Something that arrived is not acknowledged yet."""
         return self._rx.owes_ack
 
-    # --- settings -------------------------------------------------------------------------------------------
+    # -- settings --
 
     @property
     def kcp_mtu(self) -> int:
         """Of datagrams and segments made from now on; never above what a slot holds."""
-        return self._tx.mss + HEADER_BYTES
+        return self._queue.mss + HEADER_BYTES
 
     @kcp_mtu.setter
     def kcp_mtu(self, value: int) -> None:
         if not HEADER_BYTES < value <= HEADER_BYTES + self._slot_bytes or self._cleared:
             raise ValueError(f"kcp_mtu {value} does not fit slots of {self._slot_bytes} bytes")
-        self._tx.mss = value - HEADER_BYTES
+        self._queue.mss = value - HEADER_BYTES
 
     @property
     def ack_hold_ms(self) -> int:
-        """So long the acknowledgement of a lone short segment in order waits for data to travel with, or for
+        """How long the acknowledgement of a lone short segment in order waits for data to travel with, or for
         a second segment; 0: it never waits. The peer's is taken to be the same: the RTO allows for it.
         """
         return self._ack_hold_ms
@@ -339,18 +342,18 @@ class Kcp:
     @property
     def mark_first(self) -> bool:
         """Messages sent while True carry the mark by which an unordered receiver finds their beginning."""
-        return self._tx.mark_first
+        return self._queue.mark_first
 
     @mark_first.setter
     def mark_first(self, value: bool) -> None:
-        self._tx.mark_first = value
+        self._queue.mark_first = value
 
-    # --- state ----------------------------------------------------------------------------------------------
+    # -- state --
 
     @property
     def room(self) -> int:
         """Segments that may still be queued."""
-        return 0 if self._cleared else self._tx.room
+        return 0 if self._cleared else self._queue.room
 
     @property
     def readable(self) -> bool:
@@ -370,7 +373,7 @@ class Kcp:
     @property
     def queued(self) -> int:
         """Segments not yet sent."""
-        return self._tx.queued
+        return len(self._queue)
 
     @property
     def in_flight(self) -> int:
@@ -380,14 +383,14 @@ class Kcp:
     @property
     def idle(self) -> bool:
         """All that was queued has arrived."""
-        return not self._tx.queued and not self._tx.in_flight
+        return not self._queue and not self._tx.in_flight
 
     @property
     def payloads_held(self) -> int:
         """Non-empty payloads kept, sending and receiving: 0 when idle and read."""
-        return self._tx.payloads_held + self._rx.payloads_held
+        return self._queue.payloads_held + self._tx.payloads_held + self._rx.payloads_held
 
-    # --- facts ----------------------------------------------------------------------------------------------
+    # -- facts --
 
     @property
     def acked_ms(self) -> int:
@@ -432,7 +435,7 @@ class Kcp:
 
     @property
     def cwnd(self) -> int:
-        return self._tx.congestion.cwnd
+        return self._tx.cwnd.segments
 
     @property
     def segments_sent(self) -> int:

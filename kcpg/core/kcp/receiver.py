@@ -10,7 +10,7 @@ from kcpg.core.kcp.ackmap import AckMap
 from kcpg.core.kcp.params import FRG_FIRST, FRG_REST, WINDOW_MAX
 from kcpg.core.units import MASK32, add32, diff32
 
-WINDOW_TELLS = 3  # an opened window is told so often unless a push arrives: each may be lost
+WINDOW_TELLS = 3  # how often an opened window is told unless a push arrives: each may be lost
 ACKS_AGAIN = 32  # acknowledgements beyond a gap kept to be told again
 ACK_COST = 8  # telling one again costs eight eighths, ...
 ACK_CREDIT = 5  # ... telling one earns five: 1.6 x 24 bytes are < 3 % of a full segment
@@ -59,13 +59,13 @@ class Receiver:
         self._ack_below: tuple[int, int] | None = None  # newest (sn, ts) of those una covers
         self.ack_at: int | None = None  # when that one is told, None: at once
         self._acks_due: deque[tuple[int, int]] = deque()  # (sn, ts) of segments beyond a gap
-        self._sns_due: set[int] = set()  # those of them
+        self._sns_due: set[int] = set()  # their sns, to find a second copy
         self._acks_told: list[tuple[int, int]] = []  # of those, what the last flush told
         self._acks_fresh: list[tuple[int, int]] = []  # ... and what one that is not complete did
         self._ack_map = AckMap(initial_sn)
         self._ack_credit = 0  # for telling again, in eighths of an acknowledgement
 
-    # --- window ---------------------------------------------------------------------------------------------
+    # -- window --
 
     @property
     def unread(self) -> int:
@@ -79,6 +79,7 @@ class Receiver:
 
     @property
     def payloads_held(self) -> int:
+        """Segments kept that are not empty."""
         return sum(1 for segment in self._segments.values() if segment.data)
 
     def _in_order(self) -> int:
@@ -91,13 +92,17 @@ class Receiver:
             self.tells_left = WINDOW_TELLS
 
     def set_window(self, rcv_wnd: int) -> None:
+        """Change the window (segments; it counts as 1 .. 65,535)."""
         self.rcv_wnd = min(max(rcv_wnd, 1), WINDOW_MAX)
         self.check_tell()
 
-    # --- a push ---------------------------------------------------------------------------------------------
+    # -- a push --
 
     def push(self, sn: int, ts: int, frg: int, data: bytes, hold_until: int | None = None) -> None:
-        """`hold_until`: its acknowledgement may wait so long if nothing else is due or missing."""
+        """One push segment of a datagram: kept, or counted as a duplicate or as refused.
+
+        `hold_until`: until when its acknowledgement may wait, if nothing else is due or missing.
+        """
         if diff32(sn, self.rcv_nxt) < 0:
             self.duplicates_received += 1
             self._acknowledge_below(sn, ts)
@@ -109,35 +114,42 @@ class Receiver:
             self._ack_credit += ACK_CREDIT_DUPLICATE
             self._acknowledge_beyond(sn, ts)
         else:
-            self._keep(sn, ts, _Arrived(frg, data), hold_until)
+            self._keep(sn, _Arrived(frg, data))
+            self._advance(sn)
+            if diff32(sn, self.rcv_nxt) < 0:
+                self._acknowledge_below(sn, ts, None if self._gap else hold_until)
+            else:
+                self._acknowledge_beyond(sn, ts)
 
-    def _keep(self, sn: int, ts: int, segment: _Arrived, hold_until: int | None) -> None:
+    def _keep(self, sn: int, segment: _Arrived) -> None:
+        """Keep a new segment and count it."""
         self._segments[sn] = segment
-        if diff32(sn, self.rcv_end) >= 0:
-            self.rcv_end = add32(sn, 1)
         self._held += 1
         self.segments_received += 1
         self.bytes_received += len(segment.data)
-        self.tells_left = 0
+
+    def _advance(self, sn: int) -> None:
+        """The segment `sn` was kept: move rcv_end and rcv_nxt, and make messages ready."""
+        self.tells_left = 0  # the peer sends, so it knows of the window
         self.tell_at = None
+        if diff32(sn, self.rcv_end) >= 0:
+            self.rcv_end = add32(sn, 1)
         while self.rcv_nxt in self._segments:
             self.rcv_nxt = add32(self.rcv_nxt, 1)
         if self.unordered:
             self._complete(sn)
-        if diff32(sn, self.rcv_nxt) < 0:
-            self._acknowledge_below(sn, ts, None if self._gap else hold_until)
-        else:
-            self._acknowledge_beyond(sn, ts)
 
-    # --- acknowledgements due -------------------------------------------------------------------------------
+    # -- acknowledgements due --
 
     def _acknowledge_below(self, sn: int, ts: int, hold_until: int | None = None) -> None:
+        """A segment came that una covers."""
         self.ack_at = hold_until if self._ack_below is None else None
         # of two copies the first: its ts tells whether the second was needed
         if self._ack_below is None or diff32(sn, self._ack_below[0]) > 0:
             self._ack_below = (sn, ts)
 
     def _acknowledge_beyond(self, sn: int, ts: int) -> None:
+        """A segment came beyond a gap."""
         if sn not in self._sns_due:
             self._sns_due.add(sn)
             self._acks_due.append((sn, ts))
@@ -181,7 +193,7 @@ class Receiver:
         return self._ack_map.make(fresh, self.rcv_nxt, self.rcv_end, room, self._segments.__contains__)
 
     def take_acks_again(self, most: int) -> list[tuple[int, int]]:
-        """Of what the last flush told the newest again, at most `most`: its datagram may have been lost."""
+        """Of what the last flush told, the newest again, at most `most`: its datagram may have been lost."""
         again: list[tuple[int, int]] = []
         if not self._acks_told and not self._acks_fresh:
             return again
@@ -194,7 +206,7 @@ class Receiver:
         return again
 
     def keep_acks(self, maps: bool) -> None:
-        """A flush has told all: what it told beyond a gap is kept to be told again, unless `maps` do that."""
+        """A flush has told all: keep what it told beyond a gap to tell it again, unless `maps` do that."""
         if not self._acks_told and not self._acks_fresh:
             return
         fresh, self._acks_fresh = self._acks_fresh, []
@@ -209,9 +221,10 @@ class Receiver:
         """Something has arrived beyond a missing segment."""
         return len(self._segments) > self._in_order()
 
-    # --- unordered delivery ---------------------------------------------------------------------------------
+    # -- unordered delivery --
 
     def set_unordered(self) -> None:
+        """From now on every message is delivered as soon as all of it is there. Cannot be undone."""
         if self.unordered:
             return
         self.unordered = True
@@ -253,12 +266,13 @@ class Receiver:
         return sn, count
 
     def _starts_message(self, sn: int) -> bool:
+        """Whether a message begins at `sn`: it is marked, or what stands before it ends one."""
         if self._segments[sn].frg & FRG_FIRST or sn == self.rcv_read:
             return True
         before = self._segments.get(add32(sn, -1))
         return before is not None and before.state is not _State.OPEN and before.rest == 0
 
-    # --- delivery -------------------------------------------------------------------------------------------
+    # -- delivery --
 
     @property
     def readable(self) -> bool:
@@ -275,6 +289,7 @@ class Receiver:
         return sum(len(self._segments[sn].data) for sn in self._next_message()) - self._taken(self._first())
 
     def recv(self) -> bytes | None:
+        """Take the next message, None if it is not there."""
         if not self.readable:
             return None
         sns = self._next_message()
@@ -302,7 +317,7 @@ class Receiver:
         return b"".join(pieces)[:limit]
 
     def take_stream(self, nbytes: int) -> None:
-        """Consume so many bytes of what peek_stream() gave."""
+        """The first `nbytes` of what peek_stream() gave are delivered."""
         nbytes += self._offset
         taken: list[int] = []
         sn = self.rcv_read

@@ -1,4 +1,4 @@
-"""What a sender knows about losses: round-trip times, and which transmissions have arrived for certain.
+"""Round-trip times, and which transmissions have arrived for certain: how a sender knows what was lost.
 
 The ts that an acknowledgement echoes names the very transmission that arrived. As in RACK (RFC 8985), what
 was sent before that one is lost once it is overdue by a reordering window; a time-out only sends a probe,
@@ -8,7 +8,6 @@ and the answer tells what else is missing, or that nothing was (F-RTO, RFC 5682)
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
 
 from kcpg.core.kcp.params import KcpParams
 from kcpg.core.units import MASK32, diff32
@@ -17,37 +16,6 @@ RTO_START_MS = 200  # IKCP_RTO_DEF
 RTO_MAX_MS = 60_000  # IKCP_RTO_MAX
 RTO_MARGIN_MS = 5  # between srtt and RTO at least: ticks of both clocks and a batch at the peer
 REORDER_MIN_MS = 3  # reordering window: some ticks of a millisecond clock; else srtt / 4 (RFC 8985)
-
-
-class Mark(IntEnum):
-    """Why a segment is to be resent whatever the acknowledgements say."""
-
-    NONE = 0
-    TAIL = 1  # to hear of it sooner
-    LATE = 2  # its time is over
-
-
-@dataclass(slots=True)
-class Queued:
-    """A segment that was not sent yet."""
-
-    frg: int
-    payload: bytes | bytearray
-    stream: bool  # made by write(): more bytes may be added
-
-
-@dataclass(slots=True)
-class Sent:
-    """A segment in flight."""
-
-    frg: int
-    payload: bytes | bytearray
-    first_ts: int
-    ts: int  # of the last transmission
-    rto: int = 0  # after time-outs, backed off; 0: the conversation's
-    skips: int = 0  # datagrams that acknowledged later segments, sent no earlier than `ts`
-    mark: Mark = Mark.NONE
-    copy: bool = False  # a resend that is to be followed by a copy
 
 
 @dataclass(slots=True)
@@ -78,13 +46,14 @@ class Rtt:
         self.ack_hold_ms = 0  # how long the peer may hold an acknowledgement back
         self._srtt8 = 0  # both in eighths of a millisecond; 0: nothing measured
         self._rttvar8 = 0
-        self._shrinks_at = 0
+        self._rttvar_shrinks_at = 0
 
     def sample(self, rtt: int, now: int) -> None:
         """Smooth one round-trip time (RFC 6298) and derive the RTO.
 
-        In eighths of a millisecond: KCP's whole ones stay up to 7 ms below a short RTT, and so does the RTO.
-        The variation shrinks once per round trip, not per sample: a datagram's worth of them would forget it.
+        In eighths of a millisecond: with KCP's whole ones srtt, and so the RTO, stays up to 7 ms below a
+        short RTT. The variation shrinks once per round trip, not per sample: the many samples of one datagram
+        would make it forget.
         """
         if not 0 <= rtt <= RTO_MAX_MS:
             return
@@ -92,12 +61,12 @@ class Rtt:
         if not self._srtt8:
             self._srtt8 = rtt8
             self._rttvar8 = rtt8 // 2
-            self._shrinks_at = now + rtt
+            self._rttvar_shrinks_at = now + rtt
         else:
             delta8 = abs(rtt8 - self._srtt8)
-            if delta8 > self._rttvar8 or now >= self._shrinks_at:
+            if delta8 > self._rttvar8 or now >= self._rttvar_shrinks_at:
                 self._rttvar8 = (3 * self._rttvar8 + delta8) // 4
-                self._shrinks_at = now + self.srtt_ms
+                self._rttvar_shrinks_at = now + self.srtt_ms
             self._srtt8 = (7 * self._srtt8 + rtt8 + 3) // 8
         self.srtt_ms = (self._srtt8 + 4) // 8
         self.rttvar_ms = (self._rttvar8 + 4) // 8
@@ -128,14 +97,16 @@ class Rack:
             self.reorder_ms = max(self.reorder_ms, min(diff32(self.ts, ts) + 1, srtt_ms))
 
     def note_needed(self) -> None:
-        """A resend arrived that nothing made needless: we wait long enough."""
+        """A resend arrived that nothing made needless: the reordering window may shrink."""
         self.reorder_ms -= (self.reorder_ms + 15) // 16
 
     def window_ms(self, srtt_ms: int) -> int:
+        """How many milliseconds a segment may be overtaken by without being lost."""
         window = max(srtt_ms // 4, self.reorder_ms, REORDER_MIN_MS)
         return min(window, max(srtt_ms, REORDER_MIN_MS))
 
     def update(self, echo: Echo, snd_nxt: int, now: int) -> None:
+        """Something arrived: remember the latest transmission, and what it may have overtaken."""
         if not self.known or is_later(echo.ts, echo.sn, self.ts, self.sn):
             self.known = True
             self.ts, self.sn = echo.ts, echo.sn
@@ -144,6 +115,7 @@ class Rack:
         self.extend(echo.sn if echo.first else snd_nxt)
 
     def extend(self, end: int) -> None:
+        """Segments before `end` may have been overtaken."""
         if diff32(end, self.end) > 0:
             self.end = end
 

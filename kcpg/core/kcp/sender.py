@@ -1,23 +1,15 @@
-"""The sending half of a KCP conversation: queue, flight, retransmission, RTT and congestion window."""
+"""Segments in flight: what acknowledgements say of them, time-outs, and what leaves when."""
 
 from __future__ import annotations
 
-from collections import deque
+from dataclasses import dataclass
+from enum import IntEnum
 from typing import Protocol
 
-from kcpg.core.kcp.congestion import Congestion
-from kcpg.core.kcp.params import (
-    DONE,
-    FRG_FIRST,
-    HEADER_BYTES,
-    MAX_FRAGMENTS,
-    MORE,
-    QUEUE_SEGMENTS,
-    REMOTE_WINDOW_START,
-    WINDOW_MAX,
-    KcpParams,
-)
-from kcpg.core.kcp.recovery import RTO_MAX_MS, Echo, Mark, Queued, Rack, Rtt, Sent, is_later
+from kcpg.core.kcp.cwnd import CongestionWindow
+from kcpg.core.kcp.params import DONE, HEADER_BYTES, MORE, REMOTE_WINDOW_START, WINDOW_MAX, KcpParams
+from kcpg.core.kcp.recovery import RTO_MAX_MS, Echo, Rack, Rtt, is_later
+from kcpg.core.kcp.sendqueue import SendQueue
 from kcpg.core.units import MASK32, add32, diff32
 
 PROBE_MIN_MS = 30  # no window probe sooner, however short the RTT: the reader needs time to read
@@ -28,6 +20,28 @@ THIN_SEGMENTS = 16  # in flight with nothing queued: somebody waits for each, co
 COPY_MS = 5  # a resend is followed by one, outside the burst that may hit it
 
 
+class Mark(IntEnum):
+    """Why a segment is to be resent whatever the acknowledgements say."""
+
+    NONE = 0
+    TAIL = 1  # to hear of it sooner
+    LATE = 2  # its time is over
+
+
+@dataclass(slots=True)
+class Sent:
+    """A segment in flight."""
+
+    frg: int
+    payload: bytes | bytearray
+    first_ts: int
+    ts: int  # of the last transmission
+    rto: int = 0  # after time-outs, backed off; 0: the conversation's
+    skips: int = 0  # datagrams that acknowledged later segments, sent no earlier than `ts`
+    mark: Mark = Mark.NONE
+    copy: bool = False  # a resend that is to be followed by a copy
+
+
 class Push(Protocol):
     """Puts one push segment into a datagram: DONE; MORE or PACED: what forbids it, nothing was done."""
 
@@ -35,91 +49,57 @@ class Push(Protocol):
 
 
 class Sender:
-    """Segments [snd_una, snd_nxt) are in flight (those acknowledged one by one are gone), then the queue."""
+    """Segments [snd_una, snd_nxt) are in flight (those acknowledged one by one are gone), then `queue`."""
 
-    def __init__(self, mss: int, params: KcpParams, initial_sn: int) -> None:
+    def __init__(self, queue: SendQueue, params: KcpParams, initial_sn: int) -> None:
         self.params = params
-        self.mss = mss
+        self.queue = queue
         self.snd_wnd = params.snd_wnd
         self.snd_una = self.snd_nxt = initial_sn
         self.rmt_wnd = REMOTE_WINDOW_START
-        self.mark_first = False
         self.ask = False  # a window-ask is due
         self.probe_at: int | None = None
         self.probe_wait_ms = 0
         self.fast_due = False  # a segment is to be resent
         self.rtt = Rtt(params)
         self.rack = Rack(initial_sn)
-        self.congestion = Congestion(mss)
+        self.cwnd = CongestionWindow(queue.mss)
         self.segments_sent = 0
         self.segments_resent_fast = self.segments_resent_rto = self.segments_resent_tail = 0
         self.resends_spurious = 0  # known to have been needless
         self.bytes_sent = 0
         self.acked_bytes = 0  # segments that carry payload and are known to have arrived, headers included
-        self._queue: deque[Queued] = deque()
         self._flight: dict[int, Sent] = {}  # in order of sn
         self._clock = 0  # the last time that input or flush was told
         self._sent_ms = 0  # when a segment was sent for the first time last
         self.acked_ms = -1  # when something was acknowledged last
-        self._hold_until = 0  # a time-out that was noticed late waits so long for what may lie unread
+        self._hold_until = 0  # until when a time-out that was noticed late waits for what may lie unread
         self._tail_probed = False  # since the last acknowledgement
         self._overdue = False  # the time-out was noticed
         self._late = False  # resent after a time-out, and ...
-        self._overtaken = False  # ... because overtaken, since the window was last shrunk
+        self._overtaken = False  # ... because overtaken, since the congestion window was last shrunk
         self._timeout_ts: int | None = None  # of the time-out whose answer is awaited
-
-    # --- filling --------------------------------------------------------------------------------------------
-
-    @property
-    def queued(self) -> int:
-        return len(self._queue)
-
-    @property
-    def room(self) -> int:
-        return max(QUEUE_SEGMENTS - len(self._queue), 0)
 
     @property
     def in_flight(self) -> int:
+        """Segments from the first unacknowledged one to the last one sent."""
         return (self.snd_nxt - self.snd_una) & MASK32
 
     @property
     def payloads_held(self) -> int:
-        return sum(1 for s in self._queue if s.payload) + sum(1 for s in self._flight.values() if s.payload)
-
-    def fragments(self, size: int) -> int:
-        return max(-(-size // self.mss), 1)
-
-    def send(self, message: memoryview) -> None:
-        count = self.fragments(len(message))
-        if count > MAX_FRAGMENTS:
-            raise ValueError(f"a message holds at most {MAX_FRAGMENTS * self.mss} bytes")
-        for j in range(count):
-            frg = count - 1 - j
-            if j == 0 and self.mark_first:
-                frg |= FRG_FIRST
-            self._queue.append(Queued(frg, bytes(message[j * self.mss : (j + 1) * self.mss]), False))
-
-    def write(self, data: memoryview) -> int:
-        taken = 0
-        if self._queue and self._queue[-1].stream:
-            tail = self._queue[-1].payload
-            taken = min(max(self.mss - len(tail), 0), len(data))
-            tail += data[:taken]
-        while taken < len(data) and self.room:
-            piece = bytearray(data[taken : taken + self.mss])
-            self._queue.append(Queued(0, piece, True))
-            taken += len(piece)
-        return taken
+        """Segments in flight that are not empty."""
+        return sum(1 for segment in self._flight.values() if segment.payload)
 
     def clear(self) -> None:
-        self._queue.clear()
+        """Forget the queue and the flight."""
+        self.queue.clear()
         self._flight.clear()
         self.snd_nxt = self.rack.end = self.snd_una
         self.rack.at = None
         self.ask = self.fast_due = False
         self.probe_at = None
 
-    # --- acknowledgements -----------------------------------------------------------------------------------
+    # -- acknowledgements --
 
     def acknowledge(self, una: int, acks: list[tuple[int, int]], now: int, mapped: list[int]) -> None:
         """What one datagram acknowledged: all before `una`, (sn, ts echoed) one by one, and `mapped`."""
@@ -150,9 +130,10 @@ class Sender:
             self._count_skips(highest, newly[highest])
         self._find_overtaken()
         if self.snd_una != una_before and not self.params.nc:
-            self.congestion.grow(self.rmt_wnd, self.mss)
+            self.cwnd.grow(self.rmt_wnd, self.queue.mss)
 
     def _arrived(self, sn: int) -> None:
+        """The segment `sn` is known to have arrived."""
         if (segment := self._flight.pop(sn, None)) and segment.payload:
             self.acked_bytes += HEADER_BYTES + len(segment.payload)
 
@@ -191,21 +172,23 @@ class Sender:
             echo.before_timeout = True
 
     def _note_needless(self, segment: Sent) -> None:
+        """Count the last resend of a segment if its copy cannot have been answered yet."""
         if segment.ts != segment.first_ts and self._age(segment) < self.rtt.srtt_ms // 2:
-            self.resends_spurious += 1  # the copy cannot have been answered yet
+            self.resends_spurious += 1
 
     def _answer_timeout(self, echo: Echo) -> None:
-        """Something sent before it arrived: the time-out was too early. Something sent by it: it was not."""
+        """Something sent before it arrived: the time-out was needless. Something sent by it: it was not."""
         if self._timeout_ts is None:
             return
         if echo.before_timeout:
             self._timeout_ts = None
             if not self.params.nc:
-                self.congestion.undo(self.mss)
+                self.cwnd.undo(self.queue.mss)
         elif echo.found:
             self._timeout_ts = None
 
     def _progress_to(self, una: int, echo: Echo) -> None:
+        """All before `una` has arrived; go on over what was acknowledged one by one."""
         self.acked_ms = self._clock
         self._hold_until = 0
         self._tail_probed = self._overdue = False
@@ -236,7 +219,7 @@ class Sender:
                 self.fast_due = True
 
     def _find_overtaken(self) -> None:
-        """When the oldest overtaken segment is lost. Known once, it is the flush then that looks again."""
+        """When the oldest overtaken segment is lost. The flush at that time looks again."""
         rack = self.rack
         if self.fast_due or rack.at is not None or rack.end == self.snd_una or not rack.known:
             return
@@ -255,38 +238,23 @@ class Sender:
         wait_ms = self.rack.rtt_ms + self.rack.window_ms(self.rtt.srtt_ms)
         return wait_ms if self.params.resend > 0 else self.rtt.rto_ms
 
-    # --- window ---------------------------------------------------------------------------------------------
+    # -- window --
 
     @property
     def window(self) -> int:
         """Segments that may be in flight."""
         window = min(self.snd_wnd, self.rmt_wnd)
-        return window if self.params.nc else min(window, self.congestion.cwnd)
+        return window if self.params.nc else min(window, self.cwnd.segments)
 
     def set_window(self, snd_wnd: int) -> None:
         self.snd_wnd = min(max(snd_wnd, 1), WINDOW_MAX)
 
-    # --- flush ----------------------------------------------------------------------------------------------
-
-    @property
-    def wants_flush(self) -> bool:
-        if self.fast_due or self.ask:
-            return True
-        if not self._queue:
-            return False
-        # a closed window with nothing on its way that could bring news: flush() starts the probe's clock
-        return self.in_flight < self.window or (self._shut_out and self.probe_at is None)
-
-    @property
-    def deadline(self) -> int | None:
-        times = [self.probe_at]
-        if self.in_flight:
-            times += [self._timer, self.rack.at]
-        return min((at for at in times if at is not None), default=None)
+    # -- window probes --
 
     @property
     def _shut_out(self) -> bool:
-        return self.rmt_wnd == 0 and bool(self._queue) and not self.in_flight
+        """Only the peer's window keeps the queue waiting, and nothing in flight could bring news of it."""
+        return self.rmt_wnd == 0 and bool(self.queue) and not self.in_flight
 
     @property
     def probe_pause_ms(self) -> int:
@@ -304,23 +272,7 @@ class Sender:
             self.probe_wait_ms = min(self.probe_wait_ms + self.probe_wait_ms // 2, PROBE_MAX_MS)
             self.probe_at = now + self.probe_wait_ms
 
-    def hurry(self, now: int) -> None:
-        """Undo the back-off, and resend what was sent longer ago than a first wait."""
-        self._clock = now
-        rto_ms = self.rtt.rto_ms
-        oldest = self._flight.get(self.snd_una)
-        if oldest is not None and oldest.rto > rto_ms:
-            for segment in self._flight.values():
-                segment.rto = 0
-                if self._age(segment) >= rto_ms:
-                    segment.mark = Mark.LATE
-                    self.rack.end = self.snd_nxt
-                    self.rack.at = self._hold_until = now
-        if self.probe_at is not None:
-            self.probe_wait_ms = self.probe_pause_ms
-            self.probe_at = min(self.probe_at, now)
-
-    # --- time-outs ------------------------------------------------------------------------------------------
+    # -- time-outs --
 
     def _age(self, segment: Sent) -> int:
         """Milliseconds since its last transmission."""
@@ -360,8 +312,8 @@ class Sender:
         return max(at if tail is None else min(at, tail), self._hold_until)
 
     def _time_out(self) -> None:
-        """Mark what a time-out that has come resends: the oldest segments, not the window, as nobody knows
-        yet of any loss. Noticed late it waits again, as long as it was late: answers may lie unread.
+        """Mark what a time-out that has come resends: the oldest segments, not the window, as no loss is
+        known yet. Noticed late it waits once more, for as long as it was late: answers may lie unread.
         """
         now, at = self._clock, self._timer
         if now < at:
@@ -380,11 +332,12 @@ class Sender:
             sn = self._mark_late(sn)
             if self._timeout_ts is None:
                 self._timeout_ts = now & MASK32
-                self.congestion.remember()
+                self.cwnd.remember()
         self.rack.extend(sn)
         self.fast_due = True
 
     def _mark_late(self, sn: int) -> int:
+        """Mark the oldest segments, from `sn` on, for a resend; the first sn that is not marked."""
         for j in range(TIMEOUT_SEGMENTS):
             segment = self._flight.get(sn)
             if segment is None or (j and self._age(segment) < self._rto_of(segment)):
@@ -393,7 +346,48 @@ class Sender:
             sn = add32(sn, 1)
         return sn
 
-    # --- flush ----------------------------------------------------------------------------------------------
+    def _back_off(self, segment: Sent) -> None:
+        """Lengthen a segment's RTO after a time-out, as `nodelay` says."""
+        rto_ms = self.rtt.rto_ms
+        rto = max(segment.rto, rto_ms)
+        more = rto if self.params.nodelay <= 0 else rto // 2 if self.params.nodelay == 1 else rto_ms // 2
+        segment.rto = min(rto + more, RTO_MAX_MS)
+
+    def hurry(self, now: int) -> None:
+        """Undo the back-off of resends and probes; resend what was sent longer ago than a first wait."""
+        self._clock = now
+        rto_ms = self.rtt.rto_ms
+        oldest = self._flight.get(self.snd_una)
+        if oldest is not None and oldest.rto > rto_ms:
+            for segment in self._flight.values():
+                segment.rto = 0
+                if self._age(segment) >= rto_ms:
+                    segment.mark = Mark.LATE
+                    self.rack.end = self.snd_nxt
+                    self.rack.at = self._hold_until = now
+        if self.probe_at is not None:
+            self.probe_wait_ms = self.probe_pause_ms
+            self.probe_at = min(self.probe_at, now)
+
+    # -- flush --
+
+    @property
+    def wants_flush(self) -> bool:
+        """A segment or a probe could be sent right now."""
+        if self.fast_due or self.ask:
+            return True
+        if not self.queue:
+            return False
+        # a closed window with nothing on its way that could bring news: flush() starts the probe's clock
+        return self.in_flight < self.window or (self._shut_out and self.probe_at is None)
+
+    @property
+    def deadline(self) -> int | None:
+        """When flush() must be called even if nothing else happens; None: nothing is outstanding."""
+        times = [self.probe_at]
+        if self.in_flight:
+            times += [self._timer, self.rack.at]
+        return min((at for at in times if at is not None), default=None)
 
     def flush(self, now: int, push: Push) -> int:
         """Resend what is due, then send what the window admits, until `push` refuses; what it said last."""
@@ -413,9 +407,9 @@ class Sender:
         """The answer to losses, once for all resends of a flush."""
         window = self.window
         if self._overtaken:
-            self.congestion.after_skips(self.in_flight, self.params.resend, self.mss)
+            self.cwnd.after_skips(self.in_flight, self.params.resend, self.queue.mss)
         if self._late:
-            self.congestion.after_timeout(window, self.mss)
+            self.cwnd.after_timeout(window, self.queue.mss)
         self._late = self._overtaken = False
 
     def _flush_resends(self, push: Push) -> int:
@@ -451,12 +445,12 @@ class Sender:
         if segment.skips < self.params.resend:
             return wait
         if self._age(segment) < self.rtt.srtt_ms // 2:
-            segment.skips = 0  # two copies within one srtt already: these skips tell nothing about the second
+            segment.skips = 0  # two copies within one srtt: these skips tell nothing about the second
             return wait
         return 0 if diff32(rack.ts, segment.ts) >= rack.reorder_ms else wait
 
     def _resent(self, segment: Sent, lost: bool) -> int | None:
-        """Count a resend and why it was made; answers when it is to be followed by a copy."""
+        """Count a resend and why it was made; answers when a copy is to follow."""
         segment.ts = self._clock & MASK32
         segment.skips = 0
         segment.copy = False
@@ -474,22 +468,17 @@ class Sender:
         else:
             self.segments_resent_fast += 1
             self._overtaken |= lost
-            segment.copy = lost and not self._queue and self.in_flight <= THIN_SEGMENTS
+            segment.copy = lost and not self.queue and self.in_flight <= THIN_SEGMENTS
         return COPY_MS if segment.copy else None
 
-    def _back_off(self, segment: Sent) -> None:
-        rto_ms = self.rtt.rto_ms
-        rto = max(segment.rto, rto_ms)
-        more = rto if self.params.nodelay <= 0 else rto // 2 if self.params.nodelay == 1 else rto_ms // 2
-        segment.rto = min(rto + more, RTO_MAX_MS)
-
     def _flush_new(self, now: int, push: Push) -> int:
+        """Send queued segments while the window admits more."""
         window = self.window
-        while self._queue and self.in_flight < window:
-            segment = self._queue[0]
+        while self.queue and self.in_flight < window:
+            segment = self.queue.first
             if answer := push(self.snd_nxt, segment.frg, segment.payload):
                 return answer
-            self._queue.popleft()
+            self.queue.pop_first()
             self._sent_ms = now
             ts = now & MASK32
             self._flight[self.snd_nxt] = Sent(segment.frg, segment.payload, ts, ts)

@@ -308,7 +308,7 @@ cdef class Bundle:
                 self.wire.events.append((BEGUN, self))
         if conv.k.srtt_ms > 0:
             self.srtt_ms = conv.k.srtt_ms
-        self.heeded_ms = max(self.heeded_ms, conv.k.progress_ms)
+        self.heeded_ms = max(self.heeded_ms, conv.k.acked_ms)
         if conv.want_room and kcp_room(&conv.k) >= conv.wake_segments():
             conv.want_room = False
             conv.raise_events(EV_WRITABLE)

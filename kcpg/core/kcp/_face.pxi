@@ -1,4 +1,5 @@
-# Part of _kcp.pyx: the memory face, `Kcp`, with the interface of kcpg.core.kcp.kcp.Kcp.
+# Part of _kcp.pyx: the class `Kcp`, which is what Python sees. Twin: the class of kcp.py. It stands apart
+# from _kcp.pyx because a file has at most 500 lines.
 
 cdef enum:
     SCRATCH_DATAGRAMS = 64      # built at a time; flush() goes on while there is more
@@ -30,7 +31,7 @@ cdef Tx* scratch_tx(uint32_t limit) except NULL:
 
 
 cdef class Kcp:
-    """One KCP conversation in memory. See `kcpg.core.kcp.kcp.Kcp`, its plain-Python twin, for the interface."""
+    """One KCP conversation; `kcpg.core.kcp.kcp.Kcp` documents the interface they share."""
 
     def __cinit__(self, *args, **kwargs):
         memset(&self.k, 0, sizeof(kcp_t))
@@ -69,7 +70,7 @@ cdef class Kcp:
             raise ValueError(f"kcp_mtu {kcp_mtu} does not fit slots of {pool.slot_bytes} bytes")
         return 0
 
-    # user side
+    # -- user side --
 
     def send(self, message):
         cdef Py_buffer view
@@ -107,7 +108,7 @@ cdef class Kcp:
         cdef uint32_t sn = self.k.rcv_read
         cdef bytes data
         while there < wanted and rcv_stream_at(&self.k, sn):
-            there += self.k.rcv.len[sn & (self.k.rcv.cap - 1)] - rcv_skip(&self.k, sn)
+            there += self.k.rcv.len[sn & (self.k.rcv.cap - 1)] - rcv_taken(&self.k, sn)
             sn += 1
         there = min(there, wanted)
         if there == 0:
@@ -138,7 +139,7 @@ cdef class Kcp:
     def set_windows(self, snd_wnd, rcv_wnd):
         kcp_set_windows(&self.k, snd_wnd, rcv_wnd)
 
-    # wire side
+    # -- wire side --
 
     def input(self, data, now_ms, rebuilt=False):
         cdef Py_buffer view
@@ -178,7 +179,7 @@ cdef class Kcp:
     def owes_ack(self):
         return kcp_owes_ack(&self.k)
 
-    # settings
+    # -- settings --
 
     @property
     def conv(self):
@@ -228,7 +229,7 @@ cdef class Kcp:
     def ack_maps(self, value):
         self.k.ack_maps = value
 
-    # state
+    # -- state --
 
     @property
     def room(self):
@@ -270,7 +271,7 @@ cdef class Kcp:
             held += self.k.rcv.slot[i] != NULL
         return held
 
-    # facts
+    # -- facts --
 
     @property
     def srtt_ms(self):

@@ -1,17 +1,18 @@
-# Part of _kcp.pyx: pushes into the receive ring, messages and stream bytes out of it.
+# Part of _kcp.pyx: pushes into the receive ring; messages, stream bytes and acknowledgements out of it.
+# Declared in _receiver.pxd; twin: receiver.py.
 
 cdef enum:
-    FRG_FIRST = 0x80            # our own mark on the first fragment of a message (unordered conversations)
-    FRG_REST = 0x7F             # fragments that follow
-    WINDOW_TELLS = 3            # an opened window is told so often unless a push arrives: each may be lost
+    WINDOW_TELLS = 3            # how often an opened window is told unless a push arrives: each may be lost
     ACKS_AGAIN = 32             # acknowledgements beyond a gap kept to be told again
     ACK_COST = 8                # telling one again costs eight eighths, ...
     ACK_CREDIT = 5              # ... telling one earns five: 1.6 x 24 bytes are < 3 % of a full segment
     ACK_CREDIT_DUPLICATE = 80   # a needless copy came, as an acknowledgement was lost: ten are far cheaper
 
 
+# -- window --
+
 cdef inline uint32_t rcv_window(const kcp_t* k) noexcept nogil:
-    """The window to advertise. Unordered: what is held beyond a gap counts too."""
+    """The window to advertise, in segments. Unordered: what is held beyond a gap counts too."""
     cdef uint32_t taken = k.rcv_nxt - k.rcv_read
     if k.unordered and k.rcv_held > taken:
         taken = k.rcv_held
@@ -25,9 +26,20 @@ cdef inline void rcv_check_tell(kcp_t* k) noexcept nogil:
         k.tells_left = WINDOW_TELLS
 
 
-# --- acknowledgements due -------------------------------------------------------------------------
+# -- acknowledgements due --
 
-cdef inline void ack_below(kcp_t* k, uint32_t sn, uint32_t ts, bint may_wait) noexcept nogil:
+cdef inline bint rcv_gap(const kcp_t* k) noexcept nogil:
+    """Something has arrived beyond a missing segment."""
+    return k.rcv_end != k.rcv_nxt
+
+
+cdef inline bint rcv_acks_due(const kcp_t* k) noexcept nogil:
+    """Something is to be acknowledged at once."""
+    return (k.ack_below_due and k.ack_at < 0) or k.ack_count > k.ack_done
+
+
+cdef inline void rcv_acknowledge_below(kcp_t* k, uint32_t sn, uint32_t ts, bint may_wait) noexcept nogil:
+    """A segment came that una covers; `may_wait`: for ack_hold_ms, if nothing else is due."""
     k.ack_at = k.clock_ms + k.ack_hold_ms if may_wait and k.ack_hold_ms > 0 and not k.ack_below_due else -1
     # of two copies the first: its ts tells whether the second was needed
     if not k.ack_below_due or diff32(sn, k.ack_below.sn) > 0:
@@ -36,7 +48,8 @@ cdef inline void ack_below(kcp_t* k, uint32_t sn, uint32_t ts, bint may_wait) no
         k.ack_below_due = True
 
 
-cdef void ack_beyond(kcp_t* k, uint32_t sn, uint32_t ts) noexcept nogil:
+cdef void rcv_acknowledge_beyond(kcp_t* k, uint32_t sn, uint32_t ts) noexcept nogil:
+    """A segment came beyond a gap. Without memory it is not acknowledged: the peer sends it again."""
     cdef uint32_t i = sn & (k.rcv.cap - 1)
     cdef uint32_t cap
     cdef void* grown
@@ -55,14 +68,37 @@ cdef void ack_beyond(kcp_t* k, uint32_t sn, uint32_t ts) noexcept nogil:
     k.ack_count += 1
 
 
-# --- unordered delivery ---------------------------------------------------------------------------
+cdef void rcv_keep_acks(kcp_t* k) noexcept nogil:
+    """A flush has told all: keep what it told beyond a gap to tell it again, unless bits do that."""
+    cdef uint32_t first = k.ack_fresh
+    cdef uint32_t count = k.ack_count - first
+    if k.ack_maps or not rcv_gap(k):
+        k.ack_told = k.ack_fresh = k.ack_done = k.ack_count = k.ack_credit = 0
+        if k.ack_cap > RING_KEEP and not rcv_gap(k):
+            free(k.acks)
+            k.acks = NULL
+            k.ack_cap = 0
+        return
+    if count == 0:
+        count = k.ack_told
+        first = 0
+    elif count > ACKS_AGAIN:
+        first += count - ACKS_AGAIN
+        count = ACKS_AGAIN
+    if first > 0:
+        memmove(k.acks, k.acks + first, count * sizeof(ack_t))
+    k.ack_told = k.ack_fresh = k.ack_done = k.ack_count = count
+
+
+# -- unordered delivery --
 
 cdef inline bint rcv_open(const kcp_t* k, uint32_t i) noexcept nogil:
     """A segment is there and belongs to no complete message yet."""
     return (k.rcv.flags[i] & (RCV_HERE | RCV_READY | RCV_DONE)) == RCV_HERE
 
 
-cdef inline bint starts_message(const kcp_t* k, uint32_t sn) noexcept nogil:
+cdef inline bint rcv_starts_message(const kcp_t* k, uint32_t sn) noexcept nogil:
+    """Whether a message begins at `sn`: it is marked, or what stands before it ends one."""
     cdef uint32_t mask = k.rcv.cap - 1
     cdef uint32_t before = (sn - 1) & mask
     if k.rcv.frg[sn & mask] & FRG_FIRST or sn == k.rcv_read:
@@ -82,7 +118,7 @@ cdef bint rcv_bounds(const kcp_t* k, uint32_t sn, uint32_t* first, uint32_t* las
         i = (sn + j) & mask
         if not rcv_open(k, i) or k.rcv.frg[i] != rest - j:
             return False
-    while not starts_message(k, sn):
+    while not rcv_starts_message(k, sn):
         sn -= 1
         rest += 1
         i = sn & mask
@@ -92,29 +128,34 @@ cdef bint rcv_bounds(const kcp_t* k, uint32_t sn, uint32_t* first, uint32_t* las
     return True
 
 
+cdef inline void rcv_make_ready(kcp_t* k, uint32_t first, uint32_t last) noexcept nogil:
+    """Append the message of the segments `first` to `last` to the ready chain."""
+    cdef uint32_t mask = k.rcv.cap - 1
+    if k.ready_count == 0:
+        k.ready_head = first
+    else:
+        k.rcv.next[k.ready_tail & mask] = first
+    k.ready_tail = first
+    k.ready_count += 1
+    while first != last + 1:
+        k.rcv.flags[first & mask] |= RCV_READY
+        first += 1
+
+
 cdef void rcv_complete(kcp_t* k, uint32_t sn) noexcept nogil:
-    """Chain the message that the segment `sn` completes, and unmarked ones it makes recognisable."""
+    """Make ready the message that `sn` completes, and unmarked ones behind it, now recognisable."""
     cdef uint32_t mask = k.rcv.cap - 1
     cdef uint32_t first = 0
     cdef uint32_t last = 0
     while rcv_open(k, sn & mask) and rcv_bounds(k, sn, &first, &last):
-        if k.ready_count == 0:
-            k.ready_head = first
-        else:
-            k.rcv.next[k.ready_tail & mask] = first
-        k.ready_tail = first
-        k.ready_count += 1
-        while True:
-            k.rcv.flags[first & mask] |= RCV_READY
-            if first == last:
-                break
-            first += 1
+        rcv_make_ready(k, first, last)
         sn = last + 1
         if diff32(sn, k.rcv_end) >= 0:
             return
 
 
 cdef void kcp_set_unordered(kcp_t* k) noexcept nogil:
+    """From now on every message is delivered as soon as all of it is there. Cannot be undone."""
     cdef uint32_t sn = k.rcv_read
     if k.unordered:
         return
@@ -124,27 +165,13 @@ cdef void kcp_set_unordered(kcp_t* k) noexcept nogil:
         sn += 1
 
 
-# --- a push ---------------------------------------------------------------------------------------
+# -- a push --
 
-cdef void rcv_push(
-    kcp_t* k, uint32_t sn, uint32_t ts, uint8_t frg, const uint8_t* data, uint32_t n
-) noexcept nogil:
+cdef inline bint rcv_keep(kcp_t* k, uint32_t sn, uint8_t frg, const uint8_t* data, uint32_t n) noexcept nogil:
+    """Copy a new segment into the ring and count it; False without memory, or where the pool spares none."""
     cdef uint8_t* slot = NULL
-    cdef uint32_t i, mask
+    cdef uint32_t i
     cdef bint urgent
-    if diff32(sn, k.rcv_nxt) < 0:
-        k.duplicates_received += 1
-        ack_below(k, sn, ts, False)
-        return
-    if diff32(sn, k.rcv_read + k.rcv_wnd) >= 0:
-        k.segments_refused += 1
-        k.tell = True
-        return
-    if diff32(sn, k.rcv_end) < 0 and k.rcv.flags[sn & (k.rcv.cap - 1)] & RCV_HERE:
-        k.duplicates_received += 1
-        k.ack_credit += ACK_CREDIT_DUPLICATE
-        ack_beyond(k, sn, ts)
-        return
     if n > 0:
         urgent = sn == k.rcv_nxt and sn - k.rcv_read < KCP_SHARE
         if urgent or pool_spares(k.pool, k.pool.max_slots >> KCP_SPARE_READER):
@@ -152,12 +179,10 @@ cdef void rcv_push(
     if (n > 0 and slot == NULL) or not rcv_reserve(k, sn - k.rcv_read + 1):
         if slot != NULL:
             slot_put(k.pool, slot)
-        k.segments_refused += 1
-        return
+        return False
     if n > 0:
         memcpy(slot, data, n)
-    mask = k.rcv.cap - 1
-    i = sn & mask
+    i = sn & (k.rcv.cap - 1)
     k.rcv.slot[i] = slot
     k.rcv.len[i] = <uint16_t>n
     k.rcv.frg[i] = frg
@@ -165,7 +190,13 @@ cdef void rcv_push(
     k.rcv_held += 1
     k.segments_received += 1
     k.bytes_received += n
-    k.tells_left = 0
+    return True
+
+
+cdef inline void rcv_advance(kcp_t* k, uint32_t sn) noexcept nogil:
+    """The segment `sn` was kept: move rcv_end and rcv_nxt, and make messages ready."""
+    cdef uint32_t mask = k.rcv.cap - 1
+    k.tells_left = 0            # the peer sends, so it knows of the window
     k.tell_at = -1
     if diff32(sn, k.rcv_end) >= 0:
         k.rcv_end = sn + 1
@@ -173,13 +204,36 @@ cdef void rcv_push(
         k.rcv_nxt += 1
     if k.unordered:
         rcv_complete(k, sn)
+
+
+cdef void rcv_push(
+    kcp_t* k, uint32_t sn, uint32_t ts, uint8_t frg, const uint8_t* data, uint32_t n
+) noexcept nogil:
+    """One push segment of a datagram: kept, or counted as a duplicate or as refused."""
     if diff32(sn, k.rcv_nxt) < 0:
-        ack_below(k, sn, ts, 0 < n < k.mss and k.rcv_end == k.rcv_nxt)
+        k.duplicates_received += 1
+        rcv_acknowledge_below(k, sn, ts, False)
+        return
+    if diff32(sn, k.rcv_read + k.rcv_wnd) >= 0:
+        k.segments_refused += 1
+        k.tell = True           # the peer believes in a larger window
+        return
+    if diff32(sn, k.rcv_end) < 0 and k.rcv.flags[sn & (k.rcv.cap - 1)] & RCV_HERE:
+        k.duplicates_received += 1
+        k.ack_credit += ACK_CREDIT_DUPLICATE
+        rcv_acknowledge_beyond(k, sn, ts)
+        return
+    if not rcv_keep(k, sn, frg, data, n):
+        k.segments_refused += 1
+        return
+    rcv_advance(k, sn)
+    if diff32(sn, k.rcv_nxt) < 0:
+        rcv_acknowledge_below(k, sn, ts, 0 < n < k.mss and not rcv_gap(k))
     else:
-        ack_beyond(k, sn, ts)
+        rcv_acknowledge_beyond(k, sn, ts)
 
 
-# --- delivery -------------------------------------------------------------------------------------
+# -- delivery --
 
 cdef inline void rcv_release(kcp_t* k, uint32_t sn) noexcept nogil:
     """The segment `sn` is delivered; call rcv_settle() after the last one."""
@@ -192,6 +246,7 @@ cdef inline void rcv_release(kcp_t* k, uint32_t sn) noexcept nogil:
 
 
 cdef inline void rcv_settle(kcp_t* k) noexcept nogil:
+    """After a delivery: pass over what was delivered, and tell the window if it has opened."""
     cdef uint32_t mask = k.rcv.cap - 1
     while k.rcv_read != k.rcv_nxt and k.rcv.flags[k.rcv_read & mask] & RCV_DONE:
         k.rcv.flags[k.rcv_read & mask] = 0
@@ -200,36 +255,39 @@ cdef inline void rcv_settle(kcp_t* k) noexcept nogil:
     rcv_check_tell(k)
 
 
-cdef inline uint32_t rcv_next_message(const kcp_t* k) noexcept nogil:
+cdef inline uint32_t rcv_first(const kcp_t* k) noexcept nogil:
+    """The first sn of the next message."""
     return k.ready_head if k.unordered else k.rcv_read
 
 
-cdef inline uint32_t rcv_skip(const kcp_t* k, uint32_t sn) noexcept nogil:
+cdef inline uint32_t rcv_taken(const kcp_t* k, uint32_t sn) noexcept nogil:
     """Bytes of the segment `sn` that the stream reader took already."""
     return k.rcv_offset if sn == k.rcv_read else 0
 
 
 cdef int kcp_peek_size(const kcp_t* k) noexcept nogil:
+    """Bytes of the next message; -1: none is there."""
     cdef uint32_t sn, mask, j
     cdef int total
     if not kcp_readable(k):
         return -1
-    sn = rcv_next_message(k)
+    sn = rcv_first(k)
     mask = k.rcv.cap - 1
-    total = -<int>rcv_skip(k, sn)
+    total = -<int>rcv_taken(k, sn)
     for j in range(<uint32_t>(k.rcv.frg[sn & mask] & FRG_REST) + 1):
         total += k.rcv.len[(sn + j) & mask]
     return total
 
 
 cdef int kcp_message_begin(kcp_t* k, iovec* iov) noexcept nogil:
+    """Where the next message lies: answers the number of iovecs, at most 128; -1: none is there."""
     cdef uint32_t sn, mask, count, i, j, skip
     if not kcp_readable(k):
         return -1
-    sn = rcv_next_message(k)
+    sn = rcv_first(k)
     mask = k.rcv.cap - 1
     count = (k.rcv.frg[sn & mask] & FRG_REST) + 1
-    skip = rcv_skip(k, sn)
+    skip = rcv_taken(k, sn)
     for j in range(count):
         i = (sn + j) & mask
         iov[j].iov_base = k.rcv.slot[i] + skip if k.rcv.slot[i] != NULL else NULL
@@ -239,7 +297,8 @@ cdef int kcp_message_begin(kcp_t* k, iovec* iov) noexcept nogil:
 
 
 cdef void rcv_take_message(kcp_t* k) noexcept nogil:
-    cdef uint32_t sn = rcv_next_message(k)
+    """The next message, which is there, is delivered."""
+    cdef uint32_t sn = rcv_first(k)
     cdef uint32_t mask = k.rcv.cap - 1
     cdef uint32_t count = (k.rcv.frg[sn & mask] & FRG_REST) + 1
     cdef uint32_t j
@@ -252,6 +311,10 @@ cdef void rcv_take_message(kcp_t* k) noexcept nogil:
 
 
 cdef int kcp_recv_message(kcp_t* k, uint8_t* out, size_t n) noexcept nogil:
+    """Take the next message, or discard it if `out` is NULL.
+
+    Answers its bytes; -1: none is there; -2: it is longer than `n`, and kept.
+    """
     cdef iovec[128] iov
     cdef int size = kcp_peek_size(k)
     cdef int count, j
@@ -279,12 +342,13 @@ cdef inline bint rcv_stream_at(const kcp_t* k, uint32_t sn) noexcept nogil:
 
 
 cdef int kcp_read_begin(kcp_t* k, iovec* iov, int max_iov) noexcept nogil:
+    """Where the next stream bytes lie, up to an empty message (END); answers the number of iovecs."""
     cdef uint32_t sn = k.rcv_read
     cdef uint32_t i, skip
     cdef int count = 0
     while count < max_iov and rcv_stream_at(k, sn):
         i = sn & (k.rcv.cap - 1)
-        skip = rcv_skip(k, sn)
+        skip = rcv_taken(k, sn)
         iov[count].iov_base = k.rcv.slot[i] + skip
         iov[count].iov_len = k.rcv.len[i] - skip
         count += 1
@@ -293,12 +357,13 @@ cdef int kcp_read_begin(kcp_t* k, iovec* iov, int max_iov) noexcept nogil:
 
 
 cdef void kcp_read_commit(kcp_t* k, size_t nbytes) noexcept nogil:
+    """The first `nbytes` of what kcp_read_begin() gave are delivered."""
     cdef uint32_t sn = k.rcv_read
     cdef uint32_t left
     if nbytes == 0:
         return
     while nbytes > 0 and rcv_stream_at(k, sn):
-        left = k.rcv.len[sn & (k.rcv.cap - 1)] - rcv_skip(k, sn)
+        left = k.rcv.len[sn & (k.rcv.cap - 1)] - rcv_taken(k, sn)
         if nbytes < left:
             # rcv_read still names an earlier segment when this is not the first one
             rcv_settle(k)
@@ -311,13 +376,14 @@ cdef void kcp_read_commit(kcp_t* k, size_t nbytes) noexcept nogil:
 
 
 cdef size_t kcp_read_bytes(kcp_t* k, uint8_t* out, size_t n) noexcept nogil:
+    """Take at most `n` stream bytes; answers how many were there."""
     cdef uint32_t sn = k.rcv_read
     cdef size_t taken = 0
     cdef size_t piece
     cdef uint32_t i, skip
     while taken < n and rcv_stream_at(k, sn):
         i = sn & (k.rcv.cap - 1)
-        skip = rcv_skip(k, sn)
+        skip = rcv_taken(k, sn)
         piece = k.rcv.len[i] - skip
         if piece > n - taken:
             piece = n - taken

@@ -1,15 +1,14 @@
-# Part of _kcp.pyx: messages and stream bytes into the send queue, and from one conversation to another.
-
-# --- filling the queue ----------------------------------------------------------------------------
+# Part of _kcp.pyx: messages and stream bytes into the queue of what was not sent yet. Declared in
+# _sendqueue.pxd; twin: sendqueue.py.
 
 cdef inline void snd_append(kcp_t* k, uint8_t* slot, uint32_t n, uint8_t frg, uint8_t flags) noexcept nogil:
-    """Queue one segment; snd_reserve() has made place for it."""
+    """Queue one segment, for which snd_reserve() has made room."""
     cdef uint32_t i = k.snd_end & (k.snd.cap - 1)
     k.snd.slot[i] = slot
     k.snd.len[i] = <uint16_t>n
     k.snd.frg[i] = frg
     k.snd.flags[i] = flags
-    k.snd.fastack[i] = 0
+    k.snd.skips[i] = 0
     k.snd_end += 1
 
 
@@ -22,6 +21,11 @@ cdef inline uint32_t snd_tail_space(const kcp_t* k) noexcept nogil:
 
 
 cdef int kcp_write_begin(kcp_t* k, iovec* iov, int max_iov) noexcept nogil:
+    """Where stream bytes may be put: free space of the last segment, then fresh slots.
+
+    Answers the number of iovecs; 0: no room. A commit should follow, of 0 bytes too: it gives back the slots
+    that were not used.
+    """
     cdef uint32_t space = snd_tail_space(k)
     cdef uint32_t i
     cdef int count = 0
@@ -53,6 +57,7 @@ cdef int kcp_write_begin(kcp_t* k, iovec* iov, int max_iov) noexcept nogil:
 
 
 cdef void kcp_write_commit(kcp_t* k, size_t nbytes) noexcept nogil:
+    """Queue the first `nbytes` of what kcp_write_begin() gave, which hold stream bytes now."""
     cdef uint32_t space = snd_tail_space(k)
     cdef uint32_t n
     if space > nbytes:
@@ -69,6 +74,7 @@ cdef void kcp_write_commit(kcp_t* k, size_t nbytes) noexcept nogil:
 
 
 cdef size_t kcp_write_bytes(kcp_t* k, const uint8_t* data, size_t n) noexcept nogil:
+    """Queue stream bytes while there is room; answers how many were taken."""
     cdef iovec[64] iov
     cdef size_t taken = 0
     cdef size_t piece, batch
@@ -90,13 +96,44 @@ cdef size_t kcp_write_bytes(kcp_t* k, const uint8_t* data, size_t n) noexcept no
     return taken
 
 
+cdef struct gather_t:           # where in a vector the next byte is taken from
+    const iovec* iov
+    size_t at
+
+
+cdef inline void gather(gather_t* source, uint8_t* out, uint32_t n) noexcept nogil:
+    """Copy the next `n` bytes of a vector, which holds as many."""
+    cdef uint32_t filled = 0
+    cdef uint32_t piece
+    while filled < n:
+        piece = <uint32_t>min(<size_t>(n - filled), source.iov.iov_len - source.at)
+        if piece > 0:
+            memcpy(out + filled, <const uint8_t*>source.iov.iov_base + source.at, piece)
+        filled += piece
+        source.at += piece
+        if source.at == source.iov.iov_len:
+            source.iov += 1
+            source.at = 0
+
+
+cdef inline void snd_unqueue(kcp_t* k, uint32_t end) noexcept nogil:
+    """Take back what was queued from `end` on."""
+    while k.snd_end != end:
+        k.snd_end -= 1
+        snd_drop_slot(k, k.snd_end & (k.snd.cap - 1))
+
+
 cdef int kcp_send_vector(kcp_t* k, const iovec* iov, int iov_count) noexcept nogil:
+    """Queue one message, cut into fragments, whatever kcp_room() says. An empty one is a stream's END.
+
+    Answers 0; -1: too long for KCP_MAX_FRAGMENTS; -2: no memory. In both cases nothing was queued.
+    """
+    cdef gather_t source
     cdef size_t total = 0
-    cdef size_t at = 0
-    cdef uint32_t count, j, n, filled, piece
     cdef uint32_t begin = k.snd_end
+    cdef uint32_t count, j, n
     cdef uint8_t* slot
-    cdef uint8_t frg
+    cdef uint8_t first_mark = FRG_FIRST if k.mark_first else 0
     cdef int v
     for v in range(iov_count):
         total += iov[v].iov_len
@@ -106,86 +143,26 @@ cdef int kcp_send_vector(kcp_t* k, const iovec* iov, int iov_count) noexcept nog
     count = <uint32_t>((total + k.mss - 1) // k.mss) if total > 0 else 1
     if k.pool == NULL or not snd_reserve(k, count):
         return -2
-    v = 0
+    source.iov = iov
+    source.at = 0
     for j in range(count):
         n = <uint32_t>min(total, <size_t>k.mss)
         slot = NULL
         if n > 0:
             slot = slot_get(k.pool)
             if slot == NULL:
-                while k.snd_end != begin:
-                    k.snd_end -= 1
-                    snd_drop_slot(k, k.snd_end & (k.snd.cap - 1))
+                snd_unqueue(k, begin)
                 return -2
+            gather(&source, slot, n)
         total -= n
-        filled = 0
-        while filled < n:
-            piece = <uint32_t>min(<size_t>(n - filled), iov[v].iov_len - at)
-            if piece > 0:
-                memcpy(slot + filled, <const uint8_t*>iov[v].iov_base + at, piece)
-            filled += piece
-            at += piece
-            if at == iov[v].iov_len:
-                v += 1
-                at = 0
-        frg = <uint8_t>(count - 1 - j)
-        if j == 0 and k.mark_first:
-            frg |= FRG_FIRST
-        snd_append(k, slot, n, frg, 0)
+        snd_append(k, slot, n, <uint8_t>(count - 1 - j) | first_mark, 0)
+        first_mark = 0
     return 0
 
 
 cdef int kcp_send_message(kcp_t* k, const uint8_t* data, size_t n) noexcept nogil:
+    """Queue one message of `n` bytes; answers as kcp_send_vector()."""
     cdef iovec iov
     iov.iov_base = <void*>data
     iov.iov_len = n
     return kcp_send_vector(k, &iov, 1)
-
-
-cdef int64_t kcp_move_stream(kcp_t* src, kcp_t* dst) noexcept nogil:
-    cdef iovec[64] taken
-    cdef iovec[64] given
-    cdef int64_t moved = 0
-    cdef size_t batch, piece
-    cdef int here, there, i, j
-    if dst.pool == NULL:
-        return 0
-    while True:
-        here = kcp_read_begin(src, taken, 64)
-        batch = 0
-        for i in range(here):
-            batch += taken[i].iov_len
-        there = kcp_write_begin(dst, given, <int>min(batch // dst.mss + 2, <size_t>64)) if here > 0 else 0
-        batch = 0
-        i = j = 0
-        while i < here and j < there:
-            piece = min(taken[i].iov_len, given[j].iov_len)
-            memcpy(given[j].iov_base, taken[i].iov_base, piece)
-            batch += piece
-            taken[i].iov_base = <uint8_t*>taken[i].iov_base + piece
-            taken[i].iov_len -= piece
-            given[j].iov_base = <uint8_t*>given[j].iov_base + piece
-            given[j].iov_len -= piece
-            i += taken[i].iov_len == 0
-            j += given[j].iov_len == 0
-        kcp_write_commit(dst, batch)
-        kcp_read_commit(src, batch)
-        if batch == 0:
-            return moved
-        moved += <int64_t>batch
-
-
-cdef int kcp_move_message(kcp_t* src, kcp_t* dst) noexcept nogil:
-    cdef iovec[128] iov
-    cdef int size = kcp_peek_size(src)
-    cdef int wanted, answer
-    if size < 0 or dst.pool == NULL:
-        return 0
-    wanted = max((size + <int>dst.mss - 1) // <int>dst.mss, 1)
-    if wanted > kcp_room(dst):
-        return 0
-    answer = kcp_send_vector(dst, iov, kcp_message_begin(src, iov))
-    if answer == -2:
-        return 0
-    rcv_take_message(src)
-    return 1 if answer == 0 else -1

@@ -1,18 +1,15 @@
-# Part of _kcp.pyx: what has arrived beyond a gap as bits in an acknowledgement's payload; see kcp_ackmap.py.
+# Part of _kcp.pyx: what has arrived beyond a gap as bits in the payload of an acknowledgement. Declared in
+# _ackmap.pxd; twin: ackmap.py, which has the format.
 
 cdef enum:
     MAP_BASE = 4                # bytes before the bits
-    MAP_BYTES = 512             # at most: the flight of 1 Gbit/s over 50 ms; beyond, the newest count
 
 
-cdef void flush_map(kcp_t* k, Tx* tx) noexcept nogil:
-    """Behind the acknowledgement that this flush has put into the open datagram last."""
-    cdef uint32_t mask = k.rcv.cap - 1
+cdef inline uint32_t map_note_flush(kcp_t* k) noexcept nogil:
+    """Remember what this flush acknowledges; answers the lowest sn that the last MAP_FLUSHES flushes did."""
     cdef uint32_t base = k.rcv_end
     cdef uint32_t lowest = k.rcv_end
-    cdef uint32_t j, span
-    cdef int32_t room, count
-    cdef uint8_t* at
+    cdef uint32_t j
     for j in range(<uint32_t>MAP_FLUSHES):
         if diff32(k.map_lowest[j], base) < 0:
             base = k.map_lowest[j]
@@ -21,14 +18,23 @@ cdef void flush_map(kcp_t* k, Tx* tx) noexcept nogil:
             lowest = k.acks[j].sn
     k.map_lowest[k.map_next] = lowest
     k.map_next = (k.map_next + 1) % MAP_FLUSHES
+    return base
+
+
+cdef void map_make(kcp_t* k, Tx* tx) noexcept nogil:
+    """Put the bits behind the acknowledgement that this flush has put into the open datagram last."""
+    cdef uint32_t mask = k.rcv.cap - 1
+    cdef uint32_t base = map_note_flush(k)
+    cdef uint32_t j, span
+    cdef int32_t count
+    cdef uint8_t* at
     if diff32(base, k.rcv_nxt) <= 0:
         base = k.rcv_nxt + 1
-    room = <int32_t>tx.limit - <int32_t>tx.open_len if tx.is_open else 0
-    count = min((diff32(k.rcv_end, base) + 7) // 8, min(room, <int32_t>MAP_BYTES) - MAP_BASE)
+    count = min((diff32(k.rcv_end, base) + 7) // 8, min(tx_space(tx), <int32_t>MAP_BYTES) - MAP_BASE)
     if count <= 0:
         return
     if diff32(k.rcv_end, base) > 8 * count:
-        base = k.rcv_end - <uint32_t>(8 * count)
+        base = k.rcv_end - <uint32_t>(8 * count)    # the newest segments count
     at = tx_need(tx, MAP_BASE + <uint32_t>count)    # in the same datagram, as it fits
     put32(at - 4, MAP_BASE + <uint32_t>count)       # len of the acknowledgement
     put32(at, base)
@@ -39,7 +45,7 @@ cdef void flush_map(kcp_t* k, Tx* tx) noexcept nogil:
         at[j >> 3] |= <uint8_t>((k.rcv.flags[(base + j) & mask] & RCV_HERE != 0) << (j & 7))
 
 
-cdef bint heed_map(kcp_t* k, const uint8_t* p, uint32_t n) noexcept nogil:
+cdef bint map_arrived(kcp_t* k, const uint8_t* p, uint32_t n) noexcept nogil:
     """The peer has these segments; of which transmission is not said. Answers whether that is news."""
     cdef uint32_t mask = k.snd.cap - 1
     cdef bint news = False
@@ -56,8 +62,7 @@ cdef bint heed_map(kcp_t* k, const uint8_t* p, uint32_t n) noexcept nogil:
         i = sn & mask
         if k.snd.flags[i] & SND_ACKED:
             continue
-        if k.snd.ts[i] != k.snd.first_ts[i] and <uint32_t>k.clock_ms - k.snd.ts[i] < k.srtt_ms // 2:
-            k.resends_spurious += 1     # the copy cannot have been answered yet
-        snd_ack(k, i)
+        snd_note_needless(k, i)
+        snd_arrived(k, i)
         news = True
     return news
