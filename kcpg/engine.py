@@ -12,9 +12,10 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 TWINS = {
-    "kcpg.core.fec.auto": "kcpg.core.fec._fec",
+    "kcpg.core.fec.adaptive": "kcpg.core.fec._fec",
     "kcpg.core.fec.code": "kcpg.core.fec._fec",
-    "kcpg.core.fec.group": "kcpg.core.fec._fec",
+    "kcpg.core.fec.receiver": "kcpg.core.fec._fec",
+    "kcpg.core.fec.sender": "kcpg.core.fec._fec",
     "kcpg.core.kcp.kcp": "kcpg.core.kcp._kcp",
     "kcpg.core.native.wire.wire": "kcpg.core.native.wire._wire",
     "kcpg.core.seal.replay": "kcpg.core.seal._seal",

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
-from kcpg.core.fec.auto import Adaptive
+from kcpg.core.fec.adaptive import Adaptive
 from kcpg.core.fec.plan import OFF, Plan, plan_fixed
 from kcpg.core.seal.replay import ReplayWindow
 from netem.impair import Direction

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from kcpg.core.fec.group import GROUP_WAIT_MS, GROUPS, HEADER, LATE_IN_A_ROW, PARITY_OVERHEAD_BYTES
+from kcpg.core.fec.group import GROUP_WAIT_MS, HEADER, PARITY_OVERHEAD_BYTES
 from kcpg.core.fec.plan import OFF, Plan, plan_fixed
+from kcpg.core.fec.receiver import GROUPS, LATE_IN_A_ROW
 from tests.engines import twin
 
 FOUR_TWO = Plan(4, (0, 2, 2, 2, 2))

@@ -1,7 +1,7 @@
 /* dst ^= coef * src over GF(2^8) with the polynomial x^8+x^4+x^3+x^2+1 (0x11D), the field of zfec.
 
    One function per instruction set, chosen once at import by what the processor has; all give the same bytes.
-   The plain-Python twin is `combine` in fec.py. */
+   The plain-Python twin is `combine` in code.py. */
 #ifndef KCPG_GF256_H
 #define KCPG_GF256_H
 

@@ -1,9 +1,8 @@
 """Erasure code over GF(2^8): any D of D + R shards give the D data shards back. Bit-compatible with zfec.
 
-The readable reference of `kcpg.core.fec._fec`, its twin in tests and the fallback where it was not built. The
-code is systematic Reed-Solomon by interpolation: shard i is the value at the point x(i) of the one polynomial
-of degree below D that passes through the data shards, byte by byte; x(0) = 0, x(i) = 2^(i-1). So every
-coefficient is a Lagrange polynomial's value, a product of differences of points, and lost shards are
+The code is systematic Reed-Solomon by interpolation: shard i is the value at the point x(i) of the one
+polynomial of degree below D that passes through the data shards, byte by byte; x(0) = 0, x(i) = 2^(i-1). So
+every coefficient is a Lagrange polynomial's value, a product of differences of points, and lost shards are
 interpolated from any D that are there: no matrix is inverted, and none can be singular.
 
 The field is the one of x^8+x^4+x^3+x^2+1 (0x11D), in which 2 generates every non-zero element.
@@ -16,8 +15,7 @@ from functools import lru_cache
 
 from kcpg.core.units import Bytes
 
-MAX_SHARDS = 255
-"""D + R at most. The field would carry one more; kcptube's configuration and this one's stop here."""
+MAX_SHARDS = 255  # D + R; the field would carry one more, but configurations stop here, as kcptube's do
 
 _POLYNOMIAL = 0x11D
 _ORDER = 255  # of the multiplicative group: logarithms are numbers modulo this
@@ -41,8 +39,10 @@ _POINT = [0, *_EXP[:_ORDER]]
 
 @lru_cache(maxsize=256)
 def _products(coefficient: int) -> bytes:
-    """A coefficient that is not 0 times every byte, for bytes.translate(). Made when needed: all of them take
-    longer than the rest of a start of the program."""
+    """A coefficient that is not 0 times every byte, for bytes.translate().
+
+    Made when needed: making all of them takes longer than the rest of the program's start.
+    """
     return bytes([0, *(_EXP[_LOG[coefficient] + _LOG[x]] for x in range(1, 256))])
 
 

@@ -1,6 +1,6 @@
-"""How many parity shards for how many data shards, so that little enough stays lost.
+"""How many parity shards for how many data shards, so that few enough stay lost.
 
-A group may close before it is full (sparse traffic does not wait), so a plan says for every number of data
+A group may close before it is full (sparse traffic does not wait), so a plan says for each number of data
 shards how many parity shards follow. Small groups need more: one shard that must survive 10 % of loss needs
 three companions, twenty need seven.
 """
@@ -14,17 +14,16 @@ from math import comb
 
 from kcpg.core.fec.code import MAX_SHARDS
 
+# Share of the data shards that may stay lost before retransmission: one in a thousand costs a stream a round
+# trip about once a second at 10 Mbit/s, which is what a good line does by itself.
 TARGET_LOSS = 1e-3
-"""Share of the data shards that may stay lost before retransmission: one in a thousand costs a stream a
-round trip about once a second at 10 Mbit/s, which is what a good line does by itself."""
 
+# `plan_for` gives k data shards at most k parity shards, small groups k + 2 up to 4 (UDPspeeder's 1:3,2:4).
+# One shard then travels four times, enough for 17 % of independent loss; a run of losses that takes all four
+# would take more copies as well.
 SMALL_EXTRA, SMALL_MOST = 2, 4
-"""`plan_for` gives k data shards at most k parity shards, small groups k + 2 up to 4 (UDPspeeder's 1:3,2:4).
-One shard then travels four times, enough for 17 % of independent loss; a run of losses that takes all four
-would take more copies as well."""
 
-MAX_PARITY = 64
-"""Parity shards of a group that `plan_for` gives at most: its encoder's memory, 64 datagrams."""
+MAX_PARITY = 64  # most parity shards of a group by `plan_for`: they are the encoder's memory
 
 
 @dataclass(frozen=True)
@@ -60,9 +59,9 @@ def independent_loss(data: int, parity: int, loss: float) -> float:
 
 @lru_cache(maxsize=64)
 def plan_fixed(data: int, parity: int) -> Plan:
-    """The plan of a configured D:R: R parity shards for a full group, and as well protected smaller ones.
+    """The plan of a configured D:R: R parity shards for a full group; smaller groups are protected as well.
 
-    "As well" means: at the loss rate at which full groups just meet TARGET_LOSS.
+    "As well" means: they meet TARGET_LOSS at the loss rate at which full groups just do.
     """
     if data == 0 or parity == 0:
         return OFF

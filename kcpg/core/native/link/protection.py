@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kcpg.core.fec.auto import Adaptive, Choice
+from kcpg.core.fec.adaptive import Adaptive, Choice
 from kcpg.core.fec.group import GROUP_WAIT_MS
 from kcpg.core.fec.plan import OFF, plan_fixed
 from kcpg.core.native.handshake.params import FEC_AUTO

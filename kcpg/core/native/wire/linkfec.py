@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kcpg.core.fec.group import PARITY_OVERHEAD_BYTES, GroupReceiver, GroupSender
+from kcpg.core.fec.group import PARITY_OVERHEAD_BYTES
+from kcpg.core.fec.receiver import GroupReceiver
+from kcpg.core.fec.sender import GroupSender
 from kcpg.core.kcp.params import CMD_PUSH, HEADER_BYTES
 from kcpg.core.native.wire import frames
 from kcpg.core.units import earliest

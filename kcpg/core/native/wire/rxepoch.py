@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from kcpg.core.fec.auto import LossCounter
+from kcpg.core.fec.adaptive import LossCounter
 from kcpg.core.native.wire.frames import Losses
 from kcpg.core.seal.replay import ReplayWindow
 from kcpg.core.seal.seal import Sealer

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from kcpg.core.fec.auto import REORDER_SPAN, Adaptive
+from kcpg.core.fec.adaptive import REORDER_SPAN, Adaptive
 from kcpg.core.fec.plan import MAX_PARITY, OFF, TARGET_LOSS, Plan, independent_loss, plan_fixed, plan_for
 from kcpg.core.seal.replay import WINDOW
 from tests.engines import twin

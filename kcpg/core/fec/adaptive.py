@@ -14,39 +14,33 @@ from kcpg.core.fec.plan import OFF, TARGET_LOSS, Plan, plan_for
 from kcpg.core.seal.replay import WINDOW, ReplayWindow
 from kcpg.core.units import MASK32
 
-REORDER_SPAN = 64
-"""A packet is lost when its number lies so far behind the newest: one GSO run, which may be overtaken."""
+REORDER_SPAN = 64  # a packet this far behind the newest is lost: one GSO run, which may be overtaken
 
+# Data shards of a full group. At 5 % of loss 64 need 9 parity shards (14 %), but 20 need 5 (25 %). Time, not
+# this number, closes the groups of anything slower than 90 Mbit/s.
 GROUP_SHARDS = 64
-"""Data shards of a full group. At 5 % of loss 64 need 9 parity shards (14 %), but 20 need 5 (25 %). Time, not
-this number, closes the groups of anything slower than 90 Mbit/s."""
 
+# Half-lives of the two memories. The worse of their answers counts: up within a second, down in ten.
 SHORT_MS, LONG_MS = 1_000, 10_000
-"""Half-lives of the two memories. The worse of their answers counts: up within a second, down in ten."""
 
-ENOUGH_BURSTS = 4
-"""Runs of losses the short memory must hold to be believed; fewer are often chance."""
+ENOUGH_BURSTS = 4  # runs of losses the short memory must hold to be believed; fewer are often chance
+LOSS_STEP, BURST_STEP = 1.125, 1.25  # loss rates are rounded up to powers of this, run lengths to the nearest
+WORST_LOSS = 0.5  # redundancy of this kind cannot repair a path that loses more
 
-LOSS_STEP, BURST_STEP = 1.125, 1.25
-"""Loss rates are rounded up, run lengths to the nearest power of these, so that plans last a while."""
-
-WORST_LOSS = 0.5
-"""A path that loses more is not one that redundancy of this kind could repair."""
-
+# Where a retransmission takes hardly longer than waiting for parity, losses up to CHEAP_LOSS are left to it.
 CHEAP_RTT_MS = 2 * GROUP_WAIT_MS
 CHEAP_LOSS = 0.02
-"""Where a retransmission takes hardly longer than waiting for parity, up to this loss it is left to it."""
 
+# Groups stay open for a quarter of the round trip, or for half of it where runs of losses are long; 8 to
+# 40 ms. What is rebuilt still comes earlier than a retransmission could, and larger groups need less
+# redundancy: at 2 % of loss in runs of 4, 10 shards need 14 parity shards, but 25 need 16.
 RTT_SHARE, RTT_SHARE_IN_BURSTS = 4, 2
 LONG_BURST = 2.0
 MOST_WAIT_MS = 40
-"""Groups stay open for a quarter of the round trip, where runs of losses are long for half of it; 8 to 40 ms.
-What is rebuilt still comes earlier than a retransmission could, and larger groups need less redundancy: at
-2 % of loss in runs of 4, 10 shards need 14 parity shards, but 25 need 16."""
 
 
 class Choice(NamedTuple):
-    """What a sender of groups is told: see `GroupSender.use`."""
+    """What a sender of groups is told, by `GroupSender.use`."""
 
     plan: Plan
     wait_ms: int
@@ -69,8 +63,8 @@ class LossCounter:
     def scan(self, window: ReplayWindow, settled: int = 0) -> None:
         """Judge the packet numbers that became old enough since the last call, and all below `settled`.
 
-        Sparse traffic takes long to fill REORDER_SPAN, so whoever asks at intervals gives the `window.next`
-        of the last time: what is missing by now was not merely overtaken.
+        Sparse traffic takes long to fill REORDER_SPAN. So a caller that asks at intervals passes the
+        `window.next` of its last call: what is missing by now was not merely overtaken.
         """
         if self.next < window.next - WINDOW:
             self.next = window.next - WINDOW
@@ -122,9 +116,9 @@ class Adaptive:
         self._last_ms: int | None = None
 
     def report(self, expected: int, lost: int, bursts: int, now_ms: int) -> None:
-        """The receiver's counters modulo 2^32, cumulative: a lost report is made up for by the next.
+        """Take the receiver's counters modulo 2^32, cumulative: the next report makes up for a lost one.
 
-        Reports that cannot be (more lost than expected) are ignored; so is one that came too late.
+        Impossible reports (more lost than expected) are ignored, and so is one that came too late.
         """
         counters = (expected, lost, bursts)
         judged, missing, runs = ((new - old) & MASK32 for new, old in zip(counters, self._seen, strict=True))

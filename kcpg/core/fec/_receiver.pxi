@@ -1,26 +1,29 @@
-# The receiver of groups: what it keeps of a group is a chain of slots, so that any number of shards needs no
-# memory of its own.
+# Part of _fec.pyx: the receiver of groups. What it keeps of a group is a chain of slots, so that any number
+# of shards needs no memory of its own. Declared in _receiver.pxd; twin: receiver.py.
 
-
-cdef inline uint32_t get_group(const uint8_t* p) noexcept nogil:
-    return (<uint32_t>p[0] << 24) | (<uint32_t>p[1] << 16) | (<uint32_t>p[2] << 8) | p[3]
+cdef enum:
+    LATE_IN_A_ROW = 256         # shards of forgotten groups and none of a current one: the peer counts anew
 
 
 cdef inline bint has(const fec_group_t* group, int index) noexcept nogil:
+    """Whether a data shard was handed on, or a parity shard taken."""
     return group.have[index >> 6] >> (index & 63) & 1
 
 
 cdef void fec_rx_init(fec_rx_t* rx, Pool* pool) noexcept nogil:
+    """A receiver that knows no group; allocates nothing."""
     memset(rx, 0, sizeof(fec_rx_t))
     rx.pool = pool
 
 
 cdef void release_rebuilt(fec_rx_t* rx) noexcept nogil:
+    """What the last call rebuilt was handed on."""
     give_back(rx.pool, rx.rebuilt)
     rx.rebuilt = NULL
 
 
 cdef void group_close(fec_rx_t* rx, fec_group_t* group) noexcept nogil:
+    """A group is complete or given up: keep nothing more of it."""
     give_back(rx.pool, group.shards)
     group.shards = NULL
     group.held = 0
@@ -28,6 +31,7 @@ cdef void group_close(fec_rx_t* rx, fec_group_t* group) noexcept nogil:
 
 
 cdef void group_forget(fec_rx_t* rx, fec_group_t* group) noexcept nogil:
+    """A group leaves the window; count what it lacked."""
     if not group.used:
         return
     if group.count > group.have_data:
@@ -37,6 +41,7 @@ cdef void group_forget(fec_rx_t* rx, fec_group_t* group) noexcept nogil:
 
 
 cdef void fec_rx_forget(fec_rx_t* rx) noexcept nogil:
+    """Give up every group and the memory it holds, as when nothing came for a while. Safe at any time."""
     cdef int at
     for at in range(FEC_GROUPS):
         group_forget(rx, &rx.groups[at])
@@ -66,8 +71,8 @@ cdef bint is_late(fec_rx_t* rx, uint32_t number) noexcept nogil:
     return False
 
 
-cdef fec_group_t* group_of(fec_rx_t* rx, uint32_t number, uint8_t data) noexcept nogil:
-    """The group, made if need be; NULL if its shards disagree about the code."""
+cdef fec_group_t* find_group(fec_rx_t* rx, uint32_t number, uint8_t data) noexcept nogil:
+    """The group, begun if it is new; NULL if its shards disagree about the code."""
     cdef fec_group_t* group = &rx.groups[number % FEC_GROUPS]
     if not group.used:
         memset(group, 0, sizeof(fec_group_t))
@@ -95,7 +100,7 @@ cdef bint agrees(fec_group_t* group, uint8_t count, uint32_t length) noexcept no
     return True
 
 
-cdef fec_shard_t* room_for(fec_rx_t* rx, fec_group_t* group) noexcept nogil:
+cdef fec_shard_t* make_room(fec_rx_t* rx, fec_group_t* group) noexcept nogil:
     """A slot for `group`, if need be by giving up the oldest other group; NULL: none."""
     cdef uint8_t* slot = slot_get(rx.pool)
     cdef fec_group_t* other
@@ -114,7 +119,7 @@ cdef void keep(
     fec_rx_t* rx, fec_group_t* group, int index, const uint8_t* p, uint32_t n, bint prefixed
 ) noexcept nogil:
     """Store p[0..n) as a block of the group; a payload gets its length in front."""
-    cdef fec_shard_t* shard = room_for(rx, group)
+    cdef fec_shard_t* shard = make_room(rx, group)
     cdef uint8_t* block
     if shard == NULL:
         rx.unkept += 1
@@ -134,7 +139,7 @@ cdef void keep(
 
 
 cdef int gather(const fec_group_t* group, known_t* known, uint8_t* missing) noexcept nogil:
-    """What is known of a group that has enough of it, and the data shards that are not kept; their number."""
+    """List the shards known of a group and the data shards that are not kept; answers how many those are."""
     cdef fec_shard_t* by_index[256]
     cdef fec_shard_t* shard = group.shards
     cdef int index
@@ -169,11 +174,35 @@ cdef bint payload_of(fec_shard_t* shard, uint32_t block_bytes) noexcept nogil:
     return True
 
 
+cdef inline bint rebuild_one(
+    const fec_group_t* group, const known_t* known, int index, fec_shard_t* shard
+) noexcept nogil:
+    """Put the payload of data shard `index` into `shard`. False: the known shards do not belong together."""
+    memset(fec_body(shard), 0, group.block_bytes)
+    interpolate(fec_body(shard), known, index)
+    return payload_of(shard, group.block_bytes)
+
+
+cdef inline void note_rebuilt(
+    fec_rx_t* rx, fec_group_t* group, int index, fec_shard_t* shard, fec_shard_t** last
+) noexcept nogil:
+    """Count a rebuilt payload and append it to the chain, whose end is `last` (NULL: it is empty)."""
+    rx.recovered += 1
+    group.have[index >> 6] |= <uint64_t>1 << (index & 63)
+    group.have_data += 1
+    shard.next = NULL
+    if last[0] == NULL:
+        rx.rebuilt = shard
+    else:
+        last[0].next = shard
+    last[0] = shard
+
+
 cdef void rebuild(fec_rx_t* rx, fec_group_t* group) noexcept nogil:
     """Rebuild the payloads the group lacks, if enough of it is there."""
     cdef known_t known
     cdef uint8_t missing[FEC_MAX_SHARDS]
-    cdef int missing_count, n, index
+    cdef int missing_count, n
     cdef fec_shard_t* shard
     cdef fec_shard_t* last = NULL
     if group.count == 0 or group.held < group.count:
@@ -184,32 +213,22 @@ cdef void rebuild(fec_rx_t* rx, fec_group_t* group) noexcept nogil:
         rx.weights_data = group.data
     weigh(&known, group.data, rx.weights, missing, missing_count)
     for n in range(missing_count):
-        index = missing[n]
-        if has(group, index):
+        if has(group, missing[n]):
             continue
-        shard = room_for(rx, group)
+        shard = make_room(rx, group)
         if shard == NULL:
             rx.unkept += 1
             break
-        memset(fec_body(shard), 0, group.block_bytes)
-        interpolate(fec_body(shard), &known, index)
-        if not payload_of(shard, group.block_bytes):
+        if rebuild_one(group, &known, missing[n], shard):
+            note_rebuilt(rx, group, missing[n], shard, &last)
+        else:
             rx.malformed += 1
             slot_put(rx.pool, <uint8_t*>shard)
-            continue
-        rx.recovered += 1
-        group.have[index >> 6] |= <uint64_t>1 << (index & 63)
-        group.have_data += 1
-        shard.next = NULL
-        if last == NULL:
-            rx.rebuilt = shard
-        else:
-            last.next = shard
-        last = shard
     group_close(rx, group)
 
 
 cdef int refuse(fec_rx_t* rx) noexcept nogil:
+    """Count a malformed shard."""
     rx.malformed += 1
     return FEC_MALFORMED
 
@@ -229,6 +248,7 @@ cdef bint takes(fec_rx_t* rx, fec_group_t* group, int index) noexcept nogil:
 
 
 cdef int fec_rx_data(fec_rx_t* rx, const uint8_t* p, uint32_t n) noexcept nogil:
+    """Take the contents of a FEC_DATA frame. If `fresh`, p[FEC_HEADER_BYTES .. n) is to be handed on."""
     cdef fec_group_t* group
     cdef uint32_t length
     release_rebuilt(rx)
@@ -240,7 +260,7 @@ cdef int fec_rx_data(fec_rx_t* rx, const uint8_t* p, uint32_t n) noexcept nogil:
     if is_late(rx, get_group(p)):
         rx.fresh = True
         return FEC_LATE
-    group = group_of(rx, get_group(p), p[5])
+    group = find_group(rx, get_group(p), p[5])
     length = n - FEC_HEADER_BYTES + FEC_PREFIX_BYTES
     if group == NULL or (group.count and (p[4] >= group.count or length > group.block_bytes)):
         return refuse(rx)
@@ -259,6 +279,7 @@ cdef int fec_rx_data(fec_rx_t* rx, const uint8_t* p, uint32_t n) noexcept nogil:
 
 
 cdef int fec_rx_parity(fec_rx_t* rx, const uint8_t* p, uint32_t n) noexcept nogil:
+    """Take the contents of a FEC_PARITY frame."""
     cdef fec_group_t* group
     release_rebuilt(rx)
     rx.fresh = False
@@ -270,7 +291,7 @@ cdef int fec_rx_parity(fec_rx_t* rx, const uint8_t* p, uint32_t n) noexcept nogi
         return refuse(rx)
     if is_late(rx, get_group(p)):
         return FEC_LATE
-    group = group_of(rx, get_group(p), p[5])
+    group = find_group(rx, get_group(p), p[5])
     if group == NULL or not agrees(group, p[7], n - FEC_PARITY_HEADER_BYTES):
         return refuse(rx)
     if not takes(rx, group, p[4]):
@@ -283,3 +304,80 @@ cdef int fec_rx_parity(fec_rx_t* rx, const uint8_t* p, uint32_t n) noexcept nogi
     keep(rx, group, p[4], p + FEC_PARITY_HEADER_BYTES, n - FEC_PARITY_HEADER_BYTES, True)
     rebuild(rx, group)
     return FEC_OK
+
+
+cdef list rebuilt_payloads(const fec_rx_t* rx):
+    cdef fec_shard_t* shard = rx.rebuilt
+    cdef list out = []
+    while shard != NULL:
+        out.append(PyBytes_FromStringAndSize(<char*>fec_body(shard) + FEC_PREFIX_BYTES, shard.len))
+        shard = shard.next
+    return out
+
+
+cdef class GroupReceiver:
+    """Takes shards and gives payloads; `kcpg.core.fec.receiver.GroupReceiver` documents the interface."""
+
+    def __cinit__(self, int max_payload, size_t max_shards=1024):
+        self.max_payload = max_payload
+        self.pool = pool_new(max_payload + FEC_SLOT_EXTRA, max_shards)
+        if self.pool == NULL:
+            raise MemoryError
+        fec_rx_init(&self.rx, self.pool)
+
+    def __dealloc__(self):
+        if self.pool != NULL:
+            fec_rx_forget(&self.rx)
+            pool_free(self.pool)
+
+    def receive_data(self, contents):
+        """Payloads that became available by a FEC_DATA frame: its own first, then rebuilt ones."""
+        cdef bytes data = bytes(contents)
+        fec_rx_data(&self.rx, <const uint8_t*>PyBytes_AS_STRING(data), <uint32_t>len(data))
+        out = [data[FEC_HEADER_BYTES:]] if self.rx.fresh else []
+        return out + rebuilt_payloads(&self.rx)
+
+    def receive_parity(self, contents):
+        """Payloads that became available by a FEC_PARITY frame."""
+        cdef bytes data = bytes(contents)
+        fec_rx_parity(&self.rx, <const uint8_t*>PyBytes_AS_STRING(data), <uint32_t>len(data))
+        return rebuilt_payloads(&self.rx)
+
+    def forget(self):
+        """Give up every group and the memory it holds, as when nothing came for a while."""
+        fec_rx_forget(&self.rx)
+
+    @property
+    def held(self):
+        """Shards kept, and payloads rebuilt by the last call."""
+        return self.pool.live
+
+    @property
+    def recovered(self):
+        """Payloads rebuilt."""
+        return self.rx.recovered
+
+    @property
+    def lost(self):
+        """Payloads that groups lacked when they were forgotten."""
+        return self.rx.lost
+
+    @property
+    def duplicates(self):
+        """Shards that were there already, or rebuilt."""
+        return self.rx.duplicates
+
+    @property
+    def late(self):
+        """Shards of forgotten groups."""
+        return self.rx.late
+
+    @property
+    def malformed(self):
+        """Shards that cannot be, or contradict others of their group."""
+        return self.rx.malformed
+
+    @property
+    def unkept(self):
+        """Shards that found no room."""
+        return self.rx.unkept
