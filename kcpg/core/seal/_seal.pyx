@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""Seals datagrams in place: the compiled twin of `kcpg.core.seal.seal` and `kcpg.core.seal.replay`.
+"""Seals datagrams in place: the compiled twin of `kcpg.core.seal.seal` and, in `_replay`, of `replay`.
 
 The AEADs are OpenSSL's, from whatever libcrypto the system has: it is opened at run time and its prototypes
 are declared here, so that nothing of OpenSSL is needed to build and a newer library is used as soon as it is
@@ -31,9 +31,10 @@ cdef extern from "_checksum.h" nogil:
 cdef enum:
     TAG_BYTES = 16
 
-# --- sealing ----------------------------------------------------------------------------------------------
+# -- checksums in the place of AEADs --
 
 cdef inline void _nonce(SealerC* c, uint64_t pn, uint8_t* out) noexcept nogil:
+    """The 12 bytes of a packet's nonce: the IV, with the number exclusive-ored into the last 8 of them."""
     cdef int i
     memcpy(out, c.iv, 12)
     for i in range(8):
@@ -42,6 +43,7 @@ cdef inline void _nonce(SealerC* c, uint64_t pn, uint8_t* out) noexcept nogil:
 
 cdef void _checksum_tag(SealerC* c, uint64_t pn, const uint8_t* aad, size_t aadlen,
                         const uint8_t* buf, size_t n, uint8_t* tag) noexcept nogil:
+    """The 16-byte tag of `none` and `XOR`: a remainder mixed with the nonce, as `_Checksum` in seal.py."""
     cdef uint8_t nonce[12]
     cdef int i
     _nonce(c, pn, nonce)
@@ -51,6 +53,7 @@ cdef void _checksum_tag(SealerC* c, uint64_t pn, const uint8_t* aad, size_t aadl
 
 
 cdef bint _differs(const uint8_t* a, const uint8_t* b) noexcept nogil:
+    """Whether two tags differ, in a time that does not tell where."""
     cdef int i
     cdef uint8_t found = 0
     for i in range(TAG_BYTES):
@@ -85,13 +88,16 @@ cdef int _xor_open(SealerC* c, uint64_t pn, const uint8_t* aad, size_t aadlen,
     return _none_open(c, pn, aad, aadlen, buf, n)
 
 
-include "_seal_evp.pxi"
-include "_seal_short.pxi"
-include "_seal_ipsec.pxi"
+include "_evp.pxi"
+include "_short.pxi"
+include "_ipsec.pxi"
+
+# -- sealing --
 
 
 cdef int _twin_seal(SealerC* c, uint64_t pn, const uint8_t* aad, size_t aadlen,
                     uint8_t* buf, size_t n) noexcept nogil:
+    """As sealer_seal(), by the plain-Python Sealer."""
     with gil:
         try:
             sealed = (<object>c.twin).seal(pn, aad[:aadlen], buf[:n])
@@ -103,6 +109,7 @@ cdef int _twin_seal(SealerC* c, uint64_t pn, const uint8_t* aad, size_t aadlen,
 
 cdef int _twin_open(SealerC* c, uint64_t pn, const uint8_t* aad, size_t aadlen,
                     uint8_t* buf, size_t n) noexcept nogil:
+    """As sealer_open(), by the plain-Python Sealer."""
     with gil:
         try:
             opened = (<object>c.twin).open(pn, aad[:aadlen], buf[:n])
@@ -116,11 +123,19 @@ cdef int _twin_open(SealerC* c, uint64_t pn, const uint8_t* aad, size_t aadlen,
 
 cdef int sealer_seal(SealerC* c, uint64_t pn, const uint8_t* aad, size_t aadlen,
                      uint8_t* buf, size_t n) noexcept nogil:
+    """Encrypt n bytes of `buf` in place and write the 16-byte tag behind them.
+
+    0; -1: the library refused, so `buf` is undefined and must not be sent.
+    """
     return c.seal(c, pn, aad, aadlen, buf, n)
 
 
 cdef int sealer_open(SealerC* c, uint64_t pn, const uint8_t* aad, size_t aadlen,
                      uint8_t* buf, size_t n) noexcept nogil:
+    """Decrypt `buf` in place, the last 16 of whose n bytes are the tag.
+
+    0: authentic; -1: forged, and `buf` is undefined.
+    """
     if n < TAG_BYTES:
         return -1
     return c.open(c, pn, aad, aadlen, buf, n)
@@ -131,7 +146,7 @@ _trusted = {}   # (library, algorithm) -> it gave the known answers; at most eig
 
 
 cdef class Sealer:
-    """Seals or opens the packets of one direction and epoch with one key; see `kcpg.core.seal.seal.Sealer`.
+    """Seals or opens the packets of one direction and epoch with one key, as `kcpg.core.seal.seal.Sealer`.
 
     `library`: None for the best, or one of `COMPILED` or of `kcpg.core.seal.seal.LIBRARIES`.
     """
@@ -191,6 +206,7 @@ cdef bint _use(Sealer s, str library, bytes key):
 
 
 cdef bint _use_ipsec(Sealer s, bytes key):
+    """Have libipsec-mb do the work; False if it does not have the algorithm."""
     cdef const uint8_t* raw = <const uint8_t*>PyBytes_AS_STRING(key)
     if not IPSEC or s.algorithm != "AES-GCM" or not _begin_ipsec(&s.c, raw):
         return False
@@ -200,6 +216,7 @@ cdef bint _use_ipsec(Sealer s, bytes key):
 
 
 cdef bint _use_libcrypto(Sealer s, bytes key):
+    """Have libcrypto do the work; False if it does not have the algorithm."""
     cdef void* cipher = _cipher(s.algorithm)
     cdef const uint8_t* raw = <const uint8_t*>PyBytes_AS_STRING(key)
     cdef bint ocb = s.algorithm == "AES-OCB"
@@ -217,6 +234,7 @@ cdef bint _use_libcrypto(Sealer s, bytes key):
 
 
 cdef _use_twin(Sealer s, sealer):
+    """Have the plain-Python Sealer do the work."""
     s._twin = sealer
     s.c.twin = <void*>sealer
     s.c.seal, s.c.open = _twin_seal, _twin_open
@@ -224,7 +242,7 @@ cdef _use_twin(Sealer s, sealer):
 
 
 def _trust(str library, str algorithm):
-    """Does a library make what pycryptodomex makes? Asked once per algorithm."""
+    """Whether a library makes what pycryptodomex makes; found out once for each algorithm."""
     global SHORT
     if (library, algorithm) not in _trusted:
         _trusted[library, algorithm] = _answers(library, algorithm)
@@ -235,6 +253,7 @@ def _trust(str library, str algorithm):
 
 
 def _answers(str library, str algorithm):
+    """Whether a library has the algorithm and gives the known answers."""
     key, iv = bytes(range(32)), bytes(range(100, 100 + twin.iv_bytes(algorithm)))
     try:
         return twin.known_answer_holds(Sealer(algorithm, key, iv, library), key, iv)
@@ -242,9 +261,13 @@ def _answers(str library, str algorithm):
         return False
 
 
-# --- header mask ------------------------------------------------------------------------------------------
+# -- header mask --
 
 cdef int mask_batch(MaskC* c, const uint8_t* samples16, uint8_t* out16, int n) noexcept nogil:
+    """AES-256-ECB of n packed samples of 16 bytes into n blocks of 16 (may be the same memory).
+
+    The mask of a datagram is the first 8 bytes of its block. 0; -1: the library refused.
+    """
     cdef int done = 0
     if n <= 0:
         return 0
@@ -262,6 +285,7 @@ cdef int mask_batch(MaskC* c, const uint8_t* samples16, uint8_t* out16, int n) n
 
 
 cdef _free_mask(HeaderMask m):
+    """End whatever a mask was keyed with."""
     if m.c.ctx != NULL:
         evp.free(m.c.ctx)
     if m.c.aes != NULL:
@@ -270,7 +294,7 @@ cdef _free_mask(HeaderMask m):
 
 
 cdef class HeaderMask:
-    """Turns samples of ciphertext into header masks; see `kcpg.core.seal.seal.HeaderMask`."""
+    """Turns samples of ciphertext into header masks, as `kcpg.core.seal.seal.HeaderMask`."""
 
     def __cinit__(self, bytes key, library=None):
         assert len(key) == 32
@@ -307,69 +331,4 @@ cdef class HeaderMask:
 _SAMPLES = bytes(range(32))   # two blocks, for the known answer
 
 
-# --- replay -----------------------------------------------------------------------------------------------
-
-cdef enum:
-    HALF32 = 0x80000000
-
-cdef void replay_init(Replay* r) noexcept nogil:
-    memset(r, 0, sizeof(Replay))
-
-
-cdef bint replay_check(Replay* r, uint64_t pn) noexcept nogil:
-    if pn >= r.next:
-        return pn != <uint64_t>-1   # so that the number after the highest always exists
-    if r.next - pn > REPLAY_WINDOW:
-        return False
-    return not (r.word[(pn >> 6) % REPLAY_WORDS] >> (pn & 63)) & 1
-
-
-cdef void replay_commit(Replay* r, uint64_t pn) noexcept nogil:
-    cdef uint64_t word = pn >> 6
-    cdef uint64_t at
-    if pn >= r.next:
-        # Words between the old highest and the new one still hold the numbers of 129 words ago.
-        at = (r.next - 1) >> 6 if r.next else 0
-        if word - at >= REPLAY_WORDS:
-            memset(r.word, 0, sizeof(r.word))
-        else:
-            while at != word:
-                at += 1
-                r.word[at % REPLAY_WORDS] = 0
-        r.next = pn + 1
-    r.word[word % REPLAY_WORDS] |= (<uint64_t>1) << (pn & 63)
-
-
-cdef uint64_t replay_expand(Replay* r, uint32_t pn32) noexcept nogil:
-    cdef uint64_t low = 0xFFFFFFFF
-    cdef uint64_t pn = (r.next & ~low) | pn32
-    # Differences instead of sums: nothing overflows near 2^64.
-    if pn < r.next and r.next - pn >= HALF32 and pn < <uint64_t>-1 - low:
-        return pn + low + 1
-    if pn > r.next and pn - r.next > HALF32 and pn > low:
-        return pn - low - 1
-    return pn
-
-
-cdef class ReplayWindow:
-    """Accepts each packet number once; see `kcpg.core.seal.replay.ReplayWindow`."""
-
-    def __cinit__(self):
-        replay_init(&self.r)
-
-    @property
-    def next(self):
-        """The highest committed number + 1."""
-        return self.r.next
-
-    def check(self, uint64_t pn):
-        """May a packet with this number still be accepted?"""
-        return bool(replay_check(&self.r, pn))
-
-    def commit(self, uint64_t pn):
-        """This number's packet was authentic (and `check` said yes)."""
-        replay_commit(&self.r, pn)
-
-    def expand(self, uint32_t pn32):
-        """The number with these low 32 bits that is nearest to the one expected next."""
-        return replay_expand(&self.r, pn32)
+include "_replay.pxi"

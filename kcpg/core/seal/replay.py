@@ -1,12 +1,8 @@
-"""Accepts each packet number of an epoch once: the sliding window of RFC 6479, in plain Python.
-
-The readable twin of `kcpg.core.seal._seal.ReplayWindow`.
-"""
+"""Accepts each packet number of an epoch once: the sliding window of RFC 6479."""
 
 from __future__ import annotations
 
-WINDOW = 8192
-"""Packets that may overtake one another: 90 ms of a 1 Gbit/s link full of 1,400-byte datagrams."""
+WINDOW = 8192  # packets that may overtake one another: 90 ms of a full 1 Gbit/s link of 1,400-byte datagrams
 
 PN_LIMIT = (1 << 64) - 1  # never accepted, so that the number after the highest always exists
 _HALF = 1 << 31

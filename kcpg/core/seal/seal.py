@@ -43,7 +43,7 @@ _M32 = 0xFFFFFFFF
 
 
 class Aead(Protocol):
-    """What is wanted of a library: `cryptography`'s own interface. `decrypt` raises on a forgery."""
+    """What a library has to offer: `cryptography`'s own interface. `decrypt` raises on a forgery."""
 
     def encrypt(self, nonce: bytes, data: bytes, associated_data: bytes | None, /) -> bytes: ...
 
@@ -51,9 +51,7 @@ class Aead(Protocol):
 
 
 def parse_algorithm(text: str) -> str | None:
-    """The canonical spelling of an algorithm's name written in any case, None if there is no such
-    algorithm.
-    """
+    """The canonical spelling of an algorithm's name in any case; None: there is no such algorithm."""
     return next((name for name in ALGORITHMS if name.lower() == text.strip().lower()), None)
 
 
@@ -83,9 +81,7 @@ class Sealer:
         return self._aead.encrypt((self._base ^ pn).to_bytes(12, "big"), plaintext, aad)
 
     def open(self, pn: int, aad: bytes, sealed: bytes) -> bytes | None:
-        """The plaintext, or None if `sealed` was not sealed under this key, number and header. Never
-        raises.
-        """
+        """The plaintext; None: `sealed` was not sealed under this key, number and header. Never raises."""
         if len(sealed) < TAG_BYTES:
             return None
         try:
@@ -95,9 +91,7 @@ class Sealer:
 
 
 class HeaderMask:
-    """Turns the last 16 bytes of a datagram into the 8 bytes its header is exclusive-ored with
-    (AES-256-ECB).
-    """
+    """Turns the last 16 bytes of a datagram into the mask of its header, 8 bytes (AES-256-ECB)."""
 
     backend: str
 
@@ -139,16 +133,12 @@ def check_material(algorithm: str, key: bytes, iv: bytes) -> None:
 
 
 def nonce_base(algorithm: str, iv: bytes) -> bytes:
-    """The 12 bytes that packet numbers are mixed into: the IV, or for xchacha20 what HChaCha20 leaves of
-    it.
-    """
+    """The 12 bytes that packet numbers are mixed into: the IV, or for xchacha20 its last 8 bytes."""
     return bytes(4) + iv[16:24] if algorithm == "xchacha20" else iv
 
 
 def data_key(algorithm: str, key: bytes, iv: bytes) -> bytes:
-    """The key the AEAD is set up with: `key`, or for xchacha20 its HChaCha20 subkey for the IV's first 16
-    bytes.
-    """
+    """The key the AEAD is set up with: `key`, or for xchacha20 its subkey for the IV's first 16 bytes."""
     return hchacha20(key, iv[:16]) if algorithm == "xchacha20" else key
 
 
@@ -175,7 +165,7 @@ class Seals(Protocol):
 
 
 def known_answer_holds(sealer: Seals, key: bytes, iv: bytes) -> bool:
-    """Does `sealer` (or its compiled twin) make and read exactly what pycryptodomex makes?
+    """Whether `sealer` (or its compiled twin) makes and reads exactly what pycryptodomex makes.
 
     The lengths are an empty packet, one byte, an odd end behind whole blocks, and a full datagram.
     """
@@ -194,7 +184,7 @@ def known_answer_holds(sealer: Seals, key: bytes, iv: bytes) -> bool:
 
 
 class _CryptodomeAead:
-    """pycryptodomex behind `Aead`. It makes a cipher object per packet, which is what costs the time."""
+    """pycryptodomex behind `Aead`. It needs a cipher object for each packet, which is what takes the time."""
 
     def __init__(self, algorithm: str, key: bytes) -> None:
         self._algorithm = algorithm
@@ -223,8 +213,7 @@ class _CryptodomeAead:
 
 
 class _Checksum:
-    """`none` and `XOR`: a 127-bit remainder in the tag's place, mixed with the nonce. No secrecy, no
-    authenticity.
+    """`none` and `XOR`: a 127-bit remainder in the tag's place, without secrecy or authenticity.
 
     Mixing in the nonce makes a datagram of another link, epoch or number fail like a damaged one.
     """
@@ -247,9 +236,8 @@ class _Checksum:
         return xor(data, (self._pad * (len(data) // KEY_BYTES + 1))[: len(data)])
 
     def _tag(self, nonce: bytes, plaintext: bytes, associated_data: bytes) -> bytes:
-        number = int.from_bytes(
-            associated_data + plaintext + b"\x01", "little"
-        )  # 1: zeros at the end count too
+        # 1: zeros at the end count too
+        number = int.from_bytes(associated_data + plaintext + b"\x01", "little")
         return xor((number % CHECKSUM_MODULUS).to_bytes(TAG_BYTES, "little"), nonce + bytes(4))
 
 
@@ -263,6 +251,7 @@ _trusted: dict[tuple[str, str], bool] = {}  # (library, algorithm) -> known answ
 
 
 def _choose(algorithm: str, key: bytes, iv: bytes, library: str | None) -> tuple[Aead, str]:
+    """What does the work for a Sealer, and its name."""
     if algorithm in CHECKSUMS:
         return _Checksum(key if algorithm == "XOR" else None), "built-in"
     key = data_key(algorithm, key, iv)
@@ -272,6 +261,7 @@ def _choose(algorithm: str, key: bytes, iv: bytes, library: str | None) -> tuple
 
 
 def _trust(library: str, algorithm: str) -> bool:
+    """Whether a library makes what pycryptodomex makes; found out once for each algorithm."""
     if library == "pycryptodomex":
         return True
     if not HAVE_CRYPTOGRAPHY:

@@ -1,9 +1,11 @@
-"""AES-GCM of libipsec-mb, where that library is installed. Included by _seal.pyx.
+# Part of _seal.pyx: AES-GCM of libipsec-mb, where that library is installed. No twin: no Python package wraps
+# it.
+#
+# For a datagram it needs half to a quarter of the processor time of EVP in OpenSSL 3.0, because one function
+# does it all: the nonce, the header, the bytes and the tag. Its functions are named after the instructions
+# they use, and it says itself which of them the processor has. Only releases 1.x are used, whose structures
+# are known.
 
-It takes two to four times less of the processor for a datagram than EVP of OpenSSL 3.0, for one function has
-it all: the nonce, the header, the bytes and the tag. Its functions are named after the instructions they use,
-and it says itself which of them the processor has. Only releases 1.x are used, whose structures are known.
-"""
 from libc.stdlib cimport free
 
 cdef extern from "<stdlib.h>" nogil:
@@ -69,6 +71,7 @@ IPSEC = _open_ipsec()   # for example "ipsec-mb 1.3.0"
 
 
 cdef bint _begin_ipsec(SealerC* c, const uint8_t* key) noexcept nogil:
+    """Expand a key for _ipsec_seal() and _ipsec_open(); False without memory."""
     if posix_memalign(&c.gcm, 64, IPSEC_KEY_BYTES) != 0:
         c.gcm = NULL
         return False
@@ -77,6 +80,7 @@ cdef bint _begin_ipsec(SealerC* c, const uint8_t* key) noexcept nogil:
 
 
 cdef void _end_ipsec(SealerC* c) noexcept nogil:
+    """Erase the expanded key, if there is one."""
     if c.gcm != NULL:
         explicit_bzero(c.gcm, IPSEC_KEY_BYTES)
         free(c.gcm)
@@ -85,6 +89,7 @@ cdef void _end_ipsec(SealerC* c) noexcept nogil:
 
 cdef int _ipsec_seal(SealerC* c, uint64_t pn, const uint8_t* aad, size_t aadlen,
                      uint8_t* buf, size_t n) noexcept nogil:
+    """As sealer_seal(), by libipsec-mb."""
     cdef uint8_t nonce[12]
     cdef uint64_t context[IPSEC_CONTEXT_WORDS]
     _nonce(c, pn, nonce)
@@ -94,6 +99,7 @@ cdef int _ipsec_seal(SealerC* c, uint64_t pn, const uint8_t* aad, size_t aadlen,
 
 cdef int _ipsec_open(SealerC* c, uint64_t pn, const uint8_t* aad, size_t aadlen,
                      uint8_t* buf, size_t n) noexcept nogil:
+    """As sealer_open(), by libipsec-mb."""
     cdef uint8_t nonce[12]
     cdef uint64_t context[IPSEC_CONTEXT_WORDS]
     cdef uint8_t tag[TAG_BYTES]

@@ -1,4 +1,5 @@
-"""All ciphers from libcrypto, by EVP, its general interface to them. Included by _seal.pyx."""
+# Part of _seal.pyx: all ciphers from libcrypto, by EVP, its general interface to them. No twin: plain Python
+# calls `cryptography`, which wraps the same library.
 
 ctypedef void* (*getter_fn)() noexcept nogil
 ctypedef void* (*new_fn)() noexcept nogil
@@ -105,6 +106,7 @@ cdef void* _context(const void* cipher, bint ocb, bint encrypt, const uint8_t* k
 
 cdef int _evp_seal(SealerC* c, uint64_t pn, const uint8_t* aad, size_t aadlen,
                    uint8_t* buf, size_t n) noexcept nogil:
+    """As sealer_seal(), by libcrypto."""
     cdef uint8_t nonce[12]
     cdef int done = 0
     cdef int last = 0
@@ -123,6 +125,7 @@ cdef int _evp_seal(SealerC* c, uint64_t pn, const uint8_t* aad, size_t aadlen,
 
 cdef int _evp_open(SealerC* c, uint64_t pn, const uint8_t* aad, size_t aadlen,
                    uint8_t* buf, size_t n) noexcept nogil:
+    """As sealer_open(), by libcrypto."""
     cdef uint8_t nonce[12]
     cdef int done = 0
     cdef int last = 0

@@ -1,10 +1,10 @@
-"""AES-GCM of short datagrams, from pycryptodomex's compiled AES and GHASH. Included by _seal.pyx.
-
-EVP takes some 3,000 instructions per datagram before the first byte is encrypted, spread over so much code
-that a node which has just been woken finds hardly any of it in its caches. Two calls do here, over two small
-libraries: AES of all counter blocks, and GHASH of everything (NIST SP 800-38D, 7.1 and 7.2). They are not
-pycryptodomex's public interface, so what is missing or gives another answer leaves EVP to do everything.
-"""
+# Part of _seal.pyx: AES-GCM of short datagrams, from pycryptodomex's compiled AES and GHASH. No twin: plain
+# Python gains nothing from it.
+#
+# EVP takes some 3,000 instructions per datagram before the first byte is encrypted, spread over so much code
+# that a node which has just been woken finds hardly any of it in its caches. Here two calls into two small
+# libraries are enough: AES of all counter blocks, and GHASH of everything (NIST SP 800-38D, 7.1, 7.2). They
+# are not pycryptodomex's public interface, so if one is missing or gives another answer, EVP does everything.
 
 cdef enum:
     AES_BLOCK = 16
@@ -81,6 +81,7 @@ cdef void* _aes(const uint8_t* key) noexcept nogil:
 
 
 cdef void _end_short(SealerC* c) noexcept nogil:
+    """Give back what _begin_short() made, if anything."""
     if c.aes != NULL:
         short.ecb_stop(c.aes)
     if c.ghash != NULL:
@@ -89,6 +90,7 @@ cdef void _end_short(SealerC* c) noexcept nogil:
 
 
 cdef bint _begin_short(SealerC* c, const uint8_t* key) noexcept nogil:
+    """Set up AES and GHASH under a key; False: refused."""
     cdef uint8_t subkey[AES_BLOCK]
     memset(subkey, 0, AES_BLOCK)
     c.aes = _aes(key)
@@ -121,6 +123,7 @@ cdef inline void _pad(uint8_t* to, size_t* at, const uint8_t* data, size_t n) no
 
 cdef inline int _short_tag(SealerC* c, const uint8_t* mask, const uint8_t* aad, size_t aadlen,
                            const uint8_t* buf, size_t n, uint8_t* tag) noexcept nogil:
+    """GHASH of header and ciphertext, encrypted with the first block of the key stream (`mask`)."""
     cdef uint8_t blocks[SHORT_AAD + SHORT_BYTES + AES_BLOCK]
     cdef uint8_t zero[AES_BLOCK]
     cdef size_t at = 0
@@ -140,6 +143,7 @@ cdef inline int _short_tag(SealerC* c, const uint8_t* mask, const uint8_t* aad, 
 
 
 cdef inline void _apply(uint8_t* buf, const uint8_t* stream, size_t n) noexcept nogil:
+    """Exclusive-or the key stream into n bytes."""
     cdef size_t i
     for i in range(n):
         buf[i] ^= stream[i]
@@ -147,6 +151,7 @@ cdef inline void _apply(uint8_t* buf, const uint8_t* stream, size_t n) noexcept 
 
 cdef int _short_seal(SealerC* c, uint64_t pn, const uint8_t* aad, size_t aadlen,
                      uint8_t* buf, size_t n) noexcept nogil:
+    """As sealer_seal(), by pycryptodomex, or by EVP where the datagram is not short."""
     cdef uint8_t stream[SHORT_BLOCKS * AES_BLOCK]
     if n > SHORT_BYTES or aadlen > SHORT_AAD:
         return _evp_seal(c, pn, aad, aadlen, buf, n)
@@ -158,6 +163,7 @@ cdef int _short_seal(SealerC* c, uint64_t pn, const uint8_t* aad, size_t aadlen,
 
 cdef int _short_open(SealerC* c, uint64_t pn, const uint8_t* aad, size_t aadlen,
                      uint8_t* buf, size_t n) noexcept nogil:
+    """As sealer_open(), by pycryptodomex, or by EVP where the datagram is not short."""
     cdef uint8_t stream[SHORT_BLOCKS * AES_BLOCK]
     cdef uint8_t tag[TAG_BYTES]
     if n - TAG_BYTES > SHORT_BYTES or aadlen > SHORT_AAD:
