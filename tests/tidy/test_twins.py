@@ -1,4 +1,7 @@
-"""What stands in both engines is the same: every constant of the compiled one has its twin in Python.
+"""What stands in both engines is the same: each compiled part stands beside its twin, each constant has one.
+
+`_sender.pxi` is the twin of `sender.py` in the same folder, and so for every `.pyx`, `.pxi` and `.pxd` whose
+name begins with an underscore. What has no twin of its stem stands in `WITHOUT_TWIN`, with the reason.
 
 A C constant has the name of the Python constant that it repeats. C has one name space for a module and what
 it includes, so that one of another file may carry a prefix (`PREFIXES`), and Python one underscore more. What
@@ -17,6 +20,20 @@ from pathlib import Path
 import pytest
 
 from tests.tidy import tree
+
+# Compiled parts without a plain module of their stem, by the reason.
+WITHOUT_TWIN = {
+    "memory, which Python looks after": "core/kcp/_pool core/kcp/_rings",
+    "numbers and headers in memory; Python has struct": "core/kcp/_numbers core/native/wire/_headers",
+    "the other half of a file that would be too long": "core/kcp/_face",
+    "the module that the parts of a folder make up": "core/fec/_fec",
+    "libraries, which plain Python reaches through packages": """
+        core/seal/_evp core/seal/_ipsec core/seal/_short""",
+    "lists and heaps of the compiled wire, where Python has its own": "core/native/wire/_timers",
+    "vectors of datagrams, where Python has one at a time": "core/native/wire/_sealing",
+    "what only the compiled engine has": "core/native/wire/_bypass",
+    "system calls, for which Python has socket": "net/_syscalls",
+}
 
 PREFIXES = ("KCP_", "FEC_", "EV_", "CMD_", "REPLAY_")
 
@@ -116,6 +133,35 @@ def _assigned(module: str) -> set[str]:
     targets += [node.target for node in source.body if isinstance(node, ast.AnnAssign)]
     pairs = [each for target in targets for each in getattr(target, "elts", [target])]
     return {each.id for each in pairs if isinstance(each, ast.Name)}
+
+
+STEMS = sorted(
+    {
+        path.with_suffix("")
+        for path in tree.sources("kcpg", suffixes=(".pyx", ".pxd", ".pxi"))
+        if path.stem.startswith("_")
+    }
+)
+
+
+def has_twin(stem: Path) -> bool:
+    """`kcp/_sender` has `kcp/sender.py` beside it."""
+    return stem.with_name(f"{stem.name.removeprefix('_')}.py").exists()
+
+
+@pytest.mark.parametrize("stem", STEMS, ids=tree.name)
+def test_a_compiled_part_stands_beside_its_twin(stem: Path) -> None:
+    """And what is said to have no twin has none."""
+    alone = tree.name(stem).removeprefix("kcpg/") in " ".join(WITHOUT_TWIN.values()).split()
+    assert has_twin(stem) != alone, (
+        f"{tree.name(stem)}: give it the stem of its plain twin, or say in WITHOUT_TWIN why it has none"
+    )
+
+
+def test_what_has_no_twin_is_there() -> None:
+    known = {tree.name(stem).removeprefix("kcpg/") for stem in STEMS}
+    gone = set(" ".join(WITHOUT_TWIN.values()).split()) - known
+    assert not gone, f"there is no such part any more: {sorted(gone)}"
 
 
 def test_constants_are_found() -> None:
