@@ -19,7 +19,6 @@ from kcpg.core.kcptube.listener import ListenSettings, TubeListener
 from kcpg.core.kcptube.messages import Carries, Settings
 from kcpg.core.kcptube.seen import Seen
 from kcpg.core.kcptube.shards import ShardReceiver, ShardSender
-from kcpg.core.kcptube.timers import Timers
 from kcpg.core.kcptube.wire import STRANGERS_LIMIT, Format
 from kcpg.core.native.dial.attempt import Destination
 from tests.engines import twin
@@ -211,25 +210,6 @@ def test_any_shards_raise_nothing(shards: list[tuple[int, int, bytes]]) -> None:
     for group, index, contents in shards:
         receiver.take(group & 0xFFFFFFFF, index, contents)
         assert receiver.held <= 8 * 4
-
-
-@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 50)), max_size=200))
-def test_timers_are_those_of_a_plain_table(steps: list[tuple[int, int]]) -> None:
-    timers: Timers[int] = Timers()
-    table: dict[int, int] = {}
-    for item, due_ms in steps:
-        if due_ms == 0:
-            timers.forget(item)
-            table.pop(item, None)
-        elif due_ms < 5:
-            now_ms = due_ms * 10
-            due = sorted(item for item, at_ms in table.items() if at_ms <= now_ms)
-            assert sorted(timers.take_due(now_ms)) == due
-            table = {item: at_ms for item, at_ms in table.items() if at_ms > now_ms}
-        else:
-            timers.wake_by(item, due_ms)
-            table[item] = min(due_ms, table.get(item, due_ms))
-        assert timers.first() == min(table.values(), default=None) and len(timers) == len(table)
 
 
 @given(st.lists(st.integers(0, 300), max_size=300))

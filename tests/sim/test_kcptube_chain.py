@@ -13,8 +13,8 @@ from kcpg.core.kcptube.cipher import ALGORITHMS
 from kcpg.core.kcptube.flow import TubeFlow
 from kcpg.core.kcptube.link import CLOSED_SILENT_MS, END_GRACE_MS, Link
 from kcpg.core.kcptube.mux import INBOX_BYTES, STALL_MS
-from kcpg.core.kcptube.timers import STALE_ENTRIES
 from kcpg.core.kcptube.wire import Conv
+from kcpg.core.timers import STALE_ENTRIES
 from tests.sim.actors import Talker
 from tests.sim.chain import DATAGRAM_BYTES, KCP, QUEUE_SEGMENTS, Hop
 from tests.sim.memory import BUFFER_BYTES, Answer

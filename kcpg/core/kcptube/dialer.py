@@ -15,9 +15,9 @@ from kcpg.core.kcptube.caller import Caller
 from kcpg.core.kcptube.flow import TubeFlow
 from kcpg.core.kcptube.leg import REPEAT_EVENT_MS, TubeLeg
 from kcpg.core.kcptube.mux import MuxLink
-from kcpg.core.kcptube.timers import Timers
 from kcpg.core.kcptube.wire import Conv, Format
 from kcpg.core.native.dial.attempt import Choice, Destination
+from kcpg.core.timers import Timers
 from kcpg.core.units import earliest
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ class TubeDialer(TubeLeg):
 
     def _own_deadline(self) -> int | None:
         self._set_calls()
-        due_ms = self._calls.first()
+        due_ms = self._calls.deadline()
         if self._closing:
             due_ms = earliest(due_ms, self._closing[0][0])
         if self._waiting:

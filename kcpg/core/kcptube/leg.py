@@ -10,9 +10,9 @@ from kcpg.core.flow import Reset
 from kcpg.core.kcp.kcp import KcpParams
 from kcpg.core.kcptube.cipher import Cipher
 from kcpg.core.kcptube.link import Link, LinkState
-from kcpg.core.kcptube.timers import Timers
 from kcpg.core.kcptube.wire import Conv, Format, Wire
 from kcpg.core.pacer import Pacer
+from kcpg.core.timers import AskedTimers
 from kcpg.core.units import earliest
 
 if TYPE_CHECKING:
@@ -81,8 +81,7 @@ class TubeLeg:
         self.wire = Wire(format, cipher, env.wall_s, self._find, greets, kcp)
         self.pacer = Pacer(outbound_bps, format.datagram_bytes)
         self._links: dict[Link, None] = {}
-        self._touched: dict[Link, None] = {}
-        self._timers: Timers[Link] = Timers()
+        self._timers: AskedTimers[Link] = AskedTimers(_deadline)
         self._reported: dict[str, int] = {}
 
     @property
@@ -106,12 +105,10 @@ class TubeLeg:
         for conv, events in self.wire.take_ready():
             if not conv.closed:
                 conv.user.ready(events)
-        self._set_timers()
         for link in self._timers.take_due(now_ms):
             link.advance(now_ms)
-            self._touched[link] = None
+            self._timers.touch(link)
         self._serve(now_ms)
-        self._set_timers()
         self.wire.alert = False  # whatever asked for this turn had it
 
     def deadline(self) -> int | None:
@@ -122,8 +119,7 @@ class TubeLeg:
 
     def advance_deadline(self) -> int | None:
         """See `node.Leg`."""
-        self._set_timers()
-        return earliest(self._timers.first(), self._own_deadline())
+        return earliest(self._timers.deadline(), self._own_deadline())
 
     def too_big(self, sock: int, addr: bytes, size: int) -> None:
         """The kernel refused to send a datagram of `size` bytes by this path. Segments that were cut cannot
@@ -136,13 +132,12 @@ class TubeLeg:
 
     def link_touched(self, link: Link) -> None:
         """See `LinkOwner`."""
-        self._touched[link] = None
+        self._timers.touch(link)
         self.wire.alert = True
 
     def link_over(self, link: Link, reason: Reset | None) -> None:
         """See `LinkOwner`."""
         self._links.pop(link, None)
-        self._touched.pop(link, None)
         self._timers.forget(link)
         self.counters.links_closed += 1
         if reason is not None:
@@ -182,11 +177,9 @@ class TubeLeg:
     def _clock(self, now_ms: int) -> None:
         self.now_ms = self.wire.now_ms = now_ms
 
-    def _set_timers(self) -> None:
-        for link in self._touched:
-            if link.state is not LinkState.CLOSED:
-                self._timers.wake_by(link, link.deadline())
-        self._touched.clear()
+
+def _deadline(link: Link) -> int | None:
+    return None if link.state is LinkState.CLOSED else link.deadline()
 
 
 def agreed_rate(own_bps: int, peer_bytes_s: int) -> int:

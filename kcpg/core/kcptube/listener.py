@@ -15,9 +15,9 @@ from kcpg.core.kcptube.leg import FIRST_NUMBER, GREETING, REPEAT_EVENT_MS, TubeL
 from kcpg.core.kcptube.link import PlainLink
 from kcpg.core.kcptube.messages import Carries
 from kcpg.core.kcptube.mux import MuxLink
-from kcpg.core.kcptube.timers import Timers
 from kcpg.core.kcptube.wire import Conv, Format
 from kcpg.core.pacer import Pacer
+from kcpg.core.timers import Timers
 
 if TYPE_CHECKING:
     from kcpg.core.kcp.kcp import Kcp
@@ -236,7 +236,7 @@ class TubeListener(TubeLeg):
                 self._forget(greeting)
 
     def _own_deadline(self) -> int | None:
-        return self._expiring.first()
+        return self._expiring.deadline()
 
 
 def _nobody(flow: Flow, _open: Open, _now_ms: int) -> None:

@@ -19,7 +19,7 @@ from kcpg.core.kcp.params import HEADER_BYTES, MAX_FRAGMENTS, KcpParams
 from kcpg.core.kcptube.cipher import TAG_BYTES, TRAILER_BYTES, Cipher, overhead
 from kcpg.core.kcptube.seen import Seen
 from kcpg.core.kcptube.shards import OVERHEAD_BYTES, PARITY, SHARD, ShardReceiver, ShardSender
-from kcpg.core.kcptube.timers import Timers
+from kcpg.core.timers import Timers
 from kcpg.core.units import MASK32, earliest
 
 if TYPE_CHECKING:
@@ -233,7 +233,7 @@ class Wire:
 
     def deadline(self) -> int | None:
         """When transmit must be called again though nothing else happens; None: never."""
-        return self.now_ms if self._dirty else self._timers.first()
+        return self.now_ms if self._dirty else self._timers.deadline()
 
     def _turn(self, conv: Conv, stamp: bytes, out: list[tuple[int, bytes, bytes]]) -> None:
         assert conv.path is not None

@@ -14,9 +14,7 @@ cdef class NativeLeg:
     cdef readonly object counters
     cdef public long long now_ms
     cdef dict _links
-    cdef dict _touched
-    cdef list _timers
-    cdef long long _timer_count
+    cdef object _timers
     cdef list _ready
     cdef dict _reported
 
@@ -30,6 +28,4 @@ cdef class NativeLeg:
     cdef _serve_ready(self, long long now_ms)
     @cython.locals(event=tuple, flows=FlowTable)
     cdef _serve_events(self, long long now_ms)
-    cdef _set_timers(self)
-    cdef _arm(self, link, due_ms)
     cdef _serve_timers(self, long long now_ms)

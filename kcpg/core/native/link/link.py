@@ -144,7 +144,6 @@ class Link:
         self.dials = on_flow is None
         self.state = FRESH
         self.since_ms = self._silent_ms = now_ms
-        self.timer_ms: int | None = None  # the leg's own note
         self.counters = LinkCounters()
         self._owner = owner
         self._state_rx = 0
