@@ -24,8 +24,8 @@ from typing import NamedTuple
 
 from kcpg.core.env import Env, Resolved
 from kcpg.core.flow import Kind, Open
-from kcpg.core.native.dial.attempt import Destination
 from kcpg.core.native.dial.dialer import DialSettings, TunnelDialer
+from kcpg.core.native.dial.pathchoice import Destination
 from kcpg.core.native.handshake.keys import RootKeys, parse_key
 from kcpg.core.native.handshake.params import LinkParams
 from kcpg.core.native.link.convflow import ConvFlow

@@ -11,7 +11,7 @@ from kcpg.app.config.model import LegConfig, Mapping
 from kcpg.app.wording import counted
 from kcpg.core.flow import Target
 from kcpg.core.kcp.kcp import KcpParams
-from kcpg.core.native.dial.attempt import Destination
+from kcpg.core.native.dial.pathchoice import Destination
 from kcpg.core.native.handshake.params import MAX_WINDOW
 from kcpg.core.stun import DEFAULT_PORT
 from kcpg.net.addr import is_numeric, strip_brackets

@@ -10,8 +10,8 @@ import pytest
 
 from kcpg.core.env import Env
 from kcpg.core.flow import Target
-from kcpg.core.native.dial.attempt import Destination
 from kcpg.core.native.dial.dialer import DialSettings, TunnelDialer
+from kcpg.core.native.dial.pathchoice import Destination
 from kcpg.core.native.handshake.keys import RootKeys
 from kcpg.core.native.handshake.params import LinkParams
 from kcpg.core.native.listener import ListenSettings, TunnelListener

@@ -20,7 +20,7 @@ from kcpg.core.kcptube.messages import Carries, Settings
 from kcpg.core.kcptube.seen import Seen
 from kcpg.core.kcptube.shards import ShardReceiver, ShardSender
 from kcpg.core.kcptube.wire import STRANGERS_LIMIT, Format
-from kcpg.core.native.dial.attempt import Destination
+from kcpg.core.native.dial.pathchoice import Destination
 from tests.engines import twin
 
 WALL_S = 1_700_000_000

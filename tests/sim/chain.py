@@ -10,8 +10,8 @@ from typing import Any
 from kcpg.core.env import Env, Event, Resolved, ResolveFailed
 from kcpg.core.flow import Kind, Open, Reset
 from kcpg.core.kcp.kcp import KcpParams
-from kcpg.core.native.dial.attempt import Destination
 from kcpg.core.native.dial.dialer import DialSettings, TunnelDialer
+from kcpg.core.native.dial.pathchoice import Destination
 from kcpg.core.native.handshake.keys import RootKeys
 from kcpg.core.native.handshake.params import LinkParams
 from kcpg.core.native.leg import NativeLeg

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from kcpg.core.flow import Kind, Open, Reset, ResetCode, Target
-from kcpg.core.kcptube.caller import Caller
 from kcpg.core.kcptube.cipher import ALGORITHMS
+from kcpg.core.kcptube.dialedlink import DialedLink
 from kcpg.core.kcptube.flow import TubeFlow
 from kcpg.core.kcptube.link import CLOSED_SILENT_MS, END_GRACE_MS, Link
 from kcpg.core.kcptube.mux import INBOX_BYTES, STALL_MS
@@ -150,7 +150,7 @@ def test_flows_one_after_another_leave_nothing(engine: str, tunnels: int) -> Non
 
 @pytest.mark.parametrize("tunnels", TUNNELS)
 def test_what_is_over_does_not_wait_for_the_garbage_collector(engine: str, tunnels: int) -> None:
-    kinds = (Conv, Link, TubeFlow, Caller)
+    kinds = (Conv, Link, TubeFlow, DialedLink)
     tube = chain(engine, f"memory {tunnels}", tunnels)
     gc.collect()
     before = sum(isinstance(each, kinds) for each in gc.get_objects())

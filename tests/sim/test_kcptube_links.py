@@ -9,7 +9,7 @@ import pytest
 
 from kcpg.core.env import EventKind
 from kcpg.core.flow import ResetCode
-from kcpg.core.kcptube.caller import LOST_MS
+from kcpg.core.kcptube.dialedlink import LOST_MS
 from kcpg.core.kcptube.link import IDLE_MS, IDLE_MUX_MS, SILENT_MS
 from tests.sim.actors import Talker
 from tests.sim.chain import PORTS

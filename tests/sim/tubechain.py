@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from kcpg.core.flow import Kind, Open, Target
-from kcpg.core.kcptube.caller import Caller
+from kcpg.core.kcptube.dialedlink import DialedLink
 from kcpg.core.kcptube.dialer import DialSettings, TubeDialer
 from kcpg.core.kcptube.leg import TubeLeg
 from kcpg.core.kcptube.listener import ListenSettings, TubeListener
 from kcpg.core.kcptube.wire import Format
-from kcpg.core.native.dial.attempt import Destination
+from kcpg.core.native.dial.pathchoice import Destination
 from tests.engines import twin
 from tests.sim.chain import PORTS, Chain, Hop
 from tests.sim.memory import Answer, App, AppSocket
@@ -105,9 +105,9 @@ class TubeChain(Chain):
                 mux = [link for link in leg.links if link.carries == 1]
                 count = len(leg.links) - len(mux) + sum(link.flow_count for link in mux)
                 if isinstance(leg, TubeDialer):
-                    callers: list[Caller] = list(leg._callers)
+                    kept: list[DialedLink] = list(leg._dialed)
                     count += (
-                        len(callers) - leg.settings.tunnels + len(leg._owners) - len(mux) + len(leg._closing)
+                        len(kept) - leg.settings.tunnels + len(leg._owners) - len(mux) + len(leg._closing)
                     )
                 else:
                     assert isinstance(leg, TubeListener)

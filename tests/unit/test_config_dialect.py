@@ -8,7 +8,7 @@ from kcpg.app import legsettings_kcptube
 from kcpg.app.config import Severity, load_text
 from kcpg.app.config.model import Dialect, LegConfig
 from kcpg.core.kcptube.wire import Format
-from kcpg.core.native.dial.attempt import Destination
+from kcpg.core.native.dial.pathchoice import Destination
 from tests.unit.config_texts import CLIENT, SERVER, errors, relay, said
 
 TUBE = "dialect=kcptube\n"

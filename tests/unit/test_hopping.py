@@ -5,28 +5,28 @@ from __future__ import annotations
 import random
 from types import SimpleNamespace
 
-from kcpg.core.native.dial.attempt import HOST_HALF_LIFE_MS, PORT_HALF_LIFE_MS, Choice, Destination
-from kcpg.core.native.dial.reputation import MOST_ENTRIES, MOST_LEVEL, Reputation
+from kcpg.core.native.dial.pathchoice import HOST_HALF_LIFE_MS, PORT_HALF_LIFE_MS, Destination, PathChoice
+from kcpg.core.native.dial.penaltybox import MOST_ENTRIES, MOST_LEVEL, PenaltyBox
 from kcpg.core.native.link.quality import WINDOW_MS, Quality
 from kcpg.core.native.wire import frames
 from kcpg.core.native.wire.events import FRAME, MOVED
 from tests.wires import PATH_A, PATH_B, Ends
 
 
-def choice(*hosts: str, ports: tuple[int, ...] = (1, 2, 3)) -> Choice:
-    return Choice([Destination(host, ports) for host in hosts], random.Random(7), lambda addr: addr[:1])
+def choice(*hosts: str, ports: tuple[int, ...] = (1, 2, 3)) -> PathChoice:
+    return PathChoice([Destination(host, ports) for host in hosts], random.Random(7), lambda addr: addr[:1])
 
 
-def ask(chooser: Choice, now_ms: int = 0) -> bytes:
+def ask(chooser: PathChoice, now_ms: int = 0) -> bytes:
     host, port = chooser.target(now_ms)
     return chooser.address(host, port, [f"{host}{port}".encode()], now_ms)
 
 
-# Reputation and choice.
+# PenaltyBox and choice.
 
 
 def test_blame_fades_and_is_bounded():
-    marks = Reputation(1000)
+    marks = PenaltyBox(1000)
     assert marks.level("x", 0) == 0
     for _ in range(20):
         marks.blame("x", 0)
@@ -61,7 +61,7 @@ def test_a_host_that_fails_is_avoided_with_all_its_ports_until_it_answers():
 
 
 def test_one_of_several_addresses_of_a_name_is_avoided():
-    chooser = Choice([Destination("name", (1,))], random.Random(7), lambda addr: addr[:1])
+    chooser = PathChoice([Destination("name", (1,))], random.Random(7), lambda addr: addr[:1])
     both = [b"x1", b"y1"]
     chooser.blame(chooser.address("name", 1, [b"x1"], 0), 0)
     assert {chooser.address("name", 1, both, 0) for _ in range(20)} == {b"y1"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kcpg.core.flow import ResetCode
-from kcpg.core.native.dial.caller import DialState
+from kcpg.core.native.dial.dialedlink import DialState
 from kcpg.core.native.link.link import NEXT_STATE, LinkInput, LinkState
 from tests.links import World, echo, params
 

@@ -3,7 +3,7 @@
 For compatibility only. What that format lacks, whoever speaks it, is in `LACKS`.
 
 Tests of what has none of its own name:
-    asking, caller, dialer, leg, listener: sim/test_kcptube_links.py, net/test_process_kcptube.py
+    asking, dialedlink, dialer, leg, listener: sim/test_kcptube_links.py, net/test_process_kcptube.py
     flow, mux: sim/test_kcptube_chain.py
     seen: property/test_kcptube_properties.py
 """

@@ -11,7 +11,7 @@ from kcpg.core.kcptube.wire import Conv
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kcpg.core.kcptube.caller import Caller
+    from kcpg.core.kcptube.dialedlink import DialedLink
     from kcpg.core.kcptube.dialer import TubeDialer
 
 ASK_MS = 5000
@@ -28,7 +28,7 @@ class Asking:
     """
 
     def __init__(
-        self, dialer: TubeDialer, caller: Caller, message: bytes, on_message: Callable[[bytes], None]
+        self, dialer: TubeDialer, dialed: DialedLink, message: bytes, on_message: Callable[[bytes], None]
     ) -> None:
         self.conv: Conv | None = None
         self.sock: int | None = None
@@ -37,7 +37,7 @@ class Asking:
         """Why it never left."""
         self.ends_ms = dialer.now_ms + ASK_MS
         self._dialer = dialer
-        self._caller = caller
+        self._dialed = dialed
         self._message = message
         self._on_message = on_message
         self._closed = False
@@ -65,7 +65,7 @@ class Asking:
     def _send(self, addr: bytes) -> None:
         dialer = self._dialer
         try:
-            self.sock = dialer.open_socket(self._caller)
+            self.sock = dialer.open_socket(self._dialed)
         except OSError as error:
             dialer.counters.sockets_missing += 1
             self.failed = error.strerror or "no socket"
@@ -89,7 +89,7 @@ class Asking:
         return self.ends_ms + (TAKEN_MS - ASK_MS if taken else 0)
 
     def hand_over(self) -> int:
-        """Its socket is the caller's from now on; the conversation goes on acknowledging."""
+        """Its socket belongs to the link from now on; the conversation goes on acknowledging."""
         assert self.sock is not None
         sock, self.sock = self.sock, None
         return sock

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from kcpg.core.env import Env, EventKind
 from kcpg.core.flow import Open, Reset, ResetCode
 from kcpg.core.kcp.kcp import KcpParams
-from kcpg.core.kcptube.caller import Caller
+from kcpg.core.kcptube.dialedlink import DialedLink
 from kcpg.core.kcptube.flow import TubeFlow
 from kcpg.core.kcptube.leg import REPEAT_EVENT_MS, TubeLeg
 from kcpg.core.kcptube.mux import MuxLink
 from kcpg.core.kcptube.wire import Conv, Format
-from kcpg.core.native.dial.attempt import Choice, Destination
+from kcpg.core.native.dial.pathchoice import Destination, PathChoice
 from kcpg.core.timers import Timers
 from kcpg.core.units import earliest
 
@@ -66,15 +66,15 @@ class TubeDialer(TubeLeg):
     def __init__(self, settings: DialSettings, env: Env, kcp: type[Kcp] | None = None) -> None:
         super().__init__(settings.name, settings.format, settings.kcp, settings.outbound_bps, env, False, kcp)
         self.settings = settings
-        self.choice = Choice(settings.targets, env.rng, env.source_key)
+        self.choice = PathChoice(settings.targets, env.rng, env.source_key)
         self._running = False
-        self._callers: dict[Caller, None] = {}
-        self._by_link: dict[Link, Caller] = {}
-        self._owners: dict[int, Caller] = {}
+        self._dialed: dict[DialedLink, None] = {}
+        self._by_link: dict[Link, DialedLink] = {}
+        self._owners: dict[int, DialedLink] = {}
         self._opened: dict[int, int] = {}
         self._closing: list[tuple[int, int]] = []
-        self._stirred: dict[Caller, None] = {}
-        self._calls: Timers[Caller] = Timers()
+        self._stirred: dict[DialedLink, None] = {}
+        self._calls: Timers[DialedLink] = Timers()
         self._waiting: deque[_Waiting] = deque()
 
     def start(self, now_ms: int) -> None:
@@ -82,7 +82,7 @@ class TubeDialer(TubeLeg):
         self._clock(now_ms)
         self._running = True
         for _ in range(min(self.settings.tunnels, MAX_TUNNELS)):
-            self._call(Caller(self))
+            self._call(DialedLink(self))
 
     def dial(self, open: Open, now_ms: int) -> TubeFlow | Reset:
         """See `node.EgressLeg`."""
@@ -91,7 +91,7 @@ class TubeDialer(TubeLeg):
             return Reset(ResetCode.SHUTDOWN, "this node is not running")
         flow = TubeFlow(open.kind)
         if not self.settings.tunnels:
-            self._call(Caller(self, flow, open))
+            self._call(DialedLink(self, flow, open))
             return flow
         link = self._mux_link() if not self._waiting else None
         if link is not None:
@@ -107,12 +107,12 @@ class TubeDialer(TubeLeg):
         """See `node.Leg`: kcptube has no farewell but those of flows, which were reset."""
         self._clock(now_ms)
         self._running = False
-        for caller in list(self._callers):
-            if caller.link is None:
-                caller.close()
+        for dialed in list(self._dialed):
+            if dialed.link is None:
+                dialed.close()
         self._abort_waiting(Reset(ResetCode.SHUTDOWN, reason))
 
-    # For the callers.
+    # For the links it keeps.
 
     def converse(self, number: int, params: KcpParams, user: object, path: Path) -> Conv:
         """A conversation by this path."""
@@ -120,10 +120,10 @@ class TubeDialer(TubeLeg):
         conv.path = path
         return conv
 
-    def open_socket(self, caller: Caller) -> int:
-        """A socket of this caller's. OSError if there is none."""
+    def open_socket(self, dialed: DialedLink) -> int:
+        """A socket of this link. OSError if there is none."""
         sock = self.env.open_socket()
-        self._owners[sock] = caller
+        self._owners[sock] = dialed
         self._opened[sock] = self.now_ms
         return sock
 
@@ -136,18 +136,18 @@ class TubeDialer(TubeLeg):
         else:
             heapq.heappush(self._closing, (close_ms, sock))
 
-    def stir(self, caller: Caller) -> None:
+    def stir(self, dialed: DialedLink) -> None:
         """Its deadline may have come nearer."""
-        self._stirred[caller] = None
+        self._stirred[dialed] = None
         self.wire.alert = True
 
-    def adopt(self, caller: Caller, link: Link) -> None:
+    def adopt(self, dialed: DialedLink, link: Link) -> None:
         """It has a link."""
-        self._by_link[link] = caller
+        self._by_link[link] = dialed
         self.add(link)
         if isinstance(link, MuxLink):
             self.report(EventKind.LINK_UP, link.peer, f"mux tunnel up, {self.format.algorithm}")
-        self.stir(caller)
+        self.stir(dialed)
 
     def unresolved(self, text: str) -> None:
         """A name has no address."""
@@ -159,9 +159,9 @@ class TubeDialer(TubeLeg):
     def link_touched(self, link: Link) -> None:
         """See `LinkOwner`."""
         super().link_touched(link)
-        caller = self._by_link.get(link)
-        if caller is not None:
-            self._stirred[caller] = None
+        dialed = self._by_link.get(link)
+        if dialed is not None:
+            self._stirred[dialed] = None
 
     def link_over(self, link: Link, reason: Reset | None) -> None:
         """See `LinkOwner`."""
@@ -180,14 +180,14 @@ class TubeDialer(TubeLeg):
     # TubeLeg.
 
     def _find(self, sock: int, addr: bytes, number: int) -> Conv | None:
-        caller = self._owners.get(sock)
-        return caller.find(sock, number) if caller is not None else None
+        dialed = self._owners.get(sock)
+        return dialed.find(sock, number) if dialed is not None else None
 
     def _serve(self, now_ms: int) -> None:
         self._set_calls()
-        for caller in self._calls.take_due(now_ms):
-            caller.advance(now_ms)
-            self._stirred[caller] = None
+        for dialed in self._calls.take_due(now_ms):
+            dialed.advance(now_ms)
+            self._stirred[dialed] = None
         self._serve_waiting(now_ms)
         while self._closing and self._closing[0][0] <= now_ms:
             self.env.close_socket(heapq.heappop(self._closing)[1])
@@ -203,17 +203,17 @@ class TubeDialer(TubeLeg):
 
     # Inside.
 
-    def _call(self, caller: Caller) -> None:
-        self._callers[caller] = None
-        self.stir(caller)
+    def _call(self, dialed: DialedLink) -> None:
+        self._dialed[dialed] = None
+        self.stir(dialed)
 
     def _set_calls(self) -> None:
-        for caller in self._stirred:
-            if caller.is_empty:
-                self._callers.pop(caller, None)
-                self._calls.forget(caller)
+        for dialed in self._stirred:
+            if dialed.is_empty:
+                self._dialed.pop(dialed, None)
+                self._calls.forget(dialed)
             else:
-                self._calls.wake_by(caller, caller.deadline())
+                self._calls.wake_by(dialed, dialed.deadline())
         self._stirred.clear()
 
     def _mux_link(self) -> MuxLink | None:
@@ -221,9 +221,9 @@ class TubeDialer(TubeLeg):
         forgotten them."""
         links = [
             link
-            for caller in self._callers
-            if caller.is_up
-            and isinstance(link := caller.link, MuxLink)
+            for dialed in self._dialed
+            if dialed.is_up
+            and isinstance(link := dialed.link, MuxLink)
             and not (link.full or link.is_doubtful)
         ]
         return min(links, key=lambda link: (link.flow_count, link.counters.flows_opened), default=None)

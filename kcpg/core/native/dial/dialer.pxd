@@ -22,7 +22,7 @@ cdef class TunnelDialer(NativeLeg):
     cdef object _delivery
     cdef long long _paths
     cdef bint _running
-    cdef dict _callers
+    cdef dict _dialed
     cdef dict _owners
     cdef dict _stirred
     cdef dict _due
@@ -34,7 +34,7 @@ cdef class TunnelDialer(NativeLeg):
     @cython.locals(flow=ConvFlow)
     cpdef dial(self, Open open, long long now_ms)
     cpdef advance(self, long long now_ms)
-    cpdef stir(self, caller)
+    cpdef stir(self, dialed)
     cpdef _own_deadline(self)
     cdef _set_due(self)
     cdef _serve_due(self, long long now_ms)

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from kcpg.core.env import Env
 from kcpg.core.flow import UDP, Open, Reset, ResetCode
 from kcpg.core.kcp.kcp import KcpParams
-from kcpg.core.native.dial.attempt import Choice, Destination
-from kcpg.core.native.dial.caller import Caller, DialState
+from kcpg.core.native.dial.dialedlink import DialedLink, DialState
+from kcpg.core.native.dial.pathchoice import Destination, PathChoice
 from kcpg.core.native.handshake.keys import RootKeys
 from kcpg.core.native.handshake.params import DELIVERIES, LinkParams
 from kcpg.core.native.leg import LOOK_MS, NativeLeg
@@ -94,15 +94,15 @@ class TunnelDialer(NativeLeg):
         super().__init__(settings.name, settings.params.datagram_bytes, keys, env, True, wire)
         self.settings = settings
         self.keys = keys
-        self.choice = Choice(settings.targets, env.rng, env.source_key)
+        self.choice = PathChoice(settings.targets, env.rng, env.source_key)
         self.clock_offset_s = 0
         self._delivery = Delivery(DELIVERIES.index(settings.params.udp_delivery))
         self._paths = settings.paths
         self._running = False
-        self._callers: dict[Caller, None] = {}
-        self._owners: dict[Link, Caller] = {}
-        self._stirred: dict[Caller, None] = {}
-        self._due: dict[Caller, int | None] = {}  # of those too that have only sockets to give back
+        self._dialed: dict[DialedLink, None] = {}
+        self._owners: dict[Link, DialedLink] = {}
+        self._stirred: dict[DialedLink, None] = {}
+        self._due: dict[DialedLink, int | None] = {}  # of those too that have only sockets to give back
         self._due_ms: int | None = None
         self._waiting: deque[_Waiting] = deque()
         self._looked_ms = -LOOK_MS
@@ -111,17 +111,17 @@ class TunnelDialer(NativeLeg):
     @property
     def state(self) -> DialState:
         """What is being done about the oldest link."""
-        return next(iter(self._callers)).state if self._callers else DialState.STOPPED
+        return next(iter(self._dialed)).state if self._dialed else DialState.STOPPED
 
     @property
     def link(self) -> Link | None:
         """The oldest link there is, silent or not."""
-        return next((caller.link for caller in self._callers if caller.link is not None), None)
+        return next((dialed.link for dialed in self._dialed if dialed.link is not None), None)
 
     def start(self, now_ms: int) -> None:
         """Begin the handshakes at once, so that the first flow pays nothing for them."""
         self.now_ms = now_ms
-        if not self._callers:
+        if not self._dialed:
             self._running = True
             self._begin(now_ms)
             self._top_up(now_ms)
@@ -142,7 +142,7 @@ class TunnelDialer(NativeLeg):
         else:
             self._waiting.append(_Waiting(flow, open, now_ms))
             self._ask_for_life(now_ms)
-        if self._paths == 0 or len(self._callers) < self._paths:
+        if self._paths == 0 or len(self._dialed) < self._paths:
             self._top_up(now_ms)
         return flow
 
@@ -165,29 +165,29 @@ class TunnelDialer(NativeLeg):
         self._running = False
         self._trim_ms = None
         shutdown = Reset(ResetCode.SHUTDOWN, reason)
-        for caller in self._callers:
-            caller.close(shutdown)
+        for dialed in self._dialed:
+            dialed.close(shutdown)
         self._abort_waiting(shutdown)
 
-    # For the callers.
+    # For the links it keeps.
 
     @property
     def awaited(self) -> bool:
         """Flows wait for a link."""
         return bool(self._waiting)
 
-    def stir(self, caller: Caller) -> None:
+    def stir(self, dialed: DialedLink) -> None:
         """Its deadline may have changed."""
-        self._stirred[caller] = None
+        self._stirred[dialed] = None
 
-    def adopt(self, caller: Caller, link: Link) -> None:
+    def adopt(self, dialed: DialedLink, link: Link) -> None:
         """It has a new link."""
-        self._owners[link] = caller
+        self._owners[link] = dialed
         self._add(link)
 
     def refused(self, text: str) -> None:
         """The peer wants no link, and perhaps has others: then whoever waits shares one of those."""
-        if not any(caller.state is UP for caller in self._callers):
+        if not any(dialed.state is UP for dialed in self._dialed):
             self._abort_waiting(Reset(ResetCode.REFUSED, text))
 
     def tell(self, kind: str, peer: bytes, text: str, at_most_every_ms: int) -> None:
@@ -220,9 +220,9 @@ class TunnelDialer(NativeLeg):
         """The dialer chooses the path; late datagrams from an earlier one are no reason to go back."""
 
     def _stranger(self, path: Path, cid: int, header: bytes, body: bytes) -> None:
-        for caller in self._callers:
-            if caller.receive(path, cid, header, body):
-                self.stir(caller)
+        for dialed in self._dialed:
+            if dialed.receive(path, cid, header, body):
+                self.stir(dialed)
                 return
         self.counters.strangers += 1
 
@@ -231,27 +231,27 @@ class TunnelDialer(NativeLeg):
         due_ms = earliest(self._due_ms, self._trim_ms)
         return earliest(due_ms, self._patience_ends_ms()) if self._waiting else due_ms
 
-    # Callers.
+    # Dialed links.
 
-    def _owner(self, link: Link) -> Caller:
-        caller = self._owners[link]
-        self.stir(caller)
-        return caller
+    def _owner(self, link: Link) -> DialedLink:
+        dialed = self._owners[link]
+        self.stir(dialed)
+        return dialed
 
     def _begin(self, now_ms: int) -> None:
         """Call one more link. OSError if there is no socket for it."""
-        caller = Caller(self, further=bool(self._callers))
-        caller.start(now_ms)
-        self._callers[caller] = None
-        self.stir(caller)
+        dialed = DialedLink(self, further=bool(self._dialed))
+        dialed.start(now_ms)
+        self._dialed[dialed] = None
+        self.stir(dialed)
 
     def _top_up(self, now_ms: int) -> None:
         """Have as many links as are wanted, or are being called."""
         wanted = self.settings.paths
         if wanted == 0:
-            wanted = sum(caller.flows > 0 for caller in self._callers) + len(self._waiting) + SPARE_PATHS
+            wanted = sum(dialed.flows > 0 for dialed in self._dialed) + len(self._waiting) + SPARE_PATHS
         try:
-            while len(self._callers) < min(wanted, MAX_PATHS):
+            while len(self._dialed) < min(wanted, MAX_PATHS):
                 self._begin(now_ms)
         except OSError:
             self.counters.sockets_missing += 1
@@ -260,49 +260,49 @@ class TunnelDialer(NativeLeg):
 
     def _trim(self, now_ms: int) -> None:
         """Give up half of the idle links that are too many, those first that were not heard for longest."""
-        idle = [caller for caller in self._callers if not caller.flows][1:]  # the oldest stays
+        idle = [dialed for dialed in self._dialed if not dialed.flows][1:]  # the oldest stays
         surplus = len(idle) + 1 - SPARE_PATHS - len(self._waiting)
-        idle.sort(key=lambda caller: caller.link.liveness.heard_ms if caller.link is not None else 0)
-        for caller in idle[: (surplus + 1) // 2 if surplus > 0 else 0]:
-            caller.give_up(Reset(ResetCode.FINISHED, "this path is not needed any more"), now_ms)
-            del self._callers[caller]
-            self.stir(caller)
-        self._trim_ms = now_ms + TRIM_MS if len(self._callers) > SPARE_PATHS else None
+        idle.sort(key=lambda dialed: dialed.link.liveness.heard_ms if dialed.link is not None else 0)
+        for dialed in idle[: (surplus + 1) // 2 if surplus > 0 else 0]:
+            dialed.give_up(Reset(ResetCode.FINISHED, "this path is not needed any more"), now_ms)
+            del self._dialed[dialed]
+            self.stir(dialed)
+        self._trim_ms = now_ms + TRIM_MS if len(self._dialed) > SPARE_PATHS else None
 
     def _look(self, now_ms: int) -> None:
         """What no timer tells, of the links that carry something."""
-        busy = [caller for caller in self._callers if caller.flows] or list(self._callers)[:1]
-        for caller in busy:
-            caller.look(now_ms)
-            self.stir(caller)
-            if caller.link is not None and len(self._callers) > 1:
-                caller.link.share(len(busy))
+        busy = [dialed for dialed in self._dialed if dialed.flows] or list(self._dialed)[:1]
+        for dialed in busy:
+            dialed.look(now_ms)
+            self.stir(dialed)
+            if dialed.link is not None and len(self._dialed) > 1:
+                dialed.link.share(len(busy))
 
     def _set_due(self) -> None:
         if not self._stirred:
             return
-        for caller in self._stirred:
-            if caller.over:
-                self._due.pop(caller, None)
+        for dialed in self._stirred:
+            if dialed.over:
+                self._due.pop(dialed, None)
             else:
-                self._due[caller] = caller.deadline()
+                self._due[dialed] = dialed.deadline()
         self._stirred.clear()
         self._due_ms = None
         for due_ms in self._due.values():
             self._due_ms = earliest(self._due_ms, due_ms)
 
     def _serve_due(self, now_ms: int) -> None:
-        for caller, due_ms in list(self._due.items()):
+        for dialed, due_ms in list(self._due.items()):
             if due_ms is not None and due_ms <= now_ms:
-                caller.advance(now_ms)
-                self.stir(caller)
+                dialed.advance(now_ms)
+                self.stir(dialed)
 
     # Flows.
 
     def _ready_links(self) -> list[Link]:
         """Links that are up, of a peer that is known to know them still: each was heard lately itself, or one
         that is older than its silence was."""
-        up = [caller.link for caller in self._callers if caller.state is UP]
+        up = [dialed.link for dialed in self._dialed if dialed.state is UP]
         links = [link for link in up if link is not None]
         lively = (link.since_ms for link in links if self.now_ms - link.liveness.heard_ms < STALE_MS)
         since_ms = min(lively, default=None)
@@ -310,11 +310,11 @@ class TunnelDialer(NativeLeg):
 
     def _link_for(self, waited_ms: int) -> Link | None:
         """The link that a flow is given; None: it has to wait. That may be full, if all are."""
-        if self._paths and len(self._callers) == 1:  # as most dialers have it, quicker than below
-            (caller,) = self._callers
-            link = caller.link
+        if self._paths and len(self._dialed) == 1:  # as most dialers have it, quicker than below
+            (dialed,) = self._dialed
+            link = dialed.link
             lively = link is not None and self.now_ms - link.liveness.heard_ms < STALE_MS
-            return link if lively and caller.state is UP else None
+            return link if lively and dialed.state is UP else None
         return self._shared_link(waited_ms)
 
     def _shared_link(self, waited_ms: int) -> Link | None:
@@ -324,7 +324,7 @@ class TunnelDialer(NativeLeg):
         if self.settings.paths:
             return min(links, key=lambda link: (len(link.flows.flows), link.counters.flows_opened))
         best = min(links, key=lambda link: (len(link.flows.flows), -link.liveness.heard_ms))
-        one_comes = waited_ms < OWN_WAIT_MS and any(not caller.flows for caller in self._callers)
+        one_comes = waited_ms < OWN_WAIT_MS and any(not dialed.flows for dialed in self._dialed)
         return None if best.flows.flows and one_comes else best
 
     def _open(self, link: Link, flow: ConvFlow, open: Open) -> None:
@@ -336,7 +336,7 @@ class TunnelDialer(NativeLeg):
 
     def _ask_for_life(self, now_ms: int) -> None:
         """Flows wait for a sign of life: have one link ask for it, which speaks for the others."""
-        up = [caller.link for caller in self._callers if caller.state is UP]
+        up = [dialed.link for dialed in self._dialed if dialed.state is UP]
         stale = [link for link in up if link is not None]
         if stale and not self._ready_links():
             max(stale, key=lambda link: link.liveness.heard_ms).liveness.ping(now_ms)

@@ -18,7 +18,7 @@ from kcpg.core.native.wire import frames
 from kcpg.core.units import earliest
 
 if TYPE_CHECKING:
-    from kcpg.core.native.dial.attempt import Choice
+    from kcpg.core.native.dial.pathchoice import PathChoice
     from kcpg.core.native.dial.sourceports import SourcePorts
     from kcpg.core.native.link.link import Link
     from kcpg.core.native.wire.wire import Path
@@ -141,7 +141,7 @@ class Hopper:
     def __init__(
         self,
         refresh_ms: int,
-        choice: Choice,
+        choice: PathChoice,
         sockets: SourcePorts,
         env: Env,
         moved: Callable[[Link, str], None],

@@ -37,7 +37,7 @@ REFUSED_WAIT_MS = 5000
 """A refusal stands in a configuration: asking again is for when somebody has changed it."""
 
 
-class Caller:
+class DialedLink:
     """See the module. `flow` and `open`: what a plain link is for; None: a mux link.
 
     Whoever calls a method lets the dialer look at `deadline` again.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from kcpg.core.env import EventKind, Resolved, ResolveFailed
 from kcpg.core.flow import Reset, ResetCode
-from kcpg.core.native.dial.attempt import FIRST_WAIT_MS, Attempt
+from kcpg.core.native.dial.attempt import FIRST_WAIT_MS, HandshakeAttempt
 from kcpg.core.native.dial.hopping import Hopper
 from kcpg.core.native.dial.sourceports import SourcePorts
 from kcpg.core.native.handshake.handshake import (
@@ -90,7 +90,7 @@ NEXT_STATE = {
 """Every other input changes nothing."""
 
 
-class Caller:
+class DialedLink:
     """See the module. `dialer` owns the wire, the memory of bad paths, and the flows that wait.
 
     Whoever calls a method lets the dialer look at `deadline()` again.
@@ -104,7 +104,7 @@ class Caller:
         self._further = further
         env = replace(dialer.env, resolve=self._resolve)
         self._env = env
-        self._attempt: Attempt | None = None
+        self._attempt: HandshakeAttempt | None = None
         self._sockets = SourcePorts(env)
         self._hopper = Hopper(dialer.settings.hop_every_ms, dialer.choice, self._sockets, env, self._hopped)
         self._unanswered_since_ms: int | None = None
@@ -263,7 +263,7 @@ class Caller:
             resume,
             self._dialer.clock_offset_s,
         )
-        self._attempt = Attempt(initiator, now_ms, first_wait_ms, resume is not None)
+        self._attempt = HandshakeAttempt(initiator, now_ms, first_wait_ms, resume is not None)
 
     def _drop_attempt(self) -> None:
         self._attempt = None
@@ -286,7 +286,7 @@ class Caller:
     def _awaited(self) -> bool:
         return self._dialer.awaited or (self.link is not None and self.link.bundle.outstanding)
 
-    def _attempt_failed(self, attempt: Attempt, now_ms: int) -> None:
+    def _attempt_failed(self, attempt: HandshakeAttempt, now_ms: int) -> None:
         self._drop_attempt()
         if attempt.quiet:
             return
@@ -303,7 +303,7 @@ class Caller:
         text = f"no answer from {to}: is the password the same, is the peer up?"
         self._report(EventKind.NO_ANSWER, peer, text, REPEAT_EVENT_MS)
 
-    def _send_inits(self, attempt: Attempt, now_ms: int) -> None:
+    def _send_inits(self, attempt: HandshakeAttempt, now_ms: int) -> None:
         """One INIT to a chosen target; when resuming, one on the path there is as well, from another
         source port."""
         sock = self._sockets.first
@@ -316,7 +316,11 @@ class Caller:
         self._env.resolve(host, port, lambda answer: self._resolved(attempt, sock, (host, port), answer))
 
     def _resolved(
-        self, attempt: Attempt, sock: int, target: tuple[str, int], answer: list[bytes] | ResolveFailed
+        self,
+        attempt: HandshakeAttempt,
+        sock: int,
+        target: tuple[str, int],
+        answer: list[bytes] | ResolveFailed,
     ) -> None:
         if attempt is not self._attempt:
             return
@@ -329,13 +333,13 @@ class Caller:
         attempt.asked = self._dialer.choice.address(*target, answer, self._dialer.now_ms)
         self._send_init(attempt, (sock, attempt.asked))
 
-    def _send_init(self, attempt: Attempt, path: Path) -> None:
+    def _send_init(self, attempt: HandshakeAttempt, path: Path) -> None:
         self._dialer.counters.inits_sent += 1
         self._dialer.wire.post(*path, attempt.initiator.init(self._env.wall_s()))
 
     # Answers.
 
-    def _obey(self, attempt: Attempt, retry: Retry, path: Path) -> None:
+    def _obey(self, attempt: HandshakeAttempt, retry: Retry, path: Path) -> None:
         self._dialer.counters.retries += 1
         offset_s = self._dialer.clock_offset_s = attempt.initiator.clock_offset_s
         if abs(offset_s) > CLOCK_TOLERANCE_S:
@@ -357,7 +361,7 @@ class Caller:
         self._call_at_ms = self._dialer.now_ms + REFUSED_WAIT_MS
         self._dialer.refused(text)
 
-    def _accepted(self, attempt: Attempt, answer: Accepted, path: Path) -> None:
+    def _accepted(self, attempt: HandshakeAttempt, answer: Accepted, path: Path) -> None:
         if self.link is not None and self.state is not DialState.RESUMING and not answer.verdict.resumed:
             return  # heard meanwhile: the old link serves, and this one expires at the peer unused
         self._attempt = None
@@ -377,7 +381,7 @@ class Caller:
         self._hopper.begin(link.peer, self._dialer.now_ms)
         link.liveness.ping(self._dialer.now_ms)
 
-    def _begin(self, epoch: NewEpoch, answer: Accepted, path: Path, attempt: Attempt) -> Link:
+    def _begin(self, epoch: NewEpoch, answer: Accepted, path: Path, attempt: HandshakeAttempt) -> Link:
         former, self.link = self.link, None
         bundle = self._dialer.wire.bundle(None)
         bundle.set_path(*path)

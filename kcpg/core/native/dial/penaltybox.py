@@ -15,7 +15,7 @@ MOST_ENTRIES = 1024
 """Of ports and addresses; beyond, the oldest are forgotten."""
 
 
-class Reputation:
+class PenaltyBox:
     """Bad marks by key; they halve every `half_life_ms`."""
 
     def __init__(self, half_life_ms: int) -> None:
