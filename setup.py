@@ -35,7 +35,7 @@ ALSO_COMPILED = (
     "kcpg.core.native.leg",
     "kcpg.core.native.listener",
     "kcpg.core.native.link.liveness",
-    "kcpg.core.native.link.opening",
+    "kcpg.core.native.link.open_message",
     "kcpg.core.node",
     "kcpg.core.rate",
     "kcpg.core.splice",

@@ -165,8 +165,8 @@ def fec_snapshot(link: Link) -> Snapshot:
     counted = (fec.groups, fec.parity_bytes, fec.rebuilt, fec.lost) if fec is not None else (0, 0, 0, 0)
     groups, parity_bytes, rebuilt, lost = counted
     return {
-        "sends": str(link.protection.choice.plan),
-        "loss": round(link.protection.loss, 4),
+        "sends": str(link.fec_control.choice.plan),
+        "loss": round(link.fec_control.loss, 4),
         "groups": groups,
         "parity_bytes": parity_bytes,
         "rebuilt": rebuilt,

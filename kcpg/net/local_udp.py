@@ -26,7 +26,7 @@ from kcpg.core.flow import (
     copy_packets,
 )
 from kcpg.core.native.link.convflow import ConvFlow
-from kcpg.core.native.link.opening import Delivery
+from kcpg.core.native.link.open_message import Delivery
 from kcpg.net import READ, pktinfo
 from kcpg.net import addr as addresses
 from kcpg.net.bypass import conv_of

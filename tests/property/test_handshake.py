@@ -20,7 +20,7 @@ from kcpg.core.native.handshake.handshake import (
     Retry,
 )
 from kcpg.core.native.handshake.params import LinkParams, Verdict, negotiate
-from kcpg.core.native.handshake.rekey import RekeyInitiator, RekeyResponder
+from kcpg.core.native.handshake.rekey_messages import RekeyInitiator, RekeyResponder
 from kcpg.core.seal.seal import ALGORITHMS, HeaderMask, Sealer, xor
 from tests.engines import twin
 from tests.handshakes import KEYS, OTHER_KEYS, SOURCE, WALL_S, Pair

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kcpg.core.flow import Kind, Open, Target
-from kcpg.core.native.link.opening import Delivery, Opening, read_opening
+from kcpg.core.native.link.open_message import Delivery, OpenMessage, read_open_message
 from kcpg.core.native.wire import frames
 from kcpg.core.native.wire.events import STRANGER
 from kcpg.core.pacer import BURST_DATAGRAMS, BURST_MS, Pacer
@@ -24,15 +24,15 @@ NAMES = TEXT.filter(lambda text: text and text.isprintable())
     TEXT,
 )
 def test_openings_come_back_as_they_went(kind, delivery, target, source):
-    opening = Opening(Open(kind, target, source), delivery)
-    assert read_opening(opening.encode()) == opening
-    assert read_opening(opening.encode() + b"of a later version") == opening
+    opening = OpenMessage(Open(kind, target, source), delivery)
+    assert read_open_message(opening.encode()) == opening
+    assert read_open_message(opening.encode() + b"of a later version") == opening
 
 
 @given(st.binary(max_size=80))
 def test_any_bytes_are_an_opening_or_none(message):
-    opening = read_opening(message)
-    assert opening is None or read_opening(opening.encode()) is not None
+    opening = read_open_message(message)
+    assert opening is None or read_open_message(opening.encode()) is not None
 
 
 @given(

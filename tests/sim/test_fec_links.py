@@ -88,7 +88,7 @@ def test_both_ends_may_differ_and_say_so(engine: str) -> None:
     pinger = Pinger(chain.world)
     chain.connect(pinger, Answer(0, Echo(chain.world)))
     chain.world.pass_time(8_000)
-    by_dialer = {bundle.user.dials: bundle.user.protection for bundle in bundles(chain)}
+    by_dialer = {bundle.user.dials: bundle.user.fec_control for bundle in bundles(chain)}
     assert str(by_dialer[True].choice.plan).endswith("4:2")
     assert str(by_dialer[False].choice.plan) != "off" and by_dialer[False].loss > 0.02
     assert all(bundle.fec.rebuilt > 5 and bundle.fec.malformed == 0 for bundle in bundles(chain))
@@ -118,7 +118,7 @@ def test_an_idle_link_says_nothing_and_holds_nothing(engine: str) -> None:
     chain = chain_of(engine, "idle", line(0.05), FEC_AUTO)
     stream = chain.stream(300, 10)
     chain.world.pass_time(4_000)
-    assert all(bundle.user.protection.loss > 0 for bundle in bundles(chain))
+    assert all(bundle.user.fec_control.loss > 0 for bundle in bundles(chain))
     chain.world.pass_time(4_000)
     before = chain.world.network.counts["sent"]
     chain.world.pass_time(15_000)
@@ -140,7 +140,7 @@ def test_a_line_that_was_gone_is_protected_again(engine: str) -> None:
     chain.world.pass_time(4_000)
     assert chain.link("client").counters.silences >= 1
     assert all(bundle.fec.rebuilt > rebuilt for bundle, rebuilt in zip(bundles(chain), before, strict=True))
-    assert all(0.02 < bundle.user.protection.loss < 0.5 for bundle in bundles(chain))
+    assert all(0.02 < bundle.user.fec_control.loss < 0.5 for bundle in bundles(chain))
 
 
 def test_a_stream_of_packets_in_order_is_whole(engine: str) -> None:

@@ -22,7 +22,7 @@ from kcpg.core.native.handshake.envelope import (
 from kcpg.core.native.handshake.handshake import PROLOGUE, RetryReason, resume_proof
 from kcpg.core.native.handshake.keys import EpochKeys, RootKeys
 from kcpg.core.native.handshake.params import LinkParams, Offer, Verdict, pack_answer, pack_offer
-from kcpg.core.native.handshake.rekey import RekeyInitiator, RekeyResponder
+from kcpg.core.native.handshake.rekey_messages import RekeyInitiator, RekeyResponder
 from kcpg.core.seal.replay import ReplayWindow
 from kcpg.core.seal.seal import ALGORITHMS, iv_bytes, xor
 from tests.engines import twin

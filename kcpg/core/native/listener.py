@@ -16,7 +16,7 @@ from kcpg.core.native.leg import REPEAT_EVENT_MS, NativeLeg
 from kcpg.core.native.link.convflow import ConvFlow
 from kcpg.core.native.link.epochs import NewEpoch
 from kcpg.core.native.link.link import Link, LinkLimits, LinkState
-from kcpg.core.native.link.rekeying import ListenerRekeying
+from kcpg.core.native.link.rekey import ListenerRekey
 from kcpg.core.native.wire.wire import Path, Wire
 from kcpg.core.sharing import owner
 
@@ -228,9 +228,9 @@ class TunnelListener(NativeLeg):
     def _resumed(self, request: InitRequest) -> Link | None:
         """The link that this dialer proves to have had, if it is still here."""
         link = self.cids.owner(request.resume_cid) if request.resume_cid is not None else None
-        if link is None or not isinstance(link.rekeying, ListenerRekeying):
+        if link is None or not isinstance(link.rekey, ListenerRekey):
             return None
-        return link if any(request.proves(secret) for secret in link.rekeying.secrets) else None
+        return link if any(request.proves(secret) for secret in link.rekey.secrets) else None
 
     def _begin(self, accepted: Accepted, path: Path) -> Link:
         bundle = self.wire.bundle(None)

@@ -25,7 +25,7 @@ from kcpg.core.native.handshake.handshake import (
 from kcpg.core.native.leg import REPEAT_EVENT_MS
 from kcpg.core.native.link.epochs import NewEpoch
 from kcpg.core.native.link.link import Link
-from kcpg.core.native.link.rekeying import DialerRekeying
+from kcpg.core.native.link.rekey import DialerRekey
 from kcpg.core.units import earliest
 
 if TYPE_CHECKING:
@@ -250,9 +250,9 @@ class DialedLink:
         self._call_at_ms = None
         resume = None
         if self.link is not None:
-            rekeying = self.link.rekeying
-            assert isinstance(rekeying, DialerRekeying)
-            resume = Resume(self.link.epochs.peer_cid, rekeying.secret)
+            rekey = self.link.rekey
+            assert isinstance(rekey, DialerRekey)
+            resume = Resume(self.link.epochs.peer_cid, rekey.secret)
         if self._unanswered_since_ms is None:
             self._unanswered_since_ms = now_ms
         initiator = Initiator(

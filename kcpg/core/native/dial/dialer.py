@@ -16,7 +16,7 @@ from kcpg.core.native.handshake.params import DELIVERIES, LinkParams
 from kcpg.core.native.leg import LOOK_MS, NativeLeg
 from kcpg.core.native.link.convflow import ConvFlow
 from kcpg.core.native.link.link import Link, LinkLimits, LinkState
-from kcpg.core.native.link.opening import ORDERED, Delivery
+from kcpg.core.native.link.open_message import ORDERED, Delivery
 from kcpg.core.native.wire.wire import Path, Wire
 from kcpg.core.units import earliest
 

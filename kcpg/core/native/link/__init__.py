@@ -1,11 +1,11 @@
-"""One link: epochs, liveness, path MTU, rekeying, and the flows it carries.
+"""One link: epochs, liveness, path MTU, rekey, and the flows it carries.
 
 Tests of what has none of its own name:
     cids: unit/test_sharing.py
     convflow, flowtable: unit/test_link_flows.py
-    epochs, rekeying: unit/test_link_life.py, property/test_handshake.py
+    epochs, rekey: unit/test_link_life.py, property/test_handshake.py
     liveness: unit/test_link_life.py, sim/test_chain_return.py
-    opening: property/test_native_properties.py, unit/test_link_flows.py
+    open_message: property/test_native_properties.py, unit/test_link_flows.py
     pathmtu: sim/test_path_mtu.py
     quality: unit/test_hopping.py
 """

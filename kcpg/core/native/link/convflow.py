@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kcpg.core.flow import ENDED, SINK_FULL, SOURCE_DRY, TCP, WRITABLE, Flow, Kind, Moved, Reset
-from kcpg.core.native.link.opening import DATAGRAM, ORDERED, Delivery
+from kcpg.core.native.link.open_message import DATAGRAM, ORDERED, Delivery
 from kcpg.core.native.wire.conv import SEGMENT_HEADER_BYTES
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ cimport cython
 
 from kcpg.core.flow cimport Open
 from kcpg.core.native.link.convflow cimport ConvFlow
-from kcpg.core.native.link.opening cimport Opening
+from kcpg.core.native.link.open_message cimport OpenMessage
 
 
 cdef class _Tombstone:
@@ -43,7 +43,7 @@ cdef class FlowTable:
     cpdef advance(self, long long now_ms)
     cpdef deadline(self)
     cpdef _accept(self, number)
-    @cython.locals(flow=ConvFlow, opening=Opening, open=Open)
+    @cython.locals(flow=ConvFlow, opening=OpenMessage, open=Open)
     cdef _opened(self, conv)
     cdef _finish(self, ConvFlow flow)
     cdef _forget(self, number, reason)

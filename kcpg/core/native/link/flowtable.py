@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from kcpg.core.flow import READABLE, UDP, Open, Reset, ResetCode
 from kcpg.core.kcp.kcp import KcpParams
 from kcpg.core.native.link.convflow import ConvFlow
-from kcpg.core.native.link.opening import ORDERED, Opening, read_opening
+from kcpg.core.native.link.open_message import ORDERED, OpenMessage, read_open_message
 from kcpg.core.native.wire import frames
 from kcpg.core.native.wire.counters import LinkCounters
 
@@ -107,7 +107,7 @@ class FlowTable:
         number = self._next_conv
         self._next_conv += 1
         conv = self._bundle.open(number, self._params)
-        conv.send(Opening(open, flow.delivery).encode())
+        conv.send(OpenMessage(open, flow.delivery).encode())
         self.flows[number] = flow
         self._counters.flows_opened += 1
         flow.attach(self, conv)
@@ -248,7 +248,7 @@ class FlowTable:
         self._lingering.clear()
         self._ended.clear()
 
-    # Opening, on the side that listens.
+    # OpenMessage, on the side that listens.
 
     def _accept(self, number: int) -> Conv | None:
         """First segment of a conversation: None if it is over already, or one too many.
@@ -273,7 +273,7 @@ class FlowTable:
             return
         number = conv.conv
         self._pending.pop(number, None)
-        opening = read_opening(message)
+        opening = read_open_message(message)
         if opening is None:
             self._counters.opens_malformed += 1
             self._refuse(number, Reset(ResetCode.INTERNAL, "the request to open the flow was not understood"))

@@ -16,11 +16,11 @@ from kcpg.core.flow import Open, Reset, ResetCode
 from kcpg.core.kcp.kcp import KcpParams
 from kcpg.core.native.handshake.params import LinkParams
 from kcpg.core.native.link.epochs import Epochs, NewEpoch
+from kcpg.core.native.link.feccontrol import FecControl
 from kcpg.core.native.link.flowtable import FlowTable, reset_code
 from kcpg.core.native.link.liveness import Liveness
 from kcpg.core.native.link.pathmtu import PathMtu
-from kcpg.core.native.link.protection import Protection
-from kcpg.core.native.link.rekeying import DialerRekeying, ListenerRekeying
+from kcpg.core.native.link.rekey import DialerRekey, ListenerRekey
 from kcpg.core.native.wire import frames
 from kcpg.core.native.wire.bundle import DEFAULT_DATAGRAM_BYTES
 from kcpg.core.native.wire.counters import LinkCounters
@@ -152,11 +152,11 @@ class Link:
         bundle.rate_bps = params.outbound_bps
         if kcp.auto:
             bundle.adapt(RateController(min(params.datagram_bytes, DEFAULT_DATAGRAM_BYTES)))
-        self.protection = Protection(bundle, params)
+        self.fec_control = FecControl(bundle, params)
         self.epochs = Epochs(self, bundle, owner.cids, self.dials)
         self.epochs.begin(epoch, now_ms)
-        rekeying = DialerRekeying if self.dials else ListenerRekeying
-        self.rekeying: DialerRekeying | ListenerRekeying = rekeying(
+        exchange = DialerRekey if self.dials else ListenerRekey
+        self.rekey: DialerRekey | ListenerRekey = exchange(
             bundle, params.algorithm, epoch.secret, owner.cids, owner.entropy
         )
         self.flows = FlowTable(bundle, kcp, self.counters, limits.max_flows, on_flow, self._touch)
@@ -202,8 +202,8 @@ class Link:
             return
         self._state_rx = self.bundle.rx_datagrams
         changed = self.epochs.confirmed(now_ms)
-        if changed and isinstance(self.rekeying, ListenerRekeying):
-            self.rekeying.confirm()
+        if changed and isinstance(self.rekey, ListenerRekey):
+            self.rekey.confirm()
             self.liveness.forgive(now_ms)
             self.bundle.hurry(now_ms)  # these keys may be those of a resumed link
         if self.state is FRESH or (self._silent and self.liveness.heeded_ms >= self._silent_ms):
@@ -220,7 +220,7 @@ class Link:
         """A control frame."""
         self.heard(now_ms)
         if type != UNKNOWN_CONV:
-            self.protection.note_control()
+            self.fec_control.note_control()
         if not self.closed:
             self._handlers[type](payload, path, now_ms)
 
@@ -253,8 +253,8 @@ class Link:
         self.params = params
         self.mtu.agree(params.datagram_bytes, now_ms)
         self.bundle.rate_bps = params.outbound_bps
-        self.protection.configure(params)
-        self.rekeying.restart(epoch.secret)
+        self.fec_control.configure(params)
+        self.rekey.restart(epoch.secret)
         self.epochs.renew(epoch, now_ms)
         if self.dials:
             self.liveness.forgive(now_ms)
@@ -279,12 +279,12 @@ class Link:
             return
         self.epochs.advance(now_ms)
         self.flows.advance(now_ms)
-        self.protection.advance(now_ms)
+        self.fec_control.advance(now_ms)
         if self._expired(now_ms):
             return
         self.liveness.advance(now_ms, self._used, self._silent)
-        if isinstance(self.rekeying, DialerRekeying) and self.state is UP:
-            self._rekey(self.rekeying, now_ms)
+        if isinstance(self.rekey, DialerRekey) and self.state is UP:
+            self._advance_rekey(self.rekey, now_ms)
         if self.state is UP:
             self.mtu.advance(now_ms, self._used)
         if self._heeds_silence and self.liveness.is_silent(now_ms) and self._turn(LinkInput.SILENCE):
@@ -302,9 +302,9 @@ class Link:
         if silent_at is None and self.bundle.outstanding:
             times.append(self.flows.now_ms + self.liveness.rto_ms)  # sent again, it will be owed an answer
         times.append(self.liveness.ping_at(self._used, self._silent))
-        times.append(self.protection.deadline())
-        if isinstance(self.rekeying, DialerRekeying) and self.state is UP:
-            times.append(self.rekeying.deadline() if self.rekeying.running else self._rekey_at())
+        times.append(self.fec_control.deadline())
+        if isinstance(self.rekey, DialerRekey) and self.state is UP:
+            times.append(self.rekey.deadline() if self.rekey.running else self._rekey_at())
         if self.state is UP:
             times.append(self.mtu.deadline(self._used))
         return min((at for at in times if at is not None), default=None)
@@ -386,12 +386,12 @@ class Link:
             return 0
         return self.epochs.worn_at_ms if self._used else None
 
-    def _rekey(self, rekeying: DialerRekeying, now_ms: int) -> None:
+    def _advance_rekey(self, rekey: DialerRekey, now_ms: int) -> None:
         due_ms = self._rekey_at()
-        if rekeying.running:
-            rekeying.advance(now_ms)
+        if rekey.running:
+            rekey.advance(now_ms)
         elif due_ms is not None and due_ms <= now_ms:
-            rekeying.start(now_ms)
+            rekey.start(now_ms)
 
     # Frames.
 
@@ -449,7 +449,7 @@ class Link:
         if message is None:
             self.counters.frames_malformed += 1
             return
-        epoch = self.rekeying.receive(message) if self.state is UP else None
+        epoch = self.rekey.receive(message) if self.state is UP else None
         if epoch is None:
             return
         self.counters.rekeys += 1
@@ -462,7 +462,7 @@ class Link:
         if losses is None:
             self.counters.frames_malformed += 1
             return
-        self.protection.reported(losses, self.rtt_ms, now_ms)
+        self.fec_control.reported(losses, self.rtt_ms, now_ms)
 
     def _on_unknown(self, payload: bytes, path: Path, now_ms: int) -> None:
         number = frames.read_conv(payload)

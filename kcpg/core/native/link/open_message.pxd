@@ -1,11 +1,11 @@
 # cython: language_level=3
-"""Types of opening.py, which is compiled with them (docs/adr/0008) and runs without them."""
+"""Types of open_message.py, which is compiled with them (docs/adr/0008) and runs without them."""
 cimport cython
 
 from kcpg.core.flow cimport Open
 
 
-cdef class Opening:
+cdef class OpenMessage:
     cdef readonly Open open
     cdef readonly object delivery
 
@@ -14,4 +14,4 @@ cdef class Opening:
 
 
 @cython.locals(size="Py_ssize_t", source="Py_ssize_t", end="Py_ssize_t")
-cpdef read_opening(bytes message)
+cpdef read_open_message(bytes message)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kcpg.core.native.handshake.rekey import RekeyInitiator, RekeyResponder
+from kcpg.core.native.handshake.rekey_messages import RekeyInitiator, RekeyResponder
 from kcpg.core.native.link.epochs import NewEpoch
 from kcpg.core.native.wire import frames
 
@@ -21,7 +21,7 @@ already, and
 then only its answer leads on. A peer that is gone is noticed by the link's silence."""
 
 
-class DialerRekeying:
+class DialerRekey:
     """The side that starts a rekey. `secret` is the newest session secret."""
 
     def __init__(
@@ -85,7 +85,7 @@ UNCONFIRMED_SECRETS = 6
 was heard last (a rekey leaves two), or one of the latest offered since."""
 
 
-class ListenerRekeying:
+class ListenerRekey:
     """The side that answers."""
 
     def __init__(

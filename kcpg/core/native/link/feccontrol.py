@@ -26,7 +26,7 @@ FORGET_MS = 2_000
 """An incomplete group whose link was silent for so long will not be completed: its memory is given back."""
 
 
-class Protection:
+class FecControl:
     """Of one link. `choice`: what is sent with now."""
 
     def __init__(self, bundle: Bundle, params: LinkParams) -> None:

@@ -28,7 +28,7 @@ _TCP, _UDP = _KINDS
 _DELIVERIES = {delivery.value: delivery for delivery in Delivery}
 
 
-class Opening:
+class OpenMessage:
     """An OPEN message."""
 
     __slots__ = ("delivery", "open")
@@ -38,10 +38,10 @@ class Opening:
         self.delivery = delivery
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Opening) and (self.open, self.delivery) == (other.open, other.delivery)
+        return isinstance(other, OpenMessage) and (self.open, self.delivery) == (other.open, other.delivery)
 
     def __repr__(self) -> str:
-        return f"Opening({self.open}, {self.delivery!r})"
+        return f"OpenMessage({self.open}, {self.delivery!r})"
 
     def encode(self) -> bytes:
         """kind u8 | delivery u8 | port u16 BE | name (u8 length, UTF-8; empty: the peer's target) | source
@@ -60,7 +60,7 @@ class Opening:
         return head + name + bytes((len(source),)) + source
 
 
-def read_opening(message: bytes) -> Opening | None:
+def read_open_message(message: bytes) -> OpenMessage | None:
     """None if this is no OPEN message. Bytes after the known fields are left to later versions."""
     size = len(message)
     if size < 6:
@@ -73,4 +73,4 @@ def read_opening(message: bytes) -> Opening | None:
     target = None
     if source > 5:
         target = Target(message[5:source].decode("utf-8", "replace"), message[2] << 8 | message[3])
-    return Opening(Open(kind, target, message[source + 1 : end].decode("utf-8", "replace")), delivery)
+    return OpenMessage(Open(kind, target, message[source + 1 : end].decode("utf-8", "replace")), delivery)
