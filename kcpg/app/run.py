@@ -31,7 +31,7 @@ from kcpg.core.kcptube.dialer import TubeDialer
 from kcpg.core.kcptube.listener import TubeListener
 from kcpg.core.native.handshake.keys import RootKeys
 from kcpg.core.node import Node, NodeSettings
-from kcpg.core.sharing import Share
+from kcpg.core.workerslot import WorkerSlot
 from kcpg.errors import StartError
 from kcpg.net import clock
 from kcpg.net.addr import AF_INET, AF_INET6, source_key
@@ -167,7 +167,7 @@ class RunningNode:
             inherited = None if self._worker is None else iter(self._worker.sockets)
             return LocalListener(settings, self._reporter.notice, inherited)
         ports = self._tunnel_ports(config)
-        env = replace(make_env(ports, self._reporter.event), share=self._share())
+        env = replace(make_env(ports, self._reporter.event), worker=self._worker_slot())
         leg: SummarizingListener | TubeListener
         if config.is_kcptube:
             leg = TubeListener(legsettings_kcptube.listen_settings(config, self.config.max_flows), env)
@@ -187,12 +187,12 @@ class RunningNode:
             self._ask_for_address(config, ports)
         return leg
 
-    def _share(self) -> Share | None:
+    def _worker_slot(self) -> WorkerSlot | None:
         worker = self._worker
         if worker is None:
             return None
         over = worker.hand_over
-        return Share(worker.index, worker.cookie_secret, over.give, over.count, over.choose)
+        return WorkerSlot(worker.index, worker.cookie_secret, over.give, over.count, over.choose)
 
     def _take_over(self, node: Node, driver: Driver) -> None:
         """Start to receive the datagrams of our links that arrive in other processes of this node."""

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kcpg.core.sharing import Share
+from kcpg.core.workerslot import WorkerSlot
 
 
 class EventKind:
@@ -73,5 +73,5 @@ class Env:
     follow."""
     source_key: Callable[[bytes], bytes] = bytes
     """The part of an address that stands for one customer (/32 or /64), by which handshakes are rationed."""
-    share: Share | None = None
+    worker: WorkerSlot | None = None
     """Where several processes serve a listening leg: which of them this one is."""

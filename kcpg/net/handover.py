@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from kcpg.core.seal.seal import SAMPLE_BYTES, HeaderMask, xor
-from kcpg.core.sharing import MAX_WORKERS
+from kcpg.core.workerslot import MAX_WORKERS
 from kcpg.net import READ
 from kcpg.net.clock import now_ms
 from kcpg.net.task import Task

@@ -14,7 +14,7 @@ from kcpg.app.config.model import (
     UdpDelivery,
 )
 from kcpg.app.config.values import ValueParser
-from kcpg.core.sharing import MAX_WORKERS
+from kcpg.core.workerslot import MAX_WORKERS
 
 # Smallest UDP payload configurable: every host takes packets of 576 bytes (RFC 791), 48 of them headers on
 # IPv6.

@@ -49,7 +49,7 @@ class NativeLeg:
         self.env = env
         self.entropy = env.entropy
         self.wire = make(mask_rx=mask_rx, mask_tx=mask_tx, max_datagram=max(datagram_bytes, RX_MIN_BYTES))
-        self.cids: Cids[Link] = Cids(env.entropy, env.share.index if env.share is not None else None)
+        self.cids: Cids[Link] = Cids(env.entropy, env.worker.index if env.worker is not None else None)
         self.counters = LegCounters()
         self.now_ms = 0
         self._links: dict[Link, None] = {}

@@ -18,7 +18,7 @@ from kcpg.core.native.link.epochs import NewEpoch
 from kcpg.core.native.link.link import Link, LinkLimits, LinkState
 from kcpg.core.native.link.rekey import ListenerRekey
 from kcpg.core.native.wire.wire import Path, Wire
-from kcpg.core.sharing import owner
+from kcpg.core.workerslot import owner
 
 EVICT_SILENT_MS = 60_000
 """When there are too many links, one that was not heard for so long makes room for a new one."""
@@ -62,7 +62,7 @@ class TunnelListener(NativeLeg):
         super().__init__(settings.name, settings.params.datagram_bytes, keys, env, False, wire)
         self.settings = settings
         self.on_flow: Callable[[Flow, Open, int], None] = _nobody
-        secret = env.share.cookie_secret if env.share is not None else None
+        secret = env.worker.cookie_secret if env.worker is not None else None
         self._responder = Responder(keys, env.entropy, cookie_secret=secret)
         self._half_open: dict[Link, None] = {}
         self._requests: dict[Link, deque[InitRequest]] = {}
@@ -163,16 +163,16 @@ class TunnelListener(NativeLeg):
 
     def _best(self, request: InitRequest) -> int:
         """The process that should answer: the one with the link that is resumed, or the least busy one."""
-        share = self.env.share
-        if share is None:
+        slot = self.env.worker
+        if slot is None:
             return 0
         if request.resume_cid is not None:
             return owner(request.resume_cid)
         # An INIT that is repeated goes where the first one went, or it would make a second link.
         if request.message in self._left:
             return self._left[request.message]
-        chosen = share.choose()
-        if chosen != share.index:
+        chosen = slot.choose()
+        if chosen != slot.index:
             self._left[request.message] = chosen
             if len(self._left) > MAX_LEFT:
                 del self._left[next(iter(self._left))]
@@ -180,8 +180,8 @@ class TunnelListener(NativeLeg):
 
     def _handed_over(self, worker: int, path: Path, header: bytes, body: bytes) -> bool:
         """Whether another process has the datagram now."""
-        share = self.env.share
-        if share is None or worker == share.index or not share.hand_over(worker, path, header, body):
+        slot = self.env.worker
+        if slot is None or worker == slot.index or not slot.hand_over(worker, path, header, body):
             return False
         self.counters.handed_over += 1
         return True
@@ -246,8 +246,8 @@ class TunnelListener(NativeLeg):
         return link
 
     def _tell_count(self) -> None:
-        if self.env.share is not None:
-            self.env.share.count(len(self._links))
+        if self.env.worker is not None:
+            self.env.worker.count(len(self._links))
 
     def _make_room(self) -> bool:
         """Whether one more link fits, if need be in place of one that nobody uses."""

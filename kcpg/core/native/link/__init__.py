@@ -1,7 +1,7 @@
 """One link: epochs, liveness, path MTU, rekey, and the flows it carries.
 
 Tests of what has none of its own name:
-    cids: unit/test_sharing.py
+    cids: unit/test_workerslot.py
     convflow, flowtable: unit/test_link_flows.py
     epochs, rekey: unit/test_link_life.py, property/test_handshake.py
     liveness: unit/test_link_life.py, sim/test_chain_return.py

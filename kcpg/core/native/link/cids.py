@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Generic, TypeVar
 
 from kcpg.core.native.handshake.envelope import Entropy
-from kcpg.core.sharing import marked
+from kcpg.core.workerslot import marked
 
 Owner = TypeVar("Owner")
 

@@ -15,7 +15,7 @@ from kcpg.core.native.handshake.params import LinkParams
 from kcpg.core.native.link.cids import Cids
 from kcpg.core.native.listener import TunnelListener
 from kcpg.core.seal.seal import HeaderMask, xor
-from kcpg.core.sharing import MAX_WORKERS, Share, marked, owner
+from kcpg.core.workerslot import MAX_WORKERS, WorkerSlot, marked, owner
 from tests.engines import twin
 from tests.handshakes import unmask
 from tests.links import KEYS, World, echo
@@ -47,8 +47,8 @@ class Crew:
         def count(links: int) -> None:
             self.counts[index] = links
 
-        share = Share(index, bytes(32), hand_over, count, lambda: self.best)
-        env = replace(world._env("l"), share=share)
+        slot = WorkerSlot(index, bytes(32), hand_over, count, lambda: self.best)
+        env = replace(world._env("l"), worker=slot)
         leg = TunnelListener(world._listen, KEYS, env, twin(world.engine, "Wire"))
         leg.on_flow = world._on_flow
         leg.start(world.now_ms)
@@ -80,7 +80,7 @@ class Crew:
         return min((at for leg in self.legs if (at := leg.deadline()) is not None), default=None)
 
 
-class SharedWorld(World):
+class WorkersWorld(World):
     """A dialer, and the workers of a listener."""
 
     def new_listener(self) -> Any:
@@ -109,7 +109,7 @@ def test_an_id_is_drawn_again_where_marking_leaves_nothing():
 
 
 def test_a_link_is_made_where_there_are_fewest(engine):
-    world = SharedWorld(engine)
+    world = WorkersWorld(engine)
     world.l.best = 2
     world.up()
     assert [len(leg.links) for leg in world.l.legs] == [0, 0, 1] and world.l.counts == [0, 0, 1]
@@ -123,7 +123,7 @@ def test_a_link_is_made_where_there_are_fewest(engine):
 
 def test_a_repeated_handshake_goes_where_the_first_one_went(engine):
     """Though by now another worker would be chosen."""
-    world = SharedWorld(engine)
+    world = WorkersWorld(engine)
     world.l.best = 1
     world.lose = lambda sender, path, datagram: sender == "l"
     world.d.start(world.now_ms)
@@ -138,7 +138,7 @@ def test_a_repeated_handshake_goes_where_the_first_one_went(engine):
 
 
 def test_who_is_chosen_but_away_leaves_it_to_who_was_asked(engine):
-    world = SharedWorld(engine)
+    world = WorkersWorld(engine)
     world.l.best, world.l.away = 2, {2}
     world.up()
     assert [len(leg.links) for leg in world.l.legs] == [1, 0, 0]
@@ -146,16 +146,16 @@ def test_who_is_chosen_but_away_leaves_it_to_who_was_asked(engine):
 
 def test_two_that_choose_each_other_do_not_pass_a_handshake_on_for_ever(engine):
     """Each thinks that the other should have it: the second one answers."""
-    world = SharedWorld(engine)
+    world = WorkersWorld(engine)
     for index, leg in enumerate(world.l.legs):
-        leg.env = replace(leg.env, share=replace(leg.env.share, choose=lambda i=index: (i + 1) % WORKERS))
+        leg.env = replace(leg.env, worker=replace(leg.env.worker, choose=lambda i=index: (i + 1) % WORKERS))
     world.up()
     assert len(world.l.links) == 1 and world.l.handed[0] == (0, 1)
 
 
 def test_a_peer_that_moved_keeps_its_flows(engine):
     """Its new address is steered to a worker that knows nothing of the link."""
-    world = SharedWorld(engine).up()
+    world = WorkersWorld(engine).up()
     near, far = world.pair()
     world.moves = {b"d1": b"elsewhere"}
     world.l.steered = {b"elsewhere": 1}
@@ -166,7 +166,7 @@ def test_a_peer_that_moved_keeps_its_flows(engine):
 
 
 def test_a_link_is_resumed_wherever_the_handshake_comes(engine):
-    world = SharedWorld(engine).up()
+    world = WorkersWorld(engine).up()
     near, far = world.pair()
     world.lose = lambda sender, path, datagram: True
     near.flow.write(b"into the dark")
@@ -184,7 +184,7 @@ def test_a_link_is_resumed_wherever_the_handshake_comes(engine):
 
 
 def test_a_link_whose_worker_died_is_made_anew(engine):
-    world = SharedWorld(engine).up()
+    world = WorkersWorld(engine).up()
     near, _ = world.pair()
     dead = world.l.legs[0]
     world.l.legs[0] = world.l._leg(world, 0)
@@ -198,7 +198,7 @@ def test_a_link_whose_worker_died_is_made_anew(engine):
 
 def test_noise_goes_nowhere(engine):
     """A datagram under an id of a worker that does not exist is a stranger like any other."""
-    world = SharedWorld(engine).up()
+    world = WorkersWorld(engine).up()
     body = bytes(40)
     header = (0xABCDEF00 | (MAX_WORKERS - 1)).to_bytes(4, "big") + bytes(4)
     mask = HeaderMask(KEYS.mask_c2s).mask(body[-16:])

@@ -18,7 +18,7 @@ MAX_WORKERS = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class WorkerSlot:
     """The part of a listening leg that this process is."""
 
     index: int
