@@ -14,11 +14,11 @@ from kcpg.core.flow import Kind, Open, Reset, ResetCode, Target
 from kcpg.core.kcptube import messages
 from kcpg.core.kcptube.cipher import ALGORITHMS, Cipher
 from kcpg.core.kcptube.dialer import DialSettings, TubeDialer
+from kcpg.core.kcptube.fec import ShardReceiver, ShardSender
 from kcpg.core.kcptube.flow import TubeFlow
 from kcpg.core.kcptube.listener import ListenSettings, TubeListener
 from kcpg.core.kcptube.messages import Carries, Settings
-from kcpg.core.kcptube.seen import Seen
-from kcpg.core.kcptube.shards import ShardReceiver, ShardSender
+from kcpg.core.kcptube.replaycache import ReplayCache
 from kcpg.core.kcptube.wire import STRANGERS_LIMIT, Format
 from kcpg.core.native.dial.pathchoice import Destination
 from tests.engines import twin
@@ -214,7 +214,7 @@ def test_any_shards_raise_nothing(shards: list[tuple[int, int, bytes]]) -> None:
 
 @given(st.lists(st.integers(0, 300), max_size=300))
 def test_what_was_seen_lately_is_known_and_memory_is_bounded(marks: list[int]) -> None:
-    seen = Seen(50, 1000)
+    seen = ReplayCache(50, 1000)
     for now_ms, mark in enumerate(marks):
         seen.add(mark.to_bytes(2, "big"), now_ms)
         assert len(seen) <= 50

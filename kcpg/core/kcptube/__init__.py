@@ -3,9 +3,9 @@
 For compatibility only. What that format lacks, whoever speaks it, is in `LACKS`.
 
 Tests of what has none of its own name:
-    asking, dialedlink, dialer, leg, listener: sim/test_kcptube_links.py, net/test_process_kcptube.py
+    dialedlink, dialer, leg, listener, request: sim/test_kcptube_links.py, net/test_process_kcptube.py
     flow, mux: sim/test_kcptube_chain.py
-    seen: property/test_kcptube_properties.py
+    replaycache: property/test_kcptube_properties.py
 """
 
 LACKS = (

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from kcpg.core.env import EventKind
 from kcpg.core.flow import WRITABLE, Open, Reset, ResetCode
 from kcpg.core.kcptube import messages
-from kcpg.core.kcptube.asking import Asking
 from kcpg.core.kcptube.leg import FIRST_NUMBER, REPEAT_EVENT_MS, agreed_rate
 from kcpg.core.kcptube.link import SILENT_MS, LinkState, PlainLink
 from kcpg.core.kcptube.messages import Carries
 from kcpg.core.kcptube.mux import MuxLink
+from kcpg.core.kcptube.request import Request
 from kcpg.core.pacer import Pacer
 from kcpg.core.units import earliest
 
@@ -34,7 +34,7 @@ LOST_MS = 10_000
 """If it answers a probe and still nothing comes for so long, it does not know the link any more."""
 
 REFUSED_WAIT_MS = 5000
-"""A refusal stands in a configuration: asking again is for when somebody has changed it."""
+"""A refusal stands in a configuration: request again is for when somebody has changed it."""
 
 
 class DialedLink:
@@ -50,8 +50,8 @@ class DialedLink:
         self._dialer = dialer
         self._open = open
         self._since_ms = dialer.now_ms
-        self._asking: Asking | None = None
-        self._greeted: tuple[int, Asking] | None = None
+        self._request: Request | None = None
+        self._greeted: tuple[int, Request] | None = None
         self._sock: int | None = None
         self._retired: list[tuple[int, int]] = []
         self._ask_at_ms: int | None = dialer.now_ms
@@ -71,8 +71,8 @@ class DialedLink:
     def find(self, sock: int, number: int) -> Conv | None:
         """The conversation of this number on one of its sockets."""
         if number == 0:
-            asking = self._asking or (self._greeted[1] if self._greeted else None)
-            own = asking.conv if asking is not None else None
+            request = self._request or (self._greeted[1] if self._greeted else None)
+            own = request.conv if request is not None else None
             return own if own is not None and own.path is not None and own.path[0] == sock else None
         conv = self.link.conv if self.link is not None else None
         return conv if conv is not None and conv.number == number else None
@@ -82,8 +82,8 @@ class DialedLink:
     def deadline(self) -> int | None:
         """When `advance` has something to do."""
         due_ms = earliest(self._ask_at_ms, self._hop_due_ms())
-        if self._asking is not None:
-            due_ms = earliest(due_ms, self._asking.due_ms)
+        if self._request is not None:
+            due_ms = earliest(due_ms, self._request.due_ms)
         if self._greeted is not None:
             due_ms = earliest(due_ms, self._greeted[0])
         if self._retired:
@@ -101,15 +101,15 @@ class DialedLink:
             self._greeted = None
         while self._retired and self._retired[0][0] <= now_ms:
             self._dialer.give_back(self._retired.pop(0)[1])
-        if self._asking is not None and self._asking.due_ms <= now_ms:
-            self._unanswered(self._asking, now_ms)
+        if self._request is not None and self._request.due_ms <= now_ms:
+            self._unanswered(self._request, now_ms)
         if self.over:
             return
         if self._ask_at_ms is not None and self._ask_at_ms <= now_ms:
             self._ask_at_ms = None
-            self._ask(self._request(), self._answered)
+            self._ask(self._request_message(), self._answered)
         hop_ms = self._hop_due_ms()
-        if hop_ms is not None and hop_ms <= now_ms and self._asking is None:
+        if hop_ms is not None and hop_ms <= now_ms and self._request is None:
             self._hop_at_ms = None
             self._ask(messages.PROBE, self._probed)
         self._look(now_ms)
@@ -133,15 +133,15 @@ class DialedLink:
     def _hop_due_ms(self) -> int | None:
         """When another path is to be asked for: by the clock, or because the peer is silent."""
         link = self.link
-        if link is None or self._asking is not None or link.state is not LinkState.UP:
+        if link is None or self._request is not None or link.state is not LinkState.UP:
             return None
         if not link.owed or link.is_ending or self._answered_ms is not None:
             return self._hop_at_ms
         return earliest(self._hop_at_ms, link.conv.heard_ms + SILENT_MS)
 
-    # Asking.
+    # Request.
 
-    def _request(self) -> bytes:
+    def _request_message(self) -> bytes:
         settings = self._dialer.settings
         fields = messages.Settings(
             out_bytes_s=settings.outbound_bps // 8,
@@ -155,21 +155,21 @@ class DialedLink:
         if self._greeted is not None:
             self._greeted[1].close()
             self._greeted = None
-        self._asking = Asking(self._dialer, self, message, on_message)
-        self._asking.start()
+        self._request = Request(self._dialer, self, message, on_message)
+        self._request.start()
         self._dialer.stir(self)
 
-    def _unanswered(self, asking: Asking, now_ms: int) -> None:
+    def _unanswered(self, request: Request, now_ms: int) -> None:
         dialer = self._dialer
-        asking.close()
-        self._asking = None
-        if asking.addr:
+        request.close()
+        self._request = None
+        if request.addr:
             dialer.counters.no_answer += 1
-            dialer.choice.blame(asking.addr, now_ms)
+            dialer.choice.blame(request.addr, now_ms)
         if self.link is None:
-            text = asking.failed or "no answer; wrong address, another password, or UDP is blocked"
-            dialer.report(EventKind.NO_ANSWER, asking.addr, text, REPEAT_EVENT_MS)
-            self._ask_at_ms = now_ms + (REFUSED_WAIT_MS if asking.failed else 0)
+            text = request.failed or "no answer; wrong address, another password, or UDP is blocked"
+            dialer.report(EventKind.NO_ANSWER, request.addr, text, REPEAT_EVENT_MS)
+            self._ask_at_ms = now_ms + (REFUSED_WAIT_MS if request.failed else 0)
         else:
             self.link.counters.hops_failed += 1
             self._hop_at_ms = self._next_hop(now_ms)
@@ -180,32 +180,32 @@ class DialedLink:
 
     def _probed(self, message: bytes) -> None:
         """A path was asked and works: it is the link's from now on."""
-        asking, link = self._asking, self.link
-        if message[0] & 15 != messages.KEEP_ALIVE or asking is None or link is None or self._sock is None:
+        request, link = self._request, self.link
+        if message[0] & 15 != messages.KEEP_ALIVE or request is None or link is None or self._sock is None:
             return
         now_ms = self._dialer.now_ms
-        self._asking = None
+        self._request = None
         self._answered_ms = now_ms if link.conv.heard_ms + SILENT_MS <= now_ms else None
         self._retired.append((now_ms + RETIRE_MS, self._sock))
-        self._take_socket(asking, now_ms)
+        self._take_socket(request, now_ms)
         link.counters.hops += 1
-        link.conv.move_to((self._sock, asking.addr))
+        link.conv.move_to((self._sock, request.addr))
         link.conv.kcp.hurry(now_ms)
         link.greet()
         self._hop_at_ms = self._next_hop(now_ms)
         self._dialer.stir(self)
 
-    def _take_socket(self, asking: Asking, now_ms: int) -> None:
-        self._sock = asking.hand_over()
-        self._greeted = (now_ms + LINGER_MS, asking)
-        self._dialer.choice.praise(asking.addr)
+    def _take_socket(self, request: Request, now_ms: int) -> None:
+        self._sock = request.hand_over()
+        self._greeted = (now_ms + LINGER_MS, request)
+        self._dialer.choice.praise(request.addr)
 
     # The link.
 
     def _answered(self, message: bytes) -> None:
         """Something came in answer to the request."""
-        asking = self._asking
-        if asking is None or self.link is not None:
+        request = self._request
+        if request is None or self.link is not None:
             return
         feature = messages.split(message)[1]
         if feature in (messages.FAILURE, messages.DISCONNECT):
@@ -215,14 +215,14 @@ class DialedLink:
         if settings is None or settings.number < FIRST_NUMBER:
             self._dialer.counters.messages_malformed += 1
             return
-        self._asking = None
-        self._up(asking, settings)
+        self._request = None
+        self._up(request, settings)
 
-    def _up(self, asking: Asking, settings: messages.Settings) -> None:
+    def _up(self, request: Request, settings: messages.Settings) -> None:
         dialer, now_ms = self._dialer, self._dialer.now_ms
-        self._take_socket(asking, now_ms)
+        self._take_socket(request, now_ms)
         assert self._sock is not None
-        conv = dialer.converse(settings.number, dialer.kcp_params, None, (self._sock, asking.addr))
+        conv = dialer.converse(settings.number, dialer.kcp_params, None, (self._sock, request.addr))
         rate_bps = agreed_rate(dialer.settings.outbound_bps, settings.in_bytes_s)
         conv.pacers = (dialer.pacer, Pacer(rate_bps, dialer.format.datagram_bytes))
         self._hop_at_ms = self._next_hop(now_ms)
@@ -245,10 +245,10 @@ class DialedLink:
         if self.flow is not None:
             self._give_up(reason)
             return
-        assert self._asking is not None
-        dialer.report(EventKind.REFUSED, self._asking.addr, str(reason), REPEAT_EVENT_MS)
-        self._asking.close()
-        self._asking = None
+        assert self._request is not None
+        dialer.report(EventKind.REFUSED, self._request.addr, str(reason), REPEAT_EVENT_MS)
+        self._request.close()
+        self._request = None
         self._ask_at_ms = dialer.now_ms + REFUSED_WAIT_MS
         dialer.stir(self)
 
@@ -276,10 +276,10 @@ class DialedLink:
             flow.aborted(reason)
 
     def _drop_asking(self) -> None:
-        for asking in (self._asking, self._greeted[1] if self._greeted else None):
-            if asking is not None:
-                asking.close()
-        self._asking = self._greeted = None
+        for request in (self._request, self._greeted[1] if self._greeted else None):
+            if request is not None:
+                request.close()
+        self._request = self._greeted = None
 
     def close(self) -> None:
         """It is not wanted any more: its sockets close when what is queued has left."""

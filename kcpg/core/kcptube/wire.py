@@ -17,8 +17,8 @@ from kcpg import engine
 from kcpg.core.flow import READABLE, WRITABLE
 from kcpg.core.kcp.params import HEADER_BYTES, MAX_FRAGMENTS, KcpParams
 from kcpg.core.kcptube.cipher import TAG_BYTES, TRAILER_BYTES, Cipher, overhead
-from kcpg.core.kcptube.seen import Seen
-from kcpg.core.kcptube.shards import OVERHEAD_BYTES, PARITY, SHARD, ShardReceiver, ShardSender
+from kcpg.core.kcptube.fec import OVERHEAD_BYTES, PARITY, SHARD, ShardReceiver, ShardSender
+from kcpg.core.kcptube.replaycache import ReplayCache
 from kcpg.core.timers import Timers
 from kcpg.core.units import MASK32, earliest
 
@@ -192,8 +192,8 @@ class Wire:
         self._dirty: dict[Conv, None] = {}
         self._timers: Timers[Conv] = Timers()
         self._strangers: list[Stranger] = []
-        self._seen = Seen(REMEMBERED, 2 * SKEW_S * 1000)
-        self._openings = Seen(REMEMBERED_OPENINGS, 2 * SKEW_S * 1000)
+        self._seen = ReplayCache(REMEMBERED, 2 * SKEW_S * 1000)
+        self._openings = ReplayCache(REMEMBERED_OPENINGS, 2 * SKEW_S * 1000)
 
     def drop(self, reason: str, count: int = 1) -> None:
         """Count a discarded datagram or message under its name."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Seen:
+class ReplayCache:
     """Remembers the newest marks for at least `age_ms`, but of more than `limit` only the newer half."""
 
     def __init__(self, limit: int, age_ms: int) -> None:

@@ -21,7 +21,7 @@ TAKEN_MS = 30_000
 """The same of one that was acknowledged: kcptube answers when it has reached the target."""
 
 
-class Asking:
+class Request:
     """Sends `message` to the next of the dialer's targets; `on_message` hears what comes back.
 
     It keeps its socket until `hand_over`, or `close`.

@@ -8,7 +8,7 @@ import struct
 import pytest
 
 from kcpg.core.fec import code as fec
-from kcpg.core.kcptube.shards import GROUPS, ShardReceiver, ShardSender, is_segments
+from kcpg.core.kcptube.fec import GROUPS, ShardReceiver, ShardSender, is_segments
 
 CONV = 0x11223344
 
