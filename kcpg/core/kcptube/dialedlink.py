@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from kcpg.core.kcptube.link import Link
     from kcpg.core.kcptube.wire import Conv
 
-LINGER_MS = 4000
+ANSWER_DRAIN_MS = 4000
 """An answer in conversation 0 is acknowledged so long after it came, should it come again."""
 
 RETIRE_MS = 8000
@@ -197,7 +197,7 @@ class DialedLink:
 
     def _take_socket(self, request: Request, now_ms: int) -> None:
         self._sock = request.hand_over()
-        self._greeted = (now_ms + LINGER_MS, request)
+        self._greeted = (now_ms + ANSWER_DRAIN_MS, request)
         self._dialer.choice.praise(request.addr)
 
     # The link.

@@ -43,7 +43,7 @@ CLOSED_SILENT_MS = 10_000
 """After our end the peer is asked so often whether it still knows the conversation, and after so long a
 silence it does not: kcptube forgets it at once. Longer than the usual outage."""
 
-LINGER_MS = 2000
+DRAIN_MS = 2000
 """A link that is over acknowledges so long what the peer repeats: some of its time-outs."""
 
 CONTROL_QUEUE = 512
@@ -56,7 +56,7 @@ class LinkState(Enum):
     FRESH = "fresh"
     """Nothing came on its conversation yet (listener)."""
     UP = "up"
-    LINGERING = "lingering"
+    DRAINING = "draining"
     """Its flow is over; what was accepted is still delivered."""
     CLOSED = "closed"
 
@@ -416,7 +416,7 @@ class PlainLink(Link):
     def _finish(self) -> None:
         self.flow = None
         if self.state is not LinkState.CLOSED:
-            self.state = LinkState.LINGERING
+            self.state = LinkState.DRAINING
             self._over_ms = self.now_ms
             self.owner.link_touched(self)
 
@@ -424,8 +424,8 @@ class PlainLink(Link):
 
     def advance(self, now_ms: int) -> None:
         """See Link."""
-        if self.state is LinkState.LINGERING:
-            if self._linger_until() <= now_ms:
+        if self.state is LinkState.DRAINING:
+            if self._drained_at() <= now_ms:
                 self.close(None)
             return
         flow = self.flow
@@ -446,8 +446,8 @@ class PlainLink(Link):
         """See Link."""
         if self.state is LinkState.CLOSED:
             return None
-        if self.state is LinkState.LINGERING:
-            return self._linger_until()
+        if self.state is LinkState.DRAINING:
+            return self._drained_at()
         flow, due_ms = self.flow, super().deadline()
         if flow is None:
             return due_ms
@@ -460,8 +460,8 @@ class PlainLink(Link):
     def _ended_ask_at(self) -> int:
         return max(self._asked_ms, self.conv.heard_ms) + CLOSED_ASK_MS
 
-    def _linger_until(self) -> int:
+    def _drained_at(self) -> int:
         """When nothing of the flow can be under way any more."""
         heard_ms = max(self.conv.heard_ms, self._over_ms)
         kcp = self.conv.kcp
-        return heard_ms + (LINGER_MS if kcp.idle and not kcp.owes_ack else CLOSED_SILENT_MS)
+        return heard_ms + (DRAIN_MS if kcp.idle and not kcp.owes_ack else CLOSED_SILENT_MS)

@@ -10,7 +10,7 @@ cdef class ConvFlow(Flow):
     cdef public object delivery
     cdef public bint ended
     cdef public bint heard_end
-    cdef public bint lingers
+    cdef public bint draining
     cdef public bint bypasses
     cdef public bint peer_finished
 

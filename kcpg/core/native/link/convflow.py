@@ -26,9 +26,9 @@ class ConvFlow(Flow):
         "bypasses",
         "conv",
         "delivery",
+        "draining",
         "ended",
         "heard_end",
-        "lingers",
         "peer_finished",
     )  # fmt: skip
 
@@ -44,7 +44,7 @@ class ConvFlow(Flow):
             False  # the peer has taken all we sent, our end included, and has forgotten the flow
         )
         self.bypasses = False  # the engine moves what little comes on to the next hop
-        self.lingers = False  # it was released, and its conversation waits for what is owed
+        self.draining = False  # it was released, and its conversation waits for what is owed
         self._table: FlowTable | None = None
 
     def attach(self, table: FlowTable, conv: Conv) -> None:
@@ -172,7 +172,7 @@ class ConvFlow(Flow):
         if self._table is None:
             self.closed = True
         else:
-            self._table.linger(self)
+            self._table.drain(self)
 
     # What the link tells.
 

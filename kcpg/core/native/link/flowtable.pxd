@@ -28,7 +28,7 @@ cdef class FlowTable:
     cdef dict _tombstones
     cdef object _buried
     cdef dict _resets
-    cdef object _lingering
+    cdef object _draining
     cdef list _ended
 
     @cython.locals(number="long long")
@@ -36,7 +36,7 @@ cdef class FlowTable:
     @cython.locals(flow=ConvFlow)
     cpdef ready(self, conv)
     cpdef abort(self, ConvFlow flow, reason)
-    cpdef linger(self, ConvFlow flow)
+    cpdef drain(self, ConvFlow flow)
     @cython.locals(flow=ConvFlow)
     cpdef drained(self, conv)
     @cython.locals(flow=ConvFlow, tomb=_Tombstone)

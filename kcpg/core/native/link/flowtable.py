@@ -24,7 +24,7 @@ TOMBSTONE_MS = 30_000
 TOMBSTONES = 4096
 """How long, and how many, finished conversations are remembered; numbers below the forgotten stay used."""
 
-UDP_LINGER_MS = 30_000
+UDP_DRAIN_MS = 30_000
 """How long packets of an ended UDP association may still be on their way."""
 
 RESET_FIRST_MS = 200
@@ -90,8 +90,8 @@ class FlowTable:
         self._tombstones: dict[int, _Tombstone] = {}
         self._buried: deque[int] = deque()  # their numbers, oldest first
         self._resets: dict[int, _Resetting] = {}
-        self._lingering: deque[tuple[int, int]] = deque()  # UDP's: when they are given up, number
-        self._ended: list[int] = []  # those of them that began to linger since the last look at the clock
+        self._draining: deque[tuple[int, int]] = deque()  # UDP's: when they are given up, number
+        self._ended: list[int] = []  # those of them that began to drain since the last look at the clock
         if on_flow is not None:
             bundle.accept = self._accept
 
@@ -181,14 +181,14 @@ class FlowTable:
         self._forget(flow.conv.conv, reason)
         self._insist(flow.conv.conv, reason)
 
-    def linger(self, flow: ConvFlow) -> None:
+    def drain(self, flow: ConvFlow) -> None:
         """Both directions have ended: keep the conversation until what was accepted has arrived."""
         conv = flow.conv
         assert conv is not None
         if flow.peer_finished or conv.drained:
             self._finish(flow)
             return
-        flow.lingers = conv.want_drained = True
+        flow.draining = conv.want_drained = True
         if flow.kind is UDP:
             self._ended.append(conv.conv)
             self._touch()
@@ -196,7 +196,7 @@ class FlowTable:
     def drained(self, conv: Conv) -> None:
         """A conversation said that it is, as it was to."""
         flow = conv.user
-        if not isinstance(flow, ConvFlow) or not flow.lingers:
+        if not isinstance(flow, ConvFlow) or not flow.draining:
             return
         if conv.drained:
             self._finish(flow)
@@ -208,10 +208,10 @@ class FlowTable:
     def advance(self, now_ms: int) -> None:
         """Serve every timer that is due."""
         for number in self._ended:
-            self._lingering.append((now_ms + UDP_LINGER_MS, number))
+            self._draining.append((now_ms + UDP_DRAIN_MS, number))
         self._ended.clear()
-        while self._lingering and self._lingering[0][0] <= now_ms:
-            flow = self.flows.get(self._lingering.popleft()[1])
+        while self._draining and self._draining[0][0] <= now_ms:
+            flow = self.flows.get(self._draining.popleft()[1])
             if flow is not None:
                 self._finish(flow)
         self._repeat_resets(now_ms)
@@ -233,8 +233,8 @@ class FlowTable:
         times = [reset.due_ms for reset in self._resets.values()]
         if self._buried:
             times.append(self._tombstones[self._buried[-1]].expires_ms)
-        if self._lingering:
-            times.append(self._lingering[0][0])
+        if self._draining:
+            times.append(self._draining[0][0])
         if self._pending:
             times.append(next(iter(self._pending.values())))
         return min(times, default=None)
@@ -245,7 +245,7 @@ class FlowTable:
             self._drop(number, reason)
         self._pending.clear()
         self._resets.clear()
-        self._lingering.clear()
+        self._draining.clear()
         self._ended.clear()
 
     # OpenMessage, on the side that listens.
