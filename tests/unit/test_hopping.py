@@ -93,7 +93,7 @@ class Traffic:
         b.segments_resent += resent
         b.rx_pn += numbered
         b.rx_datagrams += numbered - lost
-        verdict = self.quality.look(b, self.now_ms)  # type: ignore[arg-type]
+        verdict = self.quality.inspect(b, self.now_ms)  # type: ignore[arg-type]
         self.now_ms += WINDOW_MS
         return verdict
 

@@ -112,9 +112,9 @@ class DialedLink:
         if hop_ms is not None and hop_ms <= now_ms and self._request is None:
             self._hop_at_ms = None
             self._ask(messages.PROBE, self._probed)
-        self._look(now_ms)
+        self._inspect(now_ms)
 
-    def _look(self, now_ms: int) -> None:
+    def _inspect(self, now_ms: int) -> None:
         """Is the peer there that answered a probe, and does it not know the link?"""
         link, flow = self.link, self.flow
         if link is None and flow is not None and not self.over:
@@ -157,7 +157,7 @@ class DialedLink:
             self._greeted = None
         self._request = Request(self._dialer, self, message, on_message)
         self._request.start()
-        self._dialer.stir(self)
+        self._dialer.wake(self)
 
     def _unanswered(self, request: Request, now_ms: int) -> None:
         dialer = self._dialer
@@ -193,7 +193,7 @@ class DialedLink:
         link.conv.kcp.hurry(now_ms)
         link.greet()
         self._hop_at_ms = self._next_hop(now_ms)
-        self._dialer.stir(self)
+        self._dialer.wake(self)
 
     def _take_socket(self, request: Request, now_ms: int) -> None:
         self._sock = request.hand_over()
@@ -250,7 +250,7 @@ class DialedLink:
         self._request.close()
         self._request = None
         self._ask_at_ms = dialer.now_ms + REFUSED_WAIT_MS
-        dialer.stir(self)
+        dialer.wake(self)
 
     def link_gone(self, by_silence: bool) -> None:
         """The link is closed: a mux one is called again."""
@@ -267,7 +267,7 @@ class DialedLink:
             self._retired.append((now_ms, self._sock))
             self._sock = None
         self._ask_at_ms = now_ms
-        dialer.stir(self)
+        dialer.wake(self)
 
     def _give_up(self, reason: Reset) -> None:
         flow = self.flow
@@ -289,7 +289,7 @@ class DialedLink:
         if self._sock is not None:
             self._retired.append((self._dialer.now_ms, self._sock))
             self._sock = None
-        self._dialer.stir(self)
+        self._dialer.wake(self)
 
     @property
     def is_empty(self) -> bool:

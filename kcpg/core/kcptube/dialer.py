@@ -73,7 +73,7 @@ class TubeDialer(TubeLeg):
         self._owners: dict[int, DialedLink] = {}
         self._opened: dict[int, int] = {}
         self._closing: list[tuple[int, int]] = []
-        self._stirred: dict[DialedLink, None] = {}
+        self._woken: dict[DialedLink, None] = {}
         self._calls: Timers[DialedLink] = Timers()
         self._waiting: deque[_Waiting] = deque()
 
@@ -136,9 +136,9 @@ class TubeDialer(TubeLeg):
         else:
             heapq.heappush(self._closing, (close_ms, sock))
 
-    def stir(self, dialed: DialedLink) -> None:
+    def wake(self, dialed: DialedLink) -> None:
         """Its deadline may have come nearer."""
-        self._stirred[dialed] = None
+        self._woken[dialed] = None
         self.wire.alert = True
 
     def adopt(self, dialed: DialedLink, link: Link) -> None:
@@ -147,7 +147,7 @@ class TubeDialer(TubeLeg):
         self.add(link)
         if isinstance(link, MuxLink):
             self.report(EventKind.LINK_UP, link.peer, f"mux tunnel up, {self.format.algorithm}")
-        self.stir(dialed)
+        self.wake(dialed)
 
     def unresolved(self, text: str) -> None:
         """A name has no address."""
@@ -161,7 +161,7 @@ class TubeDialer(TubeLeg):
         super().link_touched(link)
         dialed = self._by_link.get(link)
         if dialed is not None:
-            self._stirred[dialed] = None
+            self._woken[dialed] = None
 
     def link_over(self, link: Link, reason: Reset | None) -> None:
         """See `LinkOwner`."""
@@ -187,7 +187,7 @@ class TubeDialer(TubeLeg):
         self._set_calls()
         for dialed in self._calls.take_due(now_ms):
             dialed.advance(now_ms)
-            self._stirred[dialed] = None
+            self._woken[dialed] = None
         self._serve_waiting(now_ms)
         while self._closing and self._closing[0][0] <= now_ms:
             self.env.close_socket(heapq.heappop(self._closing)[1])
@@ -205,16 +205,16 @@ class TubeDialer(TubeLeg):
 
     def _call(self, dialed: DialedLink) -> None:
         self._dialed[dialed] = None
-        self.stir(dialed)
+        self.wake(dialed)
 
     def _set_calls(self) -> None:
-        for dialed in self._stirred:
+        for dialed in self._woken:
             if dialed.is_empty:
                 self._dialed.pop(dialed, None)
                 self._calls.forget(dialed)
             else:
                 self._calls.wake_by(dialed, dialed.deadline())
-        self._stirred.clear()
+        self._woken.clear()
 
     def _mux_link(self) -> MuxLink | None:
         """The one with the fewest flows, of those that do not owe us an answer for long: the peer may have

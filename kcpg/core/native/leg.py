@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 RX_MIN_BYTES = 1500
 """Datagrams up to this are taken even where smaller ones are agreed: handshakes have their own length."""
 
-LOOK_MS = 50
+INSPECT_MS = 50
 """How often a busy link's timers are looked at: well within the shortest silence that means something
 (250 ms), and rarely enough to cost nothing beside a thousand turns a second."""
 
@@ -91,7 +91,7 @@ class NativeLeg:
         if self.wire.news or self.wire.backlog:
             return self.now_ms
         due_ms = earliest(self.wire.deadline(), self.advance_deadline())
-        return earliest(due_ms, self.now_ms + LOOK_MS) if self.wire.has_events else due_ms
+        return earliest(due_ms, self.now_ms + INSPECT_MS) if self.wire.has_events else due_ms
 
     def advance_deadline(self) -> int | None:
         """See `node.Leg`."""
@@ -107,7 +107,7 @@ class NativeLeg:
 
     def link_active(self, link: Link) -> None:
         """See `LinkOwner`."""
-        self._timers.wake_by(link, self.now_ms + LOOK_MS)
+        self._timers.wake_by(link, self.now_ms + INSPECT_MS)
 
     def link_heard(self, link: Link, former: LinkState) -> None:
         """See `LinkOwner`."""

@@ -127,7 +127,7 @@ class DialedLink:
         self._turn(DialInput.START)
         self._call(now_ms, FIRST_WAIT_MS)
 
-    def look(self, now_ms: int) -> None:
+    def inspect(self, now_ms: int) -> None:
         """What no timer tells: data has become outstanding, so that silence would mean something; or the path
         has become bad."""
         if self.link is not None:
@@ -228,7 +228,7 @@ class DialedLink:
 
     def _resolve(self, host: str, port: int, answer: Resolved) -> None:
         def answered(found: list[bytes] | ResolveFailed) -> None:
-            self._dialer.stir(self)
+            self._dialer.wake(self)
             answer(found)
 
         self._dialer.env.resolve(host, port, answered)

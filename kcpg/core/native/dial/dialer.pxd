@@ -24,17 +24,17 @@ cdef class TunnelDialer(NativeLeg):
     cdef bint _running
     cdef dict _dialed
     cdef dict _owners
-    cdef dict _stirred
+    cdef dict _woken
     cdef dict _due
     cdef object _due_ms
     cdef object _waiting
-    cdef long long _looked_ms
+    cdef long long _inspected_ms
     cdef object _trim_ms
 
     @cython.locals(flow=ConvFlow)
     cpdef dial(self, Open open, long long now_ms)
     cpdef advance(self, long long now_ms)
-    cpdef stir(self, dialed)
+    cpdef wake(self, dialed)
     cpdef _own_deadline(self)
     cdef _set_due(self)
     cdef _serve_due(self, long long now_ms)

@@ -13,7 +13,7 @@ from kcpg.core.native.dial.dialedlink import DialedLink, DialState
 from kcpg.core.native.dial.pathchoice import Destination, PathChoice
 from kcpg.core.native.handshake.keys import RootKeys
 from kcpg.core.native.handshake.params import DELIVERIES, LinkParams
-from kcpg.core.native.leg import LOOK_MS, NativeLeg
+from kcpg.core.native.leg import INSPECT_MS, NativeLeg
 from kcpg.core.native.link.convflow import ConvFlow
 from kcpg.core.native.link.link import Link, LinkLimits, LinkState
 from kcpg.core.native.link.open_message import ORDERED, Delivery
@@ -101,11 +101,11 @@ class TunnelDialer(NativeLeg):
         self._running = False
         self._dialed: dict[DialedLink, None] = {}
         self._owners: dict[Link, DialedLink] = {}
-        self._stirred: dict[DialedLink, None] = {}
+        self._woken: dict[DialedLink, None] = {}
         self._due: dict[DialedLink, int | None] = {}  # of those too that have only sockets to give back
         self._due_ms: int | None = None
         self._waiting: deque[_Waiting] = deque()
-        self._looked_ms = -LOOK_MS
+        self._inspected_ms = -INSPECT_MS
         self._trim_ms: int | None = None
 
     @property
@@ -150,9 +150,9 @@ class TunnelDialer(NativeLeg):
         """See `node.Leg`."""
         NativeLeg.advance(self, now_ms)
         self._set_due()
-        if now_ms - self._looked_ms >= LOOK_MS:
-            self._looked_ms = now_ms
-            self._look(now_ms)
+        if now_ms - self._inspected_ms >= INSPECT_MS:
+            self._inspected_ms = now_ms
+            self._inspect(now_ms)
         if self._due_ms is not None and self._due_ms <= now_ms:
             self._serve_due(now_ms)
         self._serve_waiting(now_ms)
@@ -176,9 +176,9 @@ class TunnelDialer(NativeLeg):
         """Flows wait for a link."""
         return bool(self._waiting)
 
-    def stir(self, dialed: DialedLink) -> None:
+    def wake(self, dialed: DialedLink) -> None:
         """Its deadline may have changed."""
-        self._stirred[dialed] = None
+        self._woken[dialed] = None
 
     def adopt(self, dialed: DialedLink, link: Link) -> None:
         """It has a new link."""
@@ -222,7 +222,7 @@ class TunnelDialer(NativeLeg):
     def _stranger(self, path: Path, cid: int, header: bytes, body: bytes) -> None:
         for dialed in self._dialed:
             if dialed.receive(path, cid, header, body):
-                self.stir(dialed)
+                self.wake(dialed)
                 return
         self.counters.strangers += 1
 
@@ -235,7 +235,7 @@ class TunnelDialer(NativeLeg):
 
     def _owner(self, link: Link) -> DialedLink:
         dialed = self._owners[link]
-        self.stir(dialed)
+        self.wake(dialed)
         return dialed
 
     def _begin(self, now_ms: int) -> None:
@@ -243,7 +243,7 @@ class TunnelDialer(NativeLeg):
         dialed = DialedLink(self, further=bool(self._dialed))
         dialed.start(now_ms)
         self._dialed[dialed] = None
-        self.stir(dialed)
+        self.wake(dialed)
 
     def _top_up(self, now_ms: int) -> None:
         """Have as many links as are wanted, or are being called."""
@@ -266,27 +266,27 @@ class TunnelDialer(NativeLeg):
         for dialed in idle[: (surplus + 1) // 2 if surplus > 0 else 0]:
             dialed.give_up(Reset(ResetCode.FINISHED, "this path is not needed any more"), now_ms)
             del self._dialed[dialed]
-            self.stir(dialed)
+            self.wake(dialed)
         self._trim_ms = now_ms + TRIM_MS if len(self._dialed) > SPARE_PATHS else None
 
-    def _look(self, now_ms: int) -> None:
+    def _inspect(self, now_ms: int) -> None:
         """What no timer tells, of the links that carry something."""
         busy = [dialed for dialed in self._dialed if dialed.flows] or list(self._dialed)[:1]
         for dialed in busy:
-            dialed.look(now_ms)
-            self.stir(dialed)
+            dialed.inspect(now_ms)
+            self.wake(dialed)
             if dialed.link is not None and len(self._dialed) > 1:
                 dialed.link.share(len(busy))
 
     def _set_due(self) -> None:
-        if not self._stirred:
+        if not self._woken:
             return
-        for dialed in self._stirred:
+        for dialed in self._woken:
             if dialed.over:
                 self._due.pop(dialed, None)
             else:
                 self._due[dialed] = dialed.deadline()
-        self._stirred.clear()
+        self._woken.clear()
         self._due_ms = None
         for due_ms in self._due.values():
             self._due_ms = earliest(self._due_ms, due_ms)
@@ -295,7 +295,7 @@ class TunnelDialer(NativeLeg):
         for dialed, due_ms in list(self._due.items()):
             if due_ms is not None and due_ms <= now_ms:
                 dialed.advance(now_ms)
-                self.stir(dialed)
+                self.wake(dialed)
 
     # Flows.
 
@@ -331,7 +331,7 @@ class TunnelDialer(NativeLeg):
         flows = link.flows
         flows.now_ms = self.now_ms
         if not flows.flows:  # from now on the link may hop
-            self.stir(self._owners[link])
+            self.wake(self._owners[link])
         flows.dial(flow, open)
 
     def _ask_for_life(self, now_ms: int) -> None:

@@ -190,7 +190,7 @@ class Hopper:
     def advance(self, link: Link, now_ms: int) -> None:
         """Serve what is due. Only while the link is up."""
         if self.state is HopState.RESTING:
-            self._look(link, now_ms)
+            self._inspect(link, now_ms)
         if self.state is HopState.PROBING:
             self._probe(link, now_ms)
         elif self.state is HopState.CONFIRMING:
@@ -241,10 +241,10 @@ class Hopper:
         self._urgent = False
         self._failures = 0
 
-    def _look(self, link: Link, now_ms: int) -> None:
+    def _inspect(self, link: Link, now_ms: int) -> None:
         if not link.flows.flows:
             return
-        if self._quality.look(link.bundle, now_ms) and now_ms >= self._pause_until_ms:
+        if self._quality.inspect(link.bundle, now_ms) and now_ms >= self._pause_until_ms:
             self._pause(now_ms)
             if link.bundle.path is not None:
                 self._choice.blame_port(link.bundle.path[1], now_ms)

@@ -148,7 +148,7 @@ class PathMtu:
             if now_ms >= self._due_ms:
                 self._ask_again(now_ms)
         else:
-            self._look(now_ms, used)
+            self._inspect(now_ms, used)
         self._apply()
 
     def deadline(self, used: bool) -> int | None:
@@ -239,7 +239,7 @@ class PathMtu:
         self._check_wait_ms = min(2 * self._check_wait_ms, CHECK_MOST_MS)
         return True
 
-    def _look(self, now_ms: int, used: bool) -> None:
+    def _inspect(self, now_ms: int, used: bool) -> None:
         if self._doubted(now_ms):
             self._ask([self.limit])
         elif self._find and used and now_ms >= self._raise_ms:

@@ -39,7 +39,7 @@ class _Counts(NamedTuple):
 
 
 class Quality:
-    """Of one link's path. `look` often: it costs nothing between windows."""
+    """Of one link's path. `inspect` often: it costs nothing between windows."""
 
     def __init__(self) -> None:
         self._usual = 0.0
@@ -58,7 +58,7 @@ class Quality:
         self._began_ms = from_ms
         self._counts = None
 
-    def look(self, bundle: Bundle, now_ms: int) -> bool:
+    def inspect(self, bundle: Bundle, now_ms: int) -> bool:
         """Whether the path has become bad."""
         since_ms = now_ms - self._began_ms
         if self._counts is None:
