@@ -111,21 +111,21 @@ class World:
         self.run(3 * self.delay_ms)
         return self
 
-    def dial(self, open: Open = TCP) -> Watch:
+    def dial(self, request: Open = TCP) -> Watch:
         """A flow of the dialer, watched."""
-        flow = self.d.dial(open, self.now_ms)
+        flow = self.d.dial(request, self.now_ms)
         assert not isinstance(flow, Reset), flow
         return Watch(flow)
 
-    def pair(self, open: Open = TCP) -> tuple[Watch, Watch]:
+    def pair(self, request: Open = TCP) -> tuple[Watch, Watch]:
         """A flow and what came of it at the listener."""
-        near = self.dial(open)
+        near = self.dial(request)
         before = len(self.flows)
         self.until(lambda: len(self.flows) > before)
         return near, Watch(self.flows[-1][0])
 
-    def _on_flow(self, flow: Any, open: Open, now_ms: int) -> None:
-        self.flows.append((flow, open))
+    def _on_flow(self, flow: Any, request: Open, now_ms: int) -> None:
+        self.flows.append((flow, request))
 
     def _env(self, side: str) -> Env:
         return Env(

@@ -27,8 +27,8 @@ cdef class Node:
     cpdef advance_deadline(self)
     cpdef bint is_left_over(self) except -1
     @cython.locals(splice=Splice, egress=Flow)
-    cpdef _on_flow(self, Flow flow, Open open, long long now_ms)
-    cdef _dial(self, Open open, long long now_ms)
+    cpdef _on_flow(self, Flow flow, Open request, long long now_ms)
+    cdef _dial(self, Open request, long long now_ms)
     @cython.locals(dropped="long long")
     cpdef splice_over(self, Splice splice, reason)
     cpdef splice_later(self, Splice splice, Flow source)

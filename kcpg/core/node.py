@@ -48,8 +48,8 @@ class Leg(Protocol):
 
 
 class IngressLeg(Leg, Protocol):
-    """A leg that listens. It calls `on_flow(flow, open, now_ms)` for every new flow; afterwards `flow.splice`
-    is set, or the flow was reset.
+    """A leg that listens. It calls `on_flow(flow, request, now_ms)` for every new flow; afterwards
+    `flow.splice` is set, or the flow was reset.
     """
 
     on_flow: Callable[[Flow, Open, int], None]
@@ -58,8 +58,9 @@ class IngressLeg(Leg, Protocol):
 class EgressLeg(Leg, Protocol):
     """A leg that dials."""
 
-    def dial(self, open: Open, now_ms: int) -> Flow | Reset:
-        """A flow to where `open` wants to go, `opening` as long as it cannot take bytes; or at once why not.
+    def dial(self, request: Open, now_ms: int) -> Flow | Reset:
+        """A flow to where `request` wants to go, `opening` as long as it cannot take bytes; or at once why
+        not.
 
         Never calls back from inside: a failure found later is `splice.on_reset` before any byte.
         """
@@ -202,30 +203,30 @@ class Node:
 
     # -- flows -----------------------------------------------------------------------------------------------
 
-    def _on_flow(self, flow: Flow, open: Open, now_ms: int) -> None:
-        answer = self._dial(open, now_ms)
+    def _on_flow(self, flow: Flow, request: Open, now_ms: int) -> None:
+        answer = self._dial(request, now_ms)
         if not isinstance(answer, Flow):
             self.counters.refused += 1
             flow.reset(answer)
-            self._tell(FlowOver(open, answer, 0, 0, 0))
+            self._tell(FlowOver(request, answer, 0, 0, 0))
             return
         egress = answer
-        splice = Splice(flow, egress, open, self)
+        splice = Splice(flow, egress, request, self)
         self.splices[splice] = None
         self.counters.opened += 1
         if self._tells_all:
-            self._tell(FlowOpened(open))
-        if open.kind is UDP:
+            self._tell(FlowOpened(request))
+        if request.kind is UDP:
             self._idle.append(_IdleCheck(now_ms + self._idle_step_ms, splice, 0, now_ms))
         if not egress.opening:
             splice.ready(flow, READABLE)  # the first bytes often come together with the request
 
-    def _dial(self, open: Open, now_ms: int) -> Flow | Reset:
+    def _dial(self, request: Open, now_ms: int) -> Flow | Reset:
         if self._closed:
             return Reset(ResetCode.SHUTDOWN)
         if len(self.splices) >= self._max_flows:
             return Reset(ResetCode.REFUSED, f"this node already carries {self._max_flows} flows")
-        return self.egress.dial(open, now_ms)
+        return self.egress.dial(request, now_ms)
 
     def splice_over(self, splice: Splice, reason: Reset | None) -> None:
         """See `kcpg.core.splice.Owner`."""

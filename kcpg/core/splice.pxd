@@ -25,7 +25,7 @@ cdef class Splice:
     cdef readonly Open open
     cdef readonly bint over
 
-    cdef _join(self, Flow ingress, Flow egress, Open open)
+    cdef _join(self, Flow ingress, Flow egress, Open request)
     cpdef long long lost(self)
     @cython.locals(sink=Flow)
     cpdef Flow partner(self, Flow flow)

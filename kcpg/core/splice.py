@@ -71,17 +71,17 @@ class Splice:
 
     __slots__ = ("_down", "_owner", "_packets", "_up", "kind", "open", "over")
 
-    def __init__(self, ingress: Flow, egress: Flow, open: Open, owner: Owner | None = None) -> None:
-        self._join(ingress, egress, open)
+    def __init__(self, ingress: Flow, egress: Flow, request: Open, owner: Owner | None = None) -> None:
+        self._join(ingress, egress, request)
         self._owner = owner
 
-    def _join(self, ingress: Flow, egress: Flow, open: Open) -> None:
-        assert ingress.kind is egress.kind is open.kind, "a splice joins flows of one kind"
+    def _join(self, ingress: Flow, egress: Flow, request: Open) -> None:
+        assert ingress.kind is egress.kind is request.kind, "a splice joins flows of one kind"
         assert ingress.splice is None and egress.splice is None, "a flow is spliced once"
-        self.kind = open.kind
-        self.open = open
+        self.kind = request.kind
+        self.open = request
         self.over = False
-        self._packets = open.kind is UDP
+        self._packets = request.kind is UDP
         self._up = Way(ingress, egress)
         self._down = Way(egress, ingress)
         ingress.splice = egress.splice = self

@@ -232,21 +232,25 @@ class LocalDialer(LocalLeg):
     def start(self, now_ms: int) -> None:
         """See Leg: nothing to prepare."""
 
-    def dial(self, open: Open, now_ms: int) -> Flow | Reset:
-        target = open.target or self.settings.target
+    def dial(self, request: Open, now_ms: int) -> Flow | Reset:
+        target = request.target or self.settings.target
         if target is None:
             return Reset(ResetCode.NO_ROUTE, "neither the flow nor this node's configuration names a target")
-        if open.target is not None and not self.settings.any_target and open.target != self.settings.target:
+        if (
+            request.target is not None
+            and not self.settings.any_target
+            and request.target != self.settings.target
+        ):
             return Reset(ResetCode.FORBIDDEN, "this node lets nobody choose a target")
-        flow = TcpFlow(self) if open.kind is TCP else UdpTarget(self)
+        flow = TcpFlow(self) if request.kind is TCP else UdpTarget(self)
         fd, error = -1, 0
-        if self._addr and open.target is None:
-            fd, error = _sock.connect(self._addr, open.kind is TCP)
+        if self._addr and request.target is None:
+            fd, error = _sock.connect(self._addr, request.kind is TCP)
             if fd >= 0 and error == 0:  # as on this machine: nothing to wait for
                 flow.adopt(fd)
                 self.flows.add(flow)
                 return flow
-        permits = self._allow.permits if open.target is not None else _permit
+        permits = self._allow.permits if request.target is not None else _permit
         dial = Dial(flow, target, self, self._resolver, timeout_ms=self.settings.timeout_ms,
         family=self._family,
                     permits=permits)  # fmt: skip

@@ -31,7 +31,7 @@ SERVER, CLIENT = b"server", b"client"
 class Pair:
     """A dialer and a listener whose datagrams are carried by hand."""
 
-    def __init__(self, engine: str, format: Format, tunnels: int, seed: int = 1) -> None:
+    def __init__(self, engine: str, wire_format: Format, tunnels: int, seed: int = 1) -> None:
         kcp = twin(engine, "Kcp")
         self.rng = random.Random(seed)
         self.now_ms = 1000
@@ -46,9 +46,9 @@ class Pair:
             resolve=lambda host, port, resolved: resolved([SERVER]),
         )
         targets = (Destination("server", (3000,)),)
-        self.d = TubeDialer(DialSettings("d", targets, format, tunnels=tunnels), env, kcp)
-        self.l = TubeListener(ListenSettings("l", format), env, kcp)
-        self.l.on_flow = lambda flow, open, now_ms: self._take(flow)
+        self.d = TubeDialer(DialSettings("d", targets, wire_format, tunnels=tunnels), env, kcp)
+        self.l = TubeListener(ListenSettings("l", wire_format), env, kcp)
+        self.l.on_flow = lambda flow, request, now_ms: self._take(flow)
         self.taken: list[Any] = []
         self.sent: list[tuple[str, int, bytes]] = []
         self.d.start(self.now_ms)
@@ -92,11 +92,11 @@ FORMATS = [Format(algorithm, PASSWORD) for algorithm in ALGORITHMS] + [
 ]
 
 
-@pytest.mark.parametrize("format", FORMATS, ids=lambda each: f"{each.algorithm}{each.fec}")
+@pytest.mark.parametrize("wire_format", FORMATS, ids=lambda each: f"{each.algorithm}{each.fec}")
 @settings(max_examples=30)  # each makes a pair of legs and goes through a handshake
 @given(data=st.data())
-def test_any_bytes_are_counted_drops(format: Format, data: st.DataObject) -> None:
-    pair = Pair("compiled", format, 1)
+def test_any_bytes_are_counted_drops(wire_format: Format, data: st.DataObject) -> None:
+    pair = Pair("compiled", wire_format, 1)
     pair.up()
     for leg, sock in ((pair.l, 1), (pair.d, 1)):
         before = sum(leg.wire.drops.values())
@@ -104,18 +104,18 @@ def test_any_bytes_are_counted_drops(format: Format, data: st.DataObject) -> Non
         for each in noise:
             leg.receive(sock, b"somebody", each, pair.now_ms)
         assert sum(leg.wire.drops.values()) - before <= len(noise)
-        if format.algorithm not in ("none", "XOR"):
+        if wire_format.algorithm not in ("none", "XOR"):
             assert sum(leg.wire.drops.values()) - before == len(noise)
 
 
-@pytest.mark.parametrize("format", FORMATS, ids=lambda each: f"{each.algorithm}{each.fec}")
+@pytest.mark.parametrize("wire_format", FORMATS, ids=lambda each: f"{each.algorithm}{each.fec}")
 @settings(max_examples=30)  # each makes a pair of legs and goes through a handshake
 @given(data=st.data())
-def test_authentic_nonsense_raises_nothing(format: Format, data: st.DataObject) -> None:
+def test_authentic_nonsense_raises_nothing(wire_format: Format, data: st.DataObject) -> None:
     """What a peer with the password may send: every layer below the seal, down to the messages."""
-    pair = Pair("compiled", format, 1)
+    pair = Pair("compiled", wire_format, 1)
     pair.up()
-    peer = Cipher(format.algorithm, format.password, (7, 3))
+    peer = Cipher(wire_format.algorithm, wire_format.password, (7, 3))
     stamp = WALL_S.to_bytes(4, "little")
     convs = [0, 5, *(link.conv.number for link in pair.l.links)]
     for number in range(data.draw(st.integers(1, 12))):
@@ -124,7 +124,7 @@ def test_authentic_nonsense_raises_nothing(format: Format, data: st.DataObject) 
         conv = data.draw(st.sampled_from(convs))
         if kind:
             push = messages_of(conv, 81 + kind % 4, number, body)
-            body = (b"\0\0\0\1" + bytes((kind,)) + push) if format.has_fec else push
+            body = (b"\0\0\0\1" + bytes((kind,)) + push) if wire_format.has_fec else push
         datagram = peer.seal(stamp + body)
         pair.l.receive(1, data.draw(st.sampled_from([CLIENT, b"other"])), datagram, pair.now_ms)
         pair.d.receive(1, SERVER, peer.seal(stamp + body), pair.now_ms)

@@ -96,8 +96,8 @@ def test_authentic_nonsense_raises_nothing(engine, contents):
     """A peer with the right key may still be of a later version, or broken."""
     ends = Ends(engine)
     ends.b.open(1, ends.params)
-    for type, payload in contents:
-        ends.a.send(type, payload)
+    for kind, payload in contents:
+        ends.a.send(kind, payload)
     while ends.step():
         pass
     assert ends.b.rx_datagrams == len(contents)
@@ -121,13 +121,13 @@ CONTROL = (
 def test_a_link_survives_authentic_nonsense(engine, contents, from_dialer):
     world = World(engine, delay_ms=1).up()
     bundle = (world.d.link if from_dialer else world.l.links[0]).bundle
-    for type, payload in contents:
-        bundle.send(type, payload)
+    for kind, payload in contents:
+        bundle.send(kind, payload)
     world.run(50)
     assert world.d.link is not None and len(world.l.links) == 1
     numbers = [link.bundle.convs for link in (world.d.link, world.l.links[0])]
     assert all(len(convs) <= 200 for convs in numbers)
-    if not any(type in (frames.RESET, frames.KCP) for type, _ in contents):
+    if not any(kind in (frames.RESET, frames.KCP) for kind, _ in contents):
         echo(*world.pair(), world)
 
 

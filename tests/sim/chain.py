@@ -75,7 +75,7 @@ class Chain:
         self.dial = dial or {}
         self.addresses = tuple(addresses)
         self.answers: dict[str, Answer] = {}
-        self.serve: Callable[[Open], Answer] = lambda open: self.answers[open.source]
+        self.serve: Callable[[Open], Answer] = lambda request: self.answers[request.source]
         self.events: list[tuple[str, Event]] = []
         self.overs: list[tuple[str, FlowOver]] = []
         self.pairs: list[tuple[Talker, Talker]] = []
@@ -119,7 +119,7 @@ class Chain:
         return MemoryListener(self.world.soon, sim.dirty)
 
     def _local_dialer(self, sim: SimNode) -> MemoryDialer:
-        return MemoryDialer(self.world.soon, sim.dirty, lambda open: self.serve(open))
+        return MemoryDialer(self.world.soon, sim.dirty, lambda request: self.serve(request))
 
     def _tunnel_listener(self, sim: SimNode, place: int) -> TunnelListener:
         hop = self.hops[place - 1]

@@ -92,8 +92,8 @@ def test_the_target_travels(engine: str) -> None:
     chain = Chain(engine, "target", 2)
     asked: list[Open] = []
 
-    def serve(open: Open) -> Answer:
-        asked.append(open)
+    def serve(request: Open) -> Answer:
+        asked.append(request)
         return Answer(0, refuse=Reset(ResetCode.FORBIDDEN, "seen"))
 
     chain.serve = serve
@@ -101,7 +101,7 @@ def test_the_target_travels(engine: str) -> None:
     near = Talker(chain.world, "near", ("up", 10))
     chain.listener.connect(Kind.TCP, near, target, "[2001:db8::1]:5000")
     chain.world.run(lambda: near.over, 5_000)
-    assert [(open.kind, open.target) for open in asked] == [(Kind.TCP, target)]
+    assert [(request.kind, request.target) for request in asked] == [(Kind.TCP, target)]
     assert near.reset_reason is not None and near.reset_reason.code is ResetCode.FORBIDDEN
 
 

@@ -32,7 +32,7 @@ class Forwarder:
         self.dialer = MemoryDialer(self.world.soon, sim.dirty, self._serve)
         return Node(self.listener, self.dialer, self.settings, self.events.append)
 
-    def _serve(self, open: Open) -> Answer:
+    def _serve(self, request: Open) -> Answer:
         return self.answers.pop(0)
 
     def overs(self) -> list[FlowOver]:

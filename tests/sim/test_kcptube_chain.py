@@ -221,15 +221,15 @@ def test_the_target_travels(engine: str) -> None:
         tube = chain(engine, f"target {tunnels}", tunnels)
         asked: list[Open] = []
 
-        def serve(open: Open, asked: list[Open] = asked) -> Answer:
-            asked.append(open)
+        def serve(request: Open, asked: list[Open] = asked) -> Answer:
+            asked.append(request)
             return Answer(0, refuse=Reset(ResetCode.FORBIDDEN, "seen"))
 
         tube.serve = serve
         target = Target("ipv6.example", 443)
         tube.listener.connect(Kind.TCP, Talker(tube.world, "near", ("up", 10)), target, "[2001:db8::1]:5000")
         tube.world.run(lambda asked=asked: bool(asked), 5_000)
-        assert [(open.kind, open.target) for open in asked] == [(Kind.TCP, target)]
+        assert [(request.kind, request.target) for request in asked] == [(Kind.TCP, target)]
 
 
 @pytest.mark.parametrize("order", ["kcptube native", "native kcptube", "kcptube kcptube"])

@@ -48,9 +48,9 @@ class TubeChain(Chain):
         self.answers[name] = answer
         return self.listener.connect(kind, app, source=name, target=Target(name, 7))
 
-    def _by_target(self, open: Open) -> Answer:
-        assert open.target is not None
-        return self.answers[open.target.host]
+    def _by_target(self, request: Open) -> Answer:
+        assert request.target is not None
+        return self.answers[request.target.host]
 
     def _tunnel_listener(self, sim: SimNode, place: int) -> Any:
         hop = self.hops[place - 1]

@@ -35,8 +35,8 @@ class Bundle:
     def losses(self) -> Losses:
         return self.now
 
-    def send(self, type: int, payload: bytes) -> None:
-        self.sent.append((type, payload))
+    def send(self, kind: int, payload: bytes) -> None:
+        self.sent.append((kind, payload))
 
     def forget(self) -> None:
         self.held = 0

@@ -145,13 +145,13 @@ def test_probing_a_path_does_not_take_it(engine):
     ends.b.send(frames.PING, bytes(8))
     for _, _, datagram in ends.wires["b"].transmit(ends.now_ms):
         ends.wires["a"].receive(*PATH_B, datagram, ends.now_ms)
-    for type in (frames.PATH_CHALLENGE, frames.PATH_RESPONSE):
-        ends.a.send(type, b"12345678")
+    for kind in (frames.PATH_CHALLENGE, frames.PATH_RESPONSE):
+        ends.a.send(kind, b"12345678")
         for _, _, datagram in ends.wires["a"].transmit(ends.now_ms):
             ends.wires["b"].receive(*other, datagram, ends.now_ms)
         assert not ends.taken("b", MOVED) and ends.b.source is None
         ((_, got, payload, path),) = ends.taken("b", FRAME)
-        assert (got, payload[:8], path) == (type, b"12345678", other)
+        assert (got, payload[:8], path) == (kind, b"12345678", other)
     assert ends.b.rx_datagrams == 2 and ends.b.rx_pn == -1
     ends.a.send(frames.PING, bytes(8))
     for _, _, datagram in ends.wires["a"].transmit(ends.now_ms):

@@ -38,7 +38,7 @@ class Opened:
         self._sealer = twin("python", "Sealer")("AES-GCM", key(C2S), bytes(iv_bytes("AES-GCM")))
         self._pn = 0
         self.types: list[int] = []
-        self.lose: Callable[[int, int], bool] = lambda number, type: False
+        self.lose: Callable[[int, int], bool] = lambda number, kind: False
         ends.lose = self._see
 
     def _see(self, sender: str, datagram: bytes) -> bool:
@@ -57,7 +57,7 @@ class Opened:
 def test_a_lost_datagram_is_rebuilt_and_not_resent(engine: str, other: str) -> None:
     ends = make(engine, other)
     opened = Opened(ends)
-    opened.lose = lambda number, type: number == 1
+    opened.lose = lambda number, kind: number == 1
     conv = ends.open()
     for piece in (b"one ", b"two ", b"three ", b"four"):
         conv.send(piece)
@@ -74,7 +74,7 @@ def test_a_lost_datagram_is_rebuilt_and_not_resent(engine: str, other: str) -> N
 def test_sparse_data_is_protected_by_time(engine: str, other: str) -> None:
     ends = make(engine, other)
     opened = Opened(ends)
-    opened.lose = lambda number, type: number == 0
+    opened.lose = lambda number, kind: number == 0
     conv = ends.open()
     conv.send(b"x" * 64)
     ends.step()
@@ -101,7 +101,7 @@ def test_acknowledgements_travel_bare(engine: str) -> None:
 def test_packets_are_protected(engine: str) -> None:
     ends = make(engine)
     opened = Opened(ends)
-    opened.lose = lambda number, type: number in (0, 2)
+    opened.lose = lambda number, kind: number in (0, 2)
     conv = ends.open()
     ends.b.open(1, UNORDERED)
     sent = [bytes([n]) * (50 + n) for n in range(4)]
@@ -190,7 +190,7 @@ def test_bulk_is_spared_where_that_is_wanted(engine: str) -> None:
 def test_an_idle_link_holds_nothing(engine: str) -> None:
     ends = make(engine)
     opened = Opened(ends)
-    opened.lose = lambda number, type: number != 1
+    opened.lose = lambda number, kind: number != 1
     ends.open().send(b"one")
     ends.step()
     ends.a.convs[1].send(b"two")
@@ -265,7 +265,7 @@ def test_losses_are_counted_for_reports(engine: str) -> None:
     ends = Ends(engine)
     ends.b.counts_losses = True
     opened = Opened(ends)
-    opened.lose = lambda number, type: number % 10 in (3, 4, 7)
+    opened.lose = lambda number, kind: number % 10 in (3, 4, 7)
     for _ in range(50):
         ends.a.send(frames.PAD, b"")
         ends.step()

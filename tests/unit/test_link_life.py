@@ -254,15 +254,15 @@ def test_many_datagrams_renew_the_keys_as_well(engine, monkeypatch):
 def test_a_link_can_be_resumed_after_rekeys_and_resumes(engine):
     world = World(engine).up()
     near, far = world.pair()
-    for round in range(3):
+    for turn in range(3):
         world.run(125_000)
         world.lose = lambda sender, path, datagram: True
-        near.flow.write(b"round %d" % round)
+        near.flow.write(b"round %d" % turn)
         world.run(3000)
         world.lose = lambda sender, way, datagram, dead=world.d.link.bundle.path: way == dead
         world.until(lambda: far.flow.conv.readable, 61_000)
         world.lose = lambda sender, way, datagram: False
-        assert far.flow.read(100) == b"round %d" % round
+        assert far.flow.read(100) == b"round %d" % turn
     assert world.d.link.counters.resumes >= 3 and world.d.link.counters.rekeys >= 1
     assert near.reason is None and len(world.l.links) == 1
 

@@ -38,17 +38,17 @@ REFUSED_WAIT_MS = 5000
 
 
 class DialedLink:
-    """See the module. `flow` and `open`: what a plain link is for; None: a mux link.
+    """See the module. `flow` and `wanted`: what a plain link is for; None: a mux link.
 
     Whoever calls a method lets the dialer look at `deadline` again.
     """
 
-    def __init__(self, dialer: TubeDialer, flow: TubeFlow | None = None, open: Open | None = None) -> None:
+    def __init__(self, dialer: TubeDialer, flow: TubeFlow | None = None, wanted: Open | None = None) -> None:
         self.link: Link | None = None
         self.over = False
         self.flow = flow
         self._dialer = dialer
-        self._open = open
+        self._open = wanted
         self._since_ms = dialer.now_ms
         self._request: Request | None = None
         self._greeted: tuple[int, Request] | None = None

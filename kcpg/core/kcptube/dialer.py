@@ -84,22 +84,22 @@ class TubeDialer(TubeLeg):
         for _ in range(min(self.settings.tunnels, MAX_TUNNELS)):
             self._call(DialedLink(self))
 
-    def dial(self, open: Open, now_ms: int) -> TubeFlow | Reset:
+    def dial(self, wanted: Open, now_ms: int) -> TubeFlow | Reset:
         """See `node.EgressLeg`."""
         self._clock(now_ms)
         if not self._running:
             return Reset(ResetCode.SHUTDOWN, "this node is not running")
-        flow = TubeFlow(open.kind)
+        flow = TubeFlow(wanted.kind)
         if not self.settings.tunnels:
-            self._call(DialedLink(self, flow, open))
+            self._call(DialedLink(self, flow, wanted))
             return flow
         link = self._mux_link() if not self._waiting else None
         if link is not None:
-            link.dial(flow, open)
+            link.dial(flow, wanted)
         elif len(self._waiting) >= MAX_WAITING:
             return Reset(ResetCode.UNREACHABLE, f"{MAX_WAITING} flows wait for a link already")
         else:
-            self._waiting.append(_Waiting(flow, open, now_ms))
+            self._waiting.append(_Waiting(flow, wanted, now_ms))
             self.wire.alert = True
         return flow
 

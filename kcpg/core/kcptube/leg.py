@@ -63,7 +63,7 @@ class TubeLeg:
     def __init__(
         self,
         name: str,
-        format: Format,
+        wire_format: Format,
         kcp_params: KcpParams,
         outbound_bps: int,
         env: Env,
@@ -72,14 +72,14 @@ class TubeLeg:
     ) -> None:
         self.name = name
         self.env = env
-        self.format = format
+        self.format = wire_format
         self.kcp_params = kcp_params
         self.counters = LegCounters()
         self.now_ms = 0
         seeds = (int.from_bytes(env.entropy(2), "big"), int.from_bytes(env.entropy(2), "big"))
-        cipher = Cipher(format.algorithm, format.password, seeds)
-        self.wire = Wire(format, cipher, env.wall_s, self._find, greets, kcp)
-        self.pacer = Pacer(outbound_bps, format.datagram_bytes)
+        cipher = Cipher(wire_format.algorithm, wire_format.password, seeds)
+        self.wire = Wire(wire_format, cipher, env.wall_s, self._find, greets, kcp)
+        self.pacer = Pacer(outbound_bps, wire_format.datagram_bytes)
         self._links: dict[Link, None] = {}
         self._timers: AskedTimers[Link] = AskedTimers(_deadline)
         self._reported: dict[str, int] = {}

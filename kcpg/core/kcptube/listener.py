@@ -196,10 +196,10 @@ class TubeListener(TubeLeg):
         self._asked[link] = greeting
         self._enter(flow, Open(flow.kind, settings.target, ""))
 
-    def _enter(self, flow: TubeFlow, open: Open) -> None:
+    def _enter(self, flow: TubeFlow, wanted: Open) -> None:
         """Let the node have a flow; what asked for it is answered when its target is reached."""
         flow.asked = True
-        self.on_flow(flow, open, self.now_ms)
+        self.on_flow(flow, wanted, self.now_ms)
         splice, link = flow.splice, flow.link
         if flow.asked and splice is not None and link is not None and not splice.partner(flow).opening:
             link.flow_taken(flow)

@@ -87,14 +87,14 @@ class MuxLink(Link):
         """It carries no further flow."""
         return len(self.flows) >= MAX_FLOWS
 
-    def dial(self, flow: TubeFlow, open: Open) -> None:
+    def dial(self, flow: TubeFlow, wanted: Open) -> None:
         """Open a flow: what tells the peer leaves at once, so that it may speak first."""
-        carries = messages.CARRIES[open.kind]
+        carries = messages.CARRIES[wanted.kind]
         number = next(n for n in self._numbers() if n not in self.flows and n not in self._tombstones)
         self._add(flow, number)
-        if open.target is not None:
-            self.conv.send(messages.mux_target(carries, number, open.target))
-        elif open.kind is Kind.TCP:
+        if wanted.target is not None:
+            self.conv.send(messages.mux_target(carries, number, wanted.target))
+        elif wanted.kind is Kind.TCP:
             self.conv.send(messages.mux_data(carries, number))
         flow.notice(WRITABLE)
 

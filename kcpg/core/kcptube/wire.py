@@ -171,14 +171,14 @@ class Wire:
 
     def __init__(
         self,
-        format: Format,
+        wire_format: Format,
         cipher: Cipher,
         wall_s: Callable[[], int],
         find: Callable[[int, bytes, int], Conv | None],
         greets: bool,
         kcp: type[Kcp] | None = None,
     ) -> None:
-        self.format = format
+        self.format = wire_format
         self.make_kcp = kcp or engine.Kcp
         self.drops: dict[str, int] = {}
         self.ready: list[Conv] = []

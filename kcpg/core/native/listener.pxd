@@ -15,4 +15,4 @@ cdef class TunnelListener(NativeLeg):
     cdef bint _closed
 
     cpdef _own_deadline(self)
-    cpdef _flow(self, ConvFlow flow, Open open, long long now_ms)
+    cpdef _flow(self, ConvFlow flow, Open request, long long now_ms)

@@ -264,13 +264,13 @@ class TunnelListener(NativeLeg):
     def _drop(self, link: Link, why: str) -> None:
         link.close(Reset(ResetCode.TIMEOUT, why), tell=link.state is not LinkState.FRESH)
 
-    def _flow(self, flow: ConvFlow, open: Open, now_ms: int) -> None:
-        self.on_flow(flow, open, now_ms)
+    def _flow(self, flow: ConvFlow, request: Open, now_ms: int) -> None:
+        self.on_flow(flow, request, now_ms)
 
 
 def _epoch(accepted: Accepted) -> NewEpoch:
     return NewEpoch(accepted.epoch, accepted.server_cid, accepted.client_cid, accepted.session_secret)
 
 
-def _nobody(flow: Flow, open: Open, now_ms: int) -> None:
+def _nobody(flow: Flow, request: Open, now_ms: int) -> None:
     flow.reset(Reset(ResetCode.REFUSED, "nothing is behind this listener"))

@@ -32,7 +32,7 @@ cdef class TunnelDialer(NativeLeg):
     cdef object _trim_ms
 
     @cython.locals(flow=ConvFlow)
-    cpdef dial(self, Open open, long long now_ms)
+    cpdef dial(self, Open request, long long now_ms)
     cpdef advance(self, long long now_ms)
     cpdef wake(self, dialed)
     cpdef _own_deadline(self)
@@ -40,7 +40,7 @@ cdef class TunnelDialer(NativeLeg):
     cdef _serve_due(self, long long now_ms)
     cdef _link_for(self, long long waited_ms)
     @cython.locals(flows=FlowTable)
-    cdef _open(self, link, ConvFlow flow, Open open)
+    cdef _open(self, link, ConvFlow flow, Open request)
     @cython.locals(first=_Waiting)
     cdef _serve_waiting(self, long long now_ms)
     @cython.locals(first=_Waiting)

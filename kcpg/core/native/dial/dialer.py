@@ -71,9 +71,9 @@ class DialSettings:
 class _Waiting:
     __slots__ = ("flow", "open", "since_ms")
 
-    def __init__(self, flow: ConvFlow, open: Open, since_ms: int) -> None:
+    def __init__(self, flow: ConvFlow, request: Open, since_ms: int) -> None:
         self.flow = flow
-        self.open = open
+        self.open = request
         self.since_ms = since_ms
 
 
@@ -126,21 +126,21 @@ class TunnelDialer(NativeLeg):
             self._begin(now_ms)
             self._top_up(now_ms)
 
-    def dial(self, open: Open, now_ms: int) -> ConvFlow | Reset:
+    def dial(self, request: Open, now_ms: int) -> ConvFlow | Reset:
         """See `node.EgressLeg`."""
         self.now_ms = now_ms
         if not self._running:
             return Reset(ResetCode.SHUTDOWN, "this node is not running")
-        flow = ConvFlow(open.kind, self._delivery if open.kind is UDP else ORDERED)
+        flow = ConvFlow(request.kind, self._delivery if request.kind is UDP else ORDERED)
         link = self._link_for(0) if not self._waiting else None
         if link is not None and link.flows.full:
             return Reset(ResetCode.REFUSED, f"a link carries at most {link.limits.max_flows} flows")
         if link is not None:
-            self._open(link, flow, open)
+            self._open(link, flow, request)
         elif len(self._waiting) >= MAX_WAITING:
             return Reset(ResetCode.UNREACHABLE, f"{MAX_WAITING} flows wait for a link already")
         else:
-            self._waiting.append(_Waiting(flow, open, now_ms))
+            self._waiting.append(_Waiting(flow, request, now_ms))
             self._ask_for_life(now_ms)
         if self._paths == 0 or len(self._dialed) < self._paths:
             self._top_up(now_ms)
@@ -327,12 +327,12 @@ class TunnelDialer(NativeLeg):
         one_comes = waited_ms < OWN_WAIT_MS and any(not dialed.flows for dialed in self._dialed)
         return None if best.flows.flows and one_comes else best
 
-    def _open(self, link: Link, flow: ConvFlow, open: Open) -> None:
+    def _open(self, link: Link, flow: ConvFlow, request: Open) -> None:
         flows = link.flows
         flows.now_ms = self.now_ms
         if not flows.flows:  # from now on the link may hop
             self.wake(self._owners[link])
-        flows.dial(flow, open)
+        flows.dial(flow, request)
 
     def _ask_for_life(self, now_ms: int) -> None:
         """Flows wait for a sign of life: have one link ask for it, which speaks for the others."""

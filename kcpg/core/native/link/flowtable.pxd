@@ -32,7 +32,7 @@ cdef class FlowTable:
     cdef list _ended
 
     @cython.locals(number="long long")
-    cpdef dial(self, ConvFlow flow, Open open)
+    cpdef dial(self, ConvFlow flow, Open request)
     @cython.locals(flow=ConvFlow)
     cpdef ready(self, conv)
     cpdef abort(self, ConvFlow flow, reason)
@@ -43,7 +43,7 @@ cdef class FlowTable:
     cpdef advance(self, long long now_ms)
     cpdef deadline(self)
     cpdef _accept(self, number)
-    @cython.locals(flow=ConvFlow, opening=OpenMessage, open=Open)
+    @cython.locals(flow=ConvFlow, opening=OpenMessage, request=Open)
     cdef _opened(self, conv)
     cdef _finish(self, ConvFlow flow)
     cdef _forget(self, number, reason)

@@ -100,14 +100,14 @@ class FlowTable:
         """No further flow fits this link."""
         return len(self._bundle.convs) >= self._limit or self._next_conv > 0xFFFFFFFF
 
-    def dial(self, flow: ConvFlow, open: Open) -> None:
+    def dial(self, flow: ConvFlow, request: Open) -> None:
         """Open a conversation for `flow`: its OPEN message goes out with the first data, without a round
         trip."""
         assert not self.full
         number = self._next_conv
         self._next_conv += 1
         conv = self._bundle.open(number, self._params)
-        conv.send(OpenMessage(open, flow.delivery).encode())
+        conv.send(OpenMessage(request, flow.delivery).encode())
         self.flows[number] = flow
         self._counters.flows_opened += 1
         flow.attach(self, conv)
@@ -278,12 +278,12 @@ class FlowTable:
             self._counters.opens_malformed += 1
             self._refuse(number, Reset(ResetCode.INTERNAL, "the request to open the flow was not understood"))
             return
-        open = opening.open
-        flow = ConvFlow(open.kind, opening.delivery if open.kind is UDP else ORDERED)
+        request = opening.open
+        flow = ConvFlow(request.kind, opening.delivery if request.kind is UDP else ORDERED)
         self.flows[number] = flow
         self._counters.flows_opened += 1
         flow.attach(self, conv)
-        self._on_flow(flow, open, self.now_ms)
+        self._on_flow(flow, request, self.now_ms)
 
     def _refuse(self, number: int, reason: Reset) -> None:
         self._forget(number, reason)

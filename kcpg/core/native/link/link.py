@@ -216,13 +216,13 @@ class Link:
         else:
             self._owner.link_active(self)
 
-    def on_frame(self, type: int, payload: bytes, path: Path, now_ms: int) -> None:
+    def on_frame(self, kind: int, payload: bytes, path: Path, now_ms: int) -> None:
         """A control frame."""
         self.heard(now_ms)
-        if type != UNKNOWN_CONV:
+        if kind != UNKNOWN_CONV:
             self.fec_control.note_control()
         if not self.closed:
-            self._handlers[type](payload, path, now_ms)
+            self._handlers[kind](payload, path, now_ms)
 
     def follow(self) -> bool:
         """Send where the newest authentic datagram came from. True: the peer had asked about that path, so
@@ -421,12 +421,12 @@ class Link:
             self.mtu.acked(opaque, now_ms)
             self._touch()
 
-    def _echo(self, type: int, payload: bytes, path: Path | None) -> None:
+    def _echo(self, kind: int, payload: bytes, path: Path | None) -> None:
         opaque = frames.read_opaque(payload)
         if opaque is None:
             self.counters.frames_malformed += 1
         else:
-            self.bundle.send(type, opaque, path)
+            self.bundle.send(kind, opaque, path)
 
     def _on_pong(self, payload: bytes, path: Path, now_ms: int) -> None:
         opaque = frames.read_opaque(payload)

@@ -9,7 +9,7 @@ cdef class OpenMessage:
     cdef readonly Open open
     cdef readonly object delivery
 
-    @cython.locals(open=Open, source=bytes, name=bytes, port="int")
+    @cython.locals(request=Open, source=bytes, name=bytes, port="int")
     cpdef bytes encode(self)
 
 

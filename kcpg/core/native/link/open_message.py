@@ -33,8 +33,8 @@ class OpenMessage:
 
     __slots__ = ("delivery", "open")
 
-    def __init__(self, open: Open, delivery: Delivery) -> None:
-        self.open = open
+    def __init__(self, request: Open, delivery: Delivery) -> None:
+        self.open = request
         self.delivery = delivery
 
     def __eq__(self, other: object) -> bool:
@@ -46,16 +46,16 @@ class OpenMessage:
     def encode(self) -> bytes:
         """kind u8 | delivery u8 | port u16 BE | name (u8 length, UTF-8; empty: the peer's target) | source
         text."""
-        open = self.open
-        kind = _TCP if open.kind is TCP else _UDP
-        source = open.source.encode("utf-8")
+        request = self.open
+        kind = _TCP if request.kind is TCP else _UDP
+        source = request.source.encode("utf-8")
         if len(source) > _TEXT_MAX_BYTES:
             source = source[:_TEXT_MAX_BYTES]
-        if open.target is None:
+        if request.target is None:
             return bytes((kind, self.delivery, 0, 0, 0, len(source))) + source
-        name = open.target.host.encode("utf-8")
+        name = request.target.host.encode("utf-8")
         assert len(name) <= _TEXT_MAX_BYTES, "configuration bounds host names"
-        port = open.target.port
+        port = request.target.port
         head = bytes((kind, self.delivery, port >> 8, port & 0xFF, len(name)))
         return head + name + bytes((len(source),)) + source
 
