@@ -6,7 +6,7 @@ from kcpg.app import legsettings
 from kcpg.app.config.model import Action, FecConfig, LegConfig
 from kcpg.core.native.dial.dialer import DialSettings
 from kcpg.core.native.handshake.params import FEC_AUTO, FEC_OFF, MAX_PORT_RANGES, MAX_WINDOW, Fec, LinkParams
-from kcpg.core.native.link.link import LinkLimits
+from kcpg.core.native.link.setup import LinkLimits
 from kcpg.core.native.listener import ListenSettings
 
 # Conversations of one link: the default of `LinkLimits`, more than the source ports of one peer.

@@ -8,7 +8,7 @@ from kcpg.app.wording import duration, size
 from kcpg.core.env import Event
 from kcpg.core.native.dial.dialer import TunnelDialer
 from kcpg.core.native.leg import NativeLeg
-from kcpg.core.native.link.link import LinkState
+from kcpg.core.native.link.state import LinkState
 from kcpg.core.native.listener import TunnelListener
 
 if TYPE_CHECKING:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from kcpg.core.workerslot import WorkerSlot
 
+REPEAT_EVENT_MS = 60_000  # an event that strangers or a dead peer can provoke is reported this often at most
+
 
 class EventKind:
     """The stable names of what a leg reports; tests and log filters rely on them."""
@@ -38,6 +40,23 @@ class Event:
     """The peer's address, opaque to the core (the network ring formats it); b"" if there is none."""
     text: str
     """One sentence, without the peer's address."""
+
+
+class Reporter:
+    """Reports the events of one leg, and those that come too often only now and then."""
+
+    def __init__(self, leg: str, report: Callable[[Event], None]) -> None:
+        self._leg = leg
+        self._report = report
+        self._reported_ms: dict[str, int] = {}
+
+    def report(self, kind: str, peer: bytes, text: str, now_ms: int, at_most_every_ms: int = 0) -> None:
+        """Report an event, unless one of its kind was reported within `at_most_every_ms`."""
+        last_ms = self._reported_ms.get(kind)
+        if at_most_every_ms and last_ms is not None and now_ms - last_ms < at_most_every_ms:
+            return
+        self._reported_ms[kind] = now_ms
+        self._report(Event(kind, self._leg, peer, text))
 
 
 @dataclass(frozen=True, slots=True)

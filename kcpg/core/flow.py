@@ -27,10 +27,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, IntEnum
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from kcpg.core.splice import Splice
+from typing import Protocol
 
 READABLE = 1  # event bits, the same as of a conversation
 WRITABLE = 2
@@ -135,6 +132,36 @@ class Moved:
         return f"Moved({self.amount}, {self.blocked})"
 
 
+class Joint(Protocol):
+    """What a flow asks of the splice that joins it with another one (`kcpg.core.splice.Splice`)."""
+
+    over: bool
+
+    def partner(self, flow: Flow) -> Flow:
+        """The flow on the other side. Only while not `over`."""
+
+    def pump(self, source: Flow) -> Moved:
+        """Move from `source` to its partner what can be moved now."""
+
+    def run(self, source: Flow) -> None:
+        """`pump` for flows that do not wait for what is left undone."""
+
+    def ended(self, source: Flow) -> bool:
+        """Whether everything that `source` will ever give was moved."""
+
+    def bypassed(self, source: Flow, amount: int) -> None:
+        """This many bytes of `source` went on to the partner without a pump."""
+
+    def drop(self, source: Flow, count: int = 1) -> None:
+        """Count packets of `source` that its partner refused."""
+
+    def ready(self, flow: Flow, events: int) -> None:
+        """`flow` became READABLE, WRITABLE or both."""
+
+    def on_reset(self, flow: Flow, reason: Reset) -> None:
+        """The flow's own side aborted `flow`, and it is gone."""
+
+
 class Flow:
     """One side of a splice; a leg derives its own. See the top of this file for who calls what."""
 
@@ -146,7 +173,7 @@ class Flow:
     def _begin(self, kind: Kind) -> None:
         """For classes that are made for every connection: `super()` would cost more than all the rest."""
         self.kind = kind
-        self.splice: Splice | None = None  # set and cleared by the splice
+        self.splice: Joint | None = None  # set and cleared by the splice
         self.opening = False
         self.closed = False  # nothing can be done with this flow any more; set by the leg
 

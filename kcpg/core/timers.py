@@ -68,7 +68,7 @@ class Timers(Generic[T]):
 class AskedTimers(Timers[T]):
     """Timers of things that know their own deadlines: each thing that was touched is asked for its again.
 
-    `ask` gives the deadline of a thing, None if it has none.
+    `ask` gives the deadline of a thing, None if it has none; it may `forget` the thing.
     """
 
     def __init__(self, ask: Callable[[T], int | None]) -> None:
@@ -90,6 +90,6 @@ class AskedTimers(Timers[T]):
         return super().deadline()
 
     def _ask_touched(self) -> None:
-        for item in self._touched:
+        touched, self._touched = self._touched, {}
+        for item in touched:
             self.wake_by(item, self._ask(item))
-        self._touched.clear()

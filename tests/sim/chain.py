@@ -15,7 +15,8 @@ from kcpg.core.native.dial.pathchoice import Destination
 from kcpg.core.native.handshake.keys import RootKeys
 from kcpg.core.native.handshake.params import LinkParams
 from kcpg.core.native.leg import NativeLeg
-from kcpg.core.native.link.link import Link, LinkLimits
+from kcpg.core.native.link.link import Link
+from kcpg.core.native.link.setup import LinkLimits
 from kcpg.core.native.listener import ListenSettings, TunnelListener
 from kcpg.core.node import EgressLeg, FlowOver, IngressLeg, Node, NodeSettings
 from netem.profile import Impair, Profile, load

@@ -6,7 +6,7 @@ import pytest
 
 from kcpg.core.env import EventKind
 from kcpg.core.flow import ResetCode
-from kcpg.core.native.link.link import LinkLimits
+from kcpg.core.native.link.setup import LinkLimits
 from tests.sim.chain import Chain, Hop
 
 RELAYS = (0, 1, 2, 3)

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from kcpg.core.native.handshake.params import MOST_FOUND_BYTES
 from kcpg.core.native.link.link import Link
-from kcpg.core.native.link.pathmtu import BASE_BYTES, LEAST_BYTES, MOST_BYTES, RAISE_MS
+from kcpg.core.native.link.pathmtu import BASE_BYTES, LEAST_BYTES, RAISE_MS
 from netem.profile import Chance, Impair
 from tests.sim.chain import Chain, Hop
 from tests.sim.world import MS, host_of
@@ -20,7 +21,7 @@ FOREVER = 1 << 40
 
 def sized(engine: str, seed: str, mtu: int, line: Impair = LINE, **options: Any) -> Chain:
     """A client and a server that agree on jumbo datagrams, over a line that takes `mtu` bytes of payload."""
-    chain = Chain(engine, seed, 0, line, hops=[Hop(bytes(32), datagram_bytes=MOST_BYTES)], **options)
+    chain = Chain(engine, seed, 0, line, hops=[Hop(bytes(32), datagram_bytes=MOST_FOUND_BYTES)], **options)
     narrow(chain, mtu)
     return chain
 
@@ -89,10 +90,10 @@ def test_a_path_that_grows_is_used_later(engine: str) -> None:
 
 
 def test_a_configured_size_is_used_unasked_and_given_up_when_it_does_not_pass(engine: str) -> None:
-    chain = sized(engine, "configured", MOST_BYTES, dial={"find_mtu": False})
+    chain = sized(engine, "configured", MOST_FOUND_BYTES, dial={"find_mtu": False})
     chain.world.pass_time(500)
     client, _ = ends(chain)
-    assert client.bundle.datagram_bytes == MOST_BYTES
+    assert client.bundle.datagram_bytes == MOST_FOUND_BYTES
     _, far = chain.talk(3_000_000, 0)
     chain.world.run(lambda: far.received > 1_000_000, 5_000)
     assert client.counters.mtu_probes == 0

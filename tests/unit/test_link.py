@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kcpg.core.flow import ResetCode
-from kcpg.core.native.link.link import LinkState
+from kcpg.core.native.link.state import LinkState
 from tests.links import OTHER_KEYS, World, echo, params
 
 

@@ -7,7 +7,7 @@ import pytest
 from kcpg.core.flow import Kind, Open, Reset, ResetCode, Target
 from kcpg.core.native.leg import READY_PER_TURN
 from kcpg.core.native.link.flowtable import OPEN_WAIT_MS
-from kcpg.core.native.link.link import LinkLimits
+from kcpg.core.native.link.setup import LinkLimits
 from kcpg.core.native.wire.counters import SEGMENTS
 from kcpg.core.native.wire.events import DRAINED
 from tests.links import OTHER_KEYS, TCP, UDP, World, echo, params

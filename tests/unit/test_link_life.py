@@ -6,7 +6,7 @@ import pytest
 
 from kcpg.core.flow import ResetCode
 from kcpg.core.native.dial.dialedlink import DialState
-from kcpg.core.native.link.link import NEXT_STATE, LinkInput, LinkState
+from kcpg.core.native.link.state import NEXT_STATE, LinkInput, LinkState
 from tests.links import World, echo, params
 
 

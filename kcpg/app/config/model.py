@@ -11,7 +11,7 @@ import enum
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kcpg.core.native.link.pathmtu import MOST_BYTES
+from kcpg.core.native.handshake.params import MOST_FOUND_BYTES
 
 UDP_TIMEOUT_DEFAULT_S = 180  # The default of `udp_timeout` (documented for kcptube)
 
@@ -220,7 +220,7 @@ class LegConfig:
             return self.kcp_mtu_bytes
         if self.mtu_bytes is not None:
             return self.mtu_bytes - (IPV4_UDP_BYTES if self.ipv4_only else IPV6_UDP_BYTES)
-        return MOST_BYTES
+        return MOST_FOUND_BYTES
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kcpg.core.env import EventKind
+from kcpg.core.env import REPEAT_EVENT_MS, EventKind
 from kcpg.core.flow import WRITABLE, Open, Reset, ResetCode
 from kcpg.core.kcptube import messages
-from kcpg.core.kcptube.leg import FIRST_NUMBER, REPEAT_EVENT_MS, agreed_rate
+from kcpg.core.kcptube.leg import FIRST_NUMBER, agreed_rate
 from kcpg.core.kcptube.link import SILENT_MS, LinkState, PlainLink
 from kcpg.core.kcptube.messages import Carries
 from kcpg.core.kcptube.mux import MuxLink

@@ -8,16 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from kcpg.core.env import Env, EventKind
+from kcpg.core.env import REPEAT_EVENT_MS, Env, EventKind
 from kcpg.core.flow import Open, Reset, ResetCode
 from kcpg.core.kcp.kcp import KcpParams
 from kcpg.core.kcptube.dialedlink import DialedLink
 from kcpg.core.kcptube.flow import TubeFlow
-from kcpg.core.kcptube.leg import REPEAT_EVENT_MS, TubeLeg
+from kcpg.core.kcptube.leg import TubeLeg
 from kcpg.core.kcptube.mux import MuxLink
 from kcpg.core.kcptube.wire import Conv, Format
 from kcpg.core.native.dial.pathchoice import Destination, PathChoice
-from kcpg.core.timers import Timers
+from kcpg.core.timers import AskedTimers
 from kcpg.core.units import earliest
 
 if TYPE_CHECKING:
@@ -73,8 +73,7 @@ class TubeDialer(TubeLeg):
         self._owners: dict[int, DialedLink] = {}
         self._opened: dict[int, int] = {}
         self._closing: list[tuple[int, int]] = []
-        self._woken: dict[DialedLink, None] = {}
-        self._calls: Timers[DialedLink] = Timers()
+        self._calls: AskedTimers[DialedLink] = AskedTimers(self._deadline)
         self._waiting: deque[_Waiting] = deque()
 
     def start(self, now_ms: int) -> None:
@@ -138,7 +137,7 @@ class TubeDialer(TubeLeg):
 
     def wake(self, dialed: DialedLink) -> None:
         """Its deadline may have come nearer."""
-        self._woken[dialed] = None
+        self._calls.touch(dialed)
         self.wire.alert = True
 
     def adopt(self, dialed: DialedLink, link: Link) -> None:
@@ -161,7 +160,7 @@ class TubeDialer(TubeLeg):
         super().link_touched(link)
         dialed = self._by_link.get(link)
         if dialed is not None:
-            self._woken[dialed] = None
+            self._calls.touch(dialed)
 
     def link_over(self, link: Link, reason: Reset | None) -> None:
         """See `LinkOwner`."""
@@ -184,16 +183,14 @@ class TubeDialer(TubeLeg):
         return dialed.find(sock, number) if dialed is not None else None
 
     def _serve(self, now_ms: int) -> None:
-        self._set_calls()
         for dialed in self._calls.take_due(now_ms):
             dialed.advance(now_ms)
-            self._woken[dialed] = None
+            self._calls.touch(dialed)
         self._serve_waiting(now_ms)
         while self._closing and self._closing[0][0] <= now_ms:
             self.env.close_socket(heapq.heappop(self._closing)[1])
 
     def _own_deadline(self) -> int | None:
-        self._set_calls()
         due_ms = self._calls.deadline()
         if self._closing:
             due_ms = earliest(due_ms, self._closing[0][0])
@@ -207,14 +204,12 @@ class TubeDialer(TubeLeg):
         self._dialed[dialed] = None
         self.wake(dialed)
 
-    def _set_calls(self) -> None:
-        for dialed in self._woken:
-            if dialed.is_empty:
-                self._dialed.pop(dialed, None)
-                self._calls.forget(dialed)
-            else:
-                self._calls.wake_by(dialed, dialed.deadline())
-        self._woken.clear()
+    def _deadline(self, dialed: DialedLink) -> int | None:
+        if not dialed.is_empty:
+            return dialed.deadline()
+        self._dialed.pop(dialed, None)
+        self._calls.forget(dialed)
+        return None
 
     def _mux_link(self) -> MuxLink | None:
         """The one with the fewest flows, of those that do not owe us an answer for long: the peer may have

@@ -3,12 +3,44 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from kcpg.core.flow import READABLE, WRITABLE, Flow, Kind, Reset
 
-if TYPE_CHECKING:
-    from kcpg.core.kcptube.link import Link
+
+class Carrier(Protocol):
+    """What a flow asks of the link that carries it."""
+
+    @property
+    def now_ms(self) -> int:
+        """The leg's clock."""
+
+    def fill(self, flow: TubeFlow) -> None:
+        """The flow's inbox is empty: put in what is there."""
+
+    def drained(self, flow: TubeFlow, size: int) -> None:
+        """Bytes left the flow's inbox."""
+
+    def room(self, flow: TubeFlow) -> int:
+        """Bytes that `write` takes."""
+
+    def write(self, flow: TubeFlow, data: bytes) -> int:
+        """Send bytes of a TCP flow, at most `room`."""
+
+    def send_packet(self, flow: TubeFlow, packet: bytes) -> bool:
+        """Send a packet of a UDP flow. False: no room."""
+
+    def flow_ended(self, flow: TubeFlow) -> None:
+        """Nothing more is written into the flow."""
+
+    def flow_reset(self, flow: TubeFlow, reason: Reset) -> None:
+        """The flow was aborted here: tell the peer."""
+
+    def flow_released(self, flow: TubeFlow) -> None:
+        """The flow is over in both directions."""
+
+    def flow_taken(self, flow: TubeFlow) -> None:
+        """The node has reached what the flow wants."""
 
 
 class TubeFlow(Flow):
@@ -30,7 +62,7 @@ class TubeFlow(Flow):
 
     def __init__(self, kind: Kind) -> None:
         super().__init__(kind)
-        self.link: Link | None = None
+        self.link: Carrier | None = None
         self.number = 0  # in a mux link
         self.opening = True
         self.inbox: deque[bytes] = deque()  # what the conversation gave and nobody took yet
@@ -43,7 +75,7 @@ class TubeFlow(Flow):
         self.moved_ms = 0  # when bytes came or were taken last
         self.quota = 0  # segments it may queue before the other flows of its link have their turn
 
-    def attach(self, link: Link, number: int = 0) -> None:
+    def attach(self, link: Carrier, number: int = 0) -> None:
         """The link is there: bytes may go into it."""
         self.link, self.number = link, number
         self.moved_ms = link.now_ms

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kcpg.core.env import Env, Event
+from kcpg.core.env import REPEAT_EVENT_MS, Env, Reporter
 from kcpg.core.flow import Reset
 from kcpg.core.kcp.kcp import KcpParams
 from kcpg.core.kcptube.cipher import Cipher
@@ -23,9 +23,6 @@ GREETING = KcpParams(nodelay=1, interval_ms=1, resend=3, nc=True, snd_wnd=32, rc
 
 FIRST_NUMBER = 32
 """Of a data conversation; kcptube keeps those below for itself."""
-
-REPEAT_EVENT_MS = 60_000
-"""An event that strangers or a dead peer can provoke is reported at most this often."""
 
 
 @dataclass(slots=True)
@@ -82,7 +79,7 @@ class TubeLeg:
         self.pacer = Pacer(outbound_bps, wire_format.datagram_bytes)
         self._links: dict[Link, None] = {}
         self._timers: AskedTimers[Link] = AskedTimers(_deadline)
-        self._reported: dict[str, int] = {}
+        self._reporter = Reporter(name, env.report)
 
     @property
     def links(self) -> list[Link]:
@@ -168,11 +165,7 @@ class TubeLeg:
 
     def report(self, kind: str, peer: bytes, text: str, at_most_every_ms: int = 0) -> None:
         """Tell an event."""
-        last = self._reported.get(kind)
-        if at_most_every_ms and last is not None and self.now_ms - last < at_most_every_ms:
-            return
-        self._reported[kind] = self.now_ms
-        self.env.report(Event(kind, self.name, peer, text))
+        self._reporter.report(kind, peer, text, self.now_ms, at_most_every_ms)
 
     def _clock(self, now_ms: int) -> None:
         self.now_ms = self.wire.now_ms = now_ms

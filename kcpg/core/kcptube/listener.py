@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from kcpg.core.env import Env, EventKind
+from kcpg.core.env import REPEAT_EVENT_MS, Env, EventKind
 from kcpg.core.flow import Flow, Open, Reset, ResetCode
 from kcpg.core.kcp.kcp import KcpParams
 from kcpg.core.kcptube import messages
 from kcpg.core.kcptube.flow import TubeFlow
-from kcpg.core.kcptube.leg import FIRST_NUMBER, GREETING, REPEAT_EVENT_MS, TubeLeg, agreed_rate
+from kcpg.core.kcptube.leg import FIRST_NUMBER, GREETING, TubeLeg, agreed_rate
 from kcpg.core.kcptube.link import PlainLink
 from kcpg.core.kcptube.messages import Carries
 from kcpg.core.kcptube.mux import MuxLink

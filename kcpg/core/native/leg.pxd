@@ -16,7 +16,7 @@ cdef class NativeLeg:
     cdef dict _links
     cdef object _timers
     cdef list _ready
-    cdef dict _reported
+    cdef object _reporter
 
     cpdef advance(self, long long now_ms)
     cpdef deadline(self)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kcpg import engine
-from kcpg.core.env import Env, Event
+from kcpg.core.env import Env, Reporter
 from kcpg.core.flow import Reset
 from kcpg.core.native.handshake.keys import RootKeys
 from kcpg.core.native.link.cids import Cids
-from kcpg.core.native.link.link import Link, LinkState
+from kcpg.core.native.link.link import Link
+from kcpg.core.native.link.state import LinkState
 from kcpg.core.native.wire.counters import LegCounters
 from kcpg.core.native.wire.events import BEGUN, DRAINED, FRAME, HEARD, MOVED, READY, STRANGER
 from kcpg.core.timers import AskedTimers
@@ -28,9 +29,6 @@ INSPECT_MS = 50
 READY_PER_TURN = 16
 """Conversations served before what they caused is sent: with more the next node would stand idle meanwhile,
 and then this one."""
-
-REPEAT_EVENT_MS = 60_000
-"""An event that strangers or a dead peer can provoke is reported at most this often."""
 
 
 class NativeLeg:
@@ -55,7 +53,7 @@ class NativeLeg:
         self._links: dict[Link, None] = {}
         self._timers: AskedTimers[Link] = AskedTimers(Link.deadline)
         self._ready: list[Conv] = []
-        self._reported: dict[str, int] = {}
+        self._reporter = Reporter(name, env.report)
 
     @property
     def links(self) -> list[Link]:
@@ -146,11 +144,7 @@ class NativeLeg:
         self.link_touched(link)
 
     def _report(self, kind: str, peer: bytes, text: str, at_most_every_ms: int = 0) -> None:
-        last = self._reported.get(kind)
-        if at_most_every_ms and last is not None and self.now_ms - last < at_most_every_ms:
-            return
-        self._reported[kind] = self.now_ms
-        self.env.report(Event(kind, self.name, peer, text))
+        self._reporter.report(kind, peer, text, self.now_ms, at_most_every_ms)
 
     # Inside.
 

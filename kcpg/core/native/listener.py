@@ -6,17 +6,19 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from kcpg.core.env import Env, EventKind
+from kcpg.core.env import REPEAT_EVENT_MS, Env, EventKind
 from kcpg.core.flow import Flow, Open, Reset, ResetCode
 from kcpg.core.kcp.kcp import KcpParams
 from kcpg.core.native.handshake.handshake import Accepted, InitRequest, Reply, Responder
 from kcpg.core.native.handshake.keys import RootKeys
 from kcpg.core.native.handshake.params import LinkParams, Verdict, negotiate
-from kcpg.core.native.leg import REPEAT_EVENT_MS, NativeLeg
+from kcpg.core.native.leg import NativeLeg
 from kcpg.core.native.link.convflow import ConvFlow
 from kcpg.core.native.link.epochs import NewEpoch
-from kcpg.core.native.link.link import Link, LinkLimits, LinkState
+from kcpg.core.native.link.link import Link
 from kcpg.core.native.link.rekey import ListenerRekey
+from kcpg.core.native.link.setup import LinkLimits, LinkSetup
+from kcpg.core.native.link.state import LinkState
 from kcpg.core.native.wire.wire import Path, Wire
 from kcpg.core.workerslot import owner
 
@@ -235,11 +237,17 @@ class TunnelListener(NativeLeg):
     def _begin(self, accepted: Accepted, path: Path) -> Link:
         bundle = self.wire.bundle(None)
         bundle.set_path(*path)
-        params = accepted.params.mirrored()
-        kcp = replace(self.settings.kcp, snd_wnd=params.snd_wnd, rcv_wnd=params.rcv_wnd)
-        limits = self.settings.limits
-        find = self.settings.find_mtu
-        link = Link(self, bundle, _epoch(accepted), params, kcp, limits, self._flow, find, -1, self.now_ms)
+        params, settings = accepted.params.mirrored(), self.settings
+        setup = LinkSetup(
+            bundle,
+            _epoch(accepted),
+            params,
+            settings.kcp,
+            settings.limits,
+            settings.find_mtu,
+            on_flow=self._flow,
+        )
+        link = Link(self, setup, self.now_ms)
         self._add(link)
         self._half_open[link] = None
         self._tell_count()

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from kcpg.core.env import EventKind, Resolved, ResolveFailed
+from kcpg.core.env import REPEAT_EVENT_MS, Env, EventKind, Resolved, ResolveFailed
 from kcpg.core.flow import Reset, ResetCode
 from kcpg.core.native.dial.attempt import FIRST_WAIT_MS, HandshakeAttempt
 from kcpg.core.native.dial.hopping import Hopper
@@ -22,14 +22,15 @@ from kcpg.core.native.handshake.handshake import (
     Resume,
     Retry,
 )
-from kcpg.core.native.leg import REPEAT_EVENT_MS
 from kcpg.core.native.link.epochs import NewEpoch
 from kcpg.core.native.link.link import Link
 from kcpg.core.native.link.rekey import DialerRekey
 from kcpg.core.units import earliest
 
 if TYPE_CHECKING:
-    from kcpg.core.native.dial.dialer import TunnelDialer
+    from kcpg.core.native.dial.pathchoice import PathChoice
+    from kcpg.core.native.handshake.params import LinkParams
+    from kcpg.core.native.wire.counters import LegCounters
     from kcpg.core.native.wire.wire import Path
 
 NO_ANSWER_MS = 5000
@@ -90,23 +91,60 @@ NEXT_STATE = {
 """Every other input changes nothing."""
 
 
-class DialedLink:
-    """See the module. `dialer` owns the wire, the memory of bad paths, and the flows that wait.
+class DialHost(Protocol):
+    """What a dialed link asks of the dialer that keeps it."""
 
-    Whoever calls a method lets the dialer look at `deadline()` again.
+    env: Env
+    choice: PathChoice
+    counters: LegCounters
+
+    @property
+    def awaited(self) -> bool:
+        """Flows wait for a link."""
+
+    def initiator(self, resume: Resume | None) -> Initiator:
+        """A new key agreement, for a fresh link or to resume one."""
+
+    def clock_differs(self, offset_s: int) -> None:
+        """The peer's clock is this much ahead of ours: later handshakes go by it."""
+
+    def post(self, path: Path, datagram: bytes) -> None:
+        """Send a handshake's datagram."""
+
+    def open_link(
+        self, dialed: DialedLink, path: Path, epoch: NewEpoch, params: LinkParams, rtt_ms: int, now_ms: int
+    ) -> Link:
+        """The peer has accepted: the new link, by this path."""
+
+    def link_touched(self, link: Link) -> None:
+        """The link's `deadline()` may have come nearer."""
+
+    def wake(self, dialed: DialedLink) -> None:
+        """The `deadline()` of this one may have changed."""
+
+    def refused(self, text: str) -> None:
+        """The peer wants no link, for this reason."""
+
+    def tell(self, kind: str, peer: bytes, text: str, at_most_every_ms: int) -> None:
+        """Report an event."""
+
+
+class DialedLink:
+    """See the module. `host` owns the wire, the memory of bad paths, and the flows that wait.
+
+    `further`: the host keeps others as well; then this one reports less. After every call the host asks for
+    `deadline()` again.
     """
 
-    def __init__(self, dialer: TunnelDialer, further: bool) -> None:
-        """`further`: the dialer has others; it says less."""
+    def __init__(self, host: DialHost, hop_every_ms: int, further: bool) -> None:
         self.state = DialState.STOPPED
         self.link: Link | None = None
-        self._dialer = dialer
+        self._host = host
         self._further = further
-        env = replace(dialer.env, resolve=self._resolve)
-        self._env = env
+        self._env = env = replace(host.env, resolve=self._resolve)
         self._attempt: HandshakeAttempt | None = None
         self._sockets = SourcePorts(env)
-        self._hopper = Hopper(dialer.settings.hop_every_ms, dialer.choice, self._sockets, env, self._hopped)
+        self._hopper = Hopper(hop_every_ms, host.choice, self._sockets, env, self._hopped)
         self._unanswered_since_ms: int | None = None
         self._call_at_ms: int | None = None
 
@@ -133,7 +171,7 @@ class DialedLink:
         if self.link is not None:
             self.link.advance(now_ms)
         if self.link is not None:
-            self._dialer.link_touched(self.link)
+            self._host.link_touched(self.link)
             if self.state is DialState.UP:
                 self._hopper.advance(self.link, now_ms)
 
@@ -184,7 +222,7 @@ class DialedLink:
             self._unanswered_since_ms = now_ms
             self._hopper.stop(now_ms)
             if link.bundle.path is not None:
-                self._dialer.choice.blame(link.bundle.path[1], now_ms)
+                self._host.choice.blame(link.bundle.path[1], now_ms)
                 self._hopper.lost(link.bundle.path[1])
             self._call(now_ms, FIRST_WAIT_MS)
 
@@ -205,7 +243,7 @@ class DialedLink:
         if link is self.link and self.state is DialState.UP:
             self._hopper.answered(link, token, path, now_ms)
 
-    def receive(self, path: Path, cid: int, header: bytes, body: bytes) -> bool:
+    def receive(self, path: Path, cid: int, header: bytes, body: bytes, now_ms: int) -> bool:
         """Take an answer to the attempt that runs; False: it is none."""
         attempt = self._attempt
         if attempt is None or cid != attempt.initiator.client_cid:
@@ -214,9 +252,9 @@ class DialedLink:
         if isinstance(answer, Retry):
             self._obey(attempt, answer, path)
         elif isinstance(answer, Refused):
-            self._refused(answer, path)
+            self._refused(answer, path, now_ms)
         elif isinstance(answer, Accepted):
-            self._accepted(attempt, answer, path)
+            self._accepted(attempt, answer, path, now_ms)
         else:
             return False
         return True
@@ -224,14 +262,14 @@ class DialedLink:
     # Inside.
 
     def _report(self, kind: str, peer: bytes, text: str, at_most_every_ms: int = 0) -> None:
-        self._dialer.tell(kind, peer, text, at_most_every_ms or (FURTHER_EVENT_MS if self._further else 0))
+        self._host.tell(kind, peer, text, at_most_every_ms or (FURTHER_EVENT_MS if self._further else 0))
 
     def _resolve(self, host: str, port: int, answer: Resolved) -> None:
         def answered(found: list[bytes] | ResolveFailed) -> None:
-            self._dialer.wake(self)
+            self._host.wake(self)
             answer(found)
 
-        self._dialer.env.resolve(host, port, answered)
+        self._host.env.resolve(host, port, answered)
 
     def _hopped(self, link: Link, why: str) -> None:
         self._report(EventKind.LINK_HOPPED, link.peer, why, HOPPED_EVENT_MS)
@@ -255,14 +293,7 @@ class DialedLink:
             resume = Resume(self.link.epochs.peer_cid, rekey.secret)
         if self._unanswered_since_ms is None:
             self._unanswered_since_ms = now_ms
-        initiator = Initiator(
-            self._dialer.keys,
-            self._dialer.settings.params,
-            self._dialer.cids.draw(),
-            self._env.entropy,
-            resume,
-            self._dialer.clock_offset_s,
-        )
+        initiator = self._host.initiator(resume)
         self._attempt = HandshakeAttempt(initiator, now_ms, first_wait_ms, resume is not None)
 
     def _drop_attempt(self) -> None:
@@ -284,13 +315,13 @@ class DialedLink:
 
     @property
     def _awaited(self) -> bool:
-        return self._dialer.awaited or (self.link is not None and self.link.bundle.outstanding)
+        return self._host.awaited or (self.link is not None and self.link.bundle.outstanding)
 
     def _attempt_failed(self, attempt: HandshakeAttempt, now_ms: int) -> None:
         self._drop_attempt()
         if attempt.quiet:
             return
-        self._dialer.counters.no_answer += 1
+        self._host.counters.no_answer += 1
         self._sockets.renew(now_ms, keep=self.link is not None)
         self._call(now_ms, attempt.wait_ms)
 
@@ -299,8 +330,9 @@ class DialedLink:
         if self._attempt is None or since_ms is None or now_ms - since_ms < NO_ANSWER_MS:
             return
         peer = self.link.peer if self.link is not None else b""
-        to = ", ".join(sorted({target.host for target in self._dialer.settings.targets}))
-        text = f"no answer from {to}: is the password the same, is the peer up?"
+        text = (
+            f"no answer from {', '.join(self._host.choice.hosts)}: is the password the same, is the peer up?"
+        )
         self._report(EventKind.NO_ANSWER, peer, text, REPEAT_EVENT_MS)
 
     def _send_inits(self, attempt: HandshakeAttempt, now_ms: int) -> None:
@@ -311,9 +343,11 @@ class DialedLink:
             self._send_init(attempt, self.link.bundle.path)
             sock = self._sockets.second(now_ms)
         if attempt.asked:
-            self._dialer.choice.blame_host(attempt.asked, now_ms)
-        host, port = self._dialer.choice.target(now_ms)
-        self._env.resolve(host, port, lambda answer: self._resolved(attempt, sock, (host, port), answer))
+            self._host.choice.blame_host(attempt.asked, now_ms)
+        host, port = self._host.choice.target(now_ms)
+        self._env.resolve(
+            host, port, lambda found: self._resolved(attempt, sock, (host, port), found, now_ms)
+        )
 
     def _resolved(
         self,
@@ -321,36 +355,38 @@ class DialedLink:
         sock: int,
         target: tuple[str, int],
         answer: list[bytes] | ResolveFailed,
+        now_ms: int,
     ) -> None:
         if attempt is not self._attempt:
             return
         if isinstance(answer, ResolveFailed) or not answer:
-            self._dialer.counters.unresolved += 1
+            self._host.counters.unresolved += 1
             why = answer.text if isinstance(answer, ResolveFailed) else "no address"
             self._report(EventKind.UNRESOLVED, b"", f"{target[0]} does not resolve: {why}", REPEAT_EVENT_MS)
-            self._dialer.choice.blame_name(target[0], self._dialer.now_ms)
+            self._host.choice.blame_name(target[0], now_ms)
             return
-        attempt.asked = self._dialer.choice.address(*target, answer, self._dialer.now_ms)
+        attempt.asked = self._host.choice.address(*target, answer, now_ms)
         self._send_init(attempt, (sock, attempt.asked))
 
     def _send_init(self, attempt: HandshakeAttempt, path: Path) -> None:
-        self._dialer.counters.inits_sent += 1
-        self._dialer.wire.post(*path, attempt.initiator.init(self._env.wall_s()))
+        self._host.counters.inits_sent += 1
+        self._host.post(path, attempt.initiator.init(self._env.wall_s()))
 
     # Answers.
 
     def _obey(self, attempt: HandshakeAttempt, retry: Retry, path: Path) -> None:
-        self._dialer.counters.retries += 1
-        offset_s = self._dialer.clock_offset_s = attempt.initiator.clock_offset_s
+        self._host.counters.retries += 1
+        offset_s = attempt.initiator.clock_offset_s
+        self._host.clock_differs(offset_s)
         if abs(offset_s) > CLOCK_TOLERANCE_S:
             side = "ahead of" if offset_s > 0 else "behind"
             text = f"the peer's clock is {abs(offset_s)} s {side} ours; going by it"
             self._report(EventKind.CLOCK_OFF, path[1], text, REPEAT_EVENT_MS)
         self._send_init(attempt, path)
 
-    def _refused(self, answer: Refused, path: Path) -> None:
+    def _refused(self, answer: Refused, path: Path, now_ms: int) -> None:
         """Whoever waits is told now; asking goes on, slowly."""
-        self._dialer.counters.refused += 1
+        self._host.counters.refused += 1
         text = answer.verdict.text
         self._report(EventKind.REFUSED, path[1], f"the peer refuses the link: {text}", REPEAT_EVENT_MS)
         self._unanswered_since_ms = None
@@ -358,40 +394,37 @@ class DialedLink:
         if link is not None:
             link.close(Reset(ResetCode.LINK_LOST, text), tell=False)
         self._drop_attempt()
-        self._call_at_ms = self._dialer.now_ms + REFUSED_WAIT_MS
-        self._dialer.refused(text)
+        self._call_at_ms = now_ms + REFUSED_WAIT_MS
+        self._host.refused(text)
 
-    def _accepted(self, attempt: HandshakeAttempt, answer: Accepted, path: Path) -> None:
+    def _accepted(self, attempt: HandshakeAttempt, answer: Accepted, path: Path, now_ms: int) -> None:
         if self.link is not None and self.state is not DialState.RESUMING and not answer.verdict.resumed:
             return  # heard meanwhile: the old link serves, and this one expires at the peer unused
         self._attempt = None
         self._unanswered_since_ms = None
-        ours = self._sockets.use(path[0], self._dialer.now_ms)
+        ours = self._sockets.use(path[0], now_ms)
         epoch = NewEpoch(answer.epoch, answer.client_cid, answer.server_cid, answer.session_secret)
         link = self.link
         if link is not None and answer.verdict.resumed:
             if ours:  # and not the one that a hop has left meanwhile
-                link.take_path(path, self._dialer.now_ms)
-            link.renew(epoch, answer.params, self._dialer.now_ms)
+                link.take_path(path, now_ms)
+            link.renew(epoch, answer.params, now_ms)
             self._report(EventKind.LINK_RESUMED, path[1], "the link is resumed, its flows go on")
         else:
-            link = self._begin(epoch, answer, path, attempt)
+            link = self._begin(epoch, answer, path, attempt, now_ms)
         self._turn(DialInput.ACCEPTED)
-        self._dialer.choice.praise(path[1])
-        self._hopper.begin(link.peer, self._dialer.now_ms)
-        link.liveness.ping(self._dialer.now_ms)
+        self._host.choice.praise(path[1])
+        self._hopper.begin(link.peer, now_ms)
+        link.liveness.ping(now_ms)
 
-    def _begin(self, epoch: NewEpoch, answer: Accepted, path: Path, attempt: HandshakeAttempt) -> Link:
+    def _begin(
+        self, epoch: NewEpoch, answer: Accepted, path: Path, attempt: HandshakeAttempt, now_ms: int
+    ) -> Link:
         former, self.link = self.link, None
-        bundle = self._dialer.wire.bundle(None)
-        bundle.set_path(*path)
-        params, settings, now_ms = answer.params, self._dialer.settings, self._dialer.now_ms
-        kcp = replace(settings.kcp, snd_wnd=params.snd_wnd, rcv_wnd=params.rcv_wnd)
+        params = answer.params
         took_ms = now_ms - attempt.began_ms
         rtt_ms = took_ms if attempt.tries == 1 else min(took_ms, RTT_GUESS_MS)
-        find = settings.find_mtu
-        link = Link(self._dialer, bundle, epoch, params, kcp, settings.limits, None, find, rtt_ms, now_ms)
-        self._dialer.adopt(self, link)
+        link = self._host.open_link(self, path, epoch, params, rtt_ms, now_ms)
         took = f", handshake {took_ms} ms" if attempt.tries == 1 else ""
         note = f"; {answer.verdict.text}" if answer.verdict.text else ""
         what = f"{params.algorithm}, at most {params.datagram_bytes} bytes a datagram{params.fec_text()}"

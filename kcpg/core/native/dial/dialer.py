@@ -11,12 +11,16 @@ from kcpg.core.flow import UDP, Open, Reset, ResetCode
 from kcpg.core.kcp.kcp import KcpParams
 from kcpg.core.native.dial.dialedlink import DialedLink, DialState
 from kcpg.core.native.dial.pathchoice import Destination, PathChoice
+from kcpg.core.native.handshake.handshake import Initiator, Resume
 from kcpg.core.native.handshake.keys import RootKeys
 from kcpg.core.native.handshake.params import DELIVERIES, LinkParams
 from kcpg.core.native.leg import INSPECT_MS, NativeLeg
 from kcpg.core.native.link.convflow import ConvFlow
-from kcpg.core.native.link.link import Link, LinkLimits, LinkState
+from kcpg.core.native.link.epochs import NewEpoch
+from kcpg.core.native.link.link import Link
 from kcpg.core.native.link.open_message import ORDERED, Delivery
+from kcpg.core.native.link.setup import LinkLimits, LinkSetup
+from kcpg.core.native.link.state import LinkState
 from kcpg.core.native.wire.wire import Path, Wire
 from kcpg.core.units import earliest
 
@@ -169,21 +173,38 @@ class TunnelDialer(NativeLeg):
             dialed.close(shutdown)
         self._abort_waiting(shutdown)
 
-    # For the links it keeps.
+    # DialHost.
 
     @property
     def awaited(self) -> bool:
-        """Flows wait for a link."""
         return bool(self._waiting)
 
     def wake(self, dialed: DialedLink) -> None:
-        """Its deadline may have changed."""
         self._woken[dialed] = None
 
-    def adopt(self, dialed: DialedLink, link: Link) -> None:
-        """It has a new link."""
+    def initiator(self, resume: Resume | None) -> Initiator:
+        params, offset_s = self.settings.params, self.clock_offset_s
+        return Initiator(self.keys, params, self.cids.draw(), self.entropy, resume, offset_s)
+
+    def clock_differs(self, offset_s: int) -> None:
+        self.clock_offset_s = offset_s
+
+    def post(self, path: Path, datagram: bytes) -> None:
+        self.wire.post(*path, datagram)
+
+    def open_link(
+        self, dialed: DialedLink, path: Path, epoch: NewEpoch, params: LinkParams, rtt_ms: int, now_ms: int
+    ) -> Link:
+        settings = self.settings
+        bundle = self.wire.bundle(None)
+        bundle.set_path(*path)
+        setup = LinkSetup(
+            bundle, epoch, params, settings.kcp, settings.limits, settings.find_mtu, rtt_ms=rtt_ms
+        )
+        link = Link(self, setup, now_ms)
         self._owners[link] = dialed
         self._add(link)
+        return link
 
     def refused(self, text: str) -> None:
         """The peer wants no link, and perhaps has others: then whoever waits shares one of those."""
@@ -191,7 +212,6 @@ class TunnelDialer(NativeLeg):
             self._abort_waiting(Reset(ResetCode.REFUSED, text))
 
     def tell(self, kind: str, peer: bytes, text: str, at_most_every_ms: int) -> None:
-        """Report an event."""
         self._report(kind, peer, text, at_most_every_ms)
 
     # LinkOwner.
@@ -221,7 +241,7 @@ class TunnelDialer(NativeLeg):
 
     def _stranger(self, path: Path, cid: int, header: bytes, body: bytes) -> None:
         for dialed in self._dialed:
-            if dialed.receive(path, cid, header, body):
+            if dialed.receive(path, cid, header, body, self.now_ms):
                 self.wake(dialed)
                 return
         self.counters.strangers += 1
@@ -240,7 +260,7 @@ class TunnelDialer(NativeLeg):
 
     def _begin(self, now_ms: int) -> None:
         """Call one more link. OSError if there is no socket for it."""
-        dialed = DialedLink(self, further=bool(self._dialed))
+        dialed = DialedLink(self, self.settings.hop_every_ms, further=bool(self._dialed))
         dialed.start(now_ms)
         self._dialed[dialed] = None
         self.wake(dialed)

@@ -54,6 +54,11 @@ class PathChoice:
         self._last_addr = b""
         self._chosen: dict[bytes, tuple[str, int]] = {}
 
+    @property
+    def hosts(self) -> list[str]:
+        """The names or addresses of all hosts, for people."""
+        return sorted({destination.host for destination in self._destinations})
+
     def target(self, now_ms: int) -> tuple[str, int]:
         """A host and a port."""
         best = self._pick()

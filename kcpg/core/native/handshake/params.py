@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from kcpg.core.fec.code import MAX_SHARDS
-from kcpg.core.native.link.pathmtu import MOST_BYTES
 from kcpg.core.native.wire.frames import pack_text, read_text
 from kcpg.core.seal.seal import ALGORITHMS
 
@@ -20,6 +19,7 @@ DELIVERIES = ("unordered", "ordered", "datagram")  # of users' packets; the numb
 
 MIN_DATAGRAM_BYTES = 256  # less leaves no room worth having; any path that carried an INIT carries more
 MAX_DATAGRAM_BYTES = 65507  # what UDP over IPv4 carries
+MOST_FOUND_BYTES = 8972  # where the path decides: what jumbo Ethernet, 9,000, carries
 MAX_WINDOW = 65535  # what a KCP segment can advertise
 MAX_PORT_RANGES = 15
 MAX_VERDICT_BYTES = 160  # of text; fits the shortest INIT, which a RESP is never longer than
@@ -124,7 +124,7 @@ def negotiate(offer: LinkParams, mine: LinkParams) -> tuple[LinkParams, Verdict]
         fec_in=theirs.fec_in,
         ports=mine.ports,
     )
-    if agreed.datagram_bytes < offer.datagram_bytes < MOST_BYTES:  # more: the dialer asks for nothing
+    if agreed.datagram_bytes < offer.datagram_bytes < MOST_FOUND_BYTES:  # more: the dialer asks for nothing
         notes.append(f"mtu: you {offer.datagram_bytes}, here {mine.datagram_bytes}; using the smaller")
     return agreed, Verdict(True, "; ".join(notes))
 

@@ -3,7 +3,7 @@
 Tests of what has none of its own name:
     cids: unit/test_workerslot.py
     convflow, flowtable: unit/test_link_flows.py
-    epochs, rekey: unit/test_link_life.py, property/test_handshake.py
+    epochs, rekey, setup, state: unit/test_link_life.py, property/test_handshake.py
     liveness: unit/test_link_life.py, sim/test_chain_return.py
     open_message: property/test_native_properties.py, unit/test_link_flows.py
     pathmtu: sim/test_path_mtu.py

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from kcpg.core.flow import ENDED, SINK_FULL, SOURCE_DRY, TCP, WRITABLE, Flow, Kind, Moved, Reset
 from kcpg.core.native.link.open_message import DATAGRAM, ORDERED, Delivery
 from kcpg.core.native.wire.conv import SEGMENT_HEADER_BYTES
 
 if TYPE_CHECKING:
-    from kcpg.core.native.link.flowtable import FlowTable
     from kcpg.core.native.wire.wire import Conv
+
+
+class ConvFlowOwner(Protocol):
+    """What a flow asks of the table that it stands in."""
+
+    def abort(self, flow: ConvFlow, reason: Reset) -> None:
+        """Abort both directions at once and make sure that the peer learns it."""
+
+    def drain(self, flow: ConvFlow) -> None:
+        """Both directions have ended: keep the conversation until what was accepted has arrived."""
 
 
 class ConvFlow(Flow):
@@ -45,9 +54,9 @@ class ConvFlow(Flow):
         )
         self.bypasses = False  # the engine moves what little comes on to the next hop
         self.draining = False  # it was released, and its conversation waits for what is owed
-        self._table: FlowTable | None = None
+        self._table: ConvFlowOwner | None = None
 
-    def attach(self, table: FlowTable, conv: Conv) -> None:
+    def attach(self, table: ConvFlowOwner, conv: Conv) -> None:
         """The link is there: bytes may go into `conv`, which has sent or taken its OPEN message already."""
         self._table, self.conv = table, conv
         conv.user = self

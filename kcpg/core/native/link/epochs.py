@@ -8,13 +8,12 @@ The listener hears it at once, but sends by it only when it has heard the dialer
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic
 
 from kcpg.core.native.handshake.keys import EpochKeys
-from kcpg.core.native.link.cids import Cids
+from kcpg.core.native.link.cids import Cids, Owner
 
 if TYPE_CHECKING:
-    from kcpg.core.native.link.link import Link
     from kcpg.core.native.wire.wire import Bundle
 
 RETIRE_MS = 30_000
@@ -39,10 +38,10 @@ class NewEpoch:
     secret: bytes
 
 
-class Epochs:
-    """The epochs of one link."""
+class Epochs(Generic[Owner]):
+    """The epochs of one link, which is the owner of their CIDs."""
 
-    def __init__(self, link: Link, bundle: Bundle, cids: Cids[Link], dials: bool) -> None:
+    def __init__(self, link: Owner, bundle: Bundle, cids: Cids[Owner], dials: bool) -> None:
         self.own_cid = 0
         self.peer_cid = 0
         self._link = link

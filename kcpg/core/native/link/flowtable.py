@@ -175,14 +175,12 @@ class FlowTable:
     # What flows ask for.
 
     def abort(self, flow: ConvFlow, reason: Reset) -> None:
-        """Abort both directions at once and make sure that the peer learns it."""
         assert flow.conv is not None
         self._counters.flows_reset += 1
         self._forget(flow.conv.conv, reason)
         self._insist(flow.conv.conv, reason)
 
     def drain(self, flow: ConvFlow) -> None:
-        """Both directions have ended: keep the conversation until what was accepted has arrived."""
         conv = flow.conv
         assert conv is not None
         if flow.peer_finished or conv.drained:

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from kcpg.core.flow import Open, Reset, ResetCode
-from kcpg.core.kcp.kcp import KcpParams
-from kcpg.core.native.handshake.params import LinkParams
+from kcpg.core.flow import Reset, ResetCode
 from kcpg.core.native.link.epochs import Epochs, NewEpoch
 from kcpg.core.native.link.feccontrol import FecControl
 from kcpg.core.native.link.flowtable import FlowTable, reset_code
 from kcpg.core.native.link.liveness import Liveness
 from kcpg.core.native.link.pathmtu import PathMtu
 from kcpg.core.native.link.rekey import DialerRekey, ListenerRekey
+from kcpg.core.native.link.setup import LinkSetup
+from kcpg.core.native.link.state import CLOSED, FRESH, NEXT_STATE, SILENT, UP, LinkInput, LinkState
 from kcpg.core.native.wire import frames
 from kcpg.core.native.wire.bundle import DEFAULT_DATAGRAM_BYTES
 from kcpg.core.native.wire.counters import LinkCounters
@@ -29,9 +27,9 @@ from kcpg.core.rate import RateController
 
 if TYPE_CHECKING:
     from kcpg.core.native.handshake.envelope import Entropy
+    from kcpg.core.native.handshake.params import LinkParams
     from kcpg.core.native.link.cids import Cids
-    from kcpg.core.native.link.convflow import ConvFlow
-    from kcpg.core.native.wire.wire import Bundle, Path
+    from kcpg.core.native.wire.wire import Path
 
 CLOSE_COPIES = 3
 """CLOSE is not acknowledged, as its sender is about to be gone; at 10 % loss all copies get lost once in
@@ -39,37 +37,6 @@ CLOSE_COPIES = 3
 
 CHALLENGED_PATHS = 8
 """Paths that the peer asked about lately: more than a dialer tries one after another."""
-
-
-class LinkState(Enum):
-    """What is known about the peer."""
-
-    FRESH = "fresh"
-    """Keys are agreed, but the peer was not heard under them."""
-    UP = "up"
-    SILENT = "silent"
-    """The peer owes an answer and does not give it."""
-    CLOSED = "closed"
-
-
-class LinkInput(Enum):
-    """What changes that."""
-
-    HEARD = "heard"
-    SILENCE = "silence"
-    END = "end"
-
-
-NEXT_STATE = {
-    (LinkState.FRESH, LinkInput.HEARD): LinkState.UP,
-    (LinkState.FRESH, LinkInput.SILENCE): LinkState.SILENT,
-    (LinkState.UP, LinkInput.SILENCE): LinkState.SILENT,
-    (LinkState.SILENT, LinkInput.HEARD): LinkState.UP,
-    (LinkState.FRESH, LinkInput.END): LinkState.CLOSED,
-    (LinkState.UP, LinkInput.END): LinkState.CLOSED,
-    (LinkState.SILENT, LinkInput.END): LinkState.CLOSED,
-}
-"""Every other input changes nothing."""
 
 
 class LinkOwner(Protocol):
@@ -97,86 +64,49 @@ class LinkOwner(Protocol):
         """The link is gone, its flows are reset."""
 
 
-FRESH, UP, SILENT, CLOSED = LinkState  # looking them up in their class is slow
-
-
-@dataclass(frozen=True, slots=True)
-class LinkLimits:
-    """How long a link is kept, and how much it may carry."""
-
-    max_flows: int = 65_535
-    """Conversations at once: more than the ports one peer could open them from."""
-    fresh_ms: int = 10_000
-    """A link that a handshake made and nobody uses is dropped; dialers speak at once."""
-    idle_ms: int | None = 600_000
-    """Without flows, and not heard for so long: dropped. None: kept."""
-    silent_ms: int = 7_440_000
-    """With flows, and not heard for so long: given up. As long as a NAT must keep a TCP connection (RFC
-    5382: 2 h 4 min)."""
-    unanswered_ms: int = 924_000
-    """With flows whose data nobody acknowledges: given up after as long as Linux's TCP would resend it
-    (tcp_retries2 = 15)."""
-
-
 class Link:
-    """See the module. `epoch`: the first keys. `on_flow` None: this is the dialer's side.
+    """See the module."""
 
-    `params` are seen from this side. `find_mtu`: datagrams may be as large as the path takes, at most what
-    was agreed; else they are as large as agreed. The path must be set before anything is sent.
-    """
-
-    def __init__(
-        self,
-        owner: LinkOwner,
-        bundle: Bundle,
-        epoch: NewEpoch,
-        params: LinkParams,
-        kcp: KcpParams,
-        limits: LinkLimits,
-        on_flow: Callable[[ConvFlow, Open, int], None] | None,
-        find_mtu: bool,
-        rtt_ms: int,
-        now_ms: int,
-    ) -> None:
-        self.bundle = bundle
-        self.params = params
-        self.limits = limits
-        self.dials = on_flow is None
+    def __init__(self, owner: LinkOwner, setup: LinkSetup, now_ms: int) -> None:
+        self.bundle = setup.bundle
+        self.params = setup.params
+        self.limits = setup.limits
+        self.dials = setup.dials
         self.state = FRESH
         self.since_ms = self._silent_ms = now_ms
         self.counters = LinkCounters()
         self._owner = owner
         self._state_rx = 0
         self._challenged: deque[Path] = deque(maxlen=CHALLENGED_PATHS)
+        self._begin_wire(setup)
+        self._begin_keys(setup, now_ms)
+        self._begin_flows(setup, now_ms)
+
+    def _begin_wire(self, setup: LinkSetup) -> None:
+        bundle, params = self.bundle, self.params
         bundle.user = self
         bundle.rate_bps = params.outbound_bps
-        if kcp.auto:
+        if setup.kcp.auto:
             bundle.adapt(RateController(min(params.datagram_bytes, DEFAULT_DATAGRAM_BYTES)))
         self.fec_control = FecControl(bundle, params)
-        self.epochs = Epochs(self, bundle, owner.cids, self.dials)
-        self.epochs.begin(epoch, now_ms)
+
+    def _begin_keys(self, setup: LinkSetup, now_ms: int) -> None:
+        cids, entropy = self._owner.cids, self._owner.entropy
+        self.epochs: Epochs[Link] = Epochs(self, self.bundle, cids, self.dials)
+        self.epochs.begin(setup.epoch, now_ms)
         exchange = DialerRekey if self.dials else ListenerRekey
         self.rekey: DialerRekey | ListenerRekey = exchange(
-            bundle, params.algorithm, epoch.secret, owner.cids, owner.entropy
+            self.bundle, self.params.algorithm, setup.epoch.secret, cids, entropy
         )
-        self.flows = FlowTable(bundle, kcp, self.counters, limits.max_flows, on_flow, self._touch)
+
+    def _begin_flows(self, setup: LinkSetup, now_ms: int) -> None:
+        bundle, params, counters = self.bundle, self.params, self.counters
+        self.flows = FlowTable(
+            bundle, setup.conv_params, counters, self.limits.max_flows, setup.on_flow, self._touch
+        )
         self.flows.now_ms = now_ms
-        self.liveness = Liveness(bundle, self.counters, params.keep_alive_s, self.dials, rtt_ms, now_ms)
-        self.mtu = PathMtu(bundle, self.liveness, self.counters, params.datagram_bytes, find_mtu)
-        self._handlers: dict[int, Callable[[bytes, Path, int], None]] = {
-            frames.PING: self._on_ping,
-            frames.PONG: self._on_pong,
-            frames.PATH_CHALLENGE: self._on_path_challenge,
-            frames.PATH_RESPONSE: self._on_path_response,
-            frames.MTU_PROBE: self._on_mtu_probe,
-            frames.MTU_ACK: self._on_mtu_ack,
-            frames.RESET: lambda payload, path, now_ms: self.flows.on_reset(payload),
-            frames.RESET_ACK: lambda payload, path, now_ms: self.flows.on_reset_ack(payload),
-            frames.CLOSE: self._on_close,
-            frames.REKEY: self._on_rekey,
-            frames.LOSS_REPORT: self._on_losses,
-            UNKNOWN_CONV: self._on_unknown,
-        }
+        self.liveness = Liveness(bundle, counters, params.keep_alive_s, self.dials, setup.rtt_ms, now_ms)
+        self.mtu = PathMtu(bundle, self.liveness, counters, params.datagram_bytes, setup.find_mtu)
 
     @property
     def peer(self) -> bytes:
@@ -221,8 +151,14 @@ class Link:
         self.heard(now_ms)
         if kind != UNKNOWN_CONV:
             self.fec_control.note_control()
-        if not self.closed:
-            self._handlers[kind](payload, path, now_ms)
+        if self.closed:
+            return
+        read, act = ACTIONS[kind]
+        content = read(payload)
+        if content is None:
+            self.counters.frames_malformed += 1
+        else:
+            act(self, content, path, now_ms)
 
     def follow(self) -> bool:
         """Send where the newest authentic datagram came from. True: the peer had asked about that path, so
@@ -393,62 +329,41 @@ class Link:
         elif due_ms is not None and due_ms <= now_ms:
             rekey.start(now_ms)
 
-    # Frames.
+    # -- control frames --------------------------------------------------------------------------------------
 
-    def _on_ping(self, payload: bytes, path: Path, now_ms: int) -> None:
-        self._echo(frames.PONG, payload, None)
+    def _on_ping(self, opaque: bytes, path: Path, now_ms: int) -> None:
+        self.bundle.send(frames.PONG, opaque, None)
 
-    def _on_path_challenge(self, payload: bytes, path: Path, now_ms: int) -> None:
+    def _on_pong(self, opaque: bytes, path: Path, now_ms: int) -> None:
+        self.liveness.ponged(opaque, now_ms)
+        if self._silent:
+            self._answered(now_ms)
+
+    def _on_path_challenge(self, opaque: bytes, path: Path, now_ms: int) -> None:
         if path not in self._challenged:
             self._challenged.append(path)
-        self._echo(frames.PATH_RESPONSE, payload, path)
+        self.bundle.send(frames.PATH_RESPONSE, opaque, path)
 
-    def _on_path_response(self, payload: bytes, path: Path, now_ms: int) -> None:
-        opaque = frames.read_opaque(payload)
-        if opaque is None:
-            self.counters.frames_malformed += 1
-        else:
-            self._owner.link_path_answered(self, opaque, path)
+    def _on_path_response(self, opaque: bytes, path: Path, now_ms: int) -> None:
+        self._owner.link_path_answered(self, opaque, path)
 
-    def _on_mtu_probe(self, payload: bytes, path: Path, now_ms: int) -> None:
-        self._echo(frames.MTU_ACK, payload, path)
+    def _on_mtu_probe(self, opaque: bytes, path: Path, now_ms: int) -> None:
+        self.bundle.send(frames.MTU_ACK, opaque, path)
 
-    def _on_mtu_ack(self, payload: bytes, path: Path, now_ms: int) -> None:
-        opaque = frames.read_opaque(payload)
-        if opaque is None:
-            self.counters.frames_malformed += 1
-        else:
-            self.mtu.acked(opaque, now_ms)
-            self._touch()
+    def _on_mtu_ack(self, opaque: bytes, path: Path, now_ms: int) -> None:
+        self.mtu.acked(opaque, now_ms)
+        self._touch()
 
-    def _echo(self, kind: int, payload: bytes, path: Path | None) -> None:
-        opaque = frames.read_opaque(payload)
-        if opaque is None:
-            self.counters.frames_malformed += 1
-        else:
-            self.bundle.send(kind, opaque, path)
+    def _on_reset(self, payload: bytes, path: Path, now_ms: int) -> None:
+        self.flows.on_reset(payload)
 
-    def _on_pong(self, payload: bytes, path: Path, now_ms: int) -> None:
-        opaque = frames.read_opaque(payload)
-        if opaque is None:
-            self.counters.frames_malformed += 1
-        else:
-            self.liveness.ponged(opaque, now_ms)
-            if self._silent:
-                self._answered(now_ms)
+    def _on_reset_ack(self, payload: bytes, path: Path, now_ms: int) -> None:
+        self.flows.on_reset_ack(payload)
 
-    def _on_close(self, payload: bytes, path: Path, now_ms: int) -> None:
-        close = frames.read_close(payload)
-        if close is None:
-            self.counters.frames_malformed += 1
-            return
+    def _on_close(self, close: frames.CloseFrame, path: Path, now_ms: int) -> None:
         self._end(Reset(reset_code(close.code), close.text), by_peer=True)
 
-    def _on_rekey(self, payload: bytes, path: Path, now_ms: int) -> None:
-        message = frames.read_rekey(payload)
-        if message is None:
-            self.counters.frames_malformed += 1
-            return
+    def _on_rekey(self, message: bytes, path: Path, now_ms: int) -> None:
         epoch = self.rekey.receive(message) if self.state is UP else None
         if epoch is None:
             return
@@ -457,14 +372,25 @@ class Link:
         if self.dials:
             self.liveness.ping(now_ms)  # so that the listener hears us under the new keys at once
 
-    def _on_losses(self, payload: bytes, path: Path, now_ms: int) -> None:
-        losses = frames.read_losses(payload)
-        if losses is None:
-            self.counters.frames_malformed += 1
-            return
+    def _on_losses(self, losses: frames.Losses, path: Path, now_ms: int) -> None:
         self.fec_control.reported(losses, self.rtt_ms, now_ms)
 
-    def _on_unknown(self, payload: bytes, path: Path, now_ms: int) -> None:
-        number = frames.read_conv(payload)
-        assert number is not None
+    def _on_unknown(self, number: int, path: Path, now_ms: int) -> None:
         self.flows.on_unknown(number)
+
+
+# What is done about each control frame: what reads its payload (None: malformed), and what acts on that.
+ACTIONS: dict[int, tuple[Callable[[bytes], Any], Callable[[Link, Any, Path, int], None]]] = {
+    frames.PING: (frames.read_opaque, Link._on_ping),
+    frames.PONG: (frames.read_opaque, Link._on_pong),
+    frames.PATH_CHALLENGE: (frames.read_opaque, Link._on_path_challenge),
+    frames.PATH_RESPONSE: (frames.read_opaque, Link._on_path_response),
+    frames.MTU_PROBE: (frames.read_opaque, Link._on_mtu_probe),
+    frames.MTU_ACK: (frames.read_opaque, Link._on_mtu_ack),
+    frames.RESET: (bytes, Link._on_reset),
+    frames.RESET_ACK: (bytes, Link._on_reset_ack),
+    frames.CLOSE: (frames.read_close, Link._on_close),
+    frames.REKEY: (frames.read_rekey, Link._on_rekey),
+    frames.LOSS_REPORT: (frames.read_losses, Link._on_losses),
+    UNKNOWN_CONV: (frames.read_conv, Link._on_unknown),
+}

@@ -25,9 +25,6 @@ BASE_BYTES = 1200
 """What paths are expected to take before anything is known (RFC 9000, 14: the least for QUIC); fits IPv6's
 1,280."""
 
-MOST_BYTES = 8972
-"""Jumbo Ethernet, 9,000."""
-
 _NETWORKS = (1280, 1400, 1420, 1452, 1472, 1480, 1492, 1500, 9000)
 """IP MTUs that are met: the least of IPv6, tunnels, WireGuard, clouds, GRE, PPPoE, Ethernet, jumbo."""
 

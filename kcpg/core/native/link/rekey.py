@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kcpg.core.native.handshake.rekey_messages import RekeyInitiator, RekeyResponder
 from kcpg.core.native.link.epochs import NewEpoch
@@ -11,7 +11,6 @@ from kcpg.core.native.wire import frames
 if TYPE_CHECKING:
     from kcpg.core.native.handshake.envelope import Entropy
     from kcpg.core.native.link.cids import Cids
-    from kcpg.core.native.link.link import Link
     from kcpg.core.native.wire.wire import Bundle
 
 FIRST_WAIT_MS = 250
@@ -25,7 +24,7 @@ class DialerRekey:
     """The side that starts a rekey. `secret` is the newest session secret."""
 
     def __init__(
-        self, bundle: Bundle, algorithm: str, secret: bytes, cids: Cids[Link], entropy: Entropy
+        self, bundle: Bundle, algorithm: str, secret: bytes, cids: Cids[Any], entropy: Entropy
     ) -> None:
         self.secret = secret
         self._bundle = bundle
@@ -89,7 +88,7 @@ class ListenerRekey:
     """The side that answers."""
 
     def __init__(
-        self, bundle: Bundle, algorithm: str, secret: bytes, cids: Cids[Link], entropy: Entropy
+        self, bundle: Bundle, algorithm: str, secret: bytes, cids: Cids[Any], entropy: Entropy
     ) -> None:
         self._bundle = bundle
         self._algorithm = algorithm
