@@ -41,7 +41,7 @@ class Timers(Generic[T]):
         """The thing is over."""
         self._due.pop(item, None)
 
-    def deadline(self) -> int | None:
+    def first(self) -> int | None:
         """The earliest deadline; None: there is none."""
         while self._heap and self._due.get(self._heap[0][2]) != self._heap[0][:2]:
             heapq.heappop(self._heap)
@@ -50,7 +50,7 @@ class Timers(Generic[T]):
     def take_due(self, now_ms: int) -> list[T]:
         """Everything whose deadline has come, earliest first."""
         due: list[T] = []
-        while (first_ms := self.deadline()) is not None and first_ms <= now_ms:
+        while (first_ms := self.first()) is not None and first_ms <= now_ms:
             item = heapq.heappop(self._heap)[2]
             del self._due[item]
             due.append(item)
@@ -84,10 +84,10 @@ class AskedTimers(Timers[T]):
         super().forget(item)
         self._touched.pop(item, None)
 
-    def deadline(self) -> int | None:
+    def first(self) -> int | None:
         if self._touched:
             self._ask_touched()
-        return super().deadline()
+        return super().first()
 
     def _ask_touched(self) -> None:
         touched, self._touched = self._touched, {}

@@ -36,16 +36,16 @@ def test_timers_are_those_of_a_plain_table(steps: list[tuple[str, int, int]]) ->
             if had_ms is None or due_ms < had_ms:
                 table[item] = (due_ms, step)
         first = min(table.values(), default=None)
-        assert timers.deadline() == (None if first is None else first[0]) and len(timers) == len(table)
+        assert timers.first() == (None if first is None else first[0]) and len(timers) == len(table)
 
 
 def test_no_deadline_takes_one_away_or_changes_nothing() -> None:
     timers: Timers[str] = Timers()
     timers.set("flow", 5)
     timers.wake_by("flow", None)
-    assert timers.deadline() == 5
+    assert timers.first() == 5
     timers.set("flow", None)
-    assert timers.deadline() is None and not timers.take_due(100)
+    assert timers.first() is None and not timers.take_due(100)
 
 
 def test_what_is_moved_again_and_again_takes_no_more_room() -> None:
@@ -59,14 +59,14 @@ def test_what_is_moved_again_and_again_takes_no_more_room() -> None:
 def test_a_thing_is_asked_for_its_deadline_after_it_was_touched() -> None:
     deadlines: dict[str, int | None] = {"one": 7, "other": 9}
     timers = AskedTimers(deadlines.__getitem__)
-    assert timers.deadline() is None
+    assert timers.first() is None
     timers.touch("one")
     timers.touch("other")
-    assert timers.deadline() == 7
+    assert timers.first() == 7
     deadlines["other"] = 3
-    assert timers.deadline() == 7, "nobody said that it changed"
+    assert timers.first() == 7, "nobody said that it changed"
     timers.touch("other")
-    assert timers.take_due(7) == ["other", "one"] and timers.deadline() is None
+    assert timers.take_due(7) == ["other", "one"] and timers.first() is None
 
 
 def test_what_was_touched_and_is_over_is_not_asked() -> None:
@@ -74,4 +74,4 @@ def test_what_was_touched_and_is_over_is_not_asked() -> None:
     timers.touch("one")
     timers.touch("other")
     timers.forget("one")
-    assert timers.deadline() == 4
+    assert timers.first() == 4

@@ -191,7 +191,7 @@ class TubeDialer(TubeLeg):
             self.env.close_socket(heapq.heappop(self._closing)[1])
 
     def _own_deadline(self) -> int | None:
-        due_ms = self._calls.deadline()
+        due_ms = self._calls.first()
         if self._closing:
             due_ms = earliest(due_ms, self._closing[0][0])
         if self._waiting:

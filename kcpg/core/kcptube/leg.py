@@ -116,7 +116,7 @@ class TubeLeg:
 
     def advance_deadline(self) -> int | None:
         """See `node.Leg`."""
-        return earliest(self._timers.deadline(), self._own_deadline())
+        return earliest(self._timers.first(), self._own_deadline())
 
     def too_big(self, sock: int, addr: bytes, size: int) -> None:
         """The kernel refused to send a datagram of `size` bytes by this path. Segments that were cut cannot

@@ -236,7 +236,7 @@ class TubeListener(TubeLeg):
                 self._forget(greeting)
 
     def _own_deadline(self) -> int | None:
-        return self._expiring.deadline()
+        return self._expiring.first()
 
 
 def _nobody(flow: Flow, _open: Open, _now_ms: int) -> None:

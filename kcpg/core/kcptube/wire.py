@@ -233,7 +233,7 @@ class Wire:
 
     def deadline(self) -> int | None:
         """When transmit must be called again though nothing else happens; None: never."""
-        return self.now_ms if self._dirty else self._timers.deadline()
+        return self.now_ms if self._dirty else self._timers.first()
 
     def _turn(self, conv: Conv, stamp: bytes, out: list[tuple[int, bytes, bytes]]) -> None:
         assert conv.path is not None

@@ -14,7 +14,9 @@ cdef class NativeLeg:
     cdef readonly object counters
     cdef public long long now_ms
     cdef dict _links
-    cdef object _timers
+    cdef dict _touched
+    cdef list _timers
+    cdef long long _timer_count
     cdef list _ready
     cdef object _reporter
 
@@ -28,4 +30,6 @@ cdef class NativeLeg:
     cdef _serve_ready(self, long long now_ms)
     @cython.locals(event=tuple, flows=FlowTable)
     cdef _serve_events(self, long long now_ms)
+    cdef _set_timers(self)
+    cdef _arm(self, link, due_ms)
     cdef _serve_timers(self, long long now_ms)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from typing import TYPE_CHECKING
 
 from kcpg import engine
@@ -13,7 +14,6 @@ from kcpg.core.native.link.link import Link
 from kcpg.core.native.link.state import LinkState
 from kcpg.core.native.wire.counters import LegCounters
 from kcpg.core.native.wire.events import BEGUN, DRAINED, FRAME, HEARD, MOVED, READY, STRANGER
-from kcpg.core.timers import AskedTimers
 from kcpg.core.units import earliest
 
 if TYPE_CHECKING:
@@ -51,7 +51,10 @@ class NativeLeg:
         self.counters = LegCounters()
         self.now_ms = 0
         self._links: dict[Link, None] = {}
-        self._timers: AskedTimers[Link] = AskedTimers(Link.deadline)
+        self._touched: dict[Link, None] = {}
+        # Like core.timers, but with C types and each link's time in the link: this runs in every turn.
+        self._timers: list[tuple[int, int, Link]] = []
+        self._timer_count = 0
         self._ready: list[Conv] = []
         self._reporter = Reporter(name, env.report)
 
@@ -95,17 +98,21 @@ class NativeLeg:
         """See `node.Leg`."""
         if self._ready:
             return self.now_ms
-        return earliest(self._own_deadline(), self._timers.deadline())
+        self._set_timers()
+        while self._timers and self._timers[0][2].timer_ms != self._timers[0][0]:
+            heapq.heappop(self._timers)
+        due_ms = self._timers[0][0] if self._timers else None
+        return earliest(self._own_deadline(), due_ms)
 
     # LinkOwner.
 
     def link_touched(self, link: Link) -> None:
         """See `LinkOwner`."""
-        self._timers.touch(link)
+        self._touched[link] = None
 
     def link_active(self, link: Link) -> None:
         """See `LinkOwner`."""
-        self._timers.wake_by(link, self.now_ms + INSPECT_MS)
+        self._arm(link, self.now_ms + INSPECT_MS)
 
     def link_heard(self, link: Link, former: LinkState) -> None:
         """See `LinkOwner`."""
@@ -121,7 +128,8 @@ class NativeLeg:
     def link_closed(self, link: Link, reason: Reset, by_peer: bool) -> None:
         """See `LinkOwner`."""
         self._links.pop(link, None)
-        self._timers.forget(link)
+        self._touched.pop(link, None)
+        link.timer_ms = None
         self.counters.links_closed += 1
 
     # For the two legs.
@@ -185,10 +193,27 @@ class NativeLeg:
                 flows.now_ms = now_ms
                 flows.ready(conv)
 
+    def _set_timers(self) -> None:
+        if not self._touched:
+            return
+        for link in self._touched:
+            due_ms = link.deadline()
+            if due_ms is not None:
+                self._arm(link, due_ms)
+        self._touched.clear()
+
+    def _arm(self, link: Link, due_ms: int) -> None:
+        if link.timer_ms is None or due_ms < link.timer_ms:
+            link.timer_ms = due_ms
+            self._timer_count += 1
+            heapq.heappush(self._timers, (due_ms, self._timer_count, link))
+
     def _serve_timers(self, now_ms: int) -> None:
-        for link in self._timers.take_due(now_ms):
-            if link.closed:  # by what another one did
-                continue
-            link.advance(now_ms)
-            if not link.closed:
-                self._timers.touch(link)
+        self._set_timers()
+        while self._timers and self._timers[0][0] <= now_ms:
+            due_ms, _, link = heapq.heappop(self._timers)
+            if link.timer_ms == due_ms:
+                link.timer_ms = None
+                link.advance(now_ms)
+                if not link.closed:
+                    self._touched[link] = None

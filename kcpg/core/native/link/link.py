@@ -74,6 +74,7 @@ class Link:
         self.dials = setup.dials
         self.state = FRESH
         self.since_ms = self._silent_ms = now_ms
+        self.timer_ms: int | None = None  # the leg's own note
         self.counters = LinkCounters()
         self._owner = owner
         self._state_rx = 0
