@@ -31,7 +31,7 @@ class Memory:
         self._ended = 0
         self._again = False
 
-    def look(self, ended: int) -> None:
+    def inspect(self, ended: int) -> None:
         """Trim if many flows have ended; call it every few seconds with the number that has ended so far."""
         many = ended - self._ended >= MANY_FLOWS
         if many or self._again:

@@ -143,7 +143,7 @@ class RunningNode:
         """
         self.log.tick(now_s)
         if self.node is not None:
-            self._memory.look(self.node.counters.finished + self.node.counters.reset)
+            self._memory.inspect(self.node.counters.finished + self.node.counters.reset)
         if summary:
             write_status(self.config, self.snapshot())
 

@@ -1,4 +1,4 @@
-"""One word, one thing: names that core does not use because they could mean three of ours."""
+"""One word, one thing: names that are not used because they could mean three of ours, or were given up."""
 
 from __future__ import annotations
 
@@ -7,26 +7,74 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from tests.tidy import tree
 
-INSTEAD = {
-    "session": "link (a security association) or conversation (KCP's)",
-    "channel": "conversation, conv",
-    "connection": "flow (a user's TCP connection) or link",
-    "endpoint": "path, leg or node",
+# Words that could be several things of ours, and in which rings they could.
+AMBIGUOUS = {
+    "session": (("core", "net", "app"), "link (a security association) or conversation (KCP's)"),
+    "channel": (("core", "net", "app"), "conversation, conv"),
+    "connection": (("core",), "flow (a user's TCP connection) or link; net and app have real ones"),
+    "endpoint": (("core", "net", "app"), "path, leg or node"),
 }
-# Noise calls it so, and what resuming a link is proven with has no better name.
-ALLOWED = {"session_secret"}
+# Words that were given up, so that what took their place is the only word for it.
+RETIRED = {
+    "caller": "DialedLink (a link that a dialer keeps), DialHost (what that sees of the dialer)",
+    "crew": "WorkerPool",
+    "inlet": "bypass",
+    "linger": "drain (a flow or a link that is over); only a socket lingers",
+    "lingering": "draining",
+    "outlet": "bypass",
+    "protection": "FecControl, fec_control",
+    "rekeying": "rekey",
+    "reputation": "PenaltyBox",
+    "stir": "wake",
+    "vigil": "AdaptiveBusyPoll",
+}
+# Names that were given up, though their words are good for other things.
+RETIRED_NAMES = {
+    "Asking": "Request (a question in kcptube's conversation 0)",
+    "Attempt": "HandshakeAttempt",
+    "Member": "WorkerHandle",
+    "Opening": "OpenMessage",
+    "Part": "WorkerContext",
+    "Seen": "ReplayCache",
+    "Share": "WorkerSlot: a share is the fair part of a resource",
+    "look": "inspect (state that is there now)",
+}
+ALLOWED = {
+    "session_secret": "Noise calls it so, and what resuming a link is proven with has no better name",
+    "Channel": "of app/workers/channel.py: the socket pair of the supervisor and a worker",
+    "channel": "one of those",
+    "_channel": "one of those",
+    "linger": "the C struct of SO_LINGER, in net/_sock.pyx",
+}
+RINGS = ("core", "net", "app")
 
 
-def test_core_speaks_one_language() -> None:
+@pytest.mark.parametrize("ring", RINGS)
+def test_a_ring_speaks_one_language(ring: str) -> None:
+    words = {word: better for word, (rings, better) in AMBIGUOUS.items() if ring in rings} | RETIRED
     wrong = []
-    for path in tree.sources("kcpg/core", suffixes=(".py", ".pyx", ".pxd", ".pxi")):
-        for line, identifier in _identifiers(path):
-            for word, better in INSTEAD.items():
-                if word in _words(identifier) and identifier not in ALLOWED:
-                    wrong.append(f"{tree.name(path)}:{line}: '{identifier}'; say {better}")
+    for path, line, identifier in _all(ring):
+        if identifier in ALLOWED:
+            continue
+        found = [words[word] for word in _words(identifier) & set(words)]
+        if identifier in RETIRED_NAMES:
+            found.append(RETIRED_NAMES[identifier])
+        wrong += [f"{tree.name(path)}:{line}: '{identifier}'; say {better}" for better in found]
     assert not wrong, "\n".join(sorted(set(wrong)))
+
+
+def test_what_is_allowed_is_used() -> None:
+    used = {identifier for ring in RINGS for _, _, identifier in _all(ring)}
+    assert not set(ALLOWED) - used, "an exception that is none any more"
+
+
+def _all(ring: str) -> Iterator[tuple[Path, int, str]]:
+    for path in tree.sources(f"kcpg/{ring}", suffixes=(".py", ".pyx", ".pxd", ".pxi")):
+        yield from ((path, line, identifier) for line, identifier in _identifiers(path))
 
 
 def _words(identifier: str) -> set[str]:

@@ -12,7 +12,7 @@ def test_memory_is_given_back_twice_for_so_many_flows():
         *((2 * many - 1, 2), (5 * many, 3), (6 * many, 4), (6 * many, 5), (6 * many + 1, 5)),
     )
     for ended, expected in looks:
-        memory.look(ended)
+        memory.inspect(ended)
         assert len(given) == expected, ended
 
 

@@ -34,7 +34,7 @@ LOST_MS = 10_000
 """If it answers a probe and still nothing comes for so long, it does not know the link any more."""
 
 REFUSED_WAIT_MS = 5000
-"""A refusal stands in a configuration: request again is for when somebody has changed it."""
+"""A refusal stands in a configuration: asking again is for when somebody has changed it."""
 
 
 class DialedLink:
@@ -262,7 +262,7 @@ class DialedLink:
         if self.flow is not None:
             self.close()
             return
-        self._drop_asking()
+        self._drop_request()
         if self._sock is not None:
             self._retired.append((now_ms, self._sock))
             self._sock = None
@@ -275,7 +275,7 @@ class DialedLink:
         if flow is not None:
             flow.aborted(reason)
 
-    def _drop_asking(self) -> None:
+    def _drop_request(self) -> None:
         for request in (self._request, self._greeted[1] if self._greeted else None):
             if request is not None:
                 request.close()
@@ -285,7 +285,7 @@ class DialedLink:
         """It is not wanted any more: its sockets close when what is queued has left."""
         self.over = True
         self._ask_at_ms = None
-        self._drop_asking()
+        self._drop_request()
         if self._sock is not None:
             self._retired.append((self._dialer.now_ms, self._sock))
             self._sock = None
