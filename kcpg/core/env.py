@@ -32,14 +32,10 @@ class EventKind:
 class Event:
     """Something a person may want to read in the log."""
 
-    kind: str
-    """One of EventKind."""
-    leg: str
-    """The leg's name, from its settings."""
-    peer: bytes
-    """The peer's address, opaque to the core (the network ring formats it); b"" if there is none."""
-    text: str
-    """One sentence, without the peer's address."""
+    kind: str  # One of EventKind
+    leg: str  # The leg's name, from its settings
+    peer: bytes  # The peer's address, opaque to the core (the network ring formats it); b"" if there is none
+    text: str  # One sentence, without the peer's address
 
 
 class Reporter:
@@ -63,34 +59,27 @@ class Reporter:
 class ResolveFailed:
     """A name has no address now."""
 
-    text: str
-    """Why, for people."""
+    text: str  # Why, for people
 
 
+# Called once with the packed addresses of the name, best first, or with the reason there are none.
 Resolved = Callable[[list[bytes] | ResolveFailed], None]
-"""Called once with the packed addresses of the name, best first, or with the reason there are none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Env:
     """The world outside the core; every source of time, chance and sockets a leg has."""
 
-    entropy: Callable[[int], bytes]
-    """So many unpredictable bytes, for keys, CIDs and salts."""
-    rng: random.Random
-    """For choices that need no secrecy: ports, order of addresses."""
-    wall_s: Callable[[], int]
-    """Seconds since 1970, for handshakes only; may be wrong, may jump."""
-    open_socket: Callable[[], int]
-    """A new local UDP socket (a new source port); OSError if there is none."""
-    close_socket: Callable[[int], None]
-    """Give a socket back; datagrams queued on it may be lost."""
-    report: Callable[[Event], None]
-    """Take an event; must not raise."""
+    entropy: Callable[[int], bytes]  # So many unpredictable bytes, for keys, CIDs and salts
+    rng: random.Random  # For choices that need no secrecy: ports, order of addresses
+    wall_s: Callable[[], int]  # Seconds since 1970, for handshakes only; may be wrong, may jump
+    open_socket: Callable[[], int]  # A new local UDP socket (a new source port); OSError if there is none
+    close_socket: Callable[[int], None]  # Give a socket back; datagrams queued on it may be lost
+    report: Callable[[Event], None]  # Take an event; must not raise
+    # Look up (host, port); may call back at once, or later between the leg's own calls. `advance` must
+    # follow.
     resolve: Callable[[str, int, Resolved], None]
-    """Look up (host, port); may call back at once, or later between the leg's own calls. `advance` must
-    follow."""
+    # The part of an address that stands for one customer (/32 or /64), by which handshakes are rationed.
     source_key: Callable[[bytes], bytes] = bytes
-    """The part of an address that stands for one customer (/32 or /64), by which handshakes are rationed."""
+    # Where several processes serve a listening leg: which of them this one is.
     worker: WorkerSlot | None = None
-    """Where several processes serve a listening leg: which of them this one is."""

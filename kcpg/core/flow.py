@@ -177,7 +177,7 @@ class Flow:
         self.opening = False
         self.closed = False  # nothing can be done with this flow any more; set by the leg
 
-    # -- moving ----------------------------------------------------------------------------------------------
+    # -- moving --
 
     def move_to(self, sink: Flow) -> Moved:
         """Carry what is here into `sink`, until this is dry, the sink is full, or the end is reached.
@@ -192,7 +192,7 @@ class Flow:
             return copy_packets(source, self, PACKET_TURNS)
         return copy_bytes(source, self)
 
-    # -- byte interface (TCP), for flows that have no faster way ---------------------------------------
+    # -- byte interface (TCP), for flows that have no faster way --
 
     def read(self, limit: int) -> bytes | None:
         """Take up to `limit` bytes; None: nothing now; b"": the end."""
@@ -207,7 +207,7 @@ class Flow:
         """How many bytes `write` takes now for certain. 0 while opening."""
         raise TypeError(f"{type(self).__name__} has no byte interface")
 
-    # -- packet interface (UDP): a leg has the two for batches, or those for one packet ----------------
+    # -- packet interface (UDP): a leg has the two for batches, or those for one packet --
 
     def recv_packets(self, limit: int) -> list[bytes]:
         """Take at most `limit` packets. Fewer: there are no more now (see `at_end`)."""
@@ -241,7 +241,7 @@ class Flow:
         `kcpg.net.bypass`."""
         return 0
 
-    # -- life ------------------------------------------------------------------------------------------------
+    # -- life --
 
     def end(self) -> None:
         """No more bytes come: half-close after those already written. Idempotent. UDP: the association is

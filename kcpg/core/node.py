@@ -201,7 +201,7 @@ class Node:
         self.ingress.close(now_ms, reason)
         self.egress.close(now_ms, reason)
 
-    # -- flows -----------------------------------------------------------------------------------------------
+    # -- flows --
 
     def _on_flow(self, flow: Flow, request: Open, now_ms: int) -> None:
         answer = self._dial(request, now_ms)
@@ -229,7 +229,6 @@ class Node:
         return self.egress.dial(request, now_ms)
 
     def splice_over(self, splice: Splice, reason: Reset | None) -> None:
-        """See `kcpg.core.splice.Owner`."""
         del self.splices[splice]
         if reason is None:
             self.counters.finished += 1
@@ -243,7 +242,6 @@ class Node:
             self._tell(FlowOver(splice.open, reason, up, down, dropped))
 
     def splice_later(self, splice: Splice, source: Flow) -> None:
-        """See `kcpg.core.splice.Owner`."""
         if (splice, source) not in self._later:
             self._later.append((splice, source))
 
@@ -251,7 +249,7 @@ class Node:
         if self._report is not None:
             self._report(event)
 
-    # -- idle UDP flows --------------------------------------------------------------------------------------
+    # -- idle UDP flows --
 
     @property
     def _idle_step_ms(self) -> int:

@@ -116,7 +116,7 @@ class Splice:
         """Whether everything `source` will ever give has been moved."""
         return self.over or self._way(source).done
 
-    # -- moving ----------------------------------------------------------------------------------------------
+    # -- moving --
 
     def pump(self, source: Flow) -> Moved:
         """Move from `source` to its partner what can be moved now; `Blocked` says what the caller waits for.
@@ -200,7 +200,7 @@ class Splice:
             way = self._way(source)
             way.dropped += count
 
-    # -- what flows tell -------------------------------------------------------------------------------------
+    # -- what flows tell --
 
     def ready(self, flow: Flow, events: int) -> None:
         """`flow` became READABLE and/or WRITABLE; who acts on it is the partner's choice (`Flow.wake`)."""
@@ -243,7 +243,7 @@ class Splice:
         if owner is not None:
             owner.splice_over(self, reason)
 
-    # -- the end ---------------------------------------------------------------------------------------------
+    # -- the end --
 
     def _finish(self) -> None:
         flows = self.flows

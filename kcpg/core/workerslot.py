@@ -13,25 +13,22 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from kcpg.core.native.wire.wire import Path
 
+# Processes of one leg. They take 6 of a CID's 32 bits; among the rest, a thousand links never run out.
 MAX_WORKERS = 64
-"""Processes of one leg. They take 6 of a CID's 32 bits; among the rest, a thousand links never run out."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerSlot:
     """The part of a listening leg that this process is."""
 
-    index: int
-    """Number of this process, from 0 up."""
+    index: int  # Number of this process, from 0 up
+    # 32 bytes, the same in all processes: a cookie that one of them gave is good for every other.
     cookie_secret: bytes
-    """32 bytes, the same in all processes: a cookie that one of them gave is good for every other."""
+    # Give the datagram (clear header, body) that came by this path to the process of that number. False: it
+    # is not there.
     hand_over: Callable[[int, Path, bytes, bytes], bool]
-    """Give the datagram (clear header, body) that came by this path to the process of that number. False: it
-    is not there."""
-    count: Callable[[int], None]
-    """Tell the others how many links are here now."""
-    choose: Callable[[], int]
-    """The number of the process that should have one more link."""
+    count: Callable[[int], None]  # Tell the others how many links are here now
+    choose: Callable[[], int]  # The number of the process that should have one more link
 
 
 def marked(cid: int, index: int) -> int:

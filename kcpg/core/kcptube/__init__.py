@@ -8,9 +8,9 @@ Tests of what has none of its own name:
     replaycache: property/test_kcptube_properties.py
 """
 
+# One sentence for the log, said at every start of such a leg.
 LACKS = (
     "its one key is an unsalted hash of the password, for both directions and for ever, and of its 65,536"
     " nonces each comes again soon: who records traffic can read it and forge. There is no forward secrecy,"
     " and no protection against replay but the clock and this end's memory"
 )
-"""One sentence for the log, said at every start of such a leg."""

@@ -30,8 +30,7 @@ ALGORITHMS = seal.ALGORITHMS
 AAD = b"KCP PortHopping"
 TAG_BYTES = 16
 TRAILER_BYTES = 2
-SEEDS = 1 << 16
-"""Different nonces there are."""
+SEEDS = 1 << 16  # Different nonces there are
 
 _NONCE_BYTES = {"AES-GCM": 16, "AES-OCB": 12, "chacha20": 8, "xchacha20": 24}
 _BLOCK = bytes(64)

@@ -24,17 +24,16 @@ if TYPE_CHECKING:
     from kcpg.core.kcptube.link import Link
     from kcpg.core.kcptube.wire import Conv
 
+# An answer in conversation 0 is acknowledged so long after it came, should it come again.
 ANSWER_DRAIN_MS = 4000
-"""An answer in conversation 0 is acknowledged so long after it came, should it come again."""
 
-RETIRE_MS = 8000
-"""A socket that the link has left receives so long what is still under way to it."""
+RETIRE_MS = 8000  # A socket that the link has left receives so long what is still under way to it
 
+# If it answers a probe and still nothing comes for so long, it does not know the link any more.
 LOST_MS = 10_000
-"""If it answers a probe and still nothing comes for so long, it does not know the link any more."""
 
+# A refusal stands in a configuration: asking again is for when somebody has changed it.
 REFUSED_WAIT_MS = 5000
-"""A refusal stands in a configuration: asking again is for when somebody has changed it."""
 
 
 class DialedLink:
@@ -77,7 +76,7 @@ class DialedLink:
         conv = self.link.conv if self.link is not None else None
         return conv if conv is not None and conv.number == number else None
 
-    # Time.
+    # -- time --
 
     def deadline(self) -> int | None:
         """When `advance` has something to do."""
@@ -139,7 +138,7 @@ class DialedLink:
             return self._hop_at_ms
         return earliest(self._hop_at_ms, link.conv.heard_ms + SILENT_MS)
 
-    # Request.
+    # -- asking --
 
     def _request_message(self) -> bytes:
         settings = self._dialer.settings
@@ -200,7 +199,7 @@ class DialedLink:
         self._greeted = (now_ms + ANSWER_DRAIN_MS, request)
         self._dialer.choice.praise(request.addr)
 
-    # The link.
+    # -- the link --
 
     def _answered(self, message: bytes) -> None:
         """Something came in answer to the request."""

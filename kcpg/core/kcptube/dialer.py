@@ -25,14 +25,12 @@ if TYPE_CHECKING:
     from kcpg.core.kcptube.link import Link
     from kcpg.core.kcptube.wire import Path
 
-MAX_WAITING = 4096
-"""Flows that wait for a mux link; each holds an accepted socket of an application."""
+MAX_WAITING = 4096  # Flows that wait for a mux link; each holds an accepted socket of an application
 
+# A socket is kept open so long at least: kcptube does not answer another request from its port for 10 s.
 PORT_MS = 10_500
-"""A socket is kept open so long at least: kcptube does not answer another request from its port for 10 s."""
 
-MAX_TUNNELS = 100
-"""Mux links of one dialer, each with a socket."""
+MAX_TUNNELS = 100  # Mux links of one dialer, each with a socket
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +44,9 @@ class DialSettings:
     outbound_bps: int = 0
     inbound_bps: int = 0
     keep_alive_ms: int = 0
-    hop_every_ms: int = 60_000
-    """0: only away from a path that is silent."""
+    hop_every_ms: int = 60_000  # 0: only away from a path that is silent
     tunnels: int = 0
-    flow_wait_ms: int = 30_000
-    """How long a flow waits for a link before it is reset."""
+    flow_wait_ms: int = 30_000  # How long a flow waits for a link before it is reset
 
 
 @dataclass(slots=True)
@@ -84,7 +80,6 @@ class TubeDialer(TubeLeg):
             self._call(DialedLink(self))
 
     def dial(self, wanted: Open, now_ms: int) -> TubeFlow | Reset:
-        """See `node.EgressLeg`."""
         self._clock(now_ms)
         if not self._running:
             return Reset(ResetCode.SHUTDOWN, "this node is not running")
@@ -111,7 +106,7 @@ class TubeDialer(TubeLeg):
                 dialed.close()
         self._abort_waiting(Reset(ResetCode.SHUTDOWN, reason))
 
-    # For the links it keeps.
+    # -- for the links it keeps --
 
     def converse(self, number: int, params: KcpParams, user: object, path: Path) -> Conv:
         """A conversation by this path."""
@@ -153,17 +148,15 @@ class TubeDialer(TubeLeg):
         self.counters.unresolved += 1
         self.report(EventKind.UNRESOLVED, b"", text, REPEAT_EVENT_MS)
 
-    # LinkOwner.
+    # -- LinkOwner --
 
     def link_touched(self, link: Link) -> None:
-        """See `LinkOwner`."""
         super().link_touched(link)
         dialed = self._by_link.get(link)
         if dialed is not None:
             self._calls.touch(dialed)
 
     def link_over(self, link: Link, reason: Reset | None) -> None:
-        """See `LinkOwner`."""
         super().link_over(link, reason)
         if reason is not None:
             self.report(EventKind.LINK_DOWN, link.peer, f"the link is lost: {reason}", REPEAT_EVENT_MS)
@@ -173,10 +166,9 @@ class TubeDialer(TubeLeg):
         """See `LinkOwner`: nobody dials to here."""
 
     def link_refused(self, link: Link, reason: Reset) -> bool:
-        """See `LinkOwner`."""
         return False
 
-    # TubeLeg.
+    # -- TubeLeg --
 
     def _find(self, sock: int, addr: bytes, number: int) -> Conv | None:
         dialed = self._owners.get(sock)
@@ -198,7 +190,7 @@ class TubeDialer(TubeLeg):
             due_ms = earliest(due_ms, self._waiting[0].since_ms + self.settings.flow_wait_ms)
         return due_ms
 
-    # Inside.
+    # -- inside --
 
     def _call(self, dialed: DialedLink) -> None:
         self._dialed[dialed] = None

@@ -16,14 +16,14 @@ from kcpg.core.kcp.params import CMD_PUSH, CMD_TELL, HEADER, HEADER_BYTES
 from kcpg.core.units import MASK32, add32, diff32
 from kcpg.engine import Code
 
+# A parity shard is longer than the longest block of its group by this.
 SHARD = Struct(">IB")
 PARITY = Struct(">IBI")
 PREFIX_BYTES = 2
 OVERHEAD_BYTES = PARITY.size + PREFIX_BYTES
-"""A parity shard is longer than the longest block of its group by this."""
 
+# Groups a receiver keeps. kcptube keeps four, which reordering on one path hardly exceeds; a hop does.
 GROUPS = 8
-"""Groups a receiver keeps. kcptube keeps four, which reordering on one path hardly exceeds; a hop does."""
 
 
 class ShardSender:

@@ -81,10 +81,9 @@ class TubeFlow(Flow):
         self.moved_ms = link.now_ms
         self.opening = False
 
-    # Bytes.
+    # -- bytes --
 
     def read(self, limit: int) -> bytes | None:
-        """See Flow."""
         if self.link is None or self.closed:
             return None
         taken: list[bytes] = []
@@ -112,10 +111,9 @@ class TubeFlow(Flow):
         """See Flow. Room of 0 is followed by WRITABLE."""
         return 0 if self.link is None or self.closed else self.link.room(self)
 
-    # Packets.
+    # -- packets --
 
     def recv_packets(self, limit: int) -> list[bytes]:
-        """See Flow."""
         packets: list[bytes] = []
         while len(packets) < limit and self._has_piece():
             packet = self.inbox.popleft()
@@ -124,7 +122,6 @@ class TubeFlow(Flow):
         return [] if self._is_over() else packets
 
     def send_packets(self, packets: list[bytes]) -> int:
-        """See Flow."""
         if self.link is None or self.closed or self.ended:
             return 0
         taken = 0
@@ -134,13 +131,11 @@ class TubeFlow(Flow):
 
     @property
     def at_end(self) -> bool:
-        """See Flow."""
         return self.heard_end and not self.inbox
 
-    # Life.
+    # -- life --
 
     def end(self) -> None:
-        """See Flow."""
         if self.ended or self.closed:
             return
         self.ended = True
@@ -148,7 +143,6 @@ class TubeFlow(Flow):
             self.link.flow_ended(self)
 
     def reset(self, reason: Reset) -> None:
-        """See Flow."""
         if self.closed:
             return
         self._over()
@@ -156,7 +150,6 @@ class TubeFlow(Flow):
             self.link.flow_reset(self, reason)
 
     def release(self) -> None:
-        """See Flow."""
         if self.closed:
             return
         self._over()
@@ -169,7 +162,7 @@ class TubeFlow(Flow):
             self.link.flow_taken(self)
         super().wake(events)
 
-    # What the link tells.
+    # -- what the link tells --
 
     def offer(self, piece: bytes) -> None:
         """Bytes, or a packet, came."""

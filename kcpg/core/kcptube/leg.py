@@ -18,39 +18,30 @@ from kcpg.core.units import earliest
 if TYPE_CHECKING:
     from kcpg.core.kcp.kcp import Kcp
 
+# How conversation 0 retransmits, at both ends.
 GREETING = KcpParams(nodelay=1, interval_ms=1, resend=3, nc=True, snd_wnd=32, rcv_wnd=128)
-"""How conversation 0 retransmits, at both ends."""
 
-FIRST_NUMBER = 32
-"""Of a data conversation; kcptube keeps those below for itself."""
+FIRST_NUMBER = 32  # Of a data conversation; kcptube keeps those below for itself
 
 
 @dataclass(slots=True)
 class LegCounters:
     """What happens before there is a link, and to links as a whole."""
 
-    asked: int = 0
-    """Requests for a link and probes, repeated ones with a new port included (dialer)."""
-    answered: int = 0
-    """Requests and probes that were answered (listener)."""
-    no_answer: int = 0
-    """Requests and probes that ran out of time (dialer)."""
-    refused: int = 0
-    """Requests that ended in a refusal, on either side."""
+    asked: int = 0  # Requests for a link and probes, repeated ones with a new port included (dialer)
+    answered: int = 0  # Requests and probes that were answered (listener)
+    no_answer: int = 0  # Requests and probes that ran out of time (dialer)
+    refused: int = 0  # Requests that ended in a refusal, on either side
     messages_malformed: int = 0
-    greetings_evicted: int = 0
-    """Unanswered requests that gave way to others (listener)."""
+    greetings_evicted: int = 0  # Unanswered requests that gave way to others (listener)
     links_opened: int = 0
     links_closed: int = 0
-    links_lost: int = 0
-    """Of these: because nothing came any more."""
+    links_lost: int = 0  # Of these: because nothing came any more
     links_full: int = 0
-    flows_unreachable: int = 0
-    """Flows that waited for a link in vain (dialer)."""
+    flows_unreachable: int = 0  # Flows that waited for a link in vain (dialer)
     sockets_missing: int = 0
     unresolved: int = 0
-    too_big: int = 0
-    """Datagrams that an interface did not take: mtu is too large."""
+    too_big: int = 0  # Datagrams that an interface did not take: mtu is too large
 
 
 class TubeLeg:
@@ -87,15 +78,12 @@ class TubeLeg:
         return list(self._links)
 
     def receive(self, sock: int, addr: bytes, datagram: bytes, now_ms: int) -> None:
-        """See `node.TunnelLeg`."""
         self.wire.receive(sock, addr, datagram, now_ms)
 
     def transmit(self, now_ms: int) -> list[tuple[int, bytes, bytes]]:
-        """See `node.TunnelLeg`."""
         return self.wire.transmit(now_ms)
 
     def advance(self, now_ms: int) -> None:
-        """See `node.Leg`."""
         self._clock(now_ms)
         for sock, addr, block in self.wire.take_strangers():
             self._stranger(sock, addr, block)
@@ -109,13 +97,11 @@ class TubeLeg:
         self.wire.alert = False  # whatever asked for this turn had it
 
     def deadline(self) -> int | None:
-        """See `node.Leg`."""
         if self.wire.news:
             return self.now_ms
         return earliest(self.wire.deadline(), self.advance_deadline())
 
     def advance_deadline(self) -> int | None:
-        """See `node.Leg`."""
         return earliest(self._timers.first(), self._own_deadline())
 
     def too_big(self, sock: int, addr: bytes, size: int) -> None:
@@ -125,22 +111,20 @@ class TubeLeg:
         text = f"datagrams of {size} bytes are too long for the interface; set mtu="
         self.report("too_big", addr, text, REPEAT_EVENT_MS)
 
-    # LinkOwner.
+    # -- LinkOwner --
 
     def link_touched(self, link: Link) -> None:
-        """See `LinkOwner`."""
         self._timers.touch(link)
         self.wire.alert = True
 
     def link_over(self, link: Link, reason: Reset | None) -> None:
-        """See `LinkOwner`."""
         self._links.pop(link, None)
         self._timers.forget(link)
         self.counters.links_closed += 1
         if reason is not None:
             self.counters.links_lost += 1
 
-    # For the two legs.
+    # -- for the two legs --
 
     def _find(self, sock: int, addr: bytes, number: int) -> Conv | None:
         """Whose this datagram is."""

@@ -21,43 +21,37 @@ if TYPE_CHECKING:
     from kcpg.core.kcptube.flow import TubeFlow
     from kcpg.core.kcptube.wire import Conv
 
-IDLE_MS = 255_000
-"""A link that was not heard for so long is over: kcptube has forgotten it by then."""
+IDLE_MS = 255_000  # A link that was not heard for so long is over: kcptube has forgotten it by then
 
-IDLE_MUX_MS = 31_000
-"""The same of a mux link."""
+IDLE_MUX_MS = 31_000  # The same of a mux link
 
+# Silence after which the peer is asked for a sign of life where `keep_alive` is not set: often enough that a
+# lost answer or two leaves the link alive. A UDP flow may end by silence.
 ASK_MS = {Carries.TCP: 60_000, Carries.UDP: IDLE_MS, Carries.MUX: 10_000}
-"""Silence after which the peer is asked for a sign of life where `keep_alive` is not set: often enough that a
-lost answer or two leaves the link alive. A UDP flow may end by silence."""
 
+# A dialer tells the end of what the application sends only after so long without an answer: kcptube cuts off
+# an answer that is under way. Most come within this.
 END_GRACE_MS = 1000
-"""A dialer tells the end of what the application sends only after so long without an answer: kcptube cuts off
-an answer that is under way. Most come within this."""
 
-SILENT_MS = 5000
-"""A peer that owes an answer and is not heard for so long is looked for by another path."""
+SILENT_MS = 5000  # A peer that owes an answer and is not heard for so long is looked for by another path
 
+# After our end the peer is asked so often whether it still knows the conversation, and after so long a
+# silence it does not: kcptube forgets it at once. Longer than the usual outage.
 CLOSED_ASK_MS = 2000
 CLOSED_SILENT_MS = 10_000
-"""After our end the peer is asked so often whether it still knows the conversation, and after so long a
-silence it does not: kcptube forgets it at once. Longer than the usual outage."""
 
-DRAIN_MS = 2000
-"""A link that is over acknowledges so long what the peer repeats: some of its time-outs."""
+DRAIN_MS = 2000  # A link that is over acknowledges so long what the peer repeats: some of its time-outs
 
+# Answers that wait for acknowledgement; whoever asks for more without acknowledging gets none.
 CONTROL_QUEUE = 512
-"""Answers that wait for acknowledgement; whoever asks for more without acknowledging gets none."""
 
 
 class LinkState(Enum):
     """What a link is doing."""
 
-    FRESH = "fresh"
-    """Nothing came on its conversation yet (listener)."""
+    FRESH = "fresh"  # Nothing came on its conversation yet (listener)
     UP = "up"
-    DRAINING = "draining"
-    """Its flow is over; what was accepted is still delivered."""
+    DRAINING = "draining"  # Its flow is over; what was accepted is still delivered
     CLOSED = "closed"
 
 
@@ -68,10 +62,8 @@ class LinkCounters:
     flows_opened: int = 0
     flows_finished: int = 0
     flows_reset: int = 0
-    flows_stalled: int = 0
-    """Of these: cut off because a reader that took nothing held up the others."""
-    messages_unknown: int = 0
-    """Messages that mean nothing here."""
+    flows_stalled: int = 0  # Of these: cut off because a reader that took nothing held up the others
+    messages_unknown: int = 0  # Messages that mean nothing here
     packets_too_long: int = 0
     moves: int = 0
     hops: int = 0
@@ -197,7 +189,7 @@ class Link:
         self.conv.close()
         self.owner.link_over(self, reason)
 
-    # For flows.
+    # -- for flows --
 
     def fill(self, flow: TubeFlow) -> None:
         """Its inbox is empty: put in what is there."""
@@ -254,7 +246,7 @@ class Link:
         flow.asked = False
         self.owner.link_taken(self, flow)
 
-    # For the two kinds.
+    # -- for the two kinds --
 
     def receive(self) -> None:
         """Take the messages that are there."""
@@ -306,31 +298,26 @@ class PlainLink(Link):
 
     @property
     def is_ending(self) -> bool:
-        """See Link."""
         return self.flow is None or self.flow.end_sent or self.flow.heard_end
 
     @property
     def flow_count(self) -> int:
-        """See Link."""
         return int(self.flow is not None)
 
     def prefix(self, flow: TubeFlow) -> bytes:
-        """See Link."""
         return self._prefix
 
     def room(self, flow: TubeFlow) -> int:
-        """See Link."""
         room = self.conv.kcp.room
         if room == 0:
             self.conv.want_room = True
         return room * (self.conv.chunk_bytes - len(self._prefix))
 
     def has_room(self) -> None:
-        """See Link."""
         if self.flow is not None:
             self.flow.notice(WRITABLE)
 
-    # In.
+    # -- in --
 
     def receive(self) -> None:
         """See Link: what is for the flow waits until it is read, unless there is no flow any more."""
@@ -373,10 +360,9 @@ class PlainLink(Link):
             self._send_end(flow)
         flow.heard_end = True
 
-    # Out, and ends.
+    # -- out, and ends --
 
     def flow_ended(self, flow: TubeFlow) -> None:
-        """See Link."""
         if flow.kind is Kind.UDP:
             return
         if self.dials and not flow.heard_end:
@@ -400,14 +386,12 @@ class PlainLink(Link):
         self._finish()
 
     def flow_released(self, flow: TubeFlow) -> None:
-        """See Link."""
         self.counters.flows_finished += 1
         if flow.kind is Kind.TCP:
             self._send_end(flow)
         self._finish()
 
     def abort_flows(self, reason: Reset) -> None:
-        """See Link."""
         flow, self.flow = self.flow, None
         if flow is not None:
             self.counters.flows_reset += 1
@@ -420,10 +404,9 @@ class PlainLink(Link):
             self._over_ms = self.now_ms
             self.owner.link_touched(self)
 
-    # Time.
+    # -- time --
 
     def advance(self, now_ms: int) -> None:
-        """See Link."""
         if self.state is LinkState.DRAINING:
             if self._drained_at() <= now_ms:
                 self.close(None)
@@ -443,7 +426,6 @@ class PlainLink(Link):
         super().advance(now_ms)
 
     def deadline(self) -> int | None:
-        """See Link."""
         if self.state is LinkState.CLOSED:
             return None
         if self.state is LinkState.DRAINING:

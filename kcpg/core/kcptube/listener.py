@@ -23,14 +23,13 @@ if TYPE_CHECKING:
     from kcpg.core.kcp.kcp import Kcp
     from kcpg.core.kcptube.link import Link
 
+# A request is remembered so long after its answer, so that repetitions of it open nothing (kcptube: 8 s).
 GREETING_MS = 10_000
-"""A request is remembered so long after its answer, so that repetitions of it open nothing (kcptube: 8 s)."""
 
+# The same where the answer was acknowledged: kcptube may use the same port again after 4 s.
 GREETED_MS = 5_000
-"""The same where the answer was acknowledged: kcptube may use the same port again after 4 s."""
 
-MAX_GREETINGS = 4096
-"""Requests remembered; the oldest gives way."""
+MAX_GREETINGS = 4096  # Requests remembered; the oldest gives way
 
 LAST_NUMBER = 0xFFFFFFFE
 
@@ -39,6 +38,7 @@ LAST_NUMBER = 0xFFFFFFFE
 class ListenSettings:
     """How a TubeListener works."""
 
+    # First and last port listened to; (0, 0): not told, as where they have gaps.
     name: str
     format: Format = field(default_factory=Format)
     kcp: KcpParams = field(default_factory=KcpParams)
@@ -46,9 +46,7 @@ class ListenSettings:
     inbound_bps: int = 0
     keep_alive_ms: int = 0
     ports: tuple[int, int] = (0, 0)
-    """First and last port listened to; (0, 0): not told, as where they have gaps."""
-    max_links: int = 65_536
-    """A plain link is one flow."""
+    max_links: int = 65_536  # A plain link is one flow
 
 
 class _Greeting:
@@ -90,10 +88,9 @@ class TubeListener(TubeLeg):
         self._clock(now_ms)
         self._closed = True
 
-    # LinkOwner.
+    # -- LinkOwner --
 
     def link_over(self, link: Link, reason: Reset | None) -> None:
-        """See `LinkOwner`."""
         super().link_over(link, reason)
         self._convs.pop(link.conv.number, None)
         self._asked.pop(link, None)
@@ -107,7 +104,6 @@ class TubeListener(TubeLeg):
             self._accept(greeting, link)
 
     def link_refused(self, link: Link, reason: Reset) -> bool:
-        """See `LinkOwner`."""
         greeting = self._asked.pop(link, None)
         if greeting is None:
             return False
@@ -115,7 +111,7 @@ class TubeListener(TubeLeg):
         self._answer(greeting, messages.pack_failure(greeting.carries, reason))
         return True
 
-    # TubeLeg.
+    # -- TubeLeg --
 
     def _find(self, sock: int, addr: bytes, number: int) -> Conv | None:
         if number:

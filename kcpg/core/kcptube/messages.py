@@ -29,20 +29,16 @@ MUX_DATA: Final = 6
 MUX_CANCEL: Final = 7
 MUX_TARGET: Final = 8
 
-PROBE: Final = b"\x03\x00\x00"
-"""A question in conversation 0, and its answer."""
+PROBE: Final = b"\x03\x00\x00"  # A question in conversation 0, and its answer
 
-TEXT_MOST: Final = 200
-"""Bytes of a reason that are sent, or read."""
-HOST_MOST: Final = 255
-"""Bytes of a target's name (RFC 1035)."""
+TEXT_MOST: Final = 200  # Bytes of a reason that are sent, or read
+HOST_MOST: Final = 255  # Bytes of a target's name (RFC 1035)
 
 _CODES = {str(Reset(code)): code for code in ResetCode}
 _SETTINGS = struct.Struct(">IHHQQH")  # number, first and last port, bytes/s out and in, the target's port
 _NUMBER = struct.Struct(">I")
 _TARGET = struct.Struct(">IH")
-ID_BYTES: Final = 5
-"""Header byte and id."""
+ID_BYTES: Final = 5  # Header byte and id
 
 
 class Carries(IntEnum):
@@ -61,14 +57,11 @@ CARRIES = {Kind.TCP: Carries.TCP, Kind.UDP: Carries.UDP}
 class Settings:
     """What both ends tell each other once."""
 
-    number: int = 0
-    """Of the new conversation, in an answer."""
-    ports: tuple[int, int] = (0, 0)
-    """First and last port of the answering end; (0, 0): they have gaps."""
+    number: int = 0  # Of the new conversation, in an answer
+    ports: tuple[int, int] = (0, 0)  # First and last port of the answering end; (0, 0): they have gaps
     out_bytes_s: int = 0
     in_bytes_s: int = 0
-    target: Target | None = None
-    """Where the client wants a flow to go."""
+    target: Target | None = None  # Where the client wants a flow to go
 
 
 def header(carries: int, feature: int) -> bytes:

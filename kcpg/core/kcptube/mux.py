@@ -29,30 +29,24 @@ if TYPE_CHECKING:
     from kcpg.core.kcptube.link import LinkOwner
     from kcpg.core.kcptube.wire import Conv
 
-INBOX_BYTES = 1 << 20
-"""Of one flow, before the link waits for its reader: some 100 ms of a fast line."""
+INBOX_BYTES = 1 << 20  # Of one flow, before the link waits for its reader: some 100 ms of a fast line
 
-INBOXES_BYTES = 16 << 20
-"""Of all flows of a link, before it waits for any of them."""
+INBOXES_BYTES = 16 << 20  # Of all flows of a link, before it waits for any of them
 
-INBOX_PACKETS = 256
-"""Of one UDP flow; more are dropped."""
+INBOX_PACKETS = 256  # Of one UDP flow; more are dropped
 
-STALL_MS = 30_000
-"""A reader that took nothing for so long while the link waited for it is cut off."""
+STALL_MS = 30_000  # A reader that took nothing for so long while the link waited for it is cut off
 
-QUANTUM_SEGMENTS = 32
-"""What a flow queues before the others that wait have their turn."""
+QUANTUM_SEGMENTS = 32  # What a flow queues before the others that wait have their turn
 
+# How long, and how many, numbers that are over are remembered (kcptube: 15 s): late data for one does not
+# open it again.
 TOMBSTONE_MS = 30_000
 TOMBSTONES = 4096
-"""How long, and how many, numbers that are over are remembered (kcptube: 15 s): late data for one does not
-open it again."""
 
 MAX_FLOWS = 65_535
 
-ID_TRIES = 16
-"""Draws of a free number; with MAX_FLOWS of 2^32 in use the first is nearly always one."""
+ID_TRIES = 16  # Draws of a free number; with MAX_FLOWS of 2^32 in use the first is nearly always one
 
 
 class MuxLink(Link):
@@ -79,7 +73,6 @@ class MuxLink(Link):
 
     @property
     def flow_count(self) -> int:
-        """See Link."""
         return len(self.flows)
 
     @property
@@ -107,10 +100,9 @@ class MuxLink(Link):
         self.counters.flows_opened += 1
         flow.attach(self, number)
 
-    # Out.
+    # -- out --
 
     def prefix(self, flow: TubeFlow) -> bytes:
-        """See Link."""
         return messages.mux_data(messages.CARRIES[flow.kind], flow.number)
 
     def room(self, flow: TubeFlow) -> int:
@@ -131,7 +123,6 @@ class MuxLink(Link):
             self.conv.want_room = True
 
     def has_room(self) -> None:
-        """See Link."""
         for _ in range(len(self._waiting)):
             if self.conv.kcp.room == 0:
                 break
@@ -142,7 +133,7 @@ class MuxLink(Link):
         if self._waiting:
             self._want_room(self.conv.kcp.room)
 
-    # In.
+    # -- in --
 
     def receive(self) -> None:
         """See Link: as far as the inboxes hold it."""
@@ -157,7 +148,6 @@ class MuxLink(Link):
         """See Link: the link gives what it has by itself."""
 
     def drained(self, flow: TubeFlow, size: int) -> None:
-        """See Link."""
         self._held -= size
         if self._blocked_ms is not None and not self._is_blocked():
             self.conv.raise_events(READABLE)
@@ -240,10 +230,9 @@ class MuxLink(Link):
             code = ResetCode.RESET_BY_APPLICATION if code is None else code
             flow.aborted(Reset(code, "the other end has closed the flow"))
 
-    # Ends.
+    # -- ends --
 
     def flow_ended(self, flow: TubeFlow) -> None:
-        """See Link."""
         if flow.kind is Kind.TCP and self.dials and not flow.heard_end:
             flow.end_at_ms = max(self.now_ms, flow.moved_ms) + END_GRACE_MS
             self._ending[flow] = None
@@ -262,14 +251,12 @@ class MuxLink(Link):
             self.conv.send(messages.mux_data(carries, flow.number))
 
     def flow_reset(self, flow: TubeFlow, reason: Reset) -> None:
-        """See Link."""
         self.counters.flows_reset += 1
         carries = messages.CARRIES[flow.kind]
         self.conv.send(messages.mux_cancel(carries, flow.number, reason.code))
         self._forget(flow)
 
     def flow_released(self, flow: TubeFlow) -> None:
-        """See Link."""
         self.counters.flows_finished += 1
         self._send_end(flow)
         self._forget(flow)
@@ -283,7 +270,6 @@ class MuxLink(Link):
         self._tombstones[flow.number] = self.now_ms + TOMBSTONE_MS
 
     def abort_flows(self, reason: Reset) -> None:
-        """See Link."""
         flows, self.flows = self.flows, {}
         self._waiting.clear()
         self._ending.clear()
@@ -291,10 +277,9 @@ class MuxLink(Link):
             self.counters.flows_reset += 1
             flow.aborted(reason)
 
-    # Time.
+    # -- time --
 
     def advance(self, now_ms: int) -> None:
-        """See Link."""
         while self._tombstones and next(iter(self._tombstones.values())) <= now_ms:
             self._tombstones.popitem(last=False)
         for flow in list(self._ending):

@@ -14,11 +14,10 @@ if TYPE_CHECKING:
     from kcpg.core.kcptube.dialedlink import DialedLink
     from kcpg.core.kcptube.dialer import TubeDialer
 
+# A question that nobody took for so long is asked again elsewhere. By then KCP has sent it seven times.
 ASK_MS = 5000
-"""A question that nobody took for so long is asked again elsewhere. By then KCP has sent it seven times."""
 
-TAKEN_MS = 30_000
-"""The same of one that was acknowledged: kcptube answers when it has reached the target."""
+TAKEN_MS = 30_000  # The same of one that was acknowledged: kcptube answers when it has reached the target
 
 
 class Request:
@@ -33,8 +32,7 @@ class Request:
         self.conv: Conv | None = None
         self.sock: int | None = None
         self.addr = b""
-        self.failed = ""
-        """Why it never left."""
+        self.failed = ""  # Why it never left
         self.ends_ms = dialer.now_ms + ASK_MS
         self._dialer = dialer
         self._dialed = dialed

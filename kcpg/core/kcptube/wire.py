@@ -26,37 +26,30 @@ if TYPE_CHECKING:
     from kcpg.core.kcp.kcp import Kcp
     from kcpg.core.pacer import Pacer
 
-Path = tuple[int, bytes]
-"""A local socket and the peer's address."""
+Path = tuple[int, bytes]  # A local socket and the peer's address
 
-RECEIVE_BYTES = 2048
-"""Longest UDP payload: kcptube's buffers cut off the rest."""
+RECEIVE_BYTES = 2048  # Longest UDP payload: kcptube's buffers cut off the rest
 
-SKEW_S = 255
-"""So far may the clocks of both ends be apart."""
+SKEW_S = 255  # So far may the clocks of both ends be apart
 
 STAMP_BYTES = 4
 SHARD_BYTES = SHARD.size
 
+# Datagrams remembered, sent and received: some seconds at full speed, all that are valid on a quiet link.
 REMEMBERED = 1 << 17
-"""Datagrams remembered, sent and received: some seconds at full speed, all that are valid on a quiet link."""
 
+# Those of conversation 0 have a memory of their own, because a repeated one would open a flow.
 REMEMBERED_OPENINGS = 1 << 14
-"""Those of conversation 0 have a memory of their own, because a repeated one would open a flow."""
 
 STRANGERS_LIMIT = 256
-TRANSMIT_DATAGRAMS = 512
-"""Most datagrams of one transmit call but for what one conversation adds."""
+TRANSMIT_DATAGRAMS = 512  # Most datagrams of one transmit call but for what one conversation adds
 
-TURN_BYTES = 64 * 1400
-"""What a conversation sends before others have their turn: what one system call takes."""
+TURN_BYTES = 64 * 1400  # What a conversation sends before others have their turn: what one system call takes
 
-WAKE_SEGMENTS = 64
-"""Room that ends a writer's wait: fewer, larger refills."""
+WAKE_SEGMENTS = 64  # Room that ends a writer's wait: fewer, larger refills
 
+# As of the native conversations: an answer that comes within this takes its request's acknowledgement along.
 ACK_HOLD_MS = 2
-"""As of the native conversations: an answer that comes within this takes its request's acknowledgement
-along."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,8 +176,7 @@ class Wire:
         self.drops: dict[str, int] = {}
         self.ready: list[Conv] = []
         self.now_ms = 0
-        self.alert = False
-        """The leg wants to be advanced."""
+        self.alert = False  # The leg wants to be advanced
         self._cipher = cipher
         self._wall_s = wall_s
         self._find = find
@@ -199,7 +191,7 @@ class Wire:
         """Count a discarded datagram or message under its name."""
         self.drops[reason] = self.drops.get(reason, 0) + count
 
-    # Out.
+    # -- out --
 
     def mark(self, conv: Conv) -> None:
         """It has something to send."""
@@ -275,7 +267,7 @@ class Wire:
             held_ms = at_ms if held_ms is None or (at_ms is not None and at_ms > held_ms) else held_ms
         return held_ms
 
-    # In.
+    # -- in --
 
     def receive(self, sock: int, addr: bytes, datagram: bytes, now_ms: int) -> None:
         """Take in one datagram. Never raises for its contents: what is wrong is counted in `drops`."""

@@ -19,16 +19,16 @@ from kcpg.core.units import earliest
 if TYPE_CHECKING:
     from kcpg.core.native.wire.wire import Conv, Path, Wire
 
+# Datagrams up to this are taken even where smaller ones are agreed: handshakes have their own length.
 RX_MIN_BYTES = 1500
-"""Datagrams up to this are taken even where smaller ones are agreed: handshakes have their own length."""
 
+# How often a busy link's timers are looked at: well within the shortest silence that means something (250
+# ms), and rarely enough to cost nothing beside a thousand turns a second.
 INSPECT_MS = 50
-"""How often a busy link's timers are looked at: well within the shortest silence that means something
-(250 ms), and rarely enough to cost nothing beside a thousand turns a second."""
 
+# Conversations served before what they caused is sent: with more the next node would stand idle meanwhile,
+# and then this one.
 READY_PER_TURN = 16
-"""Conversations served before what they caused is sent: with more the next node would stand idle meanwhile,
-and then this one."""
 
 
 class NativeLeg:
@@ -64,15 +64,12 @@ class NativeLeg:
         return list(self._links)
 
     def receive(self, sock: int, addr: bytes, datagram: bytes, now_ms: int) -> None:
-        """See `node.TunnelLeg`."""
         self.wire.receive(sock, addr, datagram, now_ms)
 
     def transmit(self, now_ms: int) -> list[tuple[int, bytes, bytes]]:
-        """See `node.TunnelLeg`."""
         return self.wire.transmit(now_ms)
 
     def advance(self, now_ms: int) -> None:
-        """See `node.Leg`."""
         self.now_ms = now_ms
         self._serve_events(now_ms)
         self._serve_ready(now_ms)
@@ -88,14 +85,12 @@ class NativeLeg:
                 link.too_big(size, self.now_ms)
 
     def deadline(self) -> int | None:
-        """See `node.Leg`."""
         if self.wire.news or self.wire.backlog:
             return self.now_ms
         due_ms = earliest(self.wire.deadline(), self.advance_deadline())
         return earliest(due_ms, self.now_ms + INSPECT_MS) if self.wire.has_events else due_ms
 
     def advance_deadline(self) -> int | None:
-        """See `node.Leg`."""
         if self._ready:
             return self.now_ms
         self._set_timers()
@@ -104,35 +99,30 @@ class NativeLeg:
         due_ms = self._timers[0][0] if self._timers else None
         return earliest(self._own_deadline(), due_ms)
 
-    # LinkOwner.
+    # -- LinkOwner --
 
     def link_touched(self, link: Link) -> None:
-        """See `LinkOwner`."""
         self._touched[link] = None
 
     def link_active(self, link: Link) -> None:
-        """See `LinkOwner`."""
         self._arm(link, self.now_ms + INSPECT_MS)
 
     def link_heard(self, link: Link, former: LinkState) -> None:
-        """See `LinkOwner`."""
         raise NotImplementedError
 
     def link_silent(self, link: Link) -> None:
-        """See `LinkOwner`."""
         raise NotImplementedError
 
     def link_path_answered(self, link: Link, token: bytes, path: Path) -> None:
         """See `LinkOwner`: a leg that asks about no path ignores answers."""
 
     def link_closed(self, link: Link, reason: Reset, by_peer: bool) -> None:
-        """See `LinkOwner`."""
         self._links.pop(link, None)
         self._touched.pop(link, None)
         link.timer_ms = None
         self.counters.links_closed += 1
 
-    # For the two legs.
+    # -- for the two legs --
 
     def _moved(self, link: Link) -> None:
         """The newest datagram of this link came from another path than we send by."""
@@ -154,7 +144,7 @@ class NativeLeg:
     def _report(self, kind: str, peer: bytes, text: str, at_most_every_ms: int = 0) -> None:
         self._reporter.report(kind, peer, text, self.now_ms, at_most_every_ms)
 
-    # Inside.
+    # -- inside --
 
     def _serve_events(self, now_ms: int) -> None:
         """Tell links what happened to them; conversations that are ready are kept for `_serve_ready`."""

@@ -22,37 +22,33 @@ from kcpg.core.native.link.state import LinkState
 from kcpg.core.native.wire.wire import Path, Wire
 from kcpg.core.workerslot import owner
 
+# When there are too many links, one that was not heard for so long makes room for a new one.
 EVICT_SILENT_MS = 60_000
-"""When there are too many links, one that was not heard for so long makes room for a new one."""
 
+# Handshakes remembered per link, to be forgotten with it: one every 15 s while answers are repeated.
 REQUESTS = 8
-"""Handshakes remembered per link, to be forgotten with it: one every 15 s while answers are repeated."""
 
+# Handshakes that were left to other processes and may be repeated: of half a minute, at 30 in a second.
 MAX_LEFT = 1024
-"""Handshakes that were left to other processes and may be repeated: of half a minute, at 30 in a second."""
 
-MOVED_EVENT_MS = 10_000
-"""Peers that change their path often are reported at most this often."""
+MOVED_EVENT_MS = 10_000  # Peers that change their path often are reported at most this often
 
 
 @dataclass(frozen=True, slots=True)
 class ListenSettings:
     """How a TunnelListener works."""
 
+    # What is offered, as seen from here; `algorithm` is what dialers must have.
     name: str
     params: LinkParams = field(default_factory=LinkParams)
-    """What is offered, as seen from here; `algorithm` is what dialers must have."""
+    # Retransmission behaviour; the windows come from what is agreed.
     kcp: KcpParams = field(default_factory=KcpParams)
-    """Retransmission behaviour; the windows come from what is agreed."""
     limits: LinkLimits = field(default_factory=LinkLimits)
-    find_mtu: bool = True
-    """As of DialSettings."""
-    max_links: int = 1024
-    """About 10 kB each without flows."""
-    max_half_open: int = 256
-    """Links whose dialer has not spoken under the new keys; the oldest gives way."""
+    find_mtu: bool = True  # As of DialSettings
+    max_links: int = 1024  # About 10 kB each without flows
+    max_half_open: int = 256  # Links whose dialer has not spoken under the new keys; the oldest gives way
+    # From this many on, dialers must show that they receive at their address before any key agreement.
     load_half_open: int = 64
-    """From this many on, dialers must show that they receive at their address before any key agreement."""
 
 
 class TunnelListener(NativeLeg):
@@ -81,16 +77,14 @@ class TunnelListener(NativeLeg):
         self.now_ms = now_ms
 
     def close(self, now_ms: int, reason: str) -> None:
-        """See `node.Leg`."""
         self.now_ms = now_ms
         self._closed = True
         for link in self.links:
             link.close(Reset(ResetCode.SHUTDOWN, reason), tell=True)
 
-    # LinkOwner.
+    # -- LinkOwner --
 
     def link_heard(self, link: Link, former: LinkState) -> None:
-        """See `LinkOwner`."""
         if former is LinkState.FRESH:
             self._half_open.pop(link, None)
             params = link.params
@@ -102,7 +96,6 @@ class TunnelListener(NativeLeg):
         """See `LinkOwner`: the link asks, a listener can do no more."""
 
     def link_closed(self, link: Link, reason: Reset, by_peer: bool) -> None:
-        """See `LinkOwner`."""
         super().link_closed(link, reason, by_peer)
         self._tell_count()
         for request in self._requests.pop(link, ()):
@@ -114,7 +107,7 @@ class TunnelListener(NativeLeg):
         who = "the peer closed the link" if by_peer else "the link is closed"
         self._report(EventKind.LINK_DOWN, link.peer, f"{who}: {reason}")
 
-    # NativeLeg.
+    # -- NativeLeg --
 
     def _moved(self, link: Link) -> None:
         if not link.follow():
@@ -157,7 +150,7 @@ class TunnelListener(NativeLeg):
     def _own_deadline(self) -> int | None:
         return None
 
-    # Handshakes.
+    # -- handshakes --
 
     @property
     def _loaded(self) -> bool:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from kcpg.core.native.handshake.handshake import Initiator
 
+# Waits between INITs: quick enough for a lost datagram, slow enough for a peer that is away for hours. They
+# stay short while somebody waits.
 FIRST_WAIT_MS = 250
 WAIT_GROWTH = 1.5
 AWAITED_WAIT_MS = 1000
 MOST_WAIT_MS = 5000
-"""Waits between INITs: quick enough for a lost datagram, slow enough for a peer that is away for hours. They
-stay short while somebody waits."""
 
-LIFE_MS = 30_000
-"""After so long a fresh key agreement is begun (handshake.Initiator asks for it)."""
+LIFE_MS = 30_000  # After so long a fresh key agreement is begun (handshake.Initiator asks for it)
 
 
 class HandshakeAttempt:
@@ -20,12 +19,10 @@ class HandshakeAttempt:
 
     def __init__(self, initiator: Initiator, now_ms: int, first_wait_ms: int, resumes: bool) -> None:
         self.initiator = initiator
-        self.resumes = resumes
-        """It asks to resume the link there is."""
+        self.resumes = resumes  # It asks to resume the link there is
+        # The peer was heard meanwhile: send nothing more, but take an answer that is on its way.
         self.quiet = False
-        """The peer was heard meanwhile: send nothing more, but take an answer that is on its way."""
-        self.asked = b""
-        """The chosen address that the last INIT went to."""
+        self.asked = b""  # The chosen address that the last INIT went to
         self.began_ms = now_ms
         self.tries = 0
         self.due_ms: int = now_ms

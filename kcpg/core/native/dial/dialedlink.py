@@ -33,34 +33,28 @@ if TYPE_CHECKING:
     from kcpg.core.native.wire.counters import LegCounters
     from kcpg.core.native.wire.wire import Path
 
-NO_ANSWER_MS = 5000
-"""After so long without an answer somebody is told, while the attempts go on."""
+NO_ANSWER_MS = 5000  # After so long without an answer somebody is told, while the attempts go on
 
+# A refusal stands in a configuration: asking again is for when somebody has changed it.
 REFUSED_WAIT_MS = 5000
-"""A refusal stands in a configuration: asking again is for when somebody has changed it."""
 
+# The round-trip time is unknown when several INITs went out. A PING tells it soon; until then be patient.
 RTT_GUESS_MS = 1000
-"""The round-trip time is unknown when several INITs went out. A PING tells it soon; until then be patient."""
 
-HOPPED_EVENT_MS = 10_000
-"""Hops away from bad paths are reported at most this often; they are all counted."""
+HOPPED_EVENT_MS = 10_000  # Hops away from bad paths are reported at most this often; they are all counted
 
-FURTHER_EVENT_MS = 10_000
-"""What happens to further links of a dialer is reported at most this often."""
+FURTHER_EVENT_MS = 10_000  # What happens to further links of a dialer is reported at most this often
 
-FAREWELL_MS = 1000
-"""A link that is given up keeps its sockets for so long: its farewell still has to leave."""
+FAREWELL_MS = 1000  # A link that is given up keeps its sockets for so long: its farewell still has to leave
 
 
 class DialState(Enum):
     """What is being done about the link."""
 
     STOPPED = "stopped"
-    CALLING = "calling"
-    """There is no link; an attempt runs."""
+    CALLING = "calling"  # There is no link; an attempt runs
     UP = "up"
-    RESUMING = "resuming"
-    """The link is silent; an attempt runs."""
+    RESUMING = "resuming"  # The link is silent; an attempt runs
     CLOSED = "closed"
 
 
@@ -75,6 +69,7 @@ class DialInput(Enum):
     CLOSE = "close"
 
 
+# Every other input changes nothing.
 NEXT_STATE = {
     (DialState.STOPPED, DialInput.START): DialState.CALLING,
     (DialState.CALLING, DialInput.ACCEPTED): DialState.UP,
@@ -88,7 +83,6 @@ NEXT_STATE = {
     (DialState.UP, DialInput.CLOSE): DialState.CLOSED,
     (DialState.RESUMING, DialInput.CLOSE): DialState.CLOSED,
 }
-"""Every other input changes nothing."""
 
 
 class DialHost(Protocol):
@@ -204,7 +198,7 @@ class DialedLink:
         self.close(reason)
         self._sockets.retire_all(now_ms + FAREWELL_MS)
 
-    # What happened to the link.
+    # -- what happened to the link --
 
     def heard(self, link: Link, now_ms: int) -> None:
         """It is UP."""
@@ -259,7 +253,7 @@ class DialedLink:
             return False
         return True
 
-    # Inside.
+    # -- inside --
 
     def _report(self, kind: str, peer: bytes, text: str, at_most_every_ms: int = 0) -> None:
         self._host.tell(kind, peer, text, at_most_every_ms or (FURTHER_EVENT_MS if self._further else 0))
@@ -274,7 +268,7 @@ class DialedLink:
     def _hopped(self, link: Link, why: str) -> None:
         self._report(EventKind.LINK_HOPPED, link.peer, why, HOPPED_EVENT_MS)
 
-    # Attempts.
+    # -- attempts --
 
     def _turn(self, what: DialInput) -> bool:
         following = NEXT_STATE.get((self.state, what))
@@ -372,7 +366,7 @@ class DialedLink:
         self._host.counters.inits_sent += 1
         self._host.post(path, attempt.initiator.init(self._env.wall_s()))
 
-    # Answers.
+    # -- answers --
 
     def _obey(self, attempt: HandshakeAttempt, retry: Retry, path: Path) -> None:
         self._host.counters.retries += 1

@@ -24,31 +24,29 @@ from kcpg.core.native.link.state import LinkState
 from kcpg.core.native.wire.wire import Path, Wire
 from kcpg.core.units import earliest
 
+# A flow waits so long for a link if nobody says otherwise: a few of the application's own connection retries.
 FLOW_WAIT_MS = 30_000
-"""A flow waits so long for a link if nobody says otherwise: a few of the application's own connection
-retries."""
 
+# A flow waits so long for a path of its own, if it could share one: four INITs on a usual line.
 OWN_WAIT_MS = 1000
-"""A flow waits so long for a path of its own, if it could share one: four INITs on a usual line."""
 
-MAX_WAITING = 4096
-"""Flows that wait for a link; each holds an accepted socket of an application."""
+MAX_WAITING = 4096  # Flows that wait for a link; each holds an accepted socket of an application
 
+# A link that was not heard for so long proves itself before a flow is entrusted to it: the peer may have been
+# restarted, and then the flow would be lost with the old link.
 STALE_MS = 60_000
-"""A link that was not heard for so long proves itself before a flow is entrusted to it: the peer may have
-been restarted, and then the flow would be lost with the old link."""
 
+# Links of one dialer, each with a socket. A listener takes 200 handshakes at once from one address
+# (protocol.md 5.4), and a link that falls silent begins with two, so all of them may fall silent together.
 MAX_PATHS = 100
-"""Links of one dialer, each with a socket. A listener takes 200 handshakes at once from one address
-(protocol.md 5.4), and a link that falls silent begins with two, so all of them may fall silent together."""
 
+# Where each flow has its own path, so many wait for the next flows, which then pay for no handshake: what a
+# browser opens at once to one host is six, of which the first has ended when the last begins.
 SPARE_PATHS = 4
-"""Where each flow has its own path, so many wait for the next flows, which then pay for no handshake: what a
-browser opens at once to one host is six, of which the first has ended when the last begins."""
 
+# How often paths that nobody uses are given up, but for the spare ones: half of them each time, so that what
+# comes in bursts finds them again.
 TRIM_MS = 30_000
-"""How often paths that nobody uses are given up, but for the spare ones: half of them each time, so that what
-comes in bursts finds them again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,19 +55,15 @@ class DialSettings:
 
     name: str
     targets: Sequence[Destination]
-    params: LinkParams = field(default_factory=LinkParams)
-    """What to ask for, as seen from here."""
+    params: LinkParams = field(default_factory=LinkParams)  # What to ask for, as seen from here
+    # Retransmission behaviour; the windows come from what is agreed.
     kcp: KcpParams = field(default_factory=KcpParams)
-    """Retransmission behaviour; the windows come from what is agreed."""
     limits: LinkLimits = field(default_factory=lambda: LinkLimits(idle_ms=None))
-    find_mtu: bool = True
-    """Datagrams become as large as the path takes; False: as large as is agreed."""
-    hop_every_ms: int = 0
-    """Time between hops to another path; 0: only away from a path that has become bad."""
+    find_mtu: bool = True  # Datagrams become as large as the path takes; False: as large as is agreed
+    hop_every_ms: int = 0  # Time between hops to another path; 0: only away from a path that has become bad
+    # Paths, each a link of its own, that the flows share; 0: each flow has its own. At most MAX_PATHS.
     paths: int = 1
-    """Paths, each a link of its own, that the flows share; 0: each flow has its own. At most MAX_PATHS."""
-    flow_wait_ms: int = FLOW_WAIT_MS
-    """How long a flow waits for a link before it is reset."""
+    flow_wait_ms: int = FLOW_WAIT_MS  # How long a flow waits for a link before it is reset
 
 
 class _Waiting:
@@ -81,8 +75,7 @@ class _Waiting:
         self.since_ms = since_ms
 
 
-UP = DialState.UP
-"""Looking it up in its class for each flow is slow."""
+UP = DialState.UP  # Looking it up in its class for each flow is slow
 
 
 class TunnelDialer(NativeLeg):
@@ -131,7 +124,6 @@ class TunnelDialer(NativeLeg):
             self._top_up(now_ms)
 
     def dial(self, request: Open, now_ms: int) -> ConvFlow | Reset:
-        """See `node.EgressLeg`."""
         self.now_ms = now_ms
         if not self._running:
             return Reset(ResetCode.SHUTDOWN, "this node is not running")
@@ -151,7 +143,6 @@ class TunnelDialer(NativeLeg):
         return flow
 
     def advance(self, now_ms: int) -> None:
-        """See `node.Leg`."""
         NativeLeg.advance(self, now_ms)
         self._set_due()
         if now_ms - self._inspected_ms >= INSPECT_MS:
@@ -173,7 +164,7 @@ class TunnelDialer(NativeLeg):
             dialed.close(shutdown)
         self._abort_waiting(shutdown)
 
-    # DialHost.
+    # -- DialHost --
 
     @property
     def awaited(self) -> bool:
@@ -214,27 +205,23 @@ class TunnelDialer(NativeLeg):
     def tell(self, kind: str, peer: bytes, text: str, at_most_every_ms: int) -> None:
         self._report(kind, peer, text, at_most_every_ms)
 
-    # LinkOwner.
+    # -- LinkOwner --
 
     def link_heard(self, link: Link, former: LinkState) -> None:
-        """See `LinkOwner`."""
         self._owner(link).heard(link, self.now_ms)
 
     def link_silent(self, link: Link) -> None:
-        """See `LinkOwner`."""
         self._owner(link).silent(link, self.now_ms)
 
     def link_closed(self, link: Link, reason: Reset, by_peer: bool) -> None:
-        """See `LinkOwner`."""
         super().link_closed(link, reason, by_peer)
         self._owner(link).closed(link, reason, by_peer, self.now_ms)
         del self._owners[link]
 
     def link_path_answered(self, link: Link, token: bytes, path: Path) -> None:
-        """See `LinkOwner`."""
         self._owner(link).path_answered(link, token, path, self.now_ms)
 
-    # NativeLeg.
+    # -- NativeLeg --
 
     def _moved(self, link: Link) -> None:
         """The dialer chooses the path; late datagrams from an earlier one are no reason to go back."""
@@ -251,7 +238,7 @@ class TunnelDialer(NativeLeg):
         due_ms = earliest(self._due_ms, self._trim_ms)
         return earliest(due_ms, self._patience_ends_ms()) if self._waiting else due_ms
 
-    # Dialed links.
+    # -- dialed links --
 
     def _owner(self, link: Link) -> DialedLink:
         dialed = self._owners[link]
@@ -317,7 +304,7 @@ class TunnelDialer(NativeLeg):
                 dialed.advance(now_ms)
                 self.wake(dialed)
 
-    # Flows.
+    # -- flows --
 
     def _ready_links(self) -> list[Link]:
         """Links that are up, of a peer that is known to know them still: each was heard lately itself, or one

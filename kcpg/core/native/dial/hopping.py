@@ -23,63 +23,55 @@ if TYPE_CHECKING:
     from kcpg.core.native.link.link import Link
     from kcpg.core.native.wire.wire import Path
 
+# A candidate is given up after so long: four challenges, of which at 30 % loss each way one in seventeen
+# rounds finds none answered.
 PROBE_RTOS = 5
 PROBE_MIN_MS = 600
-"""A candidate is given up after so long: four challenges, of which at 30 % loss each way one in seventeen
-rounds finds none answered."""
 
-WAIT_GROWTH = 1.5
-"""Of the wait between two challenges, and two PINGs after a move."""
+WAIT_GROWTH = 1.5  # Of the wait between two challenges, and two PINGs after a move
 
-MOST_CHALLENGES = 16
-"""Challenges of one candidate whose answers are known, whatever its times are."""
+MOST_CHALLENGES = 16  # Challenges of one candidate whose answers are known, whatever its times are
 
-RESOLVE_MS = 5000
-"""A name that takes longer is as bad as none."""
+RESOLVE_MS = 5000  # A name that takes longer is as bad as none
 
-CANDIDATES = 4
-"""So many failures one after another, then there is a pause."""
+CANDIDATES = 4  # So many failures one after another, then there is a pause
 
+# The pause; a hop by the clock does not matter much, and one that is urgent has tried four ways.
 PAUSE_MS = 5000
-"""The pause; a hop by the clock does not matter much, and one that is urgent has tried four ways."""
 
+# The peer must be heard on the new path within this, or the link goes back to the old one.
 CONFIRM_RTOS = 6
 CONFIRM_MIN_MS = 1000
-"""The peer must be heard on the new path within this, or the link goes back to the old one."""
 
-CONFIRM_WAIT_MIN_MS = 30
-"""Shortest time until the peer is asked again whether it follows."""
+CONFIRM_WAIT_MIN_MS = 30  # Shortest time until the peer is asked again whether it follows
 
+# What is under way on the old path is received for so long after the peer has followed.
 DRAIN_RTOS = 3
 DRAIN_MIN_MS = 3000
-"""What is under way on the old path is received for so long after the peer has followed."""
 
+# A hop by the clock does not take a path whose round trip is more than twice as long and 10 ms longer: what
+# is in flight might be sent again.
 SLOWER = 2
 SLOWER_MS = 10
-"""A hop by the clock does not take a path whose round trip is more than twice as long and 10 ms longer:
-what is in flight might be sent again."""
 
+# Pause after a hop because of losses; doubled each time, as they may have nothing to do with the port.
 AGAIN_MS = 1000
 AGAIN_MOST_MS = 60_000
-"""Pause after a hop because of losses; doubled each time, as they may have nothing to do with the port."""
 
+# An address that fell silent is asked after so long whether it is there again, and later less often. Hops by
+# the clock do that anyway.
 HOME_MS = 5000
 HOME_MOST_MS = 60_000
-"""An address that fell silent is asked after so long whether it is there again, and later less often. Hops by
-the clock do that anyway."""
 
-CALM_PAUSES = 4
-"""After so many pauses without a bad path the pause is short again."""
+CALM_PAUSES = 4  # After so many pauses without a bad path the pause is short again
 
 
 class HopState(Enum):
     """What is being done about the path."""
 
     RESTING = "resting"
-    PROBING = "probing"
-    """A candidate is asked; the old path carries everything."""
-    CONFIRMING = "confirming"
-    """The new path is used; the peer was not heard on it yet."""
+    PROBING = "probing"  # A candidate is asked; the old path carries everything
+    CONFIRMING = "confirming"  # The new path is used; the peer was not heard on it yet
 
 
 class HopInput(Enum):
@@ -92,6 +84,7 @@ class HopInput(Enum):
     STOP = "stop"
 
 
+# Every other input changes nothing.
 NEXT_STATE = {
     (HopState.RESTING, HopInput.DUE): HopState.PROBING,
     (HopState.PROBING, HopInput.ANSWERED): HopState.CONFIRMING,
@@ -101,22 +94,18 @@ NEXT_STATE = {
     (HopState.CONFIRMING, HopInput.FAILED): HopState.RESTING,
     (HopState.CONFIRMING, HopInput.STOP): HopState.RESTING,
 }
-"""Every other input changes nothing."""
 
 
 @dataclass(slots=True)
 class _Candidate:
     sock: int
-    urgent: bool
-    """The path in use is bad: any other will do."""
+    urgent: bool  # The path in use is bad: any other will do
     due_ms: int
     wait_ms: float
     ends_ms: int
     addr: bytes | None = None
-    is_home: bool = False
-    """The link was there before that address fell silent."""
-    asked: dict[bytes, int] = field(default_factory=dict)
-    """When each challenge was sent."""
+    is_home: bool = False  # The link was there before that address fell silent
+    asked: dict[bytes, int] = field(default_factory=dict)  # When each challenge was sent
 
 
 @dataclass(slots=True)
@@ -223,7 +212,7 @@ class Hopper:
             return min(self._move.due_ms, self._move.ends_ms)
         return self._rest_ends_ms if link.flows.flows else None
 
-    # Resting.
+    # -- resting --
 
     @property
     def _rest_ends_ms(self) -> int | None:
@@ -260,7 +249,7 @@ class Hopper:
         self._again_ms = AGAIN_MS if calm else min(2 * self._again_ms, AGAIN_MOST_MS)
         self._pause_until_ms = now_ms + self._again_ms
 
-    # Probing.
+    # -- probing --
 
     def _open(self, link: Link, now_ms: int, home: bytes | None = None) -> None:
         """Choose a candidate, if it is not the address that the link was at before."""
@@ -329,7 +318,7 @@ class Hopper:
         self._home_wait_ms = min(2 * self._home_wait_ms, HOME_MOST_MS)
         self._home_due_ms = now_ms + self._home_wait_ms
 
-    # Moving.
+    # -- moving --
 
     def _take(self, link: Link, candidate: _Candidate, now_ms: int) -> None:
         """Everything leaves by the new path from now on; ask at once, so that the peer follows even if there

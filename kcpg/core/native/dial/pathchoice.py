@@ -9,18 +9,16 @@ from operator import eq
 
 from kcpg.core.native.dial.penaltybox import MOST_ENTRIES, PenaltyBox
 
+# Draws among all hosts and ports; enough to find the good one of two in all but one of 65,536 cases.
 PICKS = 16
-"""Draws among all hosts and ports; enough to find the good one of two in all but one of 65,536 cases."""
 
+# The host and the port that were chosen last are avoided, which spreads several links over all of them; but
+# less than anything that failed.
 LAST_LEVEL = 0.1
-"""The host and the port that were chosen last are avoided, which spreads several links over all of them; but
-less than anything that failed."""
 
-HOST_HALF_LIFE_MS = 10_000
-"""A host that was away is tried again soon: a hop to it that fails costs nothing."""
+HOST_HALF_LIFE_MS = 10_000  # A host that was away is tried again soon: a hop to it that fails costs nothing
 
-PORT_HALF_LIFE_MS = 60_000
-"""Boxes that throttle a flow go on for minutes."""
+PORT_HALF_LIFE_MS = 60_000  # Boxes that throttle a flow go on for minutes
 
 
 @dataclass(frozen=True, slots=True)

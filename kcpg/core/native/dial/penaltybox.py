@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable
 
+# Three half-lives above a single failure: what fails again is left alone longer, never for good.
 MOST_LEVEL = 8.0
-"""Three half-lives above a single failure: what fails again is left alone longer, never for good."""
 
-FORGOTTEN_LEVEL = 0.25
-"""Below this a failure is forgotten: two half-lives after a single one."""
+FORGOTTEN_LEVEL = 0.25  # Below this a failure is forgotten: two half-lives after a single one
 
-MOST_ENTRIES = 1024
-"""Of ports and addresses; beyond, the oldest are forgotten."""
+MOST_ENTRIES = 1024  # Of ports and addresses; beyond, the oldest are forgotten
 
 
 class PenaltyBox:

@@ -10,21 +10,19 @@ import hmac
 
 from kcpg.core.native.handshake.envelope import COOKIE_BYTES
 
+# An INIT is good for less than 60 s to either side of its time, so a copy is harmless after 120 s.
 SALT_MEMORY_MS = 120_000
-"""An INIT is good for less than 60 s to either side of its time, so a copy is harmless after 120 s."""
 
+# About 10 MB, and 546 INITs a second for two minutes; beyond that the listener asks for cookies.
 MAX_SALTS = 65_536
-"""About 10 MB, and 546 INITs a second for two minutes; beyond that the listener asks for cookies."""
 
-COOKIE_PERIOD_MS = 30_000
-"""A cookie is good for this period and the next: between 30 and 60 s."""
+COOKIE_PERIOD_MS = 30_000  # A cookie is good for this period and the next: between 30 and 60 s
 
+# Handshakes of one source. One costs about 0.3 ms, so a source gets at most 1.5 % of a core.
 MAX_SOURCES = 4096
 SOURCE_RATE_PER_S = 50
-"""Handshakes of one source. One costs about 0.3 ms, so a source gets at most 1.5 % of a core."""
 
-SOURCE_BURST = 200
-"""A hundred nodes behind one address may start together, each trying twice."""
+SOURCE_BURST = 200  # A hundred nodes behind one address may start together, each trying twice
 
 
 class SaltSet:

@@ -22,8 +22,8 @@ from kcpg.core.seal.seal import (
     xor,
 )
 
+# Gives so many random bytes, from the system's generator in the product and from a seed in tests.
 Entropy = Callable[[int], bytes]
-"""Gives so many random bytes, from the system's generator in the product and from a seed in tests."""
 
 VERSION = 1
 INIT, RESP, RETRY = 1, 2, 3
@@ -34,11 +34,10 @@ COOKIE_BYTES = 16
 NO_COOKIE = bytes(COOKIE_BYTES)
 OVERHEAD_BYTES = HEADER_BYTES + SALT_BYTES + 16
 
+# Room for the longest RESP, which is never longer than the INIT it answers; a shorter INIT is dropped.
 INIT_MIN_BYTES = 384
-"""Room for the longest RESP, which is never longer than the INIT it answers; a shorter INIT is dropped."""
 
-PAD_SPREAD_BYTES = 256
-"""INITs differ in length by up to this, so that no fixed length gives them away."""
+PAD_SPREAD_BYTES = 256  # INITs differ in length by up to this, so that no fixed length gives them away
 
 _INIT = Struct(">BBQI16sH")
 _RESP = Struct(">BBH")

@@ -48,14 +48,12 @@ from kcpg.core.native.handshake.params import (
 
 PROLOGUE = b"kcpg/1 link"
 CLOCK_TOLERANCE_S = 60
-MAX_ECHOES = 16
-"""INITs whose RETRY is still welcome: more tries than one round trip sees."""
+MAX_ECHOES = 16  # INITs whose RETRY is still welcome: more tries than one round trip sees
 
-MAX_RETRIES = 8
-"""RETRYs an Initiator follows. An honest listener needs one, or two across a cookie's period."""
+MAX_RETRIES = 8  # RETRYs an Initiator follows. An honest listener needs one, or two across a cookie's period.
 
+# How long a repeated INIT gets the same RESP; longer than any dialer keeps one Initiator.
 ANSWER_MEMORY_MS = 120_000
-"""How long a repeated INIT gets the same RESP; longer than any dialer keeps one Initiator."""
 
 MAX_ANSWERS = 4096
 

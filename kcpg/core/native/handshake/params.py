@@ -42,8 +42,8 @@ class Fec(NamedTuple):
         return f"{self.data}:{self.parity}" if self.data and self.parity else "off"
 
 
+# AUTO: by the losses that the other side reports. As a code it would be too large.
 FEC_OFF, FEC_AUTO = Fec(0, 0), Fec(255, 255)
-"""AUTO: by the losses that the other side reports. As a code it would be too large."""
 
 
 @dataclass(frozen=True, slots=True)

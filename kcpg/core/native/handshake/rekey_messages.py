@@ -30,10 +30,10 @@ class RekeyInitiator:
 
     def __init__(self, session_secret: bytes, algorithm: str, cid: int, entropy: Entropy) -> None:
         assert 0 < cid < 1 << 32
+        # Goes into a REKEY frame (`frames.pack_rekey`), again and again until the answer comes.
         self._algorithm = algorithm
         self._noise = noise.Initiator(_psk(session_secret), PROLOGUE, entropy(32))
         self.message = self._noise.write(cid.to_bytes(4, "big"))
-        """Goes into a REKEY frame (`frames.pack_rekey`), again and again until the answer comes."""
 
     def receive(self, message: bytes) -> Rekeyed | None:
         """Take the contents of the listener's REKEY frame. None: not the answer to ours."""

@@ -66,7 +66,7 @@ class ConvFlow(Flow):
         if self.splice is not None:
             self.splice.ready(self, WRITABLE)
 
-    # Moving.
+    # -- moving --
 
     def move_to(self, sink: Flow) -> Moved:
         """Conversation to conversation inside the engine; anything else by the sink's way."""
@@ -105,10 +105,9 @@ class ConvFlow(Flow):
             self.heard_end = True
         return self.heard_end
 
-    # Bytes.
+    # -- bytes --
 
     def read(self, limit: int) -> bytes | None:
-        """See Flow."""
         if self.conv is None or self.closed:
             return None
         data = self.conv.read(limit)
@@ -132,33 +131,28 @@ class ConvFlow(Flow):
             self.conv.want_room = True
         return room * (self.conv.kcp_mtu - SEGMENT_HEADER_BYTES)
 
-    # Packets.
+    # -- packets --
 
     def recv_packets(self, limit: int) -> list[bytes]:
-        """See Flow."""
         if self.conv is None or self.closed:
             return []
         return self.conv.recv_packets(limit)
 
     def send_packets(self, packets: list[bytes]) -> int:
-        """See Flow."""
         if self.conv is None or self.closed or self.ended:
             return 0
         return self.conv.send_packets(packets, self.delivery is DATAGRAM)
 
     @property
     def at_end(self) -> bool:
-        """See Flow."""
         return self.heard_end and (self.closed or self.conv is None or not self.conv.readable)
 
     def bypassed(self) -> int:
-        """See Flow."""
         return 0 if self.conv is None else self.conv.bypassed
 
-    # Life.
+    # -- life --
 
     def end(self) -> None:
-        """See Flow."""
         if self.ended or self.closed:
             return
         self.ended = True
@@ -167,7 +161,6 @@ class ConvFlow(Flow):
             self.conv.send(b"")
 
     def reset(self, reason: Reset) -> None:
-        """See Flow."""
         if self.closed:
             return
         self.closed = True
@@ -175,7 +168,6 @@ class ConvFlow(Flow):
             self._table.abort(self, reason)
 
     def release(self) -> None:
-        """See Flow."""
         if self.closed:
             return
         if self._table is None:
@@ -183,7 +175,7 @@ class ConvFlow(Flow):
         else:
             self._table.drain(self)
 
-    # What the link tells.
+    # -- what the link tells --
 
     def notice(self, events: int) -> None:
         """The conversation became readable or writable."""

@@ -16,16 +16,14 @@ from kcpg.core.native.link.cids import Cids, Owner
 if TYPE_CHECKING:
     from kcpg.core.native.wire.wire import Bundle
 
-RETIRE_MS = 30_000
-"""Datagrams of an old epoch are taken for so long: far more than any network keeps one."""
+RETIRE_MS = 30_000  # Datagrams of an old epoch are taken for so long: far more than any network keeps one
 
+# An epoch the dialer never used is dropped; until then a repeated INIT is answered with it (handshake.py).
 TRIAL_MS = 120_000
-"""An epoch the dialer never used is dropped; until then a repeated INIT is answered with it
-(handshake.py)."""
 
+# An epoch is renewed after these. 2^22 is far below every cipher's limit (RFC 9001, 6.6: 2^23 for GCM).
 WORN_MS = 120_000
 WORN_DATAGRAMS = 1 << 22
-"""An epoch is renewed after these. 2^22 is far below every cipher's limit (RFC 9001, 6.6: 2^23 for GCM)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from kcpg.core.native.handshake.params import LinkParams
     from kcpg.core.native.wire.wire import Bundle
 
+# Between reports. Ten a second of 37 bytes; a change of the loss is met before it cost many resends.
 REPORT_MS = 100
-"""Between reports. Ten a second of 37 bytes; a change of the loss is met before it cost many resends."""
 
+# An incomplete group whose link was silent for so long will not be completed: its memory is given back.
 FORGET_MS = 2_000
-"""An incomplete group whose link was silent for so long will not be completed: its memory is given back."""
 
 
 class FecControl:

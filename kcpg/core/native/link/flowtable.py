@@ -17,29 +17,26 @@ from kcpg.core.native.wire.counters import LinkCounters
 if TYPE_CHECKING:
     from kcpg.core.native.wire.wire import Bundle, Conv
 
+# A conversation whose OPEN message did not come for so long never gets one: KCP repeated it often.
 OPEN_WAIT_MS = 30_000
-"""A conversation whose OPEN message did not come for so long never gets one: KCP repeated it often."""
 
+# How long, and how many, finished conversations are remembered; numbers below the forgotten stay used.
 TOMBSTONE_MS = 30_000
 TOMBSTONES = 4096
-"""How long, and how many, finished conversations are remembered; numbers below the forgotten stay used."""
 
-UDP_DRAIN_MS = 30_000
-"""How long packets of an ended UDP association may still be on their way."""
+UDP_DRAIN_MS = 30_000  # How long packets of an ended UDP association may still be on their way
 
+# A RESET is repeated with doubled waits until it is acknowledged, 25 s in all.
 RESET_FIRST_MS = 200
 RESET_TRIES = 8
-"""A RESET is repeated with doubled waits until it is acknowledged, 25 s in all."""
 
+# Most RESETs being repeated. A peer that missed one learns it from the answer to its next segment.
 RESETS = TOMBSTONES
-"""Most RESETs being repeated. A peer that missed one learns it from the answer to its next segment."""
 
-TOLD_AGAIN_MS = 100
-"""Late segments of one conversation are answered at most this often."""
+TOLD_AGAIN_MS = 100  # Late segments of one conversation are answered at most this often
 
 
-FINISHED = Reset(ResetCode.FINISHED)
-"""The end of a flow that went well."""
+FINISHED = Reset(ResetCode.FINISHED)  # The end of a flow that went well
 
 
 class _Tombstone:
@@ -112,7 +109,7 @@ class FlowTable:
         self._counters.flows_opened += 1
         flow.attach(self, conv)
 
-    # What the wire tells.
+    # -- what the wire tells --
 
     def ready(self, conv: Conv) -> None:
         """A conversation has events."""
@@ -172,7 +169,7 @@ class FlowTable:
             tomb.told_ms = self.now_ms
             self._send_reset(number, tomb.reason)
 
-    # What flows ask for.
+    # -- what flows ask for --
 
     def abort(self, flow: ConvFlow, reason: Reset) -> None:
         assert flow.conv is not None
@@ -201,7 +198,7 @@ class FlowTable:
         else:  # something has come since
             conv.want_drained = True
 
-    # Time.
+    # -- time --
 
     def advance(self, now_ms: int) -> None:
         """Serve every timer that is due."""
@@ -246,7 +243,7 @@ class FlowTable:
         self._draining.clear()
         self._ended.clear()
 
-    # OpenMessage, on the side that listens.
+    # -- opening, on the side that listens --
 
     def _accept(self, number: int) -> Conv | None:
         """First segment of a conversation: None if it is over already, or one too many.
@@ -287,7 +284,7 @@ class FlowTable:
         self._forget(number, reason)
         self._insist(number, reason)
 
-    # Ending.
+    # -- ending --
 
     def _finish(self, flow: ConvFlow) -> None:
         conv = flow.conv

@@ -31,12 +31,11 @@ if TYPE_CHECKING:
     from kcpg.core.native.link.cids import Cids
     from kcpg.core.native.wire.wire import Path
 
+# CLOSE is not acknowledged, as its sender is about to be gone; at 10 % loss all copies get lost once in
+# 1,000.
 CLOSE_COPIES = 3
-"""CLOSE is not acknowledged, as its sender is about to be gone; at 10 % loss all copies get lost once in
-1,000."""
 
-CHALLENGED_PATHS = 8
-"""Paths that the peer asked about lately: more than a dialer tries one after another."""
+CHALLENGED_PATHS = 8  # Paths that the peer asked about lately: more than a dialer tries one after another
 
 
 class LinkOwner(Protocol):
@@ -124,7 +123,7 @@ class Link:
         """Nothing can be done with this link any more."""
         return self.state is CLOSED
 
-    # What came in.
+    # -- what came in --
 
     def heard(self, now_ms: int) -> None:
         """Call when datagrams came, before what they held: the peer is there, and perhaps under new keys."""
@@ -207,7 +206,7 @@ class Link:
         if self.bundle.rate_bps != rate_bps:
             self.bundle.rate_bps = rate_bps
 
-    # Time.
+    # -- time --
 
     def advance(self, now_ms: int) -> None:
         """Serve every timer that is due."""
@@ -253,7 +252,7 @@ class Link:
                 self.bundle.send(frames.CLOSE, frames.pack_close(reason.code, reason.text))
         self._end(reason, by_peer=False)
 
-    # Inside.
+    # -- inside --
 
     @property
     def _used(self) -> bool:
@@ -330,7 +329,7 @@ class Link:
         elif due_ms is not None and due_ms <= now_ms:
             rekey.start(now_ms)
 
-    # -- control frames --------------------------------------------------------------------------------------
+    # -- control frames --
 
     def _on_ping(self, opaque: bytes, path: Path, now_ms: int) -> None:
         self.bundle.send(frames.PONG, opaque, None)

@@ -10,43 +10,39 @@ if TYPE_CHECKING:
     from kcpg.core.native.wire.counters import LinkCounters
     from kcpg.core.native.wire.wire import Bundle
 
+# A peer that owes an answer is silent after three retransmission timeouts, but not before this: scheduling
+# alone may take tens of milliseconds.
 SILENCE_RTOS = 3
 SILENCE_MIN_MS = 250
-"""A peer that owes an answer is silent after three retransmission timeouts, but not before this:
-scheduling alone
-may take tens of milliseconds."""
 
-RTO_MIN_MS = 100
-"""Floor of the estimate below, so that three of them span a few of KCP's own retransmissions."""
+RTO_MIN_MS = 100  # Floor of the estimate below, so that three of them span a few of KCP's own retransmissions
 
+# Flows without traffic are kept alive this often: half the shortest UDP mapping timeouts seen in the field
+# (RFC 4787 demands 120 s, many boxes have 30 to 60).
 NAT_MS = 20_000
-"""Flows without traffic are kept alive this often: half the shortest UDP mapping timeouts seen in the
-field (RFC 4787
-demands 120 s, many boxes have 30 to 60)."""
 
+# A link without flows is touched this often, so that the listener, who drops it after 600 s, keeps it ready
+# even if one PING gets lost.
 IDLE_MS = 240_000
-"""A link without flows is touched this often, so that the listener, who drops it after 600 s, keeps it ready
-even if one PING gets lost."""
 
-LATE_MS = 20
-"""A moment noticed later than this: the process or the machine stood still."""
+LATE_MS = 20  # A moment noticed later than this: the process or the machine stood still
 
+# Who only receives is owed nothing, and would not notice for `NAT_MS` that its path is dead. So a pause after
+# something like a download is asked about once, in time to know the answer within a second of the last
+# datagram; keystrokes cause no PING of their own.
 NOTICE_MS = 1000
 QUIET_MIN_MS = 250
 QUIET_DATAGRAMS = 8
-"""Who only receives is owed nothing, and would not notice for `NAT_MS` that its path is dead. So a pause
-after something like a download is asked about once, in time to know the answer within a second of the last
-datagram; keystrokes cause no PING of their own."""
 
+# While data waits for a silent peer it is asked so often that the data flows again within this time and a
+# round trip of the path's return: a question, its answer and the data take one and a half.
 RETURN_MS = 250
 RETRY_MIN_MS = 100
-"""While data waits for a silent peer it is asked so often that the data flows again within this time and a
-round trip of the path's return: a question, its answer and the data take one and a half."""
 
+# After so long, or with nothing waiting, the questions become rarer: one per sixteenth of the silence.
 URGENT_MS = 900_000
 RETRY_MAX_MS = 5000
 RETRY_AGE = 16
-"""After so long, or with nothing waiting, the questions become rarer: one per sixteenth of the silence."""
 
 _U64 = 0xFFFFFFFFFFFFFFFF
 
@@ -60,8 +56,7 @@ class Liveness:
     def __init__(
         self, bundle: Bundle, counters: LinkCounters, keep_alive_s: int, pings: bool, rtt_ms: int, now_ms: int
     ) -> None:
-        self.rtt_ms = rtt_ms
-        """The newest round-trip time of a PING or of the handshake; -1: none yet."""
+        self.rtt_ms = rtt_ms  # The newest round-trip time of a PING or of the handshake; -1: none yet
         self._bundle = bundle
         self._counters = counters
         self._keep_alive_ms = keep_alive_s * 1000

@@ -6,19 +6,15 @@ from enum import IntEnum
 
 from kcpg.core.flow import TCP, Kind, Open, Target
 
-_TEXT_MAX_BYTES = 255
-"""The length of a text is one byte; DNS names have at most 253."""
+_TEXT_MAX_BYTES = 255  # The length of a text is one byte; DNS names have at most 253
 
 
 class Delivery(IntEnum):
     """How the packets of a UDP flow travel. TCP flows are always ORDERED."""
 
-    UNORDERED = 0
-    """Every packet arrives, each as soon as it is there."""
-    ORDERED = 1
-    """Every packet arrives, in order."""
-    DATAGRAM = 2
-    """A packet is sent once; it arrives or not. One too big for a datagram goes UNORDERED."""
+    UNORDERED = 0  # Every packet arrives, each as soon as it is there
+    ORDERED = 1  # Every packet arrives, in order
+    DATAGRAM = 2  # A packet is sent once; it arrives or not. One too big for a datagram goes UNORDERED.
 
 
 # To look a number up is cheaper than to call its class, and every flow does it.

@@ -18,47 +18,42 @@ if TYPE_CHECKING:
     from kcpg.core.native.wire.counters import LinkCounters
     from kcpg.core.native.wire.wire import Bundle
 
-LEAST_BYTES = 548
-"""What every IPv4 host takes (RFC 791: 576), less its headers."""
+LEAST_BYTES = 548  # What every IPv4 host takes (RFC 791: 576), less its headers
 
+# What paths are expected to take before anything is known (RFC 9000, 14: the least for QUIC); fits IPv6's
+# 1,280.
 BASE_BYTES = 1200
-"""What paths are expected to take before anything is known (RFC 9000, 14: the least for QUIC); fits IPv6's
-1,280."""
 
+# IP MTUs that are met: the least of IPv6, tunnels, WireGuard, clouds, GRE, PPPoE, Ethernet, jumbo.
 _NETWORKS = (1280, 1400, 1420, 1452, 1472, 1480, 1492, 1500, 9000)
-"""IP MTUs that are met: the least of IPv6, tunnels, WireGuard, clouds, GRE, PPPoE, Ethernet, jumbo."""
 
+# Their UDP payloads, for IPv4 and IPv6.
 LADDER = tuple(sorted({mtu - headers for mtu in _NETWORKS for headers in (28, 48)}))
-"""Their UDP payloads, for IPv4 and IPv6."""
 
+# Asked at once, with the largest of all: Ethernet is found in one round trip, most tunnels nearly so.
 FIRST = (BASE_BYTES, 1392, 1472)
-"""Asked at once, with the largest of all: Ethernet is found in one round trip, most tunnels nearly so."""
 
-RESOLUTION_BYTES = 16
-"""The search ends when it is known to within this: 1 % of a datagram."""
+RESOLUTION_BYTES = 16  # The search ends when it is known to within this: 1 % of a datagram
 
-TRIES = 3
-"""MAX_PROBES of RFC 8899: so many probes of a size lost one after another, and it does not pass."""
+TRIES = 3  # MAX_PROBES of RFC 8899: so many probes of a size lost one after another, and it does not pass
 
+# Least time until a probe counts as lost, so that those that do not pass are no more than 2 in the 250 ms by
+# which `quality` judges a path.
 WAIT_MS = 150
-"""Least time until a probe counts as lost, so that those that do not pass are no more than 2 in the 250 ms
-by which `quality` judges a path."""
 
-RAISE_MS = 600_000
-"""PMTU_RAISE_TIMER of RFC 8899: then larger sizes are asked for again."""
+RAISE_MS = 600_000  # PMTU_RAISE_TIMER of RFC 8899: then larger sizes are asked for again
 
+# How often the size in use is confirmed while much is sent: what nobody acknowledges tells nothing.
 CONFIRM_MS = 30_000
-"""How often the size in use is confirmed while much is sent: what nobody acknowledges tells nothing."""
 
-CONFIRM_DATAGRAMS = 16
-"""Sent since the last time, so that it is worth the probe."""
+CONFIRM_DATAGRAMS = 16  # Sent since the last time, so that it is worth the probe
 
+# Segments sent again by time-out that raise the question whether full datagrams still pass.
 CHECK_TIMEOUTS = 2
-"""Segments sent again by time-out that raise the question whether full datagrams still pass."""
 
+# Least time between two such questions; doubled while the answer is yes, as loss may be the path's habit.
 CHECK_MS = 1000
 CHECK_MOST_MS = 8000
-"""Least time between two such questions; doubled while the answer is yes, as loss may be the path's habit."""
 
 _OPAQUE = struct.Struct(">II")  # number of the path, size
 
@@ -73,8 +68,7 @@ class PathMtu:
     def __init__(
         self, bundle: Bundle, liveness: Liveness, counters: LinkCounters, most: int, find: bool
     ) -> None:
-        self.limit = most if not find else min(BASE_BYTES, most)
-        """Bytes of UDP payload that may be sent now."""
+        self.limit = most if not find else min(BASE_BYTES, most)  # Bytes of UDP payload that may be sent now
         self.searching = False
         self._bundle = bundle
         self._liveness = liveness
@@ -94,7 +88,7 @@ class PathMtu:
         if find and most > self.limit:
             self._search()
 
-    # What happens.
+    # -- what happens --
 
     def agree(self, most: int, now_ms: int) -> None:
         """A resumed link may have agreed on another limit."""
@@ -156,7 +150,7 @@ class PathMtu:
             return None
         return min(self._raise_ms, self._confirm_ms)
 
-    # Asking.
+    # -- asking --
 
     def _search(self) -> None:
         self.searching = True
@@ -221,7 +215,7 @@ class PathMtu:
                 self._raise_ms = now_ms + RAISE_MS
         self._rest(now_ms)
 
-    # Watching what was found.
+    # -- watching what was found --
 
     def _rest(self, now_ms: int) -> None:
         self._confirm_ms = now_ms + CONFIRM_MS

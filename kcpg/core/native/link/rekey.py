@@ -13,11 +13,10 @@ if TYPE_CHECKING:
     from kcpg.core.native.link.cids import Cids
     from kcpg.core.native.wire.wire import Bundle
 
+# A REKEY frame is repeated with doubled waits between these, without end: the listener may have taken it
+# already, and then only its answer leads on. A peer that is gone is noticed by the link's silence.
 FIRST_WAIT_MS = 250
 MOST_WAIT_MS = 5000
-"""A REKEY frame is repeated with doubled waits between these, without end: the listener may have taken it
-already, and
-then only its answer leads on. A peer that is gone is noticed by the link's silence."""
 
 
 class DialerRekey:
@@ -78,10 +77,10 @@ class DialerRekey:
         self._wait_ms = min(2 * self._wait_ms, MOST_WAIT_MS)
 
 
+# What a dialer may hold that got none of the answers to its attempts to resume: the secrets under which it
+# was heard last (a rekey leaves two), or one of the latest offered since.
 CONFIRMED_SECRETS = 2
 UNCONFIRMED_SECRETS = 6
-"""What a dialer may hold that got none of the answers to its attempts to resume: the secrets under which it
-was heard last (a rekey leaves two), or one of the latest offered since."""
 
 
 class ListenerRekey:

@@ -22,18 +22,15 @@ RTT_UNKNOWN_MS = -1
 class LinkLimits:
     """How long a link is kept, and how much it may carry."""
 
-    max_flows: int = 65_535
-    """Conversations at once: more than the ports one peer could open them from."""
-    fresh_ms: int = 10_000
-    """A link that a handshake made and nobody uses is dropped; dialers speak at once."""
-    idle_ms: int | None = 600_000
-    """Without flows, and not heard for so long: dropped. None: kept."""
+    max_flows: int = 65_535  # Conversations at once: more than the ports one peer could open them from
+    fresh_ms: int = 10_000  # A link that a handshake made and nobody uses is dropped; dialers speak at once
+    idle_ms: int | None = 600_000  # Without flows, and not heard for so long: dropped. None: kept.
+    # With flows, and not heard for so long: given up. As long as a NAT must keep a TCP connection (RFC 5382:
+    # 2 h 4 min).
     silent_ms: int = 7_440_000
-    """With flows, and not heard for so long: given up. As long as a NAT must keep a TCP connection (RFC
-    5382: 2 h 4 min)."""
+    # With flows whose data nobody acknowledges: given up after as long as Linux's TCP would resend it
+    # (tcp_retries2 = 15).
     unanswered_ms: int = 924_000
-    """With flows whose data nobody acknowledges: given up after as long as Linux's TCP would resend it
-    (tcp_retries2 = 15)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,9 @@ from enum import Enum
 class LinkState(Enum):
     """What is known about the peer."""
 
-    FRESH = "fresh"
-    """Keys are agreed, but the peer was not heard under them."""
+    FRESH = "fresh"  # Keys are agreed, but the peer was not heard under them
     UP = "up"
-    SILENT = "silent"
-    """The peer owes an answer and does not give it."""
+    SILENT = "silent"  # The peer owes an answer and does not give it
     CLOSED = "closed"
 
 
@@ -24,6 +22,7 @@ class LinkInput(Enum):
     END = "end"
 
 
+# Every other input changes nothing.
 NEXT_STATE = {
     (LinkState.FRESH, LinkInput.HEARD): LinkState.UP,
     (LinkState.FRESH, LinkInput.SILENCE): LinkState.SILENT,
@@ -33,6 +32,5 @@ NEXT_STATE = {
     (LinkState.UP, LinkInput.END): LinkState.CLOSED,
     (LinkState.SILENT, LinkInput.END): LinkState.CLOSED,
 }
-"""Every other input changes nothing."""
 
 FRESH, UP, SILENT, CLOSED = LinkState  # looking them up in their class is slow
