@@ -1,4 +1,4 @@
-"""What a native leg needs from outside: randomness, wall time, sockets, names; and what it reports."""
+"""What a leg needs from outside: randomness, wall time, sockets, names; and what it reports."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ Resolved = Callable[[list[bytes] | ResolveFailed], None]
 class Env:
     """The world outside the core; every source of time, chance and sockets a leg has."""
 
-    entropy: Callable[[int], bytes]  # So many unpredictable bytes, for keys, CIDs and salts
+    entropy: Callable[[int], bytes]  # This many unpredictable bytes, for keys, CIDs and salts
     rng: random.Random  # For choices that need no secrecy: ports, order of addresses
     wall_s: Callable[[], int]  # Seconds since 1970, for handshakes only; may be wrong, may jump
     open_socket: Callable[[], int]  # A new local UDP socket (a new source port); OSError if there is none

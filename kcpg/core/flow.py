@@ -9,7 +9,8 @@ Two flows of a node are joined by a `kcpg.core.splice.Splice`. What a leg's auth
   `recv_packets`/`send_packets`). A leg with a faster way overrides: `move_to` where it knows the sink
   (conversation to conversation, socket into segment slots), `pull` where it knows the source (segment slots
   out to a socket); anything else goes to `super()`.
-* Whoever waits is told: a leg calls `splice.ready(flow, READABLE)` when its flow has bytes, packets or its
+* A flow that waits is told: a leg calls `splice.ready(flow, READABLE)` when its flow has bytes, packets or
+its
   end to give, and `splice.ready(flow, WRITABLE)` when its flow has room again after it was full (or was
   `opening`). The splice passes that to the *partner's* `wake`. The base `wake` pumps at once (right for
   conversations, which are passive and are pumped inline from their leg's `advance`); a socket's flow

@@ -22,7 +22,7 @@ from kcpg.core.units import earliest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Idle UDP flows are looked at this often per timeout: they end between 1 and 1.25 timeouts after their last
+# Idle UDP flows are checked this often per timeout: they end between 1 and 1.25 timeouts after their last
 # packet, never earlier, and the clock is not read per packet.
 IDLE_CHECKS = 4
 

@@ -203,7 +203,7 @@ class Splice:
     # -- what flows tell --
 
     def ready(self, flow: Flow, events: int) -> None:
-        """`flow` became READABLE and/or WRITABLE; who acts on it is the partner's choice (`Flow.wake`)."""
+        """`flow` became READABLE and/or WRITABLE; the partner decides what to do (`Flow.wake`)."""
         if not self.over:
             self.partner(flow).wake(events)
 

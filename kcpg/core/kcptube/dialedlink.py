@@ -24,22 +24,22 @@ if TYPE_CHECKING:
     from kcpg.core.kcptube.link import Link
     from kcpg.core.kcptube.wire import Conv
 
-# An answer in conversation 0 is acknowledged so long after it came, should it come again.
+# The peer may repeat an answer in conversation 0: for this long after the first we acknowledge it.
 ANSWER_DRAIN_MS = 4000
 
-RETIRE_MS = 8000  # A socket that the link has left receives so long what is still under way to it
+RETIRE_MS = 8000  # A socket that the link has left takes what is still under way to it for this long
 
-# If it answers a probe and still nothing comes for so long, it does not know the link any more.
+# A peer that answers a probe and sends nothing on the link for this long has forgotten the link.
 LOST_MS = 10_000
 
-# A refusal stands in a configuration: asking again is for when somebody has changed it.
+# A refusal stands in a configuration: asking again helps only once somebody has changed it.
 REFUSED_WAIT_MS = 5000
 
 
 class DialedLink:
     """See the module. `flow` and `wanted`: what a plain link is for; None: a mux link.
 
-    Whoever calls a method lets the dialer look at `deadline` again.
+    After every call the dialer asks for `deadline` again.
     """
 
     def __init__(self, dialer: TubeDialer, flow: TubeFlow | None = None, wanted: Open | None = None) -> None:

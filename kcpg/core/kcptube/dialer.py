@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 MAX_WAITING = 4096  # Flows that wait for a mux link; each holds an accepted socket of an application
 
-# A socket is kept open so long at least: kcptube does not answer another request from its port for 10 s.
+# Every socket stays open this long: kcptube answers no other request from its port for 10 s.
 PORT_MS = 10_500
 
 MAX_TUNNELS = 100  # Mux links of one dialer, each with a socket

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from kcpg.core.kcptube.flow import TubeFlow
     from kcpg.core.kcptube.wire import Conv
 
-IDLE_MS = 255_000  # A link that was not heard for so long is over: kcptube has forgotten it by then
+IDLE_MS = 255_000  # A link that was silent for this long is over: kcptube has forgotten it by then
 
 IDLE_MUX_MS = 31_000  # The same of a mux link
 
@@ -29,20 +29,20 @@ IDLE_MUX_MS = 31_000  # The same of a mux link
 # lost answer or two leaves the link alive. A UDP flow may end by silence.
 ASK_MS = {Carries.TCP: 60_000, Carries.UDP: IDLE_MS, Carries.MUX: 10_000}
 
-# A dialer tells the end of what the application sends only after so long without an answer: kcptube cuts off
-# an answer that is under way. Most come within this.
+# A dialer tells the end of what the application sends only after this long without an answer: kcptube cuts
+# off an answer that is under way. Most come within this.
 END_GRACE_MS = 1000
 
-SILENT_MS = 5000  # A peer that owes an answer and is not heard for so long is looked for by another path
+SILENT_MS = 5000  # A peer that owes an answer for this long is looked for by another path
 
 # After our end the peer is asked so often whether it still knows the conversation, and after so long a
 # silence it does not: kcptube forgets it at once. Longer than the usual outage.
 CLOSED_ASK_MS = 2000
 CLOSED_SILENT_MS = 10_000
 
-DRAIN_MS = 2000  # A link that is over acknowledges so long what the peer repeats: some of its time-outs
+DRAIN_MS = 2000  # A link that is over acknowledges what the peer repeats for this long: some of its time-outs
 
-# Answers that wait for acknowledgement; whoever asks for more without acknowledging gets none.
+# Answers that wait for acknowledgement; a peer that asks for more without acknowledging gets none.
 CONTROL_QUEUE = 512
 
 

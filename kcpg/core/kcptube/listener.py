@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kcpg.core.kcp.kcp import Kcp
     from kcpg.core.kcptube.link import Link
 
-# A request is remembered so long after its answer, so that repetitions of it open nothing (kcptube: 8 s).
+# A request is remembered this long after its answer, so that repetitions of it open nothing (kcptube: 8 s).
 GREETING_MS = 10_000
 
 # The same where the answer was acknowledged: kcptube may use the same port again after 4 s.

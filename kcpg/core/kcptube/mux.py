@@ -35,7 +35,7 @@ INBOXES_BYTES = 16 << 20  # Of all flows of a link, before it waits for any of t
 
 INBOX_PACKETS = 256  # Of one UDP flow; more are dropped
 
-STALL_MS = 30_000  # A reader that took nothing for so long while the link waited for it is cut off
+STALL_MS = 30_000  # A reader that took nothing for this long while the link waited for it is cut off
 
 QUANTUM_SEGMENTS = 32  # What a flow queues before the others that wait have their turn
 

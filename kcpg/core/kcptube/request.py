@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from kcpg.core.kcptube.dialedlink import DialedLink
     from kcpg.core.kcptube.dialer import TubeDialer
 
-# A question that nobody took for so long is asked again elsewhere. By then KCP has sent it seven times.
+# A question that nobody took for this long is asked again elsewhere. By then KCP has sent it seven times.
 ASK_MS = 5000
 
 TAKEN_MS = 30_000  # The same of one that was acknowledged: kcptube answers when it has reached the target

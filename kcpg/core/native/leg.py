@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # Datagrams up to this are taken even where smaller ones are agreed: handshakes have their own length.
 RX_MIN_BYTES = 1500
 
-# How often a busy link's timers are looked at: well within the shortest silence that means something (250
+# How often a busy link's timers are checked: well within the shortest silence that means something (250
 # ms), and rarely enough to cost nothing beside a thousand turns a second.
 INSPECT_MS = 50
 

@@ -22,7 +22,7 @@ from kcpg.core.native.link.state import LinkState
 from kcpg.core.native.wire.wire import Path, Wire
 from kcpg.core.workerslot import owner
 
-# When there are too many links, one that was not heard for so long makes room for a new one.
+# When there are too many links, one that was silent for this long makes room for a new one.
 EVICT_SILENT_MS = 60_000
 
 # Handshakes remembered per link, to be forgotten with it: one every 15 s while answers are repeated.
@@ -111,7 +111,7 @@ class TunnelListener(NativeLeg):
 
     def _moved(self, link: Link) -> None:
         if not link.follow():
-            text = "the peer sends from here now"
+            text = "the peer now sends from this address"
             self._report(EventKind.LINK_MOVED, link.peer, text, MOVED_EVENT_MS)
 
     def _stranger(self, path: Path, cid: int, header: bytes, body: bytes) -> None:
@@ -129,7 +129,7 @@ class TunnelListener(NativeLeg):
             self._init(path, header, body, settled=True)
 
     def _init(self, path: Path, header: bytes, body: bytes, settled: bool) -> None:
-        """`settled`: this process answers it, whoever might do it better."""
+        """`settled`: this process answers it, even if another one might do it better."""
         self.counters.inits_received += 1
         sock, addr = path
         answer = self._responder.receive(
@@ -183,7 +183,7 @@ class TunnelListener(NativeLeg):
 
     def _unknown(self, path: Path) -> None:
         self.counters.strangers += 1
-        text = "datagrams that are not under our password, or of a link that is over"
+        text = "datagrams encrypted with another password, or for a closed link"
         self._report(EventKind.STRANGER, path[1], text, REPEAT_EVENT_MS)
 
     def _decide(self, request: InitRequest, path: Path) -> None:
@@ -194,7 +194,7 @@ class TunnelListener(NativeLeg):
         link = self._resumed(request)
         if link is None and not self._make_room():
             self.counters.links_full += 1
-            full = Verdict(False, f"{self.settings.max_links} links are open already")
+            full = Verdict(False, f"{self.settings.max_links} links are already open")
             self._report(EventKind.LINKS_FULL, path[1], full.text, REPEAT_EVENT_MS)
             self._refuse(request, params, full, path)
             return
@@ -209,7 +209,7 @@ class TunnelListener(NativeLeg):
         else:
             link.renew(_epoch(accepted), accepted.params.mirrored(), self.now_ms)
             self._report(
-                EventKind.LINK_RESUMED, path[1], "the link is resumed, its flows go on", REPEAT_EVENT_MS
+                EventKind.LINK_RESUMED, path[1], "the link is resumed; its flows go on", REPEAT_EVENT_MS
             )
         self._requests.setdefault(link, deque(maxlen=REQUESTS)).append(request)
 
@@ -259,7 +259,7 @@ class TunnelListener(NativeLeg):
         oldest = min(self._links, key=lambda link: link.liveness.heard_ms)
         if self.now_ms - oldest.liveness.heard_ms < EVICT_SILENT_MS:
             return False
-        self._drop(oldest, "its place was needed")
+        self._drop(oldest, "its place is needed for a new link")
         return True
 
     def _drop(self, link: Link, why: str) -> None:

@@ -11,7 +11,7 @@ WAIT_GROWTH = 1.5
 AWAITED_WAIT_MS = 1000
 MOST_WAIT_MS = 5000
 
-LIFE_MS = 30_000  # After so long a fresh key agreement is begun (handshake.Initiator asks for it)
+LIFE_MS = 30_000  # Then a fresh key agreement begins (handshake.Initiator asks for it)
 
 
 class HandshakeAttempt:

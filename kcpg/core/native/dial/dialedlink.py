@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from kcpg.core.native.wire.counters import LegCounters
     from kcpg.core.native.wire.wire import Path
 
-NO_ANSWER_MS = 5000  # After so long without an answer somebody is told, while the attempts go on
+NO_ANSWER_MS = 5000  # After this long without an answer an event is reported; the attempts go on
 
-# A refusal stands in a configuration: asking again is for when somebody has changed it.
+# A refusal stands in a configuration: asking again helps only once somebody has changed it.
 REFUSED_WAIT_MS = 5000
 
 # The round-trip time is unknown when several INITs went out. A PING tells it soon; until then be patient.
@@ -45,7 +45,7 @@ HOPPED_EVENT_MS = 10_000  # Hops away from bad paths are reported at most this o
 
 FURTHER_EVENT_MS = 10_000  # What happens to further links of a dialer is reported at most this often
 
-FAREWELL_MS = 1000  # A link that is given up keeps its sockets for so long: its farewell still has to leave
+FAREWELL_MS = 1000  # A link that is given up keeps its sockets this long: its farewell still has to leave
 
 
 class DialState(Enum):
@@ -160,8 +160,8 @@ class DialedLink:
         self._call(now_ms, FIRST_WAIT_MS)
 
     def inspect(self, now_ms: int) -> None:
-        """What no timer tells: data has become outstanding, so that silence would mean something; or the path
-        has become bad."""
+        """Notice what no timer tells: data became outstanding, so that silence would mean something; or the
+        path has become bad."""
         if self.link is not None:
             self.link.advance(now_ms)
         if self.link is not None:
@@ -379,7 +379,7 @@ class DialedLink:
         self._send_init(attempt, path)
 
     def _refused(self, answer: Refused, path: Path, now_ms: int) -> None:
-        """Whoever waits is told now; asking goes on, slowly."""
+        """Flows that wait are told now; the link goes on asking, slowly."""
         self._host.counters.refused += 1
         text = answer.verdict.text
         self._report(EventKind.REFUSED, path[1], f"the peer refuses the link: {text}", REPEAT_EVENT_MS)
@@ -403,7 +403,7 @@ class DialedLink:
             if ours:  # and not the one that a hop has left meanwhile
                 link.take_path(path, now_ms)
             link.renew(epoch, answer.params, now_ms)
-            self._report(EventKind.LINK_RESUMED, path[1], "the link is resumed, its flows go on")
+            self._report(EventKind.LINK_RESUMED, path[1], "the link is resumed; its flows go on")
         else:
             link = self._begin(epoch, answer, path, attempt, now_ms)
         self._turn(DialInput.ACCEPTED)

@@ -24,15 +24,15 @@ from kcpg.core.native.link.state import LinkState
 from kcpg.core.native.wire.wire import Path, Wire
 from kcpg.core.units import earliest
 
-# A flow waits so long for a link if nobody says otherwise: a few of the application's own connection retries.
+# A flow waits this long for a link by default: a few of the application's own connection retries.
 FLOW_WAIT_MS = 30_000
 
-# A flow waits so long for a path of its own, if it could share one: four INITs on a usual line.
+# A flow that could share a path waits this long for one of its own: four INITs on a usual line.
 OWN_WAIT_MS = 1000
 
 MAX_WAITING = 4096  # Flows that wait for a link; each holds an accepted socket of an application
 
-# A link that was not heard for so long proves itself before a flow is entrusted to it: the peer may have been
+# A link that was silent for this long proves itself before a flow is entrusted to it: the peer may have been
 # restarted, and then the flow would be lost with the old link.
 STALE_MS = 60_000
 
@@ -40,7 +40,7 @@ STALE_MS = 60_000
 # (protocol.md 5.4), and a link that falls silent begins with two, so all of them may fall silent together.
 MAX_PATHS = 100
 
-# Where each flow has its own path, so many wait for the next flows, which then pay for no handshake: what a
+# Where each flow has its own path, this many wait for the next flows, which then pay for no handshake: what a
 # browser opens at once to one host is six, of which the first has ended when the last begins.
 SPARE_PATHS = 4
 
@@ -198,7 +198,7 @@ class TunnelDialer(NativeLeg):
         return link
 
     def refused(self, text: str) -> None:
-        """The peer wants no link, and perhaps has others: then whoever waits shares one of those."""
+        """The peer wants no link, and perhaps has others: then flows that wait share one of those."""
         if not any(dialed.state is UP for dialed in self._dialed):
             self._abort_waiting(Reset(ResetCode.REFUSED, text))
 
@@ -277,7 +277,7 @@ class TunnelDialer(NativeLeg):
         self._trim_ms = now_ms + TRIM_MS if len(self._dialed) > SPARE_PATHS else None
 
     def _inspect(self, now_ms: int) -> None:
-        """What no timer tells, of the links that carry something."""
+        """Notice what no timer tells, on the links that carry something."""
         busy = [dialed for dialed in self._dialed if dialed.flows] or list(self._dialed)[:1]
         for dialed in busy:
             dialed.inspect(now_ms)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kcpg.core.native.link.link import Link
     from kcpg.core.native.wire.wire import Path
 
-# A candidate is given up after so long: four challenges, of which at 30 % loss each way one in seventeen
+# A candidate is given up after this long: four challenges, of which at 30 % loss each way one in seventeen
 # rounds finds none answered.
 PROBE_RTOS = 5
 PROBE_MIN_MS = 600
@@ -34,7 +34,7 @@ MOST_CHALLENGES = 16  # Challenges of one candidate whose answers are known, wha
 
 RESOLVE_MS = 5000  # A name that takes longer is as bad as none
 
-CANDIDATES = 4  # So many failures one after another, then there is a pause
+CANDIDATES = 4  # After this many failures in a row there is a pause
 
 # The pause; a hop by the clock does not matter much, and one that is urgent has tried four ways.
 PAUSE_MS = 5000
@@ -45,7 +45,7 @@ CONFIRM_MIN_MS = 1000
 
 CONFIRM_WAIT_MIN_MS = 30  # Shortest time until the peer is asked again whether it follows
 
-# What is under way on the old path is received for so long after the peer has followed.
+# Once the peer has followed, the old path still takes what is under way for this long.
 DRAIN_RTOS = 3
 DRAIN_MIN_MS = 3000
 
@@ -58,12 +58,12 @@ SLOWER_MS = 10
 AGAIN_MS = 1000
 AGAIN_MOST_MS = 60_000
 
-# An address that fell silent is asked after so long whether it is there again, and later less often. Hops by
+# After this long an address that fell silent is asked whether it is back, and later less often. Hops by
 # the clock do that anyway.
 HOME_MS = 5000
 HOME_MOST_MS = 60_000
 
-CALM_PAUSES = 4  # After so many pauses without a bad path the pause is short again
+CALM_PAUSES = 4  # After this many pauses without a bad path the pause is short again
 
 
 class HopState(Enum):

@@ -22,7 +22,7 @@ from kcpg.core.seal.seal import (
     xor,
 )
 
-# Gives so many random bytes, from the system's generator in the product and from a seed in tests.
+# Gives this many random bytes, from the system's generator in the product and from a seed in tests.
 Entropy = Callable[[int], bytes]
 
 VERSION = 1

@@ -18,7 +18,7 @@ from kcpg.core.seal.seal import KEY_BYTES, iv_bytes
 
 SALT = b"kcpg/1"
 
-# 32 MiB and about 80 ms on a server core of 2024, paid once per start and per guess of whoever tries
+# 32 MiB and about 80 ms on a server core of 2024, paid once per start and per guess of an attacker who tries
 # passwords.
 SCRYPT_N = 1 << 15
 SCRYPT_R = 8

@@ -32,7 +32,7 @@ class Cids(Generic[Owner]):
         self._owners[cid] = owner
 
     def owner(self, cid: int) -> Owner | None:
-        """Who receives by `cid`."""
+        """The owner that receives by `cid`; None: nobody."""
         return self._owners.get(cid)
 
     def release(self, cid: int) -> None:

@@ -16,7 +16,7 @@ from kcpg.core.native.link.cids import Cids, Owner
 if TYPE_CHECKING:
     from kcpg.core.native.wire.wire import Bundle
 
-RETIRE_MS = 30_000  # Datagrams of an old epoch are taken for so long: far more than any network keeps one
+RETIRE_MS = 30_000  # An old epoch is heard for this long: far longer than any network keeps a datagram
 
 # An epoch the dialer never used is dropped; until then a repeated INIT is answered with it (handshake.py).
 TRIAL_MS = 120_000
@@ -83,7 +83,7 @@ class Epochs(Generic[Owner]):
 
     @property
     def worn(self) -> bool:
-        """So many datagrams went under this epoch, one way or the other, that it must be renewed."""
+        """This epoch has sealed or opened so many datagrams that it must be renewed."""
         received = self._bundle.rx_datagrams - self._rx_before
         return max(self._bundle.tx_pn, received) >= WORN_DATAGRAMS
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # Between reports. Ten a second of 37 bytes; a change of the loss is met before it cost many resends.
 REPORT_MS = 100
 
-# An incomplete group whose link was silent for so long will not be completed: its memory is given back.
+# After this much silence nobody will complete a group any more: its memory is given back.
 FORGET_MS = 2_000
 
 

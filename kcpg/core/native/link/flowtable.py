@@ -17,7 +17,7 @@ from kcpg.core.native.wire.counters import LinkCounters
 if TYPE_CHECKING:
     from kcpg.core.native.wire.wire import Bundle, Conv
 
-# A conversation whose OPEN message did not come for so long never gets one: KCP repeated it often.
+# A conversation without its OPEN message after this long never gets one: KCP repeated it often.
 OPEN_WAIT_MS = 30_000
 
 # How long, and how many, finished conversations are remembered; numbers below the forgotten stay used.
@@ -257,7 +257,7 @@ class FlowTable:
             self._counters.flows_refused += 1
             self._bury(number, Reset(ResetCode.REFUSED, f"a link carries at most {self._limit} flows"))
             return None
-        self._pending[number] = self.now_ms + OPEN_WAIT_MS  # a link that was heard is looked at soon
+        self._pending[number] = self.now_ms + OPEN_WAIT_MS  # a link that was heard is advanced soon
         return self._bundle.open(number, self._params)
 
     def _opened(self, conv: Conv) -> None:

@@ -201,7 +201,7 @@ class Link:
         self._touch()
 
     def share(self, links: int) -> None:
-        """So many links keep the limit of the rate together."""
+        """This many links keep to the limit of the rate together."""
         rate_bps = self.params.outbound_bps // links
         if self.bundle.rate_bps != rate_bps:
             self.bundle.rate_bps = rate_bps

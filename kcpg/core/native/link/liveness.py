@@ -27,19 +27,19 @@ IDLE_MS = 240_000
 
 LATE_MS = 20  # A moment noticed later than this: the process or the machine stood still
 
-# Who only receives is owed nothing, and would not notice for `NAT_MS` that its path is dead. So a pause after
-# something like a download is asked about once, in time to know the answer within a second of the last
-# datagram; keystrokes cause no PING of their own.
+# A pure receiver expects no acknowledgement, so it would take up to `NAT_MS` to notice a dead path. It sends
+# one PING when something like a download pauses, early enough to know the answer within a second of the last
+# datagram. Keystrokes cause no PING of their own.
 NOTICE_MS = 1000
 QUIET_MIN_MS = 250
 QUIET_DATAGRAMS = 8
 
-# While data waits for a silent peer it is asked so often that the data flows again within this time and a
-# round trip of the path's return: a question, its answer and the data take one and a half.
+# While data waits for a silent peer, PINGs go out often enough for the data to flow again within this time
+# and a round trip of the path's return: a question, its answer and the data take one and a half round trips.
 RETURN_MS = 250
 RETRY_MIN_MS = 100
 
-# After so long, or with nothing waiting, the questions become rarer: one per sixteenth of the silence.
+# After `URGENT_MS`, or with nothing waiting, the PINGs become rarer: one per sixteenth of the silence.
 URGENT_MS = 900_000
 RETRY_MAX_MS = 5000
 RETRY_AGE = 16
@@ -49,6 +49,10 @@ _U64 = 0xFFFFFFFFFFFFFFFF
 
 class Liveness:
     """Of one link, as seen from here.
+
+    The peer owes nothing, or an answer since `owed_ms`: to data that was sent again, or to a PING. It is
+    silent (`silent_at`) when it has owed one for `silence_ms` and said nothing. Then the link decides what
+    happens.
 
     `pings` False: this side only answers (the listener, unless a keep-alive is configured).
     """
@@ -61,13 +65,13 @@ class Liveness:
         self._counters = counters
         self._keep_alive_ms = keep_alive_s * 1000
         self._pings = pings or keep_alive_s > 0
-        self._begin_ms = now_ms
-        self._calm_ms = now_ms
+        self._begin_ms = now_ms  # what was before does not count: the peer had proved itself by then
+        self._calm_ms = now_ms  # when the peer owed nothing last
         self._asked_ms = 0  # the first PING of those that wait for an answer ...
-        self._pinged_ms: int | None = None  # ... and the last
-        self._ponged_ms = now_ms
-        self._heard_before = 0
-        self._hold_until_ms = 0
+        self._pinged_ms: int | None = None  # ... and the last; None: none waits
+        self._ponged_ms = now_ms  # when a PING was answered last
+        self._heard_before = 0  # datagrams received before the last PING
+        self._hold_until_ms = 0  # no verdict before this, as the last one was noticed late
 
     @property
     def heard_ms(self) -> int:
@@ -133,7 +137,7 @@ class Liveness:
         if owed_ms is None:
             return None
         since_ms = max(owed_ms, self.heard_ms)
-        if self._asking:  # who talks and does not answer is deaf
+        if self._asking:  # a peer that talks and does not answer is deaf
             since_ms = min(since_ms, max(owed_ms, self._asked_ms))
         return max(since_ms + self.silence_ms, self._hold_until_ms)
 

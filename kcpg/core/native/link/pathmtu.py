@@ -35,7 +35,7 @@ FIRST = (BASE_BYTES, 1392, 1472)
 
 RESOLUTION_BYTES = 16  # The search ends when it is known to within this: 1 % of a datagram
 
-TRIES = 3  # MAX_PROBES of RFC 8899: so many probes of a size lost one after another, and it does not pass
+TRIES = 3  # MAX_PROBES of RFC 8899: a size of which this many probes are lost in a row does not pass
 
 # Least time until a probe counts as lost, so that those that do not pass are no more than 2 in the 250 ms by
 # which `quality` judges a path.

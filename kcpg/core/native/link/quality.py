@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 # Two bad windows make a verdict: half a second, which together with a probe stays under a second.
 WINDOW_MS = 250
 
-STALE_MS = 2000  # A window that has too little traffic for so long is begun anew
+STALE_MS = 2000  # A window with too little traffic for this long begins anew
 
 MANY = 30  # Datagrams or segments from which on a share of some per cent means something
 
@@ -19,7 +19,7 @@ FEW = 8  # Enough to tell when more than half of them are lost
 # Loss that ordinary lines do not have for half a second, and a throttled port exceeds (20 to 30 %).
 BAD_SHARE = 0.10
 
-JUMP = 3.0  # So many times what the network has been losing all the time: that, no other port changes
+JUMP = 3.0  # times what the network loses all the time; below that no other port would help
 
 BAD_WINDOWS = 2
 

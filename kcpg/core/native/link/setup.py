@@ -24,8 +24,8 @@ class LinkLimits:
 
     max_flows: int = 65_535  # Conversations at once: more than the ports one peer could open them from
     fresh_ms: int = 10_000  # A link that a handshake made and nobody uses is dropped; dialers speak at once
-    idle_ms: int | None = 600_000  # Without flows, and not heard for so long: dropped. None: kept.
-    # With flows, and not heard for so long: given up. As long as a NAT must keep a TCP connection (RFC 5382:
+    idle_ms: int | None = 600_000  # Without flows and silent for this long: dropped. None: kept.
+    # With flows and silent for this long: given up. As long as a NAT must keep a TCP connection (RFC 5382:
     # 2 h 4 min).
     silent_ms: int = 7_440_000
     # With flows whose data nobody acknowledges: given up after as long as Linux's TCP would resend it
