@@ -65,7 +65,6 @@ CONV_FACTS = [
 BUNDLE_FACTS = [
     "counts_losses",
     "datagram_bytes",
-    "flight",
     "frame_room",
     "heeded_ms",
     "kcp_mtu",
@@ -89,6 +88,7 @@ BUNDLE_FACTS = [
     "tx_pn",
     "watched",
 ]
+FLIGHT_FACTS = ["bytes", "due_ms", "limit_bytes"]
 FEC_FACTS = ["groups", "held", "lost", "malformed", "parity_bytes", "rebuilt"]
 SIDES = {"a": "b", "b": "a"}
 
@@ -152,6 +152,8 @@ class World:
             for bundle in self.bundles[side]:
                 facts = {name: getattr(bundle, name) for name in BUNDLE_FACTS}
                 facts |= {"segments": dict(bundle.segment_counts()), "user": bundle.user}
+                if bundle.flight is not None:
+                    facts["flight"] = {name: getattr(bundle.flight, name) for name in FLIGHT_FACTS}
                 if bundle.fec is not None:
                     facts["fec"] = {name: getattr(bundle.fec, name) for name in FEC_FACTS}
                 for conv in bundle.convs.values():

@@ -103,13 +103,13 @@ def test_a_bulk_flow_adds_less_than_a_round_trip_to_others(engine: str) -> None:
 def test_a_quiet_application_does_not_lower_the_rate(engine: str) -> None:
     bulk = Bulk(engine, "quiet", path(10, 50))
     bulk.world.pass_time(2_000)
-    known = bulk.bundle.control.delivery_bps
+    known = bulk.bundle.flight.control.delivery_bps
     near, far = bulk.chain.pairs[0]
     near.send_bytes = far.expect_bytes = near.sent + 1
     bulk.world.pass_time(500)
     stream = bulk.chain.stream(1_000, 10)
     bulk.world.run(stream.complete, 15_000)
-    assert bulk.bundle.control.delivery_bps >= 0.9 * known
+    assert bulk.bundle.flight.control.delivery_bps >= 0.9 * known
 
 
 def test_after_a_rest_it_goes_on_as_fast(engine: str) -> None:

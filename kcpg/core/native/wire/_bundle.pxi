@@ -13,28 +13,21 @@ cdef class Bundle:
         self.epochs = {}
         self.dirty, self.sparse = deque(), deque()
         self.watched = True
-        self.rx_last_ms = self.tx_last_ms = self.heeded_ms = -1
+        self.rx_last_ms = self.tx_last_ms = self.heeded_ms = NOT_YET_MS
         self.srtt_ms = -1
-        self.max_payload = min(<uint32_t>DEFAULT_DATAGRAM_BYTES, wire.max_datagram)
+        self._datagram_bytes = min(<uint32_t>DEFAULT_DATAGRAM_BYTES, wire.max_datagram)
         self.pieces = Pieces(wire.max_datagram)
-        self.refilled_ms = -1
-        self.newest_order = 0
-        self.capped = deque()
         self.losses_before = NO_LOSSES
-        self.rate_bps = 0
+        pacer_init(&self.pacer)
+        self.set_pace()
 
     # Keys and path.
 
     def install_rx(self, cid, str algorithm, bytes key, bytes iv):
         """Accept datagrams that carry `cid`, sealed under `key`; earlier epochs stay until `remove_rx`."""
         assert cid not in self.wire.epochs, "a CID names one epoch"
-        cdef RxEpoch epoch = RxEpoch()
         self.order += 1
-        epoch.bundle = self
-        epoch.cid = cid
-        epoch.order = self.order
-        epoch.sealer = Sealer(algorithm, key, iv)
-        replay_init(&epoch.replay)
+        epoch = RxEpoch(self, cid, self.order, Sealer(algorithm, key, iv))
         self.epochs[cid] = epoch
         self.wire.epochs[cid] = epoch
 
@@ -42,15 +35,13 @@ cdef class Bundle:
         """Forget an epoch; its late datagrams become strangers."""
         cdef RxEpoch epoch = self.epochs.pop(cid, None)
         if epoch is not None:
-            self.losses_before = add_losses(self.losses_before, epoch)
+            self.losses_before = epoch.add_losses(self.losses_before)
             del self.wire.epochs[cid]
             self.wire.last_epoch = None
 
     def install_tx(self, cid, str algorithm, bytes key, bytes iv):
         """Seal under `key` from now on, for the peer's `cid`; packet numbers start at 0 again."""
-        self.tx_cid = cid
-        self.tx_sealer = Sealer(algorithm, key, iv)
-        self.tx_pn = 0
+        self.tx = TxEpoch(cid, Sealer(algorithm, key, iv))
         self.wire.wake(self)
 
     def set_path(self, int sock, bytes addr):
@@ -70,12 +61,12 @@ cdef class Bundle:
     @property
     def datagram_bytes(self):
         """Largest UDP payload now. Segments that were cut for a larger one travel in pieces."""
-        return self.max_payload
+        return self._datagram_bytes
 
     @datagram_bytes.setter
     def datagram_bytes(self, uint32_t value):
         assert value <= self.wire.max_datagram
-        self.max_payload = value
+        self._datagram_bytes = value
         cdef Conv conv
         for conv in self.convs.values():
             kcp_set_mtu(&conv.k, self.segment_bytes(conv.is_long))
@@ -89,7 +80,7 @@ cdef class Bundle:
 
     cdef uint32_t segment_bytes(self, bint is_long):
         """Of a segment that is protected, or of one of a long transfer, which is not."""
-        cdef uint32_t room = self.max_payload - OVERHEAD_BYTES - (0 if is_long else self.fec_room)
+        cdef uint32_t room = self._datagram_bytes - OVERHEAD_BYTES - (0 if is_long else self.fec_room)
         return room // ((room + KCP_HEADER_BYTES + SLOT_BYTES - 1) // (KCP_HEADER_BYTES + SLOT_BYTES))
 
     @property
@@ -98,30 +89,28 @@ cdef class Bundle:
         return self.data_room()
 
     cdef uint32_t data_room(self):
-        return self.max_payload - OVERHEAD_BYTES - self.fec_room
+        return self._datagram_bytes - OVERHEAD_BYTES - self.fec_room
 
     @property
     def rate_bps(self):
         """The user's limit in bit/s of UDP payload, 0 for none."""
-        return self.configured
+        return self._rate_bps
 
     @rate_bps.setter
     def rate_bps(self, int64_t value):
-        self.configured = value
-        self.refilled_ms = -1
-        self.rate = 0
+        self._rate_bps = value
+        pacer_init(&self.pacer)
         self.set_pace()
 
     @property
     def pace_bps(self):
         """The rate that is kept now, 0 for none."""
-        return self.rate
+        return self.pacer.rate_bps
 
     def adapt(self, control):
         """Let this controller find rate and flight from now on; before any conversation."""
         assert not self.convs
-        self.control = control
-        self.flight_max = control.flight_bytes
+        self.flight = Flight(control)
 
     # FEC: see linkfec.py.
 
@@ -135,34 +124,29 @@ cdef class Bundle:
     def losses(self):
         """What the peer sent and did not arrive, since `counts_losses` was set; ask at even intervals."""
         cdef RxEpoch epoch
-        total = self.losses_before
+        counted = self.losses_before
         for epoch in self.epochs.values():
-            fec_losses_scan(&epoch.losses, &epoch.replay, epoch.settled)
-            epoch.settled = epoch.replay.next
-            total = add_losses(total, epoch)
-        return total
+            epoch.judge_losses()
+            counted = epoch.add_losses(counted)
+        return counted
 
     cdef LinkFec link_fec(self):
+        """This link's FEC, made when the first shard goes or comes."""
         if self.fec is None:
             self.fec = LinkFec(self.wire.fec_pool)
         return self.fec
 
     @property
-    def flight(self):
-        """Bytes of segments sent and not acknowledged."""
-        return self.sent_bytes - self.acked_bytes
-
-    @property
     def outstanding(self):
         """Some conversation has sent data that is not acknowledged yet."""
-        return self.busy > 0
+        return self.outstanding_convs > 0
 
     def segment_counts(self):
         """What all conversations have counted; 65,535 of them take a millisecond or two."""
         cdef segment_counts_t total = self.segments_before
         cdef Conv conv
         for conv in self.convs.values():
-            count_segments(&total, &conv.k)
+            add_segments(&total, &conv.k)
         return total
 
     # Conversations.
@@ -181,13 +165,12 @@ cdef class Bundle:
         if gone is None:
             return
         gone.closed, gone.user = True, None     # who knows it: as a cycle both would stay for long
-        count_segments(&self.segments_before, &gone.k)
-        self.tally(gone)
-        self.sent_bytes -= <int64_t>(gone.seen_sent - gone.seen_acked)      # nobody will acknowledge it
-        self.release()
-        if gone.is_busy:
-            gone.is_busy = False
-            self.busy -= 1
+        add_segments(&self.segments_before, &gone.k)
+        if self.flight is not None:
+            self.flight.leave(gone)
+        if gone.is_outstanding:
+            gone.is_outstanding = False
+            self.outstanding_convs -= 1
         self.last_conv = gone.bypass = None
         gone.leave_timers()
         kcp_clear(&gone.k)
@@ -198,35 +181,41 @@ cdef class Bundle:
             self.close(conv)
         for cid in list(self.epochs):
             self.remove_rx(cid)
-        self.tx_sealer = None
+        self.tx = None
         self.fec = None
         self.dirty.clear()
         self.sparse.clear()
-        self.capped.clear()
+        if self.flight is not None:
+            self.flight.clear()
 
     def hurry(self, now_ms):
         """The peer is there again, or somewhere else: send at once what waits for a later retransmission."""
         cdef Conv conv
         for conv in self.convs.values():
             kcp_hurry(&conv.k, now_ms)
-            self.settle(conv)
+            self.conv_changed(conv)
+
+    @property
+    def tx_pn(self):
+        """Datagrams sent under the present key."""
+        return 0 if self.tx is None else self.tx.pn
 
     @property
     def rx_pn(self):
         """The highest packet number of the newest epoch, but for path probes; -1: none."""
         return self.newest_pn if self.rx_cid is not None else -1
 
-    def send(self, type, bytes payload, path=None):
+    def send(self, frame_type, bytes payload, path=None):
         """Seal one control frame now and let it leave with the next transmit, unpaced."""
         cdef Path to
-        if self.tx_sealer is None or (path is None and not self.has_path):
+        if self.tx is None or (path is None and not self.has_path):
             self.wire.count_drop("no_path")
             return
         if path is None:
             to = self.tx_path
         else:
             to_path(&to, path[0], path[1])
-        plaintext = bytes((type,)) + payload
+        plaintext = bytes((frame_type,)) + payload
         if len(plaintext) < MIN_DATAGRAM_BYTES - HEADER_BYTES - TAG_BYTES:
             plaintext += bytes(MIN_DATAGRAM_BYTES - HEADER_BYTES - TAG_BYTES - len(plaintext))
         cdef uint32_t size = <uint32_t>(HEADER_BYTES + len(plaintext) + TAG_BYTES)
@@ -238,7 +227,7 @@ cdef class Bundle:
         one.off = &off
         one.len = &size
         one.count = 1
-        seal_range(self, &one, 0)
+        self.seal(&one, 0)
         if one.count:
             self.wire.outbox.append((*from_path(&to), bytes(datagram)))
 
@@ -259,8 +248,8 @@ cdef class Bundle:
         if self.watched and not self.is_urgent:
             self.is_urgent = True
             self.wire.urgent += 1
-        if self.counts_losses and pn >= epoch.losses.next + LOSS_SCAN:
-            fec_losses_scan(&epoch.losses, &epoch.replay, 0)
+        if self.counts_losses:
+            epoch.note_losses(pn)
         if probes:
             return False
         if epoch.order < self.newest_order or (epoch.order == self.newest_order and pn < self.newest_pn):
@@ -278,6 +267,7 @@ cdef class Bundle:
     # Sending.
 
     cdef void mark_dirty(self, Conv conv):
+        """This conversation has something to send: give it a turn."""
         if not conv.is_dirty and not conv.closed:
             conv.is_dirty = True
             if self.in_turn or kcp_queued(&conv.k) > SPARSE_SEGMENTS:
@@ -286,215 +276,200 @@ cdef class Bundle:
                 self.sparse.append(conv)
             self.wire.wake(self)
 
-    cdef void settle(self, Conv conv):
-        """After any change of a conversation: queue it, or arm its deadline."""
+    cdef void conv_changed(self, Conv conv):
+        """Follow any change of a conversation: what it may send, what its user waits for, its next turn."""
         if conv.closed:
             return
-        cdef bint busy = kcp_in_flight(&conv.k) > 0
         if self.spares_bulk:
             conv.fit()
-        if self.control is not None:
-            if self.tally(conv):
-                self.release()
-            if kcp_queued(&conv.k) > 0:
-                self.admit(conv)
-            if conv.k.rcv_wnd < conv.rcv_limit and conv.k.segments_received > WINDOW_START_SEGMENTS // 2:
-                conv.open_window()
-        if busy != conv.is_busy:
-            conv.is_busy = busy
-            self.busy += 1 if busy else -1
-            if busy and self.busy == 1 and not self.has_begun:
-                self.has_begun = True
-                self.wire.events.append((BEGUN, self))
+        if self.flight is not None:
+            self.flight.update(conv)
+            conv.open_window()
+        self.note_outstanding(conv)
+        self.note_heeded(conv)
+        conv.notice()
+        self.schedule(conv)
+
+    cdef void note_outstanding(self, Conv conv):
+        """Keep count of the conversations that have data under way; the first of them is an event."""
+        cdef bint outstanding = kcp_in_flight(&conv.k) > 0
+        if outstanding == conv.is_outstanding:
+            return
+        conv.is_outstanding = outstanding
+        self.outstanding_convs += 1 if outstanding else -1
+        if outstanding and self.outstanding_convs == 1 and not self.has_begun:
+            self.has_begun = True
+            self.wire.events.append((BEGUN, self))
+
+    cdef void note_heeded(self, Conv conv):
+        """Take over what the conversation knows of the path and the peer."""
         if conv.k.srtt_ms > 0:
             self.srtt_ms = conv.k.srtt_ms
         self.heeded_ms = max(self.heeded_ms, conv.k.acked_ms)
-        if conv.want_room and kcp_room(&conv.k) >= conv.wake_segments():
-            conv.want_room = False
-            conv.raise_events(EV_WRITABLE)
-        if conv.want_drained and conv.is_drained():
-            conv.want_drained = False
-            self.wire.events.append((DRAINED, conv))
+
+    cdef void schedule(self, Conv conv):
+        """Give the conversation its next turn: now, or at its deadline."""
         if kcp_wants_flush(&conv.k) or (conv.packets_out is not None and conv.packets_out):
             self.mark_dirty(conv)
         elif not conv.is_dirty:
             timer_set(&self.wire.timers, conv, kcp_deadline(&conv.k))
 
-    cdef bint tally(self, Conv conv):
-        """Bring the totals up to date with this conversation. True: something was acknowledged."""
-        cdef kcp_t* k = &conv.k
-        cdef uint64_t sent = k.bytes_sent + KCP_HEADER_BYTES * k.segments_sent
-        cdef uint64_t resent = k.segments_resent_fast + k.segments_resent_rto - k.resends_spurious
-        cdef uint64_t acked
-        if kcp_in_flight(k) == 0:
-            conv.acked_empty = sent - k.acked_bytes
-        acked = k.acked_bytes + conv.acked_empty - conv.seen_acked
-        self.sent_bytes += <int64_t>(sent - conv.seen_sent)
-        self.acked_bytes += <int64_t>acked
-        self.first_segments += <int64_t>(k.segments_sent - conv.seen_first)
-        self.resent_segments += <int64_t>(resent - conv.seen_resent)
-        conv.seen_sent = sent
-        conv.seen_acked += acked
-        conv.seen_first = k.segments_sent
-        conv.seen_resent = resent
-        return acked > 0
-
-    cdef void admit(self, Conv conv):
-        """Set the window to what the flight has room for; without room the conversation waits its turn."""
-        cdef kcp_t* k = &conv.k
-        cdef int64_t piece = k.mss + KCP_HEADER_BYTES
-        cdef int64_t room = self.flight_max - (self.sent_bytes - self.acked_bytes)
-        cdef int64_t own = <int64_t>(conv.seen_sent - conv.seen_acked) // piece
-        cdef int64_t allowed = room // piece + 1 if room > 0 and not conv.is_capped else 0
-        if allowed + own < SPARSE_SEGMENTS:
-            allowed = SPARSE_SEGMENTS - own
-        if allowed == 0 and not conv.is_capped:
-            conv.is_capped = True
-            self.capped.append(conv)
-        allowed += kcp_in_flight(k)
-        k.snd_wnd = <uint32_t>allowed if allowed < conv.snd_limit else conv.snd_limit
-
-    cdef void release(self):
-        """Let those go on that waited longest, as many as the flight has room for."""
-        cdef int64_t room = self.flight_max - (self.sent_bytes - self.acked_bytes)
-        cdef Conv conv
-        cdef uint32_t wanted
-        while room > 0 and self.capped:
-            conv = self.capped.popleft()
-            conv.is_capped = False
-            if conv.closed:
-                continue
-            self.admit(conv)
-            wanted = min(kcp_queued(&conv.k), <uint32_t>TURN_SEGMENTS)
-            room -= <int64_t>wanted * (conv.k.mss + KCP_HEADER_BYTES)
-            if kcp_wants_flush(&conv.k):
-                self.mark_dirty(conv)
-
-    cdef int measure(self, int64_t now_ms) except -1:
-        """One round of the controller."""
-        self.control.round(
-            now_ms, Totals(self.sent_bytes, self.acked_bytes, self.first_segments, self.resent_segments),
-            self.srtt_ms, self.starved_at)
-        self.round_due = self.control.due_ms
-        self.flight_max = self.control.flight_bytes
-        self.set_pace()
-        self.release()
-        return 0
-
-    cdef void set_pace(self):
-        """The lower of the user's and the controller's rate, as bits of UDP payload if it is the user's."""
-        cdef int64_t floor = <int64_t>BURST_DATAGRAMS * self.max_payload * SCALE
-        cdef int64_t rate = self.configured
-        cdef int64_t found = 0 if self.control is None else self.control.rate_bps
-        cdef bint fresh = self.rate == 0
-        if found > 0 and rate > 0:
-            found = found * self.max_payload // (self.max_payload - OVERHEAD_BYTES)
-        if found > 0 and (rate == 0 or found < rate):
-            rate = found
-        self.rate = rate
-        self.burst = rate * BURST_MS if rate * BURST_MS > floor else floor
-        if fresh or self.credit > self.burst:
-            self.credit = self.burst
-
-    cdef bint sendable(self):
-        if not self.has_path or self.tx_sealer is None:
+    cdef bint can_send(self):
+        """There is something to send, or will be (parity), and a key and a path to send it with."""
+        if not self.has_path or self.tx is None:
             return False
         return len(self.dirty) + len(self.sparse) > 0 or (self.fec is not None and self.fec.deadline() >= 0)
 
-    cdef void refill(self, int64_t now_ms):
-        if self.refilled_ms >= 0 and now_ms > self.refilled_ms:
-            self.credit += (now_ms - self.refilled_ms) * self.rate
-            if self.credit > self.burst:
-                self.credit = self.burst
-        self.refilled_ms = max(self.refilled_ms, now_ms)
-
     cdef int64_t held_until(self):
         """-1: may send at once (or has nothing to send). Otherwise when the pacer lets data leave again."""
-        cdef int64_t missing, until
-        cdef int64_t parity = -1 if self.fec is None else self.fec.deadline()
+        cdef int64_t until, parity = -1 if self.fec is None else self.fec.deadline()
         if len(self.dirty) + len(self.sparse) == 0:
             return parity
-        if self.rate == 0 or self.refilled_ms < 0:
-            return -1
-        missing = <int64_t>max(self.max_payload, self.longest) * SCALE
-        missing = (missing if missing < self.burst else self.burst) - self.credit
-        until = self.refilled_ms
-        if missing > 0:
-            until += (missing + self.rate - 1) // self.rate
+        until = pacer_ready_at(&self.pacer, max(self._datagram_bytes, self.longest))
         return parity if 0 <= parity < until else until
 
     cdef int turn(self, Tx* tx, uint64_t now_ms, int budget) except -1:
         """One round over the conversations that have something: about `budget` datagrams; how many."""
-        cdef Conv conv
-        cdef LinkFec fec = self.fec
-        cdef int start = tx.count, segments, answer
-        cdef Py_ssize_t rounds, served = -1
-        cdef int64_t tokens, before
-        cdef uint64_t fresh, again, late, sent = self.tx_bytes
-        if not self.sendable():
+        cdef turn_t turn
+        cdef uint64_t sent = self.tx_bytes
+        cdef int64_t tokens
+        if not self.can_send():
             return 0
-        if self.control is not None and <int64_t>now_ms >= self.round_due:
-            self.measure(now_ms)
-        if self.sparse:
-            if self.dirty:
-                self.dirty.extendleft(reversed(self.sparse))
-                self.sparse.clear()
-            else:
-                self.dirty, self.sparse = self.sparse, self.dirty
-        rounds = len(self.dirty)
-        segments = budget if rounds == 1 else TURN_SEGMENTS
+        if self.flight is not None and <int64_t>now_ms >= self.flight.due_ms:
+            self.measure(<int64_t>now_ms)
         tx.cur_path = self.tx_path
-        tx.head_room = HEADER_BYTES + TYPE_BYTES
-        tx.tail_room = TAG_BYTES
-        tx.limit = self.max_payload - OVERHEAD_BYTES
-        tx.frame_type = <uint8_t>T_KCP
+        tokens = pacer_tokens(&self.pacer, <int64_t>now_ms)
+        turn_begin(&turn, tx, self.fec, self._datagram_bytes, tokens, <int64_t>now_ms)
+        self.round(&turn, budget)
+        if self.flight is not None and not self.dirty:
+            self.flight.run_dry()
+        turn_finish(&turn, self.fec)
+        if tx.has_long:
+            cut_long(self, tx, turn.start)
+        self.seal(tx, turn.start)
+        self.pay(&turn, self.tx_bytes - sent)
+        return tx.count - turn.start
+
+    cdef void line_up(self):
+        """Those with little to send go before the others."""
+        if not self.sparse:
+            return
+        if self.dirty:
+            self.dirty.extendleft(reversed(self.sparse))
+            self.sparse.clear()
+        else:
+            self.dirty, self.sparse = self.sparse, self.dirty
+
+    cdef int round(self, turn_t* turn, int budget) except -1:
+        """Let each conversation that waits have its share, up to `budget` datagrams in all."""
+        cdef Tx* tx = turn.tx
+        cdef Conv conv
+        cdef Py_ssize_t rounds, served = -1
+        cdef int max_segments
+        self.line_up()
+        rounds = len(self.dirty)
         tx.is_cold = rounds >= COLD_TURNS
-        tx.tokens = INT64_MAX
-        if self.rate:
-            self.refill(now_ms)
-            tx.tokens = self.credit // SCALE if self.credit > 0 else 0
-        tokens = tx.tokens
-        if fec is not None:
-            fec.begin(tx, self.max_payload - HEADER_BYTES - TAG_BYTES, <int64_t>now_ms)
+        max_segments = budget if rounds == 1 else TURN_SEGMENTS
         self.in_turn = True
-        while rounds > 0 and tx.count - start < budget and tx.count < tx.max_count:
+        while rounds > 0 and tx.count - turn.start < budget and tx.count < tx.max_count:
             rounds -= 1
             conv = self.dirty.popleft()
             conv.is_dirty = False
-            if conv.closed:
-                continue
-            if fec is not None:
-                fec.shield(tx, kcp_queued(&conv.k))
-            if conv.packets_out is not None and conv.packets_out:
-                conv.packets_turn(tx)
-            if self.control is not None and kcp_queued(&conv.k) > 0:
-                self.admit(conv)
-            fresh = conv.k.segments_sent
-            late = conv.k.segments_resent_rto
-            again = conv.k.segments_resent_fast + late
-            before = tx.tokens
-            answer = kcp_flush(&conv.k, tx, now_ms, segments)
-            self.segments_sent += conv.k.segments_sent - fresh
-            self.segments_resent += conv.k.segments_resent_fast + conv.k.segments_resent_rto - again
-            self.timeouts += conv.k.segments_resent_rto - late
-            if answer == KCP_PACED and served < 0 and tx.tokens == before:
+            if not conv.closed and not self.serve(conv, turn, max_segments) and served < 0:
                 served = len(self.dirty) - rounds
-            if answer != KCP_DONE:
-                self.mark_dirty(conv)   # the pacer, or its share, held something back, perhaps a resend
-            self.settle(conv)
         self.in_turn = False
         if served > 0 and rounds == 0:
             self.dirty.rotate(-served)      # whoever the pacer left nothing for is the first next time
-        if not self.dirty and not self.capped:
-            self.starved_at = self.sent_bytes
-        tx_close(tx)
-        if fec is not None:
-            fec.finish(tx)
-        if tx.has_long:
-            cut_long(self, tx, start)
-        seal_range(self, tx, start)
-        if self.rate and self.configured:
-            self.credit -= <int64_t>(self.tx_bytes - sent) * SCALE
-        elif self.rate:
-            self.credit -= (tokens - tx.tokens) * SCALE     # the controller's rate is one of data alone
-        return tx.count - start
+        return 0
+
+    cdef bint serve(self, Conv conv, turn_t* turn, int max_segments) except -1:
+        """One conversation's share of a turn. False: the pacer left nothing for it."""
+        cdef int64_t tokens
+        cdef int answer
+        if self.fec is not None:
+            turn_shield(turn, self.fec, self.fec.wants(kcp_queued(&conv.k)))
+        if conv.packets_out is not None and conv.packets_out:
+            self.flush_packets(conv, turn)
+        if self.flight is not None and kcp_queued(&conv.k) > 0:
+            self.flight.admit(conv)
+        tokens = turn.tx.tokens
+        answer = self.flush(conv, turn, max_segments)
+        if answer != KCP_DONE:
+            self.mark_dirty(conv)   # the pacer, or its share, held something back, perhaps a resend
+        self.conv_changed(conv)
+        return answer != KCP_PACED or turn.tx.tokens != tokens
+
+    cdef int flush_packets(self, Conv conv, turn_t* turn) except -1:
+        """The unreliable packets of a conversation, each in a datagram of its own."""
+        cdef bytes packet
+        cdef int left = TURN_SEGMENTS
+        tx_close(turn.tx)
+        while conv.packets_out and left > 0 and (turn.tx.tokens > 0 or self._rate_bps == 0):
+            packet = conv.packets_out[0]
+            if not turn_packet(turn, conv.k.conv, packet):
+                break
+            conv.packets_out.popleft()
+            if self._rate_bps:
+                turn.tx.tokens -= len(packet) + 4
+            left -= 1
+        return 0
+
+    cdef int flush(self, Conv conv, turn_t* turn, int max_segments):
+        """The segments of a conversation; what `kcp_flush` answers."""
+        cdef kcp_t* k = &conv.k
+        cdef uint64_t fresh = k.segments_sent, late = k.segments_resent_rto
+        cdef uint64_t again = k.segments_resent_fast + late
+        cdef int answer = kcp_flush(k, turn.tx, <uint64_t>turn.now_ms, max_segments)
+        self.segments_sent += k.segments_sent - fresh
+        self.segments_resent += k.segments_resent_fast + k.segments_resent_rto - again
+        self.timeouts += k.segments_resent_rto - late
+        return answer
+
+    cdef void pay(self, const turn_t* turn, uint64_t sent_bytes):
+        """Tell the pacer what a turn has sent."""
+        if self._rate_bps:
+            pacer_spend(&self.pacer, <int64_t>sent_bytes)
+        else:
+            pacer_spend(&self.pacer, turn_spent(turn))      # the controller's rate is one of data alone
+
+    cdef int seal(self, Tx* tx, int start) except -1:
+        """Seal and mask the datagrams from `start` on; those that a library refuses are counted drops."""
+        cdef uint8_t samples[16 * BATCH]
+        cdef uint8_t* p
+        cdef int i, first = start, n
+        while first < tx.count:
+            n = min(tx.count - first, <int>BATCH)
+            for i in range(n):
+                p = tx.buf + tx.off[first + i]
+                if not self.tx.seal(p, tx.len[first + i]):
+                    tx.count = first
+                    self.wire.count_drop("seal_refused")
+                    return 0
+                memcpy(samples + 16 * i, p + tx.len[first + i] - 16, 16)
+                self.tx_bytes += tx.len[first + i]
+            self.tx_datagrams += n
+            self.tx_last_ms = self.wire.now_ms
+            if mask_batch(&self.wire.mask_tx.c, samples, samples, n) != 0:
+                tx.count = first
+                self.wire.count_drop("seal_refused")
+                return 0
+            for i in range(n):
+                xor8(tx.buf + tx.off[first + i], samples + 16 * i)
+            first += n
+        return 0
+
+    cdef int measure(self, int64_t now_ms) except -1:
+        """One round of the controller."""
+        self.flight.measure(now_ms, self.srtt_ms)
+        self.set_pace()
+        return 0
+
+    cdef void set_pace(self):
+        """The lower of the user's and the controller's rate, as bits of UDP payload if it is the user's."""
+        cdef int64_t rate = self._rate_bps
+        cdef int64_t found = 0 if self.flight is None else self.flight.control.rate_bps
+        if found > 0 and rate > 0:
+            found = found * self._datagram_bytes // (self._datagram_bytes - OVERHEAD_BYTES)
+        if found > 0 and (rate == 0 or found < rate):
+            rate = found
+        pacer_change(&self.pacer, rate, self._datagram_bytes)

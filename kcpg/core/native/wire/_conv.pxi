@@ -18,7 +18,7 @@ cdef class Conv(Kcp):
         self.bundle = bundle
         self.snd_limit = self.k.snd_wnd
         self.rcv_limit = self.k.rcv_wnd
-        if bundle.control is not None and self.k.rcv_wnd > WINDOW_START_SEGMENTS:
+        if bundle.flight is not None and self.k.rcv_wnd > WINDOW_START_SEGMENTS:
             kcp_set_windows(&self.k, self.k.snd_wnd, WINDOW_START_SEGMENTS)
 
     def __dealloc__(self):
@@ -188,6 +188,15 @@ cdef class Conv(Kcp):
     cdef bint is_drained(self):
         return kcp_idle(&self.k) and not kcp_wants_flush(&self.k) and not kcp_owes_ack(&self.k)
 
+    cdef void notice(self):
+        """Say what the user waits for, if it is there: WRITABLE when there is room enough, or the end."""
+        if self.want_room and kcp_room(&self.k) >= self.wake_segments():
+            self.want_room = False
+            self.raise_events(EV_WRITABLE)
+        if self.want_drained and self.is_drained():
+            self.want_drained = False
+            self.bundle.wire.events.append((DRAINED, self))
+
     @property
     def wake_room(self):
         """Segments of room that end a wait: always enough for the largest packet that can travel."""
@@ -216,7 +225,10 @@ cdef class Conv(Kcp):
 
     cdef void open_window(self):
         """What the reader has shown to take, it may be sent ahead: see conv.py."""
-        cdef uint64_t wanted = WINDOW_START_SEGMENTS // 2 + self.k.segments_received - kcp_unread(&self.k)
+        cdef uint64_t wanted
+        if self.k.rcv_wnd >= self.rcv_limit or self.k.segments_received <= WINDOW_START_SEGMENTS // 2:
+            return
+        wanted = WINDOW_START_SEGMENTS // 2 + self.k.segments_received - kcp_unread(&self.k)
         if wanted > self.rcv_limit:
             wanted = self.rcv_limit
         if wanted > self.k.rcv_wnd:
@@ -227,7 +239,7 @@ cdef class Conv(Kcp):
             self.want_room = True
             if kcp_queued(&self.k) < KCP_QUEUE_SEGMENTS:
                 self.bundle.wire.starved[self] = None    # it waits for what others hold, and hears of its own
-        self.bundle.settle(self)
+        self.bundle.conv_changed(self)
 
     cdef void raise_events(self, int events):
         if self.events == 0:
@@ -235,36 +247,3 @@ cdef class Conv(Kcp):
             self.bundle.wire.readies += 1
             self.bundle.wire.urgent += 1
         self.events |= events
-
-    cdef int packets_turn(self, Tx* tx) except -1:
-        """The unreliable packets of this conversation, each in a datagram of its own."""
-        cdef uint8_t* p
-        cdef bytes packet
-        cdef int left = TURN_SEGMENTS
-        tx_close(tx)
-        while self.packets_out and left > 0 and (tx.tokens > 0 or not self.bundle.configured):
-            packet = self.packets_out[0]
-            tx.frame_type = <uint8_t>T_DATAGRAM
-            p = tx_need(tx, <uint32_t>(len(packet) + 4))
-            tx.frame_type = <uint8_t>T_KCP
-            if p == NULL:
-                break
-            self.packets_out.popleft()
-            put32(p, self.k.conv)
-            memcpy(p + 4, <const uint8_t*>packet, len(packet))
-            tx_close(tx)
-            if self.bundle.configured:
-                tx.tokens -= len(packet) + 4
-            left -= 1
-        return 0
-
-
-cdef void count_segments(segment_counts_t* total, const kcp_t* k) noexcept:
-    total.segments_sent += k.segments_sent
-    total.segments_resent_fast += k.segments_resent_fast
-    total.segments_resent_rto += k.segments_resent_rto
-    total.segments_resent_tail += k.segments_resent_tail
-    total.resends_spurious += k.resends_spurious
-    total.segments_received += k.segments_received
-    total.duplicates_received += k.duplicates_received
-    total.bytes_sent += k.bytes_sent

@@ -1,4 +1,7 @@
-"""Frames that the path does not take whole; see pieces.py. Included by _wire.pyx."""
+"""Frames that the path does not take whole. Included by _wire.pyx.
+
+It has no twin: rare as they are, the pieces are cut and joined by pieces.py for both engines.
+"""
 from kcpg.core.native.wire.pieces import cut
 
 
@@ -8,10 +11,10 @@ cdef int cut_long(Bundle bundle, Tx* tx, int start) except -1:
     cdef bytes frame
     tx.has_long = False
     for i in range(start, tx.count):
-        if tx.len[i] > bundle.max_payload:
+        if tx.len[i] > bundle._datagram_bytes:
             frame = (<const uint8_t*>(tx.buf + tx.off[i]))[HEADER_BYTES:tx.len[i] - TAG_BYTES]
             bundle.pieces_sent += 1
-            for piece in cut(frame, bundle.pieces_sent, bundle.max_payload - OVERHEAD_BYTES):
+            for piece in cut(frame, bundle.pieces_sent, bundle._datagram_bytes - OVERHEAD_BYTES):
                 bundle.send(T_PIECE, piece)
             continue
         tx.off[kept] = tx.off[i]

@@ -33,9 +33,7 @@ from kcpg.core.seal._seal cimport (
 
 from kcpg.core.native.wire import events as event_kinds
 from kcpg.core.native.wire import frames as frame_types
-from kcpg.core.native.wire.frames import Losses
 from kcpg.core.native.wire.pieces import Pieces
-from kcpg.core.native.wire.rxepoch import NO_LOSSES
 from kcpg.core.rate import Totals
 
 __all__ = ["READABLE", "UNKNOWN_CONV", "WRITABLE", "Bundle", "Bypass", "Conv", "Wire"]
@@ -43,44 +41,6 @@ __all__ = ["READABLE", "UNKNOWN_CONV", "WRITABLE", "Bundle", "Bypass", "Conv", "
 READABLE = 1
 WRITABLE = 2
 UNKNOWN_CONV = -1
-
-cdef enum:
-    EV_READABLE = 1
-    EV_WRITABLE = 2
-    HEADER_BYTES = 8            # CID and the low half of the packet number
-    TYPE_BYTES = 1
-    TAG_BYTES = 16
-    OVERHEAD_BYTES = 25
-    MIN_DATAGRAM_BYTES = 32     # keeps the mask's sample, the last 16 bytes, clear of header and type
-    BATCH = 64                  # datagrams unmasked together: what one GRO buffer or GSO run holds
-    BUILD_DATAGRAMS = 128       # datagrams of one build: more would leave the L2 cache before they are sent
-    TRANSMIT_DATAGRAMS = 512    # of one transmit() of the memory face
-    TURN_DATAGRAMS = 64         # of one link before the next has its turn
-    TURN_SEGMENTS = 16          # of one conversation before the next has its turn
-    COLD_TURNS = 4              # conversations with full queues: 1.4 MB, more than a second-level cache has
-    FRAMES_LIMIT = 1024
-    STRANGERS_LIMIT = 256
-    DATAGRAM_QUEUE = 256        # unreliable packets held per conversation and direction
-    MIN_PACKET_BYTES = 3        # shorter packets would be padded on the wire
-    PACKET_MAX_BYTES = 65535    # a user's largest UDP packet
-    WRITABLE_ROOM_SEGMENTS = 64  # a starved writer is woken at this much room
-    SPARSE_SEGMENTS = 4         # that go before others, as bundle.py
-    ACK_HOLD_MS = 2             # as conv.py
-    WINDOW_START_SEGMENTS = 1024  # of the receive window where it grows, as conv.py
-    BURST_MS = 2                # pacing, as kcpg.core.pacer
-    BURST_DATAGRAMS = 10
-    SCALE = 8000                # bit-milliseconds per byte
-    PUSH = 81
-    ASK_WINDOW = 83
-    DEFAULT_DATAGRAM_BYTES = 1400  # as bundle.py
-    SHARD_ROOM_BYTES = 8        # type and header of a data shard: TYPE_BYTES + FEC_HEADER_BYTES
-    FEC_ROOM_BYTES = 11         # as linkfec.py
-    BULK_SEGMENTS = 64
-    LONG_SEGMENTS = 512
-    FEC_POOL_SHARE = 2          # shards kept by all links have a quarter of the memory of segments
-    LOSS_SCAN = 4096            # as rxepoch.py
-    SLOT_BYTES = 1536           # as conv.py
-    LITTLE_SEGMENTS = 4         # what a bypass takes at once, as kcpg.net.bypass
 
 cdef object READY = event_kinds.READY
 cdef object HEARD = event_kinds.HEARD
@@ -106,26 +66,15 @@ cdef uint8_t passing[PACKET_MAX_BYTES]
 
 
 include "_headers.pxi"
-
-
-cdef class SegmentPool:
-    def __cinit__(self, uint32_t slot_bytes, size_t max_slots):
-        self.slots = pool_new(slot_bytes, max_slots)
-        if self.slots == NULL:
-            raise MemoryError()
-
-    def __dealloc__(self):
-        if self.slots != NULL:
-            pool_free(self.slots)
-
-
-cdef class RxEpoch:
-    pass
-
-
+include "_counters.pxi"
+include "_pool.pxi"
 include "_timers.pxi"
+include "_pacer.pxi"
+include "_rxepoch.pxi"
+include "_txepoch.pxi"
 include "_linkfec.pxi"
-include "_sealing.pxi"
+include "_turn.pxi"
+include "_flight.pxi"
 include "_conv.pxi"
 include "_bypass.pxi"
 include "_bundle.pxi"
@@ -215,7 +164,7 @@ cdef class Wire:
         if self.outbox or self.tx.count > self.tx_cursor:
             return True
         for bundle in self.active:
-            if bundle.sendable() and bundle.held_until() <= <int64_t>self.now_ms:
+            if bundle.can_send() and bundle.held_until() <= <int64_t>self.now_ms:
                 return True
         return False
 
@@ -231,7 +180,7 @@ cdef class Wire:
         if self.outbox:
             return self.now_ms
         for bundle in self.active if self.active else ():    # mostly none, after each request
-            if bundle.sendable():
+            if bundle.can_send():
                 until = bundle.held_until()
                 until = <int64_t>self.now_ms if until < 0 else until
                 due = until if until < due else due
@@ -240,7 +189,7 @@ cdef class Wire:
         return due
 
     cdef void wake(self, Bundle bundle):
-        if not bundle.is_active and bundle.sendable():
+        if not bundle.is_active and bundle.can_send():
             bundle.is_active = True
             self.active.append(bundle)
 
@@ -285,7 +234,7 @@ cdef class Wire:
         while self.active and self.tx.count < self.tx.max_count:
             bundle = self.active.popleft()      # `is_active` stays set: its own turn must not append it
             made = bundle.turn(&self.tx, now_ms, min(TURN_DATAGRAMS, self.tx.max_count - self.tx.count))
-            if not bundle.sendable():
+            if not bundle.can_send():
                 bundle.is_active = False
             elif made > 0 and bundle.held_until() <= <int64_t>now_ms:
                 self.active.append(bundle)
@@ -416,7 +365,7 @@ cdef class Wire:
         cdef RxEpoch epoch = self.last_epoch
         cdef Bundle bundle
         cdef uint64_t pn
-        cdef int type
+        cdef int frame_type
         cdef bint probes
         if epoch is None or epoch.cid != cid:
             epoch = self.epochs.get(cid)
@@ -438,9 +387,9 @@ cdef class Wire:
             self.count_drop("auth")
             return 0
         replay_commit(&epoch.replay, pn)
-        bundle = epoch.bundle
-        type = p[HEADER_BYTES]
-        probes = type == T_PATH_CHALLENGE or type == T_PATH_RESPONSE
+        bundle = epoch.owner
+        frame_type = p[HEADER_BYTES]
+        probes = frame_type == T_PATH_CHALLENGE or frame_type == T_PATH_RESPONSE
         if bundle.note_received(epoch, pn, &self.rx_path, n, probes, now_ms):
             if not bundle.has_moved:
                 bundle.has_moved = True
@@ -448,18 +397,34 @@ cdef class Wire:
                 self.events.append((MOVED, bundle))
         p += HEADER_BYTES + TYPE_BYTES
         n -= OVERHEAD_BYTES
-        if type == T_KCP:
+        if frame_type == T_KCP:
             return self.segments(bundle, p, n, False, now_ms)
-        if type == T_DATAGRAM:
+        if frame_type == T_DATAGRAM:
             return self.unreliable(bundle, p, n)
-        if type == T_FEC_DATA or type == T_FEC_PARITY:
-            return bundle.link_fec().receive(bundle, type, p, n, now_ms)
-        if type == T_PIECE:
+        if frame_type == T_FEC_DATA or frame_type == T_FEC_PARITY:
+            return self.shard(bundle, frame_type, p, n, now_ms)
+        if frame_type == T_PIECE:
             return take_piece(self, bundle, p[:n], now_ms)
-        if type in CONTROL_TYPES:
-            return self.frame(bundle, type, p[:n])
-        if type != T_PAD:
+        if frame_type in CONTROL_TYPES:
+            return self.frame(bundle, frame_type, p[:n])
+        if frame_type != T_PAD:
             self.count_drop("frame_unknown")
+        return 0
+
+    cdef int shard(
+            self, Bundle bundle, int frame_type, const uint8_t* p, uint32_t n, uint64_t now_ms) except -1:
+        """A shard, and the frames that come of it."""
+        cdef LinkFec fec = bundle.link_fec()
+        cdef uint64_t malformed = fec.rx.malformed
+        cdef fec_shard_t* shard
+        if fec.receive(frame_type, p, n):
+            self.unwrap(bundle, p + FEC_HEADER_BYTES, n - FEC_HEADER_BYTES, False, now_ms)
+        shard = fec.rx.rebuilt      # stays until `fec` receives again, which nothing below does
+        while shard != NULL:
+            self.unwrap(bundle, fec_body(shard) + FEC_PREFIX_BYTES, shard.len, True, now_ms)
+            shard = shard.next
+        if fec.rx.malformed != malformed:
+            self.drop("fec_malformed", fec.rx.malformed - malformed)
         return 0
 
     cdef int unwrap(
@@ -508,7 +473,7 @@ cdef class Wire:
                 self.count_drop("kcp_malformed")
             if kcp_readable(&conv.k):
                 conv.raise_events(EV_READABLE)
-            bundle.settle(conv)
+            bundle.conv_changed(conv)
         return 0
 
     cdef int unreliable(self, Bundle bundle, const uint8_t* p, uint32_t n) except -1:
@@ -525,11 +490,11 @@ cdef class Wire:
         conv.raise_events(EV_READABLE)
         return 0
 
-    cdef int frame(self, Bundle bundle, int type, bytes payload) except -1:
+    cdef int frame(self, Bundle bundle, int frame_type, bytes payload) except -1:
         if self.frames < FRAMES_LIMIT:
             self.frames += 1
             self.urgent += 1
-            self.events.append((FRAME, bundle, type, payload, from_path(&self.rx_path)))
+            self.events.append((FRAME, bundle, frame_type, payload, from_path(&self.rx_path)))
         else:
             self.count_drop("frames_overflow")
         return 0

@@ -65,10 +65,12 @@ class Conv(Kcp):
         self.is_capped = False
         self.is_long = False  # a long transfer: see linkfec.LONG_SEGMENTS
         self._bulk_from = 0  # how many segments had been sent before it
-        self.seen = Totals()  # what the bundle's totals hold of this conversation
+        self.is_outstanding = False  # it stands among those of its bundle that have data under way
+        self.seen = Totals()  # what the link's flight holds of this conversation
         self.acked_empty = 0  # bytes of acknowledged segments without payload, known when all is
-        self.windows = (params.snd_wnd, params.rcv_wnd)  # the user's: limits where a controller sets them
-        if bundle.control is not None:
+        self.snd_limit = params.snd_wnd  # the user's windows: limits where a controller sets them
+        self.rcv_limit = params.rcv_wnd
+        if bundle.flight is not None:
             self.set_windows(params.snd_wnd, min(params.rcv_wnd, WINDOW_START_SEGMENTS))
         self.packets_out: deque[bytes] = deque()
         self.packets_in: deque[bytes] = deque()
@@ -210,9 +212,9 @@ class Conv(Kcp):
 
     def open_window(self) -> None:
         """What the reader has shown to take, it may be sent ahead; one that never reads holds little."""
-        if self.rcv_wnd < self.windows[1] and self.segments_received > WINDOW_START_SEGMENTS // 2:
+        if self.rcv_wnd < self.rcv_limit and self.segments_received > WINDOW_START_SEGMENTS // 2:
             taken = self.segments_received - self.unread
-            wanted = min(WINDOW_START_SEGMENTS // 2 + taken, self.windows[1])
+            wanted = min(WINDOW_START_SEGMENTS // 2 + taken, self.rcv_limit)
             if wanted > self.rcv_wnd:
                 self.set_windows(self.snd_wnd, wanted)
 
@@ -225,7 +227,7 @@ class Conv(Kcp):
     def _changed(self) -> None:
         if self.room == 0:
             self.want_room = True
-        self.bundle.settle(self)
+        self.bundle.conv_changed(self)
 
     def _relay_messages(self, other: Conv) -> int:
         moved, wanted = 0, other.wake_room

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kcpg.core.native.wire.wire import Conv
+    from kcpg.core.kcp.kcp import Kcp
 
 SEGMENTS = (
     "segments_sent",
@@ -22,7 +22,7 @@ SEGMENTS = (
 """What a conversation counts, by the names it has there; its bundle keeps the sums."""
 
 
-def add_segments(total: Counter[str], conv: Conv) -> None:
+def add_segments(total: Counter[str], conv: Kcp) -> None:
     """Add what a conversation has counted so far."""
     for name in SEGMENTS:
         total[name] += getattr(conv, name)

@@ -18,7 +18,6 @@ from kcpg.core.units import earliest
 
 if TYPE_CHECKING:
     from kcpg.core.fec.plan import Plan
-    from kcpg.core.native.wire.bundle import Bundle
 
 FEC_ROOM_BYTES = PARITY_OVERHEAD_BYTES + 1
 """What a parity shard of full frames needs beyond them, its frame type included: kept free in each."""
@@ -109,16 +108,12 @@ class LinkFec:
 
     # In.
 
-    def receive(self, bundle: Bundle, type: int, payload: bytes, sock: int, addr: bytes, now_ms: int) -> None:
-        """Take in a shard, and what it carries or makes known."""
-        fresh = type == frames.FEC_DATA
-        malformed = self._rx.malformed
-        taken = self._rx.receive_data(payload) if fresh else self._rx.receive_parity(payload)
-        if self._rx.malformed != malformed:
-            bundle.wire.drop("fec_malformed", self._rx.malformed - malformed)
-        for frame in taken:
-            bundle.wire.unwrap(bundle, frame, not fresh, sock, addr, now_ms)
-            fresh = False  # the shard's own is the first, the others are rebuilt
+    def receive(self, frame_type: int, payload: bytes) -> list[tuple[bytes, bool]]:
+        """Take in a shard: the frames it carries or makes known, each with whether it was rebuilt."""
+        if frame_type == frames.FEC_PARITY:
+            return [(frame, True) for frame in self._rx.receive_parity(payload)]
+        taken = self._rx.receive_data(payload)
+        return [(frame, at > 0) for at, frame in enumerate(taken)]  # the shard's own is the first
 
     def forget(self) -> None:
         """Give up incomplete groups and the memory they hold."""

@@ -1,31 +1,28 @@
-"""What a link receives under: keys, the window of packet numbers, and what of them never came."""
+"""What a link receives under, in plain Python: keys, the window of packet numbers, and which never came."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import Generic, TypeVar
 
 from kcpg.core.fec.adaptive import LossCounter
 from kcpg.core.native.wire.frames import Losses
 from kcpg.core.seal.replay import ReplayWindow
 from kcpg.core.seal.seal import Sealer
 
-if TYPE_CHECKING:
-    from kcpg.core.native.wire.bundle import Bundle
+Owner = TypeVar("Owner")
 
-LOSS_SCAN = 4096
-"""Packets after which losses are counted anyway: half a replay window."""
+LOSS_SCAN = 4096  # packets after which losses are counted anyway: half a replay window
 
 NO_LOSSES = Losses(0, 0, 0)
 
 
-class RxEpoch:
-    """What opens datagrams of one CID, and how new they are."""
+class RxEpoch(Generic[Owner]):
+    """What opens datagrams of one CID, and how new they are. `order`: later ones of a link have a larger."""
 
-    __slots__ = ("bundle", "cid", "losses", "order", "replay", "sealer", "settled")
+    __slots__ = ("cid", "losses", "order", "owner", "replay", "sealer", "settled")
 
-    def __init__(self, bundle: Bundle, cid: int, order: int, sealer: Sealer) -> None:
-        self.bundle = bundle
+    def __init__(self, owner: Owner, cid: int, order: int, sealer: Sealer) -> None:
+        self.owner = owner
         self.cid = cid
         self.order = order
         self.sealer = sealer
@@ -38,19 +35,12 @@ class RxEpoch:
         if pn - self.losses.next >= LOSS_SCAN:
             self.losses.scan(self.replay)
 
+    def judge_losses(self) -> None:
+        """Count as lost what was expected before the last call and has not come."""
+        self.losses.scan(self.replay, self.settled)
+        self.settled = self.replay.next
 
-def settle(epochs: Iterable[RxEpoch]) -> None:
-    """Judge what was expected before the last call."""
-    for epoch in epochs:
-        epoch.losses.scan(epoch.replay, epoch.settled)
-        epoch.settled = epoch.replay.next
-
-
-def total(before: Losses, epochs: Iterable[RxEpoch]) -> Losses:
-    """The losses of these epochs, and those `before`."""
-    for epoch in epochs:
-        counted = epoch.losses
-        before = Losses(
-            before.expected + counted.expected, before.lost + counted.lost, before.bursts + counted.bursts
-        )
-    return before
+    def add_losses(self, before: Losses) -> Losses:
+        """The losses `before`, and those of this epoch."""
+        more = self.losses
+        return Losses(before.expected + more.expected, before.lost + more.lost, before.bursts + more.bursts)

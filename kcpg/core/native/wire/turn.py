@@ -5,19 +5,16 @@ from __future__ import annotations
 from kcpg.core.kcp.datagrams import Datagrams
 from kcpg.core.native.wire import frames
 from kcpg.core.native.wire.conv import SLOT_BYTES
+from kcpg.core.native.wire.headers import HEADER_BYTES, OVERHEAD_BYTES, TAG_BYTES, TYPE_BYTES
 from kcpg.core.native.wire.linkfec import FEC_ROOM_BYTES, LinkFec
-
-HEADER_BYTES = 8
-"""CID and the low half of the packet number."""
-
-TYPE_BYTES = 1
-TAG_BYTES = 16
-OVERHEAD_BYTES = HEADER_BYTES + TYPE_BYTES + TAG_BYTES
 
 BUILD_DATAGRAMS = 128
 """Of one batch: more would leave the L2 cache before they are sent."""
 
 BUILD_BYTES = BUILD_DATAGRAMS * SLOT_BYTES
+
+# What one conversation may send before the next has its turn; unreliable packets count apart.
+TURN_SEGMENTS = 16
 
 _SHARD_ROOM_BYTES = 8
 """Type and header of a data shard, for which room is kept in front of a frame that may become one."""
@@ -46,22 +43,30 @@ class Batch:
 class Turn(Datagrams):
     """The frames of one turn: segments packed together, shards where they are wanted.
 
-    `datagram_bytes`: of the largest datagram.
+    `datagram_bytes`: of the largest datagram. `tokens`: the pacer's; a debt leaves none.
     """
 
     def __init__(
         self, batch: Batch, fec: LinkFec | None, datagram_bytes: int, tokens: int | None, now_ms: int
     ) -> None:
+        tokens = None if tokens is None else max(0, tokens)
         super().__init__(datagram_bytes - OVERHEAD_BYTES, tokens)
-        self._batch = batch
+        self.batch = batch
+        self.start = batch.count
         self._fec = fec
         self._longest = datagram_bytes - HEADER_BYTES - TAG_BYTES  # frame, its type included
-        self._now_ms = now_ms
+        self.now_ms = now_ms
+        self._tokens = tokens
         self._shielded = False
         self._first = 0  # frame that may still become a shard
         if fec is not None:
             fec.expire(now_ms)
             self._parity()
+
+    @property
+    def spent(self) -> int:
+        """Tokens that were taken."""
+        return 0 if self._tokens is None or self.tokens is None else self._tokens - self.tokens
 
     def shield(self, wanted: bool) -> None:
         """Whether what follows is to be protected."""
@@ -83,7 +88,7 @@ class Turn(Datagrams):
         self.close()
         if self._shielded and self._fec is not None:
             for at in range(self._first, len(self.done)):
-                self.done[at] = self._fec.protect(self.done[at], self._longest, self._now_ms)
+                self.done[at] = self._fec.protect(self.done[at], self._longest, self.now_ms)
             self._shielded = False
             self.limit += FEC_ROOM_BYTES
             self._parity()
@@ -91,7 +96,7 @@ class Turn(Datagrams):
         return self.done
 
     def may_open(self, size: int) -> bool:
-        return self._batch.has_room(self._head_bytes + max(size, self.limit) + TAG_BYTES)
+        return self.batch.has_room(self._head_bytes + max(size, self.limit) + TAG_BYTES)
 
     def close(self) -> list[bytes]:
         if self._open:
@@ -101,7 +106,7 @@ class Turn(Datagrams):
 
     def _take(self, frame: bytes) -> None:
         self.done.append(frame)
-        self._batch.take(self._head_bytes - TYPE_BYTES + len(frame) + TAG_BYTES)
+        self.batch.take(self._head_bytes - TYPE_BYTES + len(frame) + TAG_BYTES)
 
     @property
     def _head_bytes(self) -> int:
@@ -111,8 +116,8 @@ class Turn(Datagrams):
         assert self._fec is not None
         while size := self._fec.parity_ready_bytes:
             size += HEADER_BYTES + TAG_BYTES
-            if not self._batch.has_room(size):
+            if not self.batch.has_room(size):
                 return
             if frame := self._fec.parity(self._longest):
                 self.done.append(frame)
-                self._batch.take(size)
+                self.batch.take(size)

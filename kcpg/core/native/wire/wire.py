@@ -17,9 +17,10 @@ from kcpg.core.native.wire import frames
 from kcpg.core.native.wire.bundle import Bundle
 from kcpg.core.native.wire.conv import READABLE, SEGMENT_HEADER_BYTES, WRITABLE, Conv
 from kcpg.core.native.wire.events import DRAINED, FRAME, MOVED, READY, STRANGER
+from kcpg.core.native.wire.headers import HEADER_BYTES
 from kcpg.core.native.wire.rxepoch import RxEpoch
-from kcpg.core.native.wire.turn import BUILD_DATAGRAMS, HEADER_BYTES, Batch
-from kcpg.core.seal.seal import HeaderMask
+from kcpg.core.native.wire.turn import BUILD_DATAGRAMS, Batch
+from kcpg.core.seal.seal import HeaderMask, xor
 
 __all__ = ["READABLE", "UNKNOWN_CONV", "WRITABLE", "Bundle", "Conv", "Path", "Wire"]
 
@@ -60,9 +61,10 @@ class Wire:
     ) -> None:
         self.max_datagram = max_datagram
         self.drops: dict[str, int] = {}
-        self.epochs: dict[int, RxEpoch] = {}
+        self.epochs: dict[int, RxEpoch[Bundle]] = {}
         self.outbox: deque[tuple[int, bytes, bytes]] = deque()
         self.now_ms = 0
+        self._rx_path: Path = (0, b"")  # where the datagram in hand came from
         self._mask_rx = HeaderMask(mask_rx)
         self._mask_tx = HeaderMask(mask_tx)
         self._active: deque[Bundle] = deque()
@@ -90,7 +92,7 @@ class Wire:
 
     def mask(self, header: bytes, body: bytes) -> bytes:
         """The datagram of this clear header and sealed body as it goes over the wire."""
-        return _xor8(header, self._mask_tx.mask(body[-16:])) + body
+        return xor(header, self._mask_tx.mask(body[-16:])) + body
 
     def transmit(self, now_ms: int) -> list[tuple[int, bytes, bytes]]:
         """What may leave now, as (socket, address, datagram); call again while `backlog`."""
@@ -174,19 +176,20 @@ class Wire:
     def receive(self, sock: int, addr: bytes, datagram: bytes, now_ms: int) -> None:
         """Take in one datagram. Never raises for its contents: what is wrong is counted in `drops`."""
         self.now_ms = now_ms
+        self._rx_path = (sock, addr)
         if not frames.MIN_DATAGRAM_BYTES <= len(datagram) <= self.max_datagram:
             self.drop("short" if len(datagram) < frames.MIN_DATAGRAM_BYTES else "long")
             return
-        header = _xor8(datagram[:HEADER_BYTES], self._mask_rx.mask(datagram[-16:]))
+        header = xor(datagram[:HEADER_BYTES], self._mask_rx.mask(datagram[-16:]))
         body = datagram[HEADER_BYTES:]
         cid = int.from_bytes(header[:4], "big")
         epoch = self.epochs.get(cid)
         if epoch is None:
-            self._stranger((sock, addr), cid, header, body)
+            self._stranger(cid, header, body)
             return
-        plaintext = self._open(epoch, header, body, (sock, addr), now_ms)
+        plaintext = self._open(epoch, header, body)
         if plaintext is not None:
-            self._dispatch(epoch.bundle, plaintext[0], plaintext[1:], sock, addr, now_ms)
+            self._dispatch(epoch.owner, plaintext[0], plaintext[1:])
 
     def take_events(self) -> list[Event]:
         """What happened since the last call, in order: tuples of events.py."""
@@ -217,7 +220,7 @@ class Wire:
             self._events.append((kind, bundle))
         self._urgent |= urgent
 
-    def _open(self, epoch: RxEpoch, header: bytes, body: bytes, path: Path, now_ms: int) -> bytes | None:
+    def _open(self, epoch: RxEpoch[Bundle], header: bytes, body: bytes) -> bytes | None:
         pn = epoch.replay.expand(int.from_bytes(header[4:], "big"))
         if not epoch.replay.check(pn):
             self.drop("replay")
@@ -229,46 +232,47 @@ class Wire:
         epoch.replay.commit(pn)
         size = HEADER_BYTES + len(body)
         probes = plaintext[0] in frames.PATH_PROBES
-        if epoch.bundle.note_received(epoch, pn, path, size, probes, now_ms):
-            self.tell_once(MOVED, epoch.bundle, True)
+        if epoch.owner.note_received(epoch, pn, self._rx_path, size, probes, self.now_ms):
+            self.tell_once(MOVED, epoch.owner, True)
         return plaintext
 
-    def _dispatch(
-        self, bundle: Bundle, type: int, payload: bytes, sock: int, addr: bytes, now_ms: int
-    ) -> None:
-        if type in (frames.KCP, frames.DATAGRAM):
-            self._data(bundle, type, payload, False, sock, addr, now_ms)
-        elif type in (frames.FEC_DATA, frames.FEC_PARITY):
-            bundle.receive_shard(type, payload, sock, addr, now_ms)
-        elif type == frames.PIECE:
+    def _dispatch(self, bundle: Bundle, frame_type: int, payload: bytes) -> None:
+        if frame_type in (frames.KCP, frames.DATAGRAM):
+            self._data(bundle, frame_type, payload, False)
+        elif frame_type in (frames.FEC_DATA, frames.FEC_PARITY):
+            self._shard(bundle, frame_type, payload)
+        elif frame_type == frames.PIECE:
             frame = bundle.pieces.add(payload)
             if frame is not None:
-                self.unwrap(bundle, frame, False, sock, addr, now_ms)
-        elif type in frames.CONTROL:
-            self._frame(bundle, type, payload, (sock, addr))
-        elif type != frames.PAD:
+                self._unwrap(bundle, frame, False)
+        elif frame_type in frames.CONTROL:
+            self._frame(bundle, frame_type, payload)
+        elif frame_type != frames.PAD:
             self.drop("frame_unknown")
 
-    def unwrap(
-        self, bundle: Bundle, frame: bytes, rebuilt: bool, sock: int, addr: bytes, now_ms: int
-    ) -> None:
-        """A frame that came as a shard (called by its link's FEC), or in pieces."""
+    def _shard(self, bundle: Bundle, frame_type: int, payload: bytes) -> None:
+        """A shard, and the frames that come of it."""
+        fec = bundle.link_fec()
+        malformed = fec.malformed
+        for frame, rebuilt in fec.receive(frame_type, payload):
+            self._unwrap(bundle, frame, rebuilt)
+        if fec.malformed != malformed:
+            self.drop("fec_malformed", fec.malformed - malformed)
+
+    def _unwrap(self, bundle: Bundle, frame: bytes, rebuilt: bool) -> None:
+        """A frame that came as a shard, or in pieces."""
         if frame and frame[0] in (frames.KCP, frames.DATAGRAM):
-            self._data(bundle, frame[0], frame[1:], rebuilt, sock, addr, now_ms)
+            self._data(bundle, frame[0], frame[1:], rebuilt)
         else:
             self.drop("frame_malformed")
 
-    def _data(
-        self, bundle: Bundle, type: int, payload: bytes, rebuilt: bool, sock: int, addr: bytes, now_ms: int
-    ) -> None:
-        if type == frames.KCP:
-            self._segments(bundle, payload, rebuilt, sock, addr, now_ms)
+    def _data(self, bundle: Bundle, frame_type: int, payload: bytes, rebuilt: bool) -> None:
+        if frame_type == frames.KCP:
+            self._segments(bundle, payload, rebuilt)
         else:
             self._packet(bundle, payload)
 
-    def _segments(
-        self, bundle: Bundle, payload: bytes, rebuilt: bool, sock: int, addr: bytes, now_ms: int
-    ) -> None:
+    def _segments(self, bundle: Bundle, payload: bytes, rebuilt: bool) -> None:
         """Cut a KCP frame into runs of one conversation each and feed them; nothing after a broken one."""
         at = 0
         while at < len(payload):
@@ -287,18 +291,18 @@ class Wire:
             if conv is None and pushes and bundle.accept is not None:
                 conv = bundle.accept(int.from_bytes(first, "little"))
             if conv is not None:
-                self._input(conv, payload[start:at], rebuilt, now_ms)
+                self._input(conv, payload[start:at], rebuilt)
                 continue
             self.drop("conv_unknown")
             if pushes or asks:
-                self._frame(bundle, UNKNOWN_CONV, first, (sock, addr))
+                self._frame(bundle, UNKNOWN_CONV, first)
 
-    def _input(self, conv: Conv, run: bytes, rebuilt: bool, now_ms: int) -> None:
-        if conv.input(run, now_ms, rebuilt) < 0:
+    def _input(self, conv: Conv, run: bytes, rebuilt: bool) -> None:
+        if conv.input(run, self.now_ms, rebuilt) < 0:
             self.drop("kcp_malformed")
         if conv.readable:
             conv.raise_events(READABLE)
-        conv.bundle.settle(conv)
+        conv.bundle.conv_changed(conv)
 
     def _packet(self, bundle: Bundle, payload: bytes) -> None:
         conv = bundle.convs.get(int.from_bytes(payload[:4], "little")) if len(payload) >= 4 else None
@@ -315,15 +319,11 @@ class Wire:
         else:
             self.drop(overflow)
 
-    def _frame(self, bundle: Bundle, type: int, payload: bytes, path: Path) -> None:
-        self._tell_some(FRAME, FRAMES_LIMIT, "frames_overflow", bundle, type, payload, path)
+    def _frame(self, bundle: Bundle, frame_type: int, payload: bytes) -> None:
+        self._tell_some(FRAME, FRAMES_LIMIT, "frames_overflow", bundle, frame_type, payload, self._rx_path)
 
-    def _stranger(self, path: Path, cid: int, header: bytes, body: bytes) -> None:
-        self._tell_some(STRANGER, STRANGERS_LIMIT, "strangers_overflow", path, cid, header, body)
-
-
-def _xor8(a: bytes, b: bytes) -> bytes:
-    return (int.from_bytes(a, "big") ^ int.from_bytes(b, "big")).to_bytes(HEADER_BYTES, "big")
+    def _stranger(self, cid: int, header: bytes, body: bytes) -> None:
+        self._tell_some(STRANGER, STRANGERS_LIMIT, "strangers_overflow", self._rx_path, cid, header, body)
 
 
 def _due(bundle: Bundle, now_ms: int) -> bool:

@@ -1,0 +1,85 @@
+"""See bundle.py. Included by _wire.pxd."""
+
+cdef enum:
+    DEFAULT_DATAGRAM_BYTES = 1400
+    NOT_YET_MS = -1
+
+
+cdef class Bundle:
+    cdef readonly Wire wire
+    cdef public object user
+    cdef public object accept
+    cdef public bint watched
+    cdef bint is_heard              # these three stand in the wire's events ...
+    cdef bint is_urgent             # ... that it was heard is one to act on now
+    cdef bint has_begun
+    cdef bint has_moved
+    cdef readonly dict convs
+    cdef Conv last_conv
+    cdef Path tx_path
+    cdef bint has_path
+    cdef Path rx_path
+    cdef bint has_source
+    cdef readonly int64_t rx_last_ms
+    cdef readonly int64_t tx_last_ms
+    cdef readonly int64_t heeded_ms
+    cdef readonly uint64_t rx_datagrams
+    cdef readonly uint64_t rx_bytes
+    cdef readonly uint64_t tx_datagrams
+    cdef readonly uint64_t tx_bytes
+    cdef readonly uint64_t segments_sent
+    cdef readonly uint64_t segments_resent
+    cdef readonly uint64_t timeouts
+    cdef segment_counts_t segments_before       # of conversations that are over
+    cdef readonly int srtt_ms
+    cdef readonly object pieces
+    cdef uint32_t pieces_sent
+    cdef uint32_t longest           # datagram that a segment may need, if it was cut before the path shrank
+    cdef uint32_t _datagram_bytes
+    cdef int64_t _rate_bps
+    cdef pacer_t pacer
+    cdef dict epochs
+    cdef uint32_t order
+    cdef readonly object rx_cid
+    cdef uint32_t newest_order
+    cdef uint64_t newest_pn
+    cdef TxEpoch tx                 # None: no key
+    cdef object dirty               # deque of Conv
+    cdef object sparse              # deque of those that go before them
+    cdef bint is_active
+    cdef bint in_turn
+    cdef int outstanding_convs
+    cdef readonly Flight flight     # None: no controller limits it
+    cdef readonly LinkFec fec       # None: none yet
+    cdef uint32_t fec_room          # bytes of each datagram that are kept free for it
+    cdef bint spares_bulk           # it leaves bulk out
+    cdef public bint counts_losses
+    cdef object losses_before       # of epochs that are over
+
+    cdef uint32_t segment_bytes(self, bint is_long)
+    cdef uint32_t data_room(self)
+    cdef LinkFec link_fec(self)
+    cdef bint note_received(
+        self, RxEpoch epoch, uint64_t pn, const Path* path, size_t size, bint probes, uint64_t now_ms)
+
+    # After any change of a conversation.
+    cdef void conv_changed(self, Conv conv)
+    cdef void note_outstanding(self, Conv conv)
+    cdef void note_heeded(self, Conv conv)
+    cdef void schedule(self, Conv conv)
+    cdef void mark_dirty(self, Conv conv)
+
+    cdef bint can_send(self)
+    cdef int64_t held_until(self)
+    cdef int measure(self, int64_t now_ms) except -1
+    cdef void set_pace(self)
+
+    # A turn.
+    cdef int turn(self, Tx* tx, uint64_t now_ms, int budget) except -1
+    cdef void line_up(self)
+    cdef int round(self, turn_t* turn, int budget) except -1
+    cdef bint serve(self, Conv conv, turn_t* turn, int max_segments) except -1
+    cdef int flush_packets(self, Conv conv, turn_t* turn) except -1
+    cdef int flush(self, Conv conv, turn_t* turn, int max_segments)
+    cdef void pay(self, const turn_t* turn, uint64_t sent_bytes)
+    cdef int seal(self, Tx* tx, int start) except -1

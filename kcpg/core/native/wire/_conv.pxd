@@ -1,0 +1,50 @@
+"""See conv.py. Included by _wire.pxd."""
+
+cdef enum:
+    EV_READABLE = 1
+    EV_WRITABLE = 2
+    SLOT_BYTES = 1536
+    WRITABLE_ROOM_SEGMENTS = 64     # a starved writer is woken at this much room
+    PACKET_MAX_BYTES = 65535        # a user's largest UDP packet
+    ACK_HOLD_MS = 2
+    DATAGRAM_QUEUE = 256            # unreliable packets held per conversation and direction
+    MIN_PACKET_BYTES = 3            # shorter packets would be padded on the wire
+    WINDOW_START_SEGMENTS = 1024    # of the receive window where it grows
+
+
+cdef class Conv(Kcp):
+    cdef SegmentPool segment_pool
+    cdef readonly Bundle bundle
+    cdef public object user
+    cdef readonly int events
+    cdef readonly bint closed
+    cdef public bint want_room
+    cdef public bint want_drained
+    cdef bint is_dirty
+    cdef bint is_outstanding
+    cdef bint is_capped
+    cdef bint is_long               # it is a long transfer: see linkfec.py
+    cdef uint64_t bulk_from         # segments sent before this transfer in bulk
+    cdef int timer                  # place in the wire's timers, -1: none
+    cdef object packets_out         # deques, made at the first unreliable packet
+    cdef object packets_in
+    cdef uint32_t snd_limit         # windows the user gave; with a controller those of `k` stay below them
+    cdef uint32_t rcv_limit
+    cdef totals_t seen              # what the link's flight holds of this conversation
+    cdef int64_t acked_empty        # bytes of acknowledged segments without payload, known when all is
+    cdef readonly Bypass bypass     # takes what little comes past the splice; None: nobody does
+    cdef readonly uint64_t bypassed     # bytes or packets that it took
+
+    cdef bint put_packet(self, const uint8_t* p, size_t n, bint datagram) except -1
+    cdef bint put_datagram(self, const uint8_t* p, size_t n) except -1
+    cdef int take_packet(self, uint8_t* to) except -2
+    cdef int return_packet(self, const uint8_t* p, size_t n) except -1
+    cdef bint is_served(self)
+    cdef void leave_timers(self)
+    cdef void changed(self)         # after anything that the user did to `k`
+    cdef void raise_events(self, int events)
+    cdef bint is_drained(self)
+    cdef void notice(self)
+    cdef int wake_segments(self)
+    cdef void fit(self)
+    cdef void open_window(self)

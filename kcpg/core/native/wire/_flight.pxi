@@ -1,0 +1,95 @@
+"""What a link has under way, and who may add to it; see flight.py. Included by _wire.pyx."""
+
+
+cdef class Flight:
+    """The unacknowledged segments of a link's conversations, kept below what the controller found."""
+
+    def __init__(self, control):
+        self.control = control
+        self.limit_bytes = control.flight_bytes
+        self.capped = deque()
+
+    @property
+    def bytes(self):
+        """Of segments sent and not acknowledged, headers included."""
+        return self.totals.sent - self.totals.acked
+
+    cdef void update(self, Conv conv):
+        """Follow a change of this conversation: its share of the flight, its window, and who may go on."""
+        if self.tally(conv):
+            self.release()
+        if kcp_queued(&conv.k) > 0:
+            self.admit(conv)
+
+    cdef void admit(self, Conv conv):
+        """Set the window to what the flight has room for; without room the conversation waits its turn."""
+        cdef kcp_t* k = &conv.k
+        cdef int64_t segment = k.mss + KCP_HEADER_BYTES
+        cdef int64_t room = self.limit_bytes - (self.totals.sent - self.totals.acked)
+        cdef int64_t own = (conv.seen.sent - conv.seen.acked) // segment
+        cdef int64_t allowed = room // segment + 1 if room > 0 and not conv.is_capped else 0
+        if allowed + own < SPARSE_SEGMENTS:
+            allowed = SPARSE_SEGMENTS - own
+        if allowed == 0 and not conv.is_capped:
+            conv.is_capped = True
+            self.capped.append(conv)
+        allowed += kcp_in_flight(k)
+        k.snd_wnd = <uint32_t>allowed if allowed < conv.snd_limit else conv.snd_limit
+
+    cdef void leave(self, Conv conv):
+        """Forget what this conversation has under way: it is over, and nobody will acknowledge it."""
+        self.tally(conv)
+        self.totals.sent -= conv.seen.sent - conv.seen.acked
+        self.release()
+
+    cdef void run_dry(self):
+        """Nobody has more to send. Unless somebody is capped, it is the application that is slow."""
+        if not self.capped:
+            self.starved_at = self.totals.sent
+
+    cdef int measure(self, int64_t now_ms, int srtt_ms) except -1:
+        """Let the controller have one round, and obey it. The pace is up to the caller."""
+        cdef totals_t* totals = &self.totals
+        self.control.round(
+            now_ms, Totals(totals.sent, totals.acked, totals.first, totals.resent), srtt_ms, self.starved_at)
+        self.due_ms = self.control.due_ms
+        self.limit_bytes = self.control.flight_bytes
+        self.release()
+        return 0
+
+    cdef void clear(self):
+        """Forget who waits."""
+        self.capped.clear()
+
+    cdef bint tally(self, Conv conv):
+        """Bring the totals up to date with this conversation. True: something was acknowledged."""
+        cdef kcp_t* k = &conv.k
+        cdef totals_t seen = conv.seen
+        cdef totals_t* now = &conv.seen
+        now.sent = <int64_t>(k.bytes_sent + k.segments_sent * KCP_HEADER_BYTES)
+        if kcp_in_flight(k) == 0:
+            conv.acked_empty = now.sent - <int64_t>k.acked_bytes
+        now.acked = <int64_t>k.acked_bytes + conv.acked_empty
+        now.first = <int64_t>k.segments_sent
+        now.resent = <int64_t>(k.segments_resent_fast + k.segments_resent_rto - k.resends_spurious)
+        self.totals.sent += now.sent - seen.sent
+        self.totals.acked += now.acked - seen.acked
+        self.totals.first += now.first - seen.first
+        self.totals.resent += now.resent - seen.resent
+        return now.acked > seen.acked
+
+    cdef void release(self):
+        """Let those go on that waited longest, as many as the flight has room for."""
+        cdef int64_t room = self.limit_bytes - (self.totals.sent - self.totals.acked)
+        cdef Conv conv
+        cdef uint32_t wanted
+        while room > 0 and self.capped:
+            conv = self.capped.popleft()
+            conv.is_capped = False
+            if conv.closed:
+                continue
+            self.admit(conv)
+            wanted = min(kcp_queued(&conv.k), <uint32_t>TURN_SEGMENTS)
+            room -= <int64_t>wanted * (conv.k.mss + KCP_HEADER_BYTES)
+            if kcp_wants_flush(&conv.k):
+                conv.bundle.mark_dirty(conv)

@@ -1,0 +1,111 @@
+"""What a link has under way, and who may add to it while a controller limits that; in plain Python."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from kcpg.core.native.wire.conv import SEGMENT_HEADER_BYTES, Conv
+from kcpg.core.native.wire.turn import TURN_SEGMENTS
+from kcpg.core.rate import Totals
+
+if TYPE_CHECKING:
+    from kcpg.core.rate import RateController
+
+# A conversation with no more than this waiting goes before the others, and with no more than this under way
+# it does not wait for theirs: keystrokes beside a download.
+SPARSE_SEGMENTS = 4
+
+
+class Flight:
+    """The unacknowledged segments of a link's conversations, kept below what the controller found.
+
+    The controller limits the sum; a conversation's send window is what is left of it. Whoever finds nothing
+    left is capped: it waits in line, and goes on as acknowledgements come.
+
+    Facts: `control` (the controller), `limit_bytes` (the most that may be unacknowledged), `due_ms` (when to
+    call `measure`, or at the first opportunity after it).
+    """
+
+    def __init__(self, control: RateController) -> None:
+        self.control = control
+        self.limit_bytes = control.flight_bytes
+        self.due_ms = 0
+        self._totals = Totals()
+        self._starved_at = 0  # `acked` up to which the application's rate is measured, not the path's
+        self._capped: deque[Conv] = deque()
+
+    @property
+    def bytes(self) -> int:
+        """Of segments sent and not acknowledged, headers included."""
+        return self._totals.sent - self._totals.acked
+
+    def update(self, conv: Conv) -> None:
+        """Follow a change of this conversation: its share of the flight, its window, and who may go on."""
+        if self._tally(conv):
+            self._release()
+        if conv.queued:
+            self.admit(conv)
+
+    def admit(self, conv: Conv) -> None:
+        """Set the window to what the flight has room for; without room the conversation waits its turn."""
+        room, own = self.limit_bytes - self.bytes, (conv.seen.sent - conv.seen.acked) // conv.kcp_mtu
+        allowed = room // conv.kcp_mtu + 1 if room > 0 and not conv.is_capped else 0
+        if allowed + own < SPARSE_SEGMENTS:
+            allowed = SPARSE_SEGMENTS - own
+        if allowed == 0 and not conv.is_capped:
+            conv.is_capped = True
+            self._capped.append(conv)
+        conv.set_windows(min(conv.in_flight + allowed, conv.snd_limit), conv.rcv_wnd)
+
+    def leave(self, conv: Conv) -> None:
+        """Forget what this conversation has under way: it is over, and nobody will acknowledge it."""
+        self._tally(conv)
+        total, unacked = self._totals, conv.seen.sent - conv.seen.acked
+        self._totals = Totals(total.sent - unacked, total.acked, total.first, total.resent)
+        self._release()
+
+    def run_dry(self) -> None:
+        """Nobody has more to send. Unless somebody is capped, it is the application that is slow."""
+        if not self._capped:
+            self._starved_at = self._totals.sent
+
+    def measure(self, now_ms: int, srtt_ms: int) -> None:
+        """Let the controller have one round, and obey it. The pace is up to the caller."""
+        self.control.round(now_ms, self._totals, srtt_ms, self._starved_at)
+        self.due_ms = self.control.due_ms
+        self.limit_bytes = self.control.flight_bytes
+        self._release()
+
+    def clear(self) -> None:
+        """Forget who waits."""
+        self._capped.clear()
+
+    def _tally(self, conv: Conv) -> bool:
+        """Bring the totals up to date with this conversation. True: something was acknowledged."""
+        seen, total = conv.seen, self._totals
+        resent = conv.segments_resent_fast + conv.segments_resent_rto - conv.resends_spurious
+        sent = conv.bytes_sent + conv.segments_sent * SEGMENT_HEADER_BYTES
+        if not conv.in_flight:
+            conv.acked_empty = sent - conv.acked_bytes
+        conv.seen = now = Totals(sent, conv.acked_bytes + conv.acked_empty, conv.segments_sent, resent)
+        self._totals = Totals(
+            total.sent + now.sent - seen.sent,
+            total.acked + now.acked - seen.acked,
+            total.first + now.first - seen.first,
+            total.resent + now.resent - seen.resent,
+        )
+        return now.acked > seen.acked
+
+    def _release(self) -> None:
+        """Let those go on that waited longest, as many as the flight has room for."""
+        room = self.limit_bytes - self.bytes
+        while room > 0 and self._capped:
+            conv = self._capped.popleft()
+            conv.is_capped = False
+            if conv.closed:
+                continue
+            self.admit(conv)
+            room -= min(conv.queued, TURN_SEGMENTS) * conv.kcp_mtu
+            if conv.wants_flush:
+                conv.bundle.mark_dirty(conv)
