@@ -7,7 +7,7 @@ data, ends, errors and whatever a bypass leaves stay events, which take the way 
 
 
 cdef class Bypass:
-    """Where what little comes for a conversation goes at once. kcpg.net derives one for each kind of socket."""
+    """Takes what little comes for a conversation at once. kcpg.net derives one for each kind of socket."""
 
     cdef bint carry(self, Conv conv) except -1:
         """Take what the conversation has, if that is little, and add it to `bypassed`. True: all is gone."""

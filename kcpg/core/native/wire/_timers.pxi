@@ -1,6 +1,7 @@
 """When the conversations of a wire must have a turn: a binary heap of their deadlines. Included by _wire.pyx.
 
-Every entry knows where its conversation keeps its place, so that a deadline is moved where it stands.
+Its twin is kcpg/core/timers.py, which both dialects use. Here every entry knows where its conversation keeps
+its place, so that a deadline is moved where it stands, and nothing goes out of date.
 """
 
 
@@ -20,10 +21,12 @@ cdef int timers_reserve(timers_t* t) except -1:
 
 
 cdef inline bint timer_before(const timer_t* a, const timer_t* b) noexcept:
+    """The earlier one; among equals the one that was set first."""
     return a.due_ms < b.due_ms or (a.due_ms == b.due_ms and a.order < b.order)
 
 
 cdef inline void timer_put(timers_t* t, int at, timer_t entry) noexcept:
+    """Put an entry at a place of the heap, and tell its conversation."""
     t.heap[at] = entry
     entry.place[0] = at
 
@@ -46,7 +49,7 @@ cdef void timer_settle(timers_t* t, int at, timer_t entry) noexcept:
 
 
 cdef void timer_set(timers_t* t, Conv conv, int64_t due_ms) noexcept:
-    """The deadline of this conversation, -1: none."""
+    """Give this conversation a turn then, instead of whenever it was to have one; -1: not at all."""
     cdef timer_t entry
     cdef int at = conv.timer
     if due_ms < 0:
@@ -66,6 +69,7 @@ cdef void timer_set(timers_t* t, Conv conv, int64_t due_ms) noexcept:
 
 
 cdef void timer_remove(timers_t* t, Conv conv) noexcept:
+    """Give this conversation no turn."""
     cdef int at = conv.timer
     if at < 0:
         return

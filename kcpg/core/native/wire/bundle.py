@@ -220,7 +220,7 @@ class Bundle:
             if gone.is_outstanding:
                 gone.is_outstanding = False
                 self._outstanding -= 1
-            self.wire.arm(gone, None)
+            self.wire.timers.forget(gone)
             gone.clear()
 
     def free(self) -> None:
@@ -330,7 +330,7 @@ class Bundle:
         if conv.wants_flush or conv.packets_out:
             self.mark_dirty(conv)
         elif not conv.is_dirty:
-            self.wire.arm(conv, conv.deadline)
+            self.wire.timers.set(conv, conv.deadline)
 
     def held_until(self) -> int | None:
         """None: may send at once (or has nothing to send). Otherwise when the pacer lets data leave again."""

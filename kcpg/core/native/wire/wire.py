@@ -8,7 +8,6 @@ needs a decision is handed out by `take_events`.
 
 from __future__ import annotations
 
-import heapq
 from collections import deque
 from struct import Struct
 from typing import Any
@@ -21,6 +20,8 @@ from kcpg.core.native.wire.headers import HEADER_BYTES
 from kcpg.core.native.wire.rxepoch import RxEpoch
 from kcpg.core.native.wire.turn import BUILD_DATAGRAMS, Batch
 from kcpg.core.seal.seal import HeaderMask, xor
+from kcpg.core.timers import Timers
+from kcpg.core.units import earliest
 
 __all__ = ["READABLE", "UNKNOWN_CONV", "WRITABLE", "Bundle", "Conv", "Path", "Wire"]
 
@@ -38,9 +39,6 @@ TRANSMIT_DATAGRAMS = 512
 
 TURN_DATAGRAMS = 64
 """Most datagrams of one link before the next link has its turn: one GSO run."""
-
-TIMERS_SPARE = 64
-"""Entries that the heap of timers may have beyond two for each conversation."""
 
 FRAMES_LIMIT = 1024
 STRANGERS_LIMIT = 256
@@ -68,9 +66,7 @@ class Wire:
         self._mask_rx = HeaderMask(mask_rx)
         self._mask_tx = HeaderMask(mask_tx)
         self._active: deque[Bundle] = deque()
-        self._due: dict[Conv, tuple[int, int]] = {}  # when, and the place among equals
-        self._timers: list[tuple[int, int, Conv]] = []  # a heap of these, and of some that were set anew
-        self._timer_count = 0
+        self.timers: Timers[Conv] = Timers()
         self._events: list[Event] = []
         self._told: set[tuple[int, Bundle]] = set()  # those of them that are told once
         self._waiting = {FRAME: 0, STRANGER: 0}
@@ -104,7 +100,8 @@ class Wire:
     def _build(self, now_ms: int) -> list[tuple[int, bytes, bytes]]:
         """One batch of what may leave now."""
         self.now_ms = now_ms
-        self._ripen(now_ms)
+        for conv in self.timers.take_due(now_ms):
+            conv.bundle.mark_dirty(conv)
         batch = Batch()
         out = self._posted(batch)
         held: list[Bundle] = []
@@ -139,37 +136,12 @@ class Wire:
             return self.now_ms
         held = [bundle.held_until() for bundle in self._active if bundle.can_send()]
         times = [self.now_ms if until is None else until for until in held]
-        return min([*times, *(due for due, _, _ in self._first_timer())], default=None)
+        return earliest(min(times, default=None), self.timers.first())
 
     def wake(self, bundle: Bundle) -> None:
         """This link has something to send (called by its bundle)."""
         if bundle not in self._active:
             self._active.append(bundle)
-
-    def arm(self, conv: Conv, due_ms: int | None) -> None:
-        """Give this conversation a turn at this time, None: not at all (called by its bundle)."""
-        if due_ms is None:
-            self._due.pop(conv, None)
-        elif conv not in self._due or self._due[conv][0] != due_ms:
-            self._timer_count += 1  # among equals the first that was set is the first
-            self._due[conv] = (due_ms, self._timer_count)
-            heapq.heappush(self._timers, (due_ms, self._timer_count, conv))
-            if len(self._timers) > TIMERS_SPARE + 2 * len(self._due):
-                self._timers = [(*due, conv) for conv, due in self._due.items()]
-                heapq.heapify(self._timers)
-
-    def _first_timer(self) -> list[tuple[int, int, Conv]]:
-        """The earliest timer, if there is one; those that were set anew since are forgotten."""
-        while self._timers and self._due.get(self._timers[0][2]) != self._timers[0][:2]:
-            heapq.heappop(self._timers)
-        return self._timers[:1]
-
-    def _ripen(self, now_ms: int) -> None:
-        """Give a turn to every conversation whose time has come."""
-        while (first := self._first_timer()) and first[0][0] <= now_ms:
-            conv = heapq.heappop(self._timers)[2]
-            del self._due[conv]
-            conv.bundle.mark_dirty(conv)
 
     # In.
 
