@@ -37,7 +37,7 @@ ALSO_COMPILED = (
     "kcpg.core.native.link.liveness",
     "kcpg.core.native.link.open_message",
     "kcpg.core.node",
-    "kcpg.core.rate",
+    "kcpg.core.congestion",
     "kcpg.core.splice",
     "kcpg.net.addr",
     "kcpg.net.alarm",

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from kcpg.core.congestion import CongestionController
 from kcpg.core.kcp.kcp import KcpParams
 from kcpg.core.native.wire.events import DRAINED, READY, STRANGER
-from kcpg.core.rate import RateController
 from kcpg.core.seal.seal import iv_bytes
 from tests.engines import ENGINES
 from tests.wires import C2S, MASKS, PATH_A, PATH_B, S2C, key, make_wire
@@ -113,7 +113,7 @@ class World:
             bundle.set_path(*(PATH_B if side == "a" else PATH_A))
             bundle.accept = lambda conv, side=side, number=number: self.accept(side, number, conv)
             if self.control:
-                bundle.adapt(RateController(bundle.datagram_bytes))
+                bundle.adapt(CongestionController(bundle.datagram_bytes))
         self.rekey(number, 0)
 
     def accept(self, side: str, number: int, conv: int) -> Any:

@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 import pytest
 
+from kcpg.core.congestion import CongestionController
 from kcpg.core.fec.plan import OFF, plan_fixed
 from kcpg.core.kcp.kcp import KcpParams
 from kcpg.core.native.wire import frames
 from kcpg.core.native.wire.events import FRAME
-from kcpg.core.rate import RateController
 from kcpg.core.seal.seal import iv_bytes
 from tests.engines import twin
 from tests.wires import C2S, CID_B, MASKS, Ends, key, lossy
@@ -117,7 +117,7 @@ def test_packets_are_protected(engine: str) -> None:
 def test_no_datagram_is_longer_than_agreed(engine: str, controlled: bool) -> None:
     ends = make(engine)
     if controlled:
-        ends.a.adapt(RateController(1400))
+        ends.a.adapt(CongestionController(1400))
     conv = ends.open()
     conv.write(b"x" * 300_000)
     room = ends.a.frame_room - 4
@@ -245,7 +245,7 @@ def test_a_shard_may_carry_only_data(engine: str) -> None:
 def test_streams_survive_loss_and_reordering(engine: str, other: str, controlled: bool) -> None:
     ends = make(engine, other, data=10, parity=3, bulk=not controlled)
     if controlled:
-        ends.a.adapt(RateController(1400))
+        ends.a.adapt(CongestionController(1400))
     ends.lose = lossy(random.Random(f"{engine} {other} {controlled}"), 0.08)
     conv = ends.open()
     data = random.Random("data").randbytes(400_000)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 MANUAL = "manual"  # The file sets the four numbers
 
-AUTO = "auto"  # Rate and windows are measured, see kcpg.core.rate
+AUTO = "auto"  # Rate and windows are measured, see kcpg.core.congestion
 
 DEFAULT = "regular5"  # kcptube's default
 

@@ -23,7 +23,7 @@ from kcpg.core.native.wire import frames
 from kcpg.core.native.wire.bundle import DEFAULT_DATAGRAM_BYTES
 from kcpg.core.native.wire.counters import LinkCounters
 from kcpg.core.native.wire.wire import UNKNOWN_CONV
-from kcpg.core.rate import RateController
+from kcpg.core.congestion import CongestionController
 
 if TYPE_CHECKING:
     from kcpg.core.native.handshake.envelope import Entropy
@@ -87,7 +87,7 @@ class Link:
         bundle.user = self
         bundle.rate_bps = params.outbound_bps
         if setup.kcp.auto:
-            bundle.adapt(RateController(min(params.datagram_bytes, DEFAULT_DATAGRAM_BYTES)))
+            bundle.adapt(CongestionController(min(params.datagram_bytes, DEFAULT_DATAGRAM_BYTES)))
         self.fec_control = FecControl(bundle, params)
 
     def _begin_keys(self, setup: LinkSetup, now_ms: int) -> None:

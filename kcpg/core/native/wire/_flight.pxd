@@ -4,7 +4,7 @@ cdef enum:
     SPARSE_SEGMENTS = 4             # that go before others
 
 
-cdef struct totals_t:               # as kcpg.core.rate.Totals
+cdef struct totals_t:               # as kcpg.core.congestion.Totals
     int64_t sent
     int64_t acked
     int64_t first
@@ -12,7 +12,7 @@ cdef struct totals_t:               # as kcpg.core.rate.Totals
 
 
 cdef class Flight:
-    cdef readonly object control    # RateController
+    cdef readonly object control    # CongestionController
     cdef readonly int64_t limit_bytes
     cdef readonly int64_t due_ms
     cdef totals_t totals

@@ -34,7 +34,7 @@ from kcpg.core.seal._seal cimport (
 from kcpg.core.native.wire import events as event_kinds
 from kcpg.core.native.wire import frames as frame_types
 from kcpg.core.native.wire.pieces import Pieces
-from kcpg.core.rate import Totals
+from kcpg.core.congestion import Totals
 
 __all__ = ["READABLE", "UNKNOWN_CONV", "WRITABLE", "Bundle", "Bypass", "Conv", "Wire"]
 

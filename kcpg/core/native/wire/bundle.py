@@ -28,9 +28,9 @@ from kcpg.core.pacer import Pacer
 from kcpg.core.seal.seal import Sealer
 
 if TYPE_CHECKING:
+    from kcpg.core.congestion import CongestionController
     from kcpg.core.fec.plan import Plan
     from kcpg.core.native.wire.wire import Path, Wire
-    from kcpg.core.rate import RateController
 
 DEFAULT_DATAGRAM_BYTES = 1400
 """Fits an Ethernet path of 1,500 bytes with IPv6 and 52 bytes of some other tunnel in between."""
@@ -160,7 +160,7 @@ class Bundle:
         """The rate that is kept now, 0 for none."""
         return self._pacer.rate_bps
 
-    def adapt(self, control: RateController) -> None:
+    def adapt(self, control: CongestionController) -> None:
         """Let this controller find rate and flight from now on; before any conversation."""
         assert not self.convs
         self.flight = Flight(control)

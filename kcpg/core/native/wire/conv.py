@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from kcpg.core.congestion import Totals
 from kcpg.core.kcp.kcp import Kcp, KcpParams
 from kcpg.core.kcp.params import MAX_FRAGMENTS
 from kcpg.core.native.wire import frames
 from kcpg.core.native.wire.events import DRAINED, READY
 from kcpg.core.native.wire.linkfec import BULK_SEGMENTS, LONG_SEGMENTS
-from kcpg.core.rate import Totals
 
 if TYPE_CHECKING:
     from kcpg.core.native.wire.bundle import Bundle

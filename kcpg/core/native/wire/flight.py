@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from kcpg.core.congestion import Totals
 from kcpg.core.native.wire.conv import SEGMENT_HEADER_BYTES, Conv
 from kcpg.core.native.wire.turn import TURN_SEGMENTS
-from kcpg.core.rate import Totals
 
 if TYPE_CHECKING:
-    from kcpg.core.rate import RateController
+    from kcpg.core.congestion import CongestionController
 
 # A conversation with no more than this waiting goes before the others, and with no more than this under way
 # it does not wait for theirs: keystrokes beside a download.
@@ -27,7 +27,7 @@ class Flight:
     call `measure`, or at the first opportunity after it).
     """
 
-    def __init__(self, control: RateController) -> None:
+    def __init__(self, control: CongestionController) -> None:
         self.control = control
         self.limit_bytes = control.flight_bytes
         self.due_ms = 0

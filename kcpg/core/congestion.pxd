@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""Types of rate.py, which is compiled with them (docs/adr/0008) and runs without them."""
+"""Types of congestion.py, which is compiled with them (docs/adr/0008) and runs without them."""
 cimport cython
 
 cdef double STARTUP_GAIN, STARTUP_FLIGHT_GAIN, STARTUP_GROWTH, DRAIN_GAIN, PROBE_SUCCESS
@@ -16,7 +16,7 @@ cdef class Totals:
     cdef readonly long long resent
 
 
-cdef class RateController:
+cdef class CongestionController:
     cdef readonly object phase
     cdef readonly long long rate_bps
     cdef readonly long long flight_bytes

@@ -7,7 +7,7 @@ from collections import deque
 
 import pytest
 
-from kcpg.core.rate import Phase, RateController, Totals
+from kcpg.core.congestion import CongestionController, Phase, Totals
 from kcpg.net.udp import BUFFER_BYTES
 
 DATAGRAM_BYTES = 1400
@@ -17,7 +17,7 @@ class Sender:
     """Sends whole datagrams as its controller lets it, and resends what is lost a round trip later."""
 
     def __init__(self, demand_bps: int = 0) -> None:
-        self.control = RateController(DATAGRAM_BYTES)
+        self.control = CongestionController(DATAGRAM_BYTES)
         self.demand_bps = demand_bps  # of its application; 0: no end of data
         self.sent = self.acked = self.first = self.resent = self.flight = 0
         self.credit = 0.0
@@ -196,7 +196,7 @@ def test_a_short_path_is_not_paced() -> None:
 
 
 def test_nothing_heard_teaches_nothing() -> None:
-    control = RateController(DATAGRAM_BYTES)
+    control = CongestionController(DATAGRAM_BYTES)
     for now in range(0, 10_000, 10):
         control.round(now, Totals(sent=1_000_000, first=700), 50, 0)
     assert (control.delivery_bps, control.rate_bps, control.phase) == (0, 0, Phase.STARTUP)
@@ -204,7 +204,7 @@ def test_nothing_heard_teaches_nothing() -> None:
 
 def test_what_is_under_way_on_a_short_path_fits_the_peers_socket() -> None:
     """On one machine there is no line, only the socket of a peer that does not run just now."""
-    control = RateController(DATAGRAM_BYTES)
+    control = CongestionController(DATAGRAM_BYTES)
     phases = set()
     acked = 0
     for now in range(0, 30_000, 8):

@@ -75,7 +75,7 @@ class Totals:
         self.resent = resent  # segments sent again, less those known to have been needless
 
 
-class RateController:
+class CongestionController:
     """See the module. `rate_bps`: bits of segments per second, 0 not paced; `flight_bytes`: the most that may
     be unacknowledged; `due_ms`: when `round` is to be called, or at the first opportunity after it."""
 
