@@ -3,6 +3,7 @@
 Time (`now_ms`), entropy and rng are arguments.
 
 Tests of what has none of its own name:
+    congestion: unit/test_link_congestion.py
     env: sim/test_chain.py
     flow, node: sim/test_forwarder.py, unit/test_splice.py
     pacer: property/test_native_properties.py, unit/test_kcp_timing.py

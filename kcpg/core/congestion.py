@@ -1,10 +1,10 @@
-"""How fast one link may send, found from what its peer acknowledges: BBR's idea over KCP's acknowledgements.
+"""Congestion control of one link: BBR's idea over KCP's acknowledgements.
 
 A model of the path, its rate and its shortest round trip, decides how fast data leaves and how much of it may
 be unacknowledged. Loss alone says nothing about a path's rate, so it does not slow a link down, unless most
-of a round is lost. Sans-IO: the bundle calls `round` when `due_ms` has come, with running totals, and obeys
-`rate_bps` and `flight_bytes`. Sources: draft-cardwell-iccrg-bbr-congestion-control-02 where nothing else is
-said.
+of a round is lost. Sans-IO: the link's flight calls `round` when `due_ms` has come, with running totals, and
+the link obeys `rate_bps` and `flight_bytes`. Where no other source is named, it is
+draft-cardwell-iccrg-bbr-congestion-control-02.
 """
 
 from __future__ import annotations
@@ -14,38 +14,38 @@ from enum import Enum
 
 STARTUP_GAIN = 2.77  # doubles what is delivered every round
 STARTUP_FLIGHT_GAIN = 2.0
-STARTUP_GROWTH = 1.25  # a round that delivers so much more: the path is not full yet
-STARTUP_ROUNDS = 3  # so many rounds without it: the path is full
+STARTUP_GROWTH = 1.25  # a round that delivers this much more: the path is not full yet
+STARTUP_ROUNDS = 3  # after this many rounds without it the path is full
 DRAIN_GAIN = 1 / STARTUP_GAIN
 DRAIN_ROUNDS = 3  # what was lost looks like flight, so that flight alone would not end it
 PROBE_GAIN = 1.25
 PROBE_SUCCESS = 1.15  # the path took most of what the probe sent more: probe on at once
 REST_GAIN = 0.75
+# Just below the path's rate, so that the loss measured here is the path's own and errors in the rate decay.
 CRUISE_GAIN = 0.98
-"""A little less than the path takes: only so is loss seen here the path's own, and an error in it shrinks."""
 
 CYCLE = (PROBE_GAIN, REST_GAIN, *(CRUISE_GAIN,) * 6)
 CRUISE_SETTLED = 3  # from this place of the cycle on, the losses of the probe were resent already
 
+# Beyond a full path: half a round trip of queue at the most, for the probes and late acknowledgements.
 FLIGHT_GAIN = 1.5
-"""Beyond a full path: half a round trip of queue at the most, for the probes and late acknowledgements."""
 FLIGHT_LOSS_GAIN = 3.0  # what is lost stays unacknowledged until its resend is, one to two round trips later
 FLIGHT_SLACK_MS = 3  # clocks of milliseconds, at both ends, and the turns of two event loops
 
 RATE_ROUNDS = 10  # rounds that a best delivery rate is believed
 ROUND_MIN_MS = 8  # shorter ones measure the event loop's turns rather than the path
 RTT_MS = 10_000  # how long a shortest round trip is believed
-RTT_PROBE_MS = 100  # so long half a path's worth of flight, to see its round trip without a queue
+RTT_PROBE_MS = 100  # for this long half a BDP is in flight, which shows the round trip without a queue
 START_DATAGRAMS = 32  # of flight before anything was measured; what large sites let TCP begin with
 
 LOSS_COMPENSATED = 0.2  # most of the path's own loss that is made up for by sending more
 LOSS_REDUCES = 0.25  # more lost than usual in a round: the path (or a policer) does not take this rate
 LOSS_SEGMENTS = 32  # transmissions of a round that make its loss worth a thought
 
-UNPACED_RTT_MS = 1  # a path so short has no queue that pacing could save; the flight is limited all the same
+UNPACED_RTT_MS = 1  # on a path this short pacing saves no queue; the flight is limited all the same
+# The most on such a path. The socket of a peer that is not running at the moment must hold all of it, and has
+# this much room (`kcpg.net.udp.BUFFER_BYTES`). The rate says little there: it measures bursts.
 SHORT_FLIGHT_BYTES = 4 << 20
-"""On a path so short. Nothing but the socket of a peer that does not run just now holds it, and that asks for
-so much room (`kcpg.net.udp.BUFFER_BYTES`); the rate says little there, as bursts are measured for it."""
 
 UNPACED_BPS = 4_000_000_000  # pacing in milliseconds would cost such rates more than it gives
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-BURST_MS = 2
-"""What a rest saves up: one turn of a loaded event loop, so that pacing costs no rate."""
+BURST_MS = 2  # What a rest saves up: one turn of a loaded event loop, so that pacing costs no rate
 
+# The bucket's floor: RFC 6928's initial window, which every network in use takes as one burst.
 BURST_DATAGRAMS = 10
-"""The bucket's floor: RFC 6928's initial window, which every network in use takes as one burst."""
 
-_SCALE = 8000
-"""Credit is kept in bit-milliseconds, so that integers are exact: 1 byte = 8 bits x 1000 ms/s."""
+_SCALE = 8000  # Credit is kept in bit-milliseconds, so that integers are exact: 1 byte = 8 bits x 1000 ms/s
 
 
 class Pacer:
