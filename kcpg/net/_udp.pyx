@@ -183,8 +183,7 @@ cdef class UdpIo(DatagramIo):
             total += size
             messages += count
             count = JOINED_BUFFERS if size > <int64_t>count * JOINED_BYTES else BUFFERS
-        if self.wire.readies > 0:
-            self.wire.run_bypasses()
+        self.wire.run_bypasses()
         return <int64_t>(self.datagrams_in - before)
 
     cdef int64_t receive_some(self, uint32_t sock_id, int* count, uint64_t now_ms) except -1:

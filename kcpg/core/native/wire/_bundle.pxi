@@ -1,8 +1,9 @@
 """The data plane of one link; see bundle.py. Included by _wire.pyx."""
+from kcpg.core.native.wire.pieces import Pieces
 
 
 cdef class Bundle:
-    """The conversations of one link, sealed under its keys and sent on its path; see bundle.py."""
+    """The conversations of one link, sealed under its keys and sent on its path."""
 
     OVERHEAD = OVERHEAD_BYTES
 
@@ -89,6 +90,7 @@ cdef class Bundle:
         return self.data_room()
 
     cdef uint32_t data_room(self):
+        """Bytes for the payload of a frame of data."""
         return self._datagram_bytes - OVERHEAD_BYTES - self.fec_room
 
     @property
@@ -242,12 +244,7 @@ cdef class Bundle:
         self.rx_last_ms = now_ms
         self.rx_datagrams += 1
         self.rx_bytes += size
-        if not self.is_heard:
-            self.is_heard = True
-            self.wire.events.append((HEARD, self))
-        if self.watched and not self.is_urgent:
-            self.is_urgent = True
-            self.wire.urgent += 1
+        self.wire.events.heard(self)
         if self.counts_losses:
             epoch.note_losses(pn)
         if probes:
@@ -297,9 +294,8 @@ cdef class Bundle:
             return
         conv.is_outstanding = outstanding
         self.outstanding_convs += 1 if outstanding else -1
-        if outstanding and self.outstanding_convs == 1 and not self.has_begun:
-            self.has_begun = True
-            self.wire.events.append((BEGUN, self))
+        if outstanding and self.outstanding_convs == 1:
+            self.wire.events.begun(self)
 
     cdef void note_heeded(self, Conv conv):
         """Take over what the conversation knows of the path and the peer."""

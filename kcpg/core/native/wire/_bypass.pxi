@@ -5,6 +5,9 @@ each conversation that became readable gives what it has to its `Bypass`, before
 data, ends, errors and whatever a bypass leaves stay events, which take the way through the splice.
 """
 
+# A packet on its way from one conversation to the next.
+cdef uint8_t passing[PACKET_MAX_BYTES]
+
 
 cdef class Bypass:
     """Takes what little comes for a conversation at once. kcpg.net derives one for each kind of socket."""

@@ -8,7 +8,6 @@ cdef enum:
     PACKET_MAX_BYTES = 65535        # a user's largest UDP packet
     ACK_HOLD_MS = 2
     DATAGRAM_QUEUE = 256            # unreliable packets held per conversation and direction
-    MIN_PACKET_BYTES = 3            # shorter packets would be padded on the wire
     WINDOW_START_SEGMENTS = 1024    # of the receive window where it grows
 
 

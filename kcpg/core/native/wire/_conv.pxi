@@ -186,6 +186,7 @@ cdef class Conv(Kcp):
         return self.is_drained()
 
     cdef bint is_drained(self):
+        """Nothing is owed, in either direction."""
         return kcp_idle(&self.k) and not kcp_wants_flush(&self.k) and not kcp_owes_ack(&self.k)
 
     cdef void notice(self):
@@ -195,7 +196,7 @@ cdef class Conv(Kcp):
             self.raise_events(EV_WRITABLE)
         if self.want_drained and self.is_drained():
             self.want_drained = False
-            self.bundle.wire.events.append((DRAINED, self))
+            self.bundle.wire.events.drained(self)
 
     @property
     def wake_room(self):
@@ -203,6 +204,7 @@ cdef class Conv(Kcp):
         return self.wake_segments()
 
     cdef int wake_segments(self):
+        """Segments of room that end a wait."""
         cdef int packet = <int>((PACKET_MAX_BYTES + self.k.mss - 1) // self.k.mss)
         if packet > KCP_MAX_FRAGMENTS:
             packet = KCP_MAX_FRAGMENTS
@@ -224,7 +226,7 @@ cdef class Conv(Kcp):
             kcp_set_mtu(&self.k, self.bundle.segment_bytes(is_long))
 
     cdef void open_window(self):
-        """What the reader has shown to take, it may be sent ahead: see conv.py."""
+        """Grow the window by what the reader has taken so far; one that never reads holds little."""
         cdef uint64_t wanted
         if self.k.rcv_wnd >= self.rcv_limit or self.k.segments_received <= WINDOW_START_SEGMENTS // 2:
             return
@@ -235,6 +237,7 @@ cdef class Conv(Kcp):
             kcp_set_windows(&self.k, self.k.snd_wnd, <uint32_t>wanted)
 
     cdef void changed(self):
+        """The user did something: note if it must wait for room, and let the link know."""
         if kcp_room(&self.k) == 0:
             self.want_room = True
             if kcp_queued(&self.k) < KCP_QUEUE_SEGMENTS:
@@ -242,8 +245,7 @@ cdef class Conv(Kcp):
         self.bundle.conv_changed(self)
 
     cdef void raise_events(self, int events):
+        """Tell the user something, by an event of the wire."""
         if self.events == 0:
-            self.bundle.wire.events.append((READY, self))
-            self.bundle.wire.readies += 1
-            self.bundle.wire.urgent += 1
+            self.bundle.wire.events.ready(self)
         self.events |= events

@@ -1,4 +1,5 @@
 """What a link has under way, and who may add to it; see flight.py. Included by _wire.pyx."""
+from kcpg.core.congestion import Totals
 
 
 cdef class Flight:

@@ -33,7 +33,7 @@ cdef class LinkFec:
 
     @property
     def held(self):
-        cdef fec_shard_t* shard = self.rx.rebuilt      # stay until the next shard comes
+        cdef fec_shard_t* shard = self.rx.rebuilt      # they stay until the next shard comes
         cdef int at, held = 0
         for at in range(FEC_GROUPS):
             if self.rx.groups[at].used:
@@ -58,7 +58,7 @@ cdef class LinkFec:
         return 0
 
     cdef bint wants(self, uint32_t queued):
-        """Whether to protect a conversation with so many segments waiting."""
+        """Whether to protect a conversation with this many segments waiting."""
         return self.tx.data > 0 and (self.bulk or queued <= BULK_SEGMENTS)
 
     cdef void protect(self, Tx* tx, int at, uint32_t room, int64_t now_ms):
@@ -110,7 +110,7 @@ cdef bint has_data(const uint8_t* p, uint32_t n) noexcept nogil:
     """A user's packet, or a push among the segments of the frame p[0..n)."""
     cdef uint32_t at = TYPE_BYTES
     while p[0] == T_KCP and at < n:
-        if p[at + 4] == PUSH:
+        if p[at + 4] == CMD_PUSH:
             return True
         at += KCP_HEADER_BYTES + get32(p + at + 20)
     return p[0] == T_DATAGRAM

@@ -12,6 +12,7 @@ from kcpg.core.kcp._kcp cimport Kcp, Path, Pool, Tx, kcp_t
 from kcpg.core.seal._seal cimport HeaderMask, Replay, Sealer
 
 include "_headers.pxd"
+include "_frames.pxd"
 include "_counters.pxd"
 include "_pool.pxd"
 include "_timers.pxd"
@@ -22,6 +23,7 @@ include "_linkfec.pxd"
 include "_turn.pxd"
 include "_flight.pxd"
 include "_conv.pxd"
+include "_events.pxd"
 include "_bypass.pxd"
 include "_bundle.pxd"
 
@@ -29,11 +31,6 @@ cdef enum:
     BATCH = 64                      # datagrams unmasked together: what one GRO buffer or GSO run holds
     TRANSMIT_DATAGRAMS = 512        # of one transmit() of the memory face
     TURN_DATAGRAMS = 64             # of one link before the next has its turn
-    FRAMES_LIMIT = 1024
-    STRANGERS_LIMIT = 256
-    MIN_DATAGRAM_BYTES = 32         # keeps the mask's sample, the last 16 bytes, clear of header and type
-    PUSH = 81
-    ASK_WINDOW = 83
 
 
 cdef class Wire:
@@ -48,11 +45,7 @@ cdef class Wire:
     cdef dict epochs
     cdef RxEpoch last_epoch
     cdef object outbox
-    cdef list events                # of events.py
-    cdef int urgent                 # how many of them the leg has to act on now ...
-    cdef int readies                # ... are READY ...
-    cdef int frames                 # ... FRAME ...
-    cdef int strangers              # ... and STRANGER
+    cdef Events events
     cdef object active              # deque of Bundle
     cdef timers_t timers
     cdef dict starved               # Conv that wait for slots of the pool, in order

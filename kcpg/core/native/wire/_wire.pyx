@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""The data plane of a native tunnel leg, compiled. Its readable twins: `wire.py`, `bundle.py` and `conv.py`.
+"""The data plane of a native tunnel leg, compiled. Its readable twin is wire.py, and so for each part.
 
 One call takes a vector of datagrams in (`receive_run`) or builds one (`build`). Per datagram there is no
 Python object, no allocation and no call into Python; those happen per batch, per conversation that became
@@ -31,41 +31,14 @@ from kcpg.core.seal._seal cimport (
     sealer_seal,
 )
 
-from kcpg.core.native.wire import events as event_kinds
-from kcpg.core.native.wire import frames as frame_types
-from kcpg.core.native.wire.pieces import Pieces
-from kcpg.core.congestion import Totals
-
 __all__ = ["READABLE", "UNKNOWN_CONV", "WRITABLE", "Bundle", "Bypass", "Conv", "Wire"]
 
 READABLE = 1
 WRITABLE = 2
 UNKNOWN_CONV = -1
 
-cdef object READY = event_kinds.READY
-cdef object HEARD = event_kinds.HEARD
-cdef object DRAINED = event_kinds.DRAINED
-cdef object FRAME = event_kinds.FRAME
-cdef object BEGUN = event_kinds.BEGUN
-cdef object MOVED = event_kinds.MOVED
-cdef object STRANGER = event_kinds.STRANGER
-
-cdef int T_PAD = frame_types.PAD
-cdef int T_KCP = frame_types.KCP
-cdef int T_DATAGRAM = frame_types.DATAGRAM
-cdef int T_FEC_DATA = frame_types.FEC_DATA
-cdef int T_FEC_PARITY = frame_types.FEC_PARITY
-cdef int T_PIECE = frame_types.PIECE
-cdef frozenset CONTROL_TYPES = frame_types.CONTROL
-cdef int T_PATH_CHALLENGE = frame_types.PATH_CHALLENGE
-cdef int T_PATH_RESPONSE = frame_types.PATH_RESPONSE
-
-
-# A packet on its way from one conversation to the next.
-cdef uint8_t passing[PACKET_MAX_BYTES]
-
-
 include "_headers.pxi"
+include "_frames.pxi"
 include "_counters.pxi"
 include "_pool.pxi"
 include "_timers.pxi"
@@ -76,13 +49,14 @@ include "_linkfec.pxi"
 include "_turn.pxi"
 include "_flight.pxi"
 include "_conv.pxi"
+include "_events.pxi"
 include "_bypass.pxi"
 include "_bundle.pxi"
 include "_pieces.pxi"
 
 
 cdef class Wire:
-    """The data plane of one native tunnel leg; see wire.py for the meaning of each method."""
+    """The data plane of one native tunnel leg."""
 
     def __cinit__(self, *, mask_rx, mask_tx, max_datagram, pool_bytes=256 << 20):
         cdef uint32_t slot_bytes = (<uint32_t>max_datagram + 63) & ~63u     # of a shard
@@ -111,7 +85,7 @@ cdef class Wire:
         self.epochs = {}
         self.outbox = deque()
         self.active = deque()
-        self.events = []
+        self.events = Events()
         self.starved = {}
         self.mask_rx = HeaderMask(mask_rx)
         self.mask_tx = HeaderMask(mask_tx)
@@ -174,7 +148,7 @@ cdef class Wire:
         return None if due == INT64_MAX else due
 
     cdef int64_t due(self) except -2:
-        """See deadline; INT64_MAX: never."""
+        """When build() must be called again though nothing else happens; INT64_MAX: never."""
         cdef int64_t due = INT64_MAX, until
         cdef Bundle bundle
         if self.outbox:
@@ -189,6 +163,7 @@ cdef class Wire:
         return due
 
     cdef void wake(self, Bundle bundle):
+        """This link has something to send: give it a turn."""
         if not bundle.is_active and bundle.can_send():
             bundle.is_active = True
             self.active.append(bundle)
@@ -222,6 +197,7 @@ cdef class Wire:
         return 0
 
     cdef int build(self, uint64_t now_ms) except -1:
+        """Fill the vector with one batch of what may leave now; how many datagrams wait there."""
         cdef Bundle bundle
         cdef list held = None
         cdef int made
@@ -248,21 +224,11 @@ cdef class Wire:
         return self.tx.count
 
     cdef int run_bypasses(self) except -1:
-        cdef list left = []
-        cdef tuple event
-        cdef Conv conv
-        for event in self.events:       # which grows meanwhile
-            if event[0] is READY:
-                conv = event[1]
-                if conv.events == EV_READABLE and conv.bypass is not None and conv.bypass.carry(conv):
-                    self.readies -= 1
-                    self.urgent -= 1
-                    continue
-            left.append(event)
-        self.events = left
-        return 0
+        """Let each conversation's bypass take what little came; what is left stays an event."""
+        return self.events.bypass()
 
     cdef void tx_done(self):
+        """Everything in the vector has left or is given up."""
         self.tx.count = 0
         self.tx.used = 0
         self.tx_cursor = 0
@@ -278,29 +244,14 @@ cdef class Wire:
 
     def take_events(self):
         """What happened since the last call, in order: tuples of events.py."""
-        cdef list taken = []
-        cdef tuple event
         if self.starved:
             self.feed()
-        for event in self.events:
-            kind = event[0]
-            if kind is HEARD:
-                (<Bundle>event[1]).is_heard = (<Bundle>event[1]).is_urgent = False
-            elif kind is BEGUN:
-                (<Bundle>event[1]).has_begun = False
-            elif kind is MOVED:
-                (<Bundle>event[1]).has_moved = False
-            elif (kind is READY or kind is DRAINED) and (<Conv>event[1]).closed:
-                continue
-            taken.append(event)
-        self.events = []
-        self.urgent = self.readies = self.frames = self.strangers = 0
-        return taken
+        return self.events.take()
 
     @property
     def has_events(self):
         """There are some, urgent or not."""
-        return len(self.events) > 0
+        return len(self.events.waiting) > 0
 
     cdef void feed(self):
         """Tell those that waited for segments of the pool, longest first, that there are some again."""
@@ -319,15 +270,18 @@ cdef class Wire:
         return self.has_news()
 
     cdef bint has_news(self):
+        """Somebody has to act on an event now; whoever waits for segments of the pool is told first."""
         if self.starved:
             self.feed()
-        return self.urgent > 0
+        return self.events.urgent > 0
 
     cdef void count_drop(self, str reason):
+        """Count one discarded datagram or frame under its name."""
         self.drops[reason] = self.drops.get(reason, 0) + 1
 
     cdef int receive_run(
             self, const Path* source, uint8_t* buf, size_t n, uint32_t size, uint64_t now_ms) except -1:
+        """Take in n bytes of datagrams of `size` bytes each: unmask a batch in one call, then open each."""
         cdef uint8_t blocks[16 * BATCH]
         cdef uint8_t* at[BATCH]
         cdef uint32_t length[BATCH]
@@ -370,12 +324,7 @@ cdef class Wire:
         if epoch is None or epoch.cid != cid:
             epoch = self.epochs.get(cid)
             if epoch is None:
-                if self.strangers < STRANGERS_LIMIT:
-                    self.strangers += 1
-                    self.urgent += 1
-                    self.events.append(
-                        (STRANGER, from_path(&self.rx_path), cid, p[:HEADER_BYTES], p[HEADER_BYTES:n]))
-                else:
+                if not self.events.stranger(&self.rx_path, p, n):
                     self.count_drop("strangers_overflow")
                 return 0
             self.last_epoch = epoch
@@ -391,10 +340,7 @@ cdef class Wire:
         frame_type = p[HEADER_BYTES]
         probes = frame_type == T_PATH_CHALLENGE or frame_type == T_PATH_RESPONSE
         if bundle.note_received(epoch, pn, &self.rx_path, n, probes, now_ms):
-            if not bundle.has_moved:
-                bundle.has_moved = True
-                self.urgent += 1
-                self.events.append((MOVED, bundle))
+            self.events.moved(bundle)
         p += HEADER_BYTES + TYPE_BYTES
         n -= OVERHEAD_BYTES
         if frame_type == T_KCP:
@@ -452,8 +398,8 @@ cdef class Wire:
                 if length > n - at - KCP_HEADER_BYTES:
                     self.count_drop("kcp_malformed")
                     return 0
-                pushes |= p[at + 4] == PUSH
-                asks |= p[at + 4] == ASK_WINDOW
+                pushes |= p[at + 4] == CMD_PUSH
+                asks |= p[at + 4] == CMD_ASK
                 at += KCP_HEADER_BYTES + length
             if at == start:
                 self.count_drop("kcp_malformed")
@@ -477,6 +423,7 @@ cdef class Wire:
         return 0
 
     cdef int unreliable(self, Bundle bundle, const uint8_t* p, uint32_t n) except -1:
+        """A user's packet for one conversation."""
         cdef Conv conv = bundle.convs.get(get32(p)) if n >= 4 else None
         if conv is None:
             self.count_drop("conv_unknown" if n >= 4 else "frame_malformed")
@@ -491,10 +438,7 @@ cdef class Wire:
         return 0
 
     cdef int frame(self, Bundle bundle, int frame_type, bytes payload) except -1:
-        if self.frames < FRAMES_LIMIT:
-            self.frames += 1
-            self.urgent += 1
-            self.events.append((FRAME, bundle, frame_type, payload, from_path(&self.rx_path)))
-        else:
+        """Keep a control frame for the link."""
+        if not self.events.frame(bundle, frame_type, payload, &self.rx_path):
             self.count_drop("frames_overflow")
         return 0

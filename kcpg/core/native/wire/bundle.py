@@ -11,7 +11,6 @@ from kcpg.core.kcp.params import DONE, PACED
 from kcpg.core.native.wire import frames
 from kcpg.core.native.wire.conv import SEGMENT_HEADER_BYTES, SLOT_BYTES, Conv
 from kcpg.core.native.wire.counters import SEGMENTS, add_segments
-from kcpg.core.native.wire.events import BEGUN, HEARD
 from kcpg.core.native.wire.flight import SPARSE_SEGMENTS, Flight
 from kcpg.core.native.wire.headers import HEADER_BYTES, OVERHEAD_BYTES, TAG_BYTES
 from kcpg.core.native.wire.linkfec import FEC_ROOM_BYTES, LinkFec, due
@@ -32,8 +31,8 @@ if TYPE_CHECKING:
     from kcpg.core.fec.plan import Plan
     from kcpg.core.native.wire.wire import Path, Wire
 
+# Fits an Ethernet path of 1,500 bytes with IPv6 and 52 bytes of some other tunnel in between.
 DEFAULT_DATAGRAM_BYTES = 1400
-"""Fits an Ethernet path of 1,500 bytes with IPv6 and 52 bytes of some other tunnel in between."""
 
 NOT_YET_MS = -1  # something has never happened
 
@@ -57,8 +56,7 @@ class Bundle:
         self.wire = wire
         self.user = user
         self.accept: Callable[[int], Conv | None] | None = None
-        self.watched = True
-        """Whatever comes for this link is news for its user, not only what asks for it: see `Wire.news`."""
+        self.watched = True  # all that comes for this link is news, not only control frames: see `Wire.news`
         self.convs: dict[int, Conv] = {}
         self.path: Path | None = None
         self.source: Path | None = None
@@ -272,7 +270,7 @@ class Bundle:
         self.rx_last_ms = now_ms
         self.rx_datagrams += 1
         self.rx_bytes += size
-        self.wire.tell_once(HEARD, self, self.watched)
+        self.wire.events.heard(self)
         if self.counts_losses:
             epoch.note_losses(pn)
         if probes or (epoch.order, pn) < self._newest:
@@ -318,7 +316,7 @@ class Bundle:
         conv.is_outstanding = outstanding
         self._outstanding += 1 if outstanding else -1
         if outstanding and self._outstanding == 1:
-            self.wire.tell_once(BEGUN, self, False)
+            self.wire.events.begun(self)
 
     def _note_heeded(self, conv: Conv) -> None:
         """Take over what the conversation knows of the path and the peer."""

@@ -9,7 +9,6 @@ from kcpg.core.congestion import Totals
 from kcpg.core.kcp.kcp import Kcp, KcpParams
 from kcpg.core.kcp.params import MAX_FRAGMENTS
 from kcpg.core.native.wire import frames
-from kcpg.core.native.wire.events import DRAINED, READY
 from kcpg.core.native.wire.linkfec import BULK_SEGMENTS, LONG_SEGMENTS
 
 if TYPE_CHECKING:
@@ -20,27 +19,27 @@ WRITABLE = 2
 
 SEGMENT_HEADER_BYTES = 24
 
+# Most payload of a segment, whatever a datagram holds: a jumbo one carries several. So memory is that of
+# Ethernet, and a segment never needs more than two pieces where the path shrinks to 1,280.
 SLOT_BYTES = 1536
-"""Most payload of a segment, whatever a datagram holds: a jumbo one carries several. So memory is that of
-Ethernet, and a segment never needs more than two pieces where the path shrinks to 1,280."""
 
+# A starved writer is woken at this much room, not at one segment: fewer, larger refills.
 WRITABLE_ROOM_SEGMENTS = 64
-"""A starved writer is woken at this much room, not at one segment: fewer, larger refills."""
 
+# The largest packet a user's UDP socket can hand over (16-bit length field of RFC 768).
 PACKET_MAX_BYTES = 65_535
-"""The largest packet a user's UDP socket can hand over (16-bit length field of RFC 768)."""
 
+# An answer that comes within this takes the acknowledgement of its request along. Most do: a request to an
+# application nearby is answered in well under a millisecond, and one far away would save nothing by more.
+# Short against every time-out (the RTO allows for it), long against the clock's tick.
 ACK_HOLD_MS = 2
-"""An answer that comes within this takes the acknowledgement of its request along. Most do: a request to
-an application nearby is answered in well under a millisecond, and one far away would save nothing by more.
-Short against every time-out (the RTO allows for it), long against the clock's tick."""
 
+# Most unreliable packets held per conversation and direction; the rest is dropped and counted.
 DATAGRAM_QUEUE = 256
-"""Most unreliable packets held per conversation and direction; the rest is dropped and counted."""
 
 
+# Of the receive window where it adapts: it grows with what the reader has shown to take.
 WINDOW_START_SEGMENTS = 1024
-"""Of the receive window where it adapts: it grows with what the reader has shown to take."""
 
 
 class Conv(Kcp):
@@ -157,8 +156,7 @@ class Conv(Kcp):
         other._changed()
         return moved
 
-    bypassed = 0
-    """Bytes or packets that left past the splice: only the compiled twin has a way there."""
+    bypassed = 0  # Bytes or packets that left past the splice: only the compiled twin has a way there
 
     def bypass_to(self, other: Conv, packets: bool, datagrams: bool) -> None:
         """Let what little comes go into `other`, of the next hop, past the splice.
@@ -184,7 +182,7 @@ class Conv(Kcp):
     def raise_events(self, events: int) -> None:
         """Tell the user something, by an event of the wire."""
         if self.events == 0:
-            self.bundle.wire.tell(READY, self)
+            self.bundle.wire.events.ready(self)
         self.events |= events
 
     @property
@@ -199,7 +197,7 @@ class Conv(Kcp):
             self.raise_events(WRITABLE)
         if self.want_drained and self.drained:
             self.want_drained = False
-            self.bundle.wire.tell(DRAINED, self, urgent=False)
+            self.bundle.wire.events.drained(self)
 
     def fit(self) -> None:
         """Cut segments as large as the frames they will travel in."""
@@ -211,7 +209,7 @@ class Conv(Kcp):
             self.kcp_mtu = self.bundle.segment_bytes(is_long)
 
     def open_window(self) -> None:
-        """What the reader has shown to take, it may be sent ahead; one that never reads holds little."""
+        """Grow the window by what the reader has taken so far; one that never reads holds little."""
         if self.rcv_wnd < self.rcv_limit and self.segments_received > WINDOW_START_SEGMENTS // 2:
             taken = self.segments_received - self.unread
             wanted = min(WINDOW_START_SEGMENTS // 2 + taken, self.rcv_limit)

@@ -30,26 +30,26 @@ MTU_ACK = 14  # the 8 bytes of an MTU_PROBE, which has arrived
 LOSS_REPORT = 15  # expected u32 | lost u32 | bursts u32: counted since the link began
 PIECE = 16  # number | place | count | part of a KCP or DATAGRAM frame that the path does not take whole
 
+# What concerns the link and not a conversation's data.
 CONTROL = frozenset(
     {
         *(PING, PONG, PATH_CHALLENGE, PATH_RESPONSE, MTU_PROBE, MTU_ACK),
         *(RESET, RESET_ACK, CLOSE, REKEY, LOSS_REPORT),
     }
 )
-"""What concerns the link and not a conversation's data."""
 
 
+# They ask about a path without taking it: where they come from is not where the peer wants its data.
 PATH_PROBES = frozenset((PATH_CHALLENGE, PATH_RESPONSE))
-"""They ask about a path without taking it: where they come from is not where the peer wants its data."""
 
+# Keeps the 16 sampled bytes, the tag, clear of the type byte, and gives tiny frames no telling size.
 MIN_DATAGRAM_BYTES = 32
-"""Keeps the 16 sampled bytes, the tag, clear of the type byte, and gives tiny frames no telling size."""
 
+# Payload of the shortest datagram: what is shorter is padded with zeros to this.
 MIN_PAYLOAD_BYTES = MIN_DATAGRAM_BYTES - 25
-"""Payload of the shortest datagram: what is shorter is padded with zeros to this."""
 
+# A shorter user packet cannot travel as DATAGRAM, as the padding would lengthen it; it goes as a message.
 MIN_PACKET_BYTES = MIN_PAYLOAD_BYTES - 4
-"""A shorter user packet cannot travel as DATAGRAM, as the padding would lengthen it; it goes as a message."""
 
 _LOSSES = struct.Struct(">III")
 

@@ -19,16 +19,16 @@ from kcpg.core.units import earliest
 if TYPE_CHECKING:
     from kcpg.core.fec.plan import Plan
 
+# What a parity shard of full frames needs beyond them, its frame type included: kept free in each.
 FEC_ROOM_BYTES = PARITY_OVERHEAD_BYTES + 1
-"""What a parity shard of full frames needs beyond them, its frame type included: kept free in each."""
 
+# A conversation with more than this waiting (86 kB) transfers in bulk: a resend costs it only the bytes, and
+# parity would cost more of them. Somebody waits for less than that, or for the end of it.
 BULK_SEGMENTS = 64
-"""A conversation with more than this waiting transfers in bulk: to it a resend costs nothing but its bytes,
-and parity would cost more of them. Less is what somebody waits for, or the end of it; 86 kB."""
 
+# After this many (730 kB) the segments of a bulk transfer fill whole datagrams: FEC costs it nothing, and its
+# end goes unprotected, as one more round trip is little for a transfer of that length.
 LONG_SEGMENTS = 512
-"""After so many of them one after the other the segments of a transfer fill whole datagrams, so that FEC
-costs it nothing, and its end is not protected: after 730 kB the round trip that a loss takes is little."""
 
 _DATA_TYPE = bytes((frames.FEC_DATA,))
 _PARITY_TYPE = bytes((frames.FEC_PARITY,))
@@ -74,7 +74,7 @@ class LinkFec:
         self.on = plan.data > 0
 
     def wants(self, queued: int) -> bool:
-        """Whether to protect a conversation with so many segments waiting."""
+        """Whether to protect a conversation with this many segments waiting."""
         return self.on and (self._bulk or queued <= BULK_SEGMENTS)
 
     def protect(self, frame: bytes, room: int, now_ms: int) -> bytes:

@@ -12,11 +12,10 @@ _HEADER = Struct("<IBB")  # number of the frame, place of the piece, how many th
 
 PIECE_HEADER_BYTES = _HEADER.size
 
+# Of one frame: the longest datagram of a jumbo network over the smallest one that IPv4 promises needs 18.
 MOST_PIECES = 64
-"""Of one frame: the longest datagram of a jumbo network over the smallest one that IPv4 promises needs 18."""
 
-MOST_OPEN = 32
-"""Frames of which pieces are missing; the oldest gives way, as KCP sends it again."""
+MOST_OPEN = 32  # Frames of which pieces are missing; the oldest gives way, as KCP sends it again
 
 
 def cut(frame: bytes, number: int, room: int) -> list[bytes]:
@@ -31,7 +30,7 @@ def cut(frame: bytes, number: int, room: int) -> list[bytes]:
 
 
 class Pieces:
-    """What came of frames that are not complete; `most_bytes`: the longest frame there can be."""
+    """The pieces that came of incomplete frames; `most_bytes`: the longest frame there can be."""
 
     __slots__ = ("_most_bytes", "_open")
 

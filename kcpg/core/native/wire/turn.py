@@ -8,16 +8,15 @@ from kcpg.core.native.wire.conv import SLOT_BYTES
 from kcpg.core.native.wire.headers import HEADER_BYTES, OVERHEAD_BYTES, TAG_BYTES, TYPE_BYTES
 from kcpg.core.native.wire.linkfec import FEC_ROOM_BYTES, LinkFec
 
-BUILD_DATAGRAMS = 128
-"""Of one batch: more would leave the L2 cache before they are sent."""
+BUILD_DATAGRAMS = 128  # Of one batch: more would leave the L2 cache before they are sent
 
 BUILD_BYTES = BUILD_DATAGRAMS * SLOT_BYTES
 
 # What one conversation may send before the next has its turn; unreliable packets count apart.
 TURN_SEGMENTS = 16
 
+# Type and header of a data shard, for which room is kept in front of a frame that may become one.
 _SHARD_ROOM_BYTES = 8
-"""Type and header of a data shard, for which room is kept in front of a frame that may become one."""
 
 _KCP_TYPE = bytes((frames.KCP,))
 _DATAGRAM_TYPE = bytes((frames.DATAGRAM,))
@@ -31,7 +30,7 @@ class Batch:
         self.used_bytes = 0
 
     def has_room(self, size: int) -> bool:
-        """For one more datagram of so many bytes."""
+        """Whether one more datagram of `size` bytes fits."""
         return self.count < BUILD_DATAGRAMS and self.used_bytes + size <= BUILD_BYTES
 
     def take(self, size: int) -> None:

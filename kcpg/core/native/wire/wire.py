@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from collections import deque
 from struct import Struct
-from typing import Any
 
 from kcpg.core.native.wire import frames
 from kcpg.core.native.wire.bundle import Bundle
 from kcpg.core.native.wire.conv import READABLE, SEGMENT_HEADER_BYTES, WRITABLE, Conv
-from kcpg.core.native.wire.events import DRAINED, FRAME, MOVED, READY, STRANGER
+from kcpg.core.native.wire.events import Event, Events
 from kcpg.core.native.wire.headers import HEADER_BYTES
 from kcpg.core.native.wire.rxepoch import RxEpoch
 from kcpg.core.native.wire.turn import BUILD_DATAGRAMS, Batch
@@ -25,23 +24,15 @@ from kcpg.core.units import earliest
 
 __all__ = ["READABLE", "UNKNOWN_CONV", "WRITABLE", "Bundle", "Conv", "Path", "Wire"]
 
-Path = tuple[int, bytes]
-"""A local socket and the peer's address: where datagrams go and where they came from."""
+Path = tuple[int, bytes]  # A local socket and the peer's address: where datagrams go and where they came from
 
-Event = tuple[Any, ...]
-"""Of events.py."""
-
+# Type of the frame that tells the link of a segment for an unknown conversation (payload: its number).
 UNKNOWN_CONV = -1
-"""Type of the frame that tells the link of a segment for an unknown conversation (payload: its number)."""
 
+# Most datagrams of one transmit call, about 5 ms of work, so that receiving gets its turn.
 TRANSMIT_DATAGRAMS = 512
-"""Most datagrams of one transmit call, about 5 ms of work, so that receiving gets its turn."""
 
-TURN_DATAGRAMS = 64
-"""Most datagrams of one link before the next link has its turn: one GSO run."""
-
-FRAMES_LIMIT = 1024
-STRANGERS_LIMIT = 256
+TURN_DATAGRAMS = 64  # Most datagrams of one link before the next link has its turn: one GSO run
 
 _SEGMENT = Struct("<IBBHIIII")
 _PUSH = 81
@@ -67,10 +58,7 @@ class Wire:
         self._mask_tx = HeaderMask(mask_tx)
         self._active: deque[Bundle] = deque()
         self.timers: Timers[Conv] = Timers()
-        self._events: list[Event] = []
-        self._told: set[tuple[int, Bundle]] = set()  # those of them that are told once
-        self._waiting = {FRAME: 0, STRANGER: 0}
-        self._urgent = False
+        self.events = Events()
 
     def bundle(self, user: object) -> Bundle:
         """The data plane of a new link; it can send once it has a key and a path."""
@@ -165,32 +153,17 @@ class Wire:
 
     def take_events(self) -> list[Event]:
         """What happened since the last call, in order: tuples of events.py."""
-        taken, self._events, self._urgent = self._events, [], False
-        self._told.clear()
-        self._waiting = dict.fromkeys(self._waiting, 0)
-        return [event for event in taken if event[0] not in (READY, DRAINED) or not event[1].closed]
+        return self.events.take()
 
     @property
     def has_events(self) -> bool:
         """There are some, urgent or not."""
-        return bool(self._events)
+        return len(self.events) > 0
 
     @property
     def news(self) -> bool:
         """There are events that links or flows have to act on now."""
-        return self._urgent
-
-    def tell(self, *event: Any, urgent: bool = True) -> None:
-        """Something happened (called by bundles and conversations, too)."""
-        self._events.append(event)
-        self._urgent |= urgent
-
-    def tell_once(self, kind: int, bundle: Bundle, urgent: bool) -> None:
-        """As `tell`, unless it stands there already; then it may become urgent."""
-        if (kind, bundle) not in self._told:
-            self._told.add((kind, bundle))
-            self._events.append((kind, bundle))
-        self._urgent |= urgent
+        return self.events.urgent
 
     def _open(self, epoch: RxEpoch[Bundle], header: bytes, body: bytes) -> bytes | None:
         pn = epoch.replay.expand(int.from_bytes(header[4:], "big"))
@@ -205,7 +178,7 @@ class Wire:
         size = HEADER_BYTES + len(body)
         probes = plaintext[0] in frames.PATH_PROBES
         if epoch.owner.note_received(epoch, pn, self._rx_path, size, probes, self.now_ms):
-            self.tell_once(MOVED, epoch.owner, True)
+            self.events.moved(epoch.owner)
         return plaintext
 
     def _dispatch(self, bundle: Bundle, frame_type: int, payload: bytes) -> None:
@@ -283,19 +256,13 @@ class Wire:
             return
         conv.deliver(payload[4:])
 
-    def _tell_some(self, kind: int, most: int, overflow: str, *operands: Any) -> None:
-        """As `tell`, for what others can cause many of."""
-        if self._waiting[kind] < most:
-            self._waiting[kind] += 1
-            self.tell(kind, *operands)
-        else:
-            self.drop(overflow)
-
     def _frame(self, bundle: Bundle, frame_type: int, payload: bytes) -> None:
-        self._tell_some(FRAME, FRAMES_LIMIT, "frames_overflow", bundle, frame_type, payload, self._rx_path)
+        if not self.events.frame(bundle, frame_type, payload, self._rx_path):
+            self.drop("frames_overflow")
 
     def _stranger(self, cid: int, header: bytes, body: bytes) -> None:
-        self._tell_some(STRANGER, STRANGERS_LIMIT, "strangers_overflow", self._rx_path, cid, header, body)
+        if not self.events.stranger(self._rx_path, cid, header, body):
+            self.drop("strangers_overflow")
 
 
 def _due(bundle: Bundle, now_ms: int) -> bool:
