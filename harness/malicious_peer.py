@@ -200,9 +200,9 @@ def run(order: Order) -> dict[str, object]:
 
 def _send(party: Party, link: Link, payloads: Sequence[bytes]) -> None:
     for first in range(0, len(payloads), AT_ONCE):
-        assert link.bundle.path is not None
+        assert link.link_wire.path is not None
         for payload in payloads[first : first + AT_ONCE]:
-            party.leg.wire.post(*link.bundle.path, link.bundle.seal(payload))
+            party.leg.wire.post(*link.link_wire.path, link.link_wire.seal(payload))
         party.live(GAP_S)
 
 

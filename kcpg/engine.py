@@ -59,8 +59,8 @@ def module(plain: str) -> Any:
 if TYPE_CHECKING:
     from kcpg.core.fec.code import Code as Code
     from kcpg.core.kcp.kcp import Kcp as Kcp
-    from kcpg.core.native.wire.wire import Bundle as Bundle
     from kcpg.core.native.wire.wire import Conv as Conv
+    from kcpg.core.native.wire.wire import LinkWire as LinkWire
     from kcpg.core.native.wire.wire import Wire as Wire
     from kcpg.core.seal.seal import Sealer as Sealer
 else:
@@ -68,9 +68,9 @@ else:
     Kcp = module("kcpg.core.kcp.kcp").Kcp
     Sealer = module("kcpg.core.seal.seal").Sealer
     _wire = module(_DECISIVE)
-    Bundle, Conv, Wire = _wire.Bundle, _wire.Conv, _wire.Wire
+    LinkWire, Conv, Wire = _wire.LinkWire, _wire.Conv, _wire.Wire
 
-__all__ = ["ENGINE", "TWINS", "Bundle", "Code", "Conv", "Kcp", "Sealer", "Wire", "module"]
+__all__ = ["ENGINE", "TWINS", "LinkWire", "Code", "Conv", "Kcp", "Sealer", "Wire", "module"]
 
 
 def cipher_libraries() -> dict[str, str]:

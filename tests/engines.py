@@ -33,7 +33,7 @@ TWINS = {
     "GroupReceiver": ("kcpg.core.fec._fec", "kcpg.core.fec.receiver"),
     "LossCounter": ("kcpg.core.fec._fec", "kcpg.core.fec.adaptive"),
     "Wire": ("kcpg.core.native.wire._wire", "kcpg.core.native.wire.wire"),
-    "Bundle": ("kcpg.core.native.wire._wire", "kcpg.core.native.wire.wire"),
+    "LinkWire": ("kcpg.core.native.wire._wire", "kcpg.core.native.wire.wire"),
     "Conv": ("kcpg.core.native.wire._wire", "kcpg.core.native.wire.wire"),
     "UdpIo": ("kcpg.net._udp", "kcpg.net.udp"),
 }

@@ -75,10 +75,10 @@ def chain_of(engine: str, name: str, path: Impair, fec: Fec, relays: int = 0, kc
     return Chain(engine, name, relays, path, hops=hops)
 
 
-def bundles(chain: Chain) -> list[Any]:
+def link_wires(chain: Chain) -> list[Any]:
     """Both ends' of every link."""
     nodes = [node.node for node in chain.world.nodes]
-    return [link.bundle for node in nodes for leg in node.tunnels for link in leg.links]  # type: ignore[attr-defined]
+    return [link.link_wire for node in nodes for leg in node.tunnels for link in leg.links]  # type: ignore[attr-defined]
 
 
 def ping(engine: str, name: str, path: Impair, fec: Fec, seconds: int = 60, **options: Any) -> Figures:
@@ -100,11 +100,11 @@ def _measure(chain: Chain, payload: Any, rtts_ms: list[int], seconds: int) -> Fi
     chain.world.pass_time(3_000)
 
     def counted() -> tuple[int, int, int]:
-        found = bundles(chain)
+        found = link_wires(chain)
         return (
             payload(),
-            sum(bundle.tx_bytes for bundle in found if bundle.user.dials),
-            sum(bundle.segments_resent for bundle in found),
+            sum(link_wire.tx_bytes for link_wire in found if link_wire.user.dials),
+            sum(link_wire.segments_resent for link_wire in found),
         )
 
     before, first = counted(), len(rtts_ms)

@@ -62,7 +62,7 @@ CONV_FACTS = [
     "want_room",
     "wants_flush",
 ]
-BUNDLE_FACTS = [
+LINK_WIRE_FACTS = [
     "counts_losses",
     "datagram_bytes",
     "frame_room",
@@ -94,26 +94,26 @@ SIDES = {"a": "b", "b": "a"}
 
 
 class World:
-    """Wires "a" and "b" of one engine, with `links` bundles each that reach their like."""
+    """Wires "a" and "b" of one engine, with `links` link wires each that reach their like."""
 
     def __init__(self, engine: str, params: KcpParams, links: int, control: bool, max_datagram: int) -> None:
         self.params = params
         self.control = control
         self.wires = {side: make_wire(engine, side, max_datagram=max_datagram) for side in MASKS}
-        self.bundles: dict[str, list[Any]] = {"a": [], "b": []}
+        self.link_wires: dict[str, list[Any]] = {"a": [], "b": []}
         self.opened: list[tuple[str, int, int]] = []
         for number in range(links):
             self.link(number)
 
     def link(self, number: int) -> None:
-        """One more bundle on both sides."""
+        """One more link wire on both sides."""
         for side in SIDES:
-            bundle = self.wires[side].bundle((side, number))
-            self.bundles[side].append(bundle)
-            bundle.set_path(*(PATH_B if side == "a" else PATH_A))
-            bundle.accept = lambda conv, side=side, number=number: self.accept(side, number, conv)
+            link_wire = self.wires[side].link_wire((side, number))
+            self.link_wires[side].append(link_wire)
+            link_wire.set_path(*(PATH_B if side == "a" else PATH_A))
+            link_wire.accept = lambda conv, side=side, number=number: self.accept(side, number, conv)
             if self.control:
-                bundle.adapt(CongestionController(bundle.datagram_bytes))
+                link_wire.adapt(CongestionController(link_wire.datagram_bytes))
         self.rekey(number, 0)
 
     def accept(self, side: str, number: int, conv: int) -> Any:
@@ -121,18 +121,18 @@ class World:
         if conv % 7 == 0:
             return None
         self.opened.append((side, number, conv))
-        return self.bundles[side][number].open(conv, self.params)
+        return self.link_wires[side][number].open(conv, self.params)
 
     def rekey(self, number: int, epoch: int) -> None:
         """Another epoch; the one before the last is forgotten."""
         iv = bytes(iv_bytes(ALGORITHM))
         for side, direction in (("a", S2C), ("b", C2S)):
-            bundle = self.bundles[side][number]
-            bundle.install_rx(self.cid(side, number, epoch), ALGORITHM, key(direction, epoch), iv)
-            bundle.remove_rx(self.cid(side, number, epoch - 2))
+            link_wire = self.link_wires[side][number]
+            link_wire.install_rx(self.cid(side, number, epoch), ALGORITHM, key(direction, epoch), iv)
+            link_wire.remove_rx(self.cid(side, number, epoch - 2))
         for side, direction in (("a", C2S), ("b", S2C)):
             cid = self.cid(SIDES[side], number, epoch)
-            self.bundles[side][number].install_tx(cid, ALGORITHM, key(direction, epoch), iv)
+            self.link_wires[side][number].install_tx(cid, ALGORITHM, key(direction, epoch), iv)
 
     @staticmethod
     def cid(side: str, number: int, epoch: int) -> int:
@@ -141,7 +141,7 @@ class World:
 
     def conv(self, side: str, number: int, conv: int) -> Any:
         """A conversation, None where there is none."""
-        return self.bundles[side][number].convs.get(conv)
+        return self.link_wires[side][number].convs.get(conv)
 
     def facts(self, sides: str) -> dict[str, Any]:
         """Everything that both engines show of these sides."""
@@ -149,16 +149,16 @@ class World:
         for side in sides:
             wire = self.wires[side]
             found[side] = {"drops": dict(wire.drops), "backlog": wire.backlog, "deadline": wire.deadline()}
-            for bundle in self.bundles[side]:
-                facts = {name: getattr(bundle, name) for name in BUNDLE_FACTS}
-                facts |= {"segments": dict(bundle.segment_counts()), "user": bundle.user}
-                if bundle.flight is not None:
-                    facts["flight"] = {name: getattr(bundle.flight, name) for name in FLIGHT_FACTS}
-                if bundle.fec is not None:
-                    facts["fec"] = {name: getattr(bundle.fec, name) for name in FEC_FACTS}
-                for conv in bundle.convs.values():
+            for link_wire in self.link_wires[side]:
+                facts = {name: getattr(link_wire, name) for name in LINK_WIRE_FACTS}
+                facts |= {"segments": dict(link_wire.segment_counts()), "user": link_wire.user}
+                if link_wire.flight is not None:
+                    facts["flight"] = {name: getattr(link_wire.flight, name) for name in FLIGHT_FACTS}
+                if link_wire.fec is not None:
+                    facts["fec"] = {name: getattr(link_wire.fec, name) for name in FEC_FACTS}
+                for conv in link_wire.convs.values():
                     facts[conv.conv] = {name: getattr(conv, name) for name in CONV_FACTS}
-                found[bundle.user] = facts
+                found[link_wire.user] = facts
         return found
 
     def news(self, side: str) -> dict[str, Any]:
@@ -171,9 +171,9 @@ class World:
     @staticmethod
     def _comparable(kind: int, owner: Any, *operands: Any) -> tuple[Any, ...]:
         if kind == READY:
-            return kind, owner.bundle.user, owner.conv, owner.take_events()
+            return kind, owner.link_wire.user, owner.conv, owner.take_events()
         if kind == DRAINED:
-            return kind, owner.bundle.user, owner.conv
+            return kind, owner.link_wire.user, owner.conv
         return kind, owner if kind == STRANGER else owner.user, *operands
 
 

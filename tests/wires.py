@@ -27,7 +27,7 @@ def make_wire(engine: str, side: str = "a", **options: Any) -> Any:
 
 
 class Ends:
-    """Wires `a` and `b`, a bundle in each that reaches the other, and what is between them.
+    """Wires `a` and `b`, a link wire in each that reaches the other, and what is between them.
 
     `engine_b`: of b, None: the same. `b` accepts every conversation. `lose(sender, datagram)`
     decides about each datagram.
@@ -48,7 +48,7 @@ class Ends:
         self.ready: dict[str, list[Any]] = {"a": [], "b": []}
         self.events: dict[str, list[tuple[Any, ...]]] = {"a": [], "b": []}
         self.wires = {"a": make_wire(engine, "a"), "b": make_wire(engine_b or engine, "b")}
-        self.a, self.b = (self.wires[side].bundle(side) for side in "ab")
+        self.a, self.b = (self.wires[side].link_wire(side) for side in "ab")
         self.install(CID_A, CID_B, 0)
         self.a.set_path(*PATH_B)
         self.b.set_path(*PATH_A)

@@ -20,11 +20,11 @@ LINK_SUMMARY = "link_summary"  # An event kind besides the core's (`EventKind`)
 
 def summary(link: Link, now_ms: int) -> str:
     """`flows carried 3 in 5 min 2 s, in 3.1 MB, out 3.4 MB, rtt 20 ms, flows reset 0, …`."""
-    counters, bundle = link.counters, link.bundle
+    counters, link_wire = link.counters, link.link_wire
     rtt = f", rtt {link.rtt_ms} ms" if link.rtt_ms >= 0 else ""
     return (
         f"flows carried {counters.flows_opened} in {duration((now_ms - link.since_ms) / 1000)},"
-        f" in {size(bundle.rx_bytes)}, out {size(bundle.tx_bytes)}{rtt},"
+        f" in {size(link_wire.rx_bytes)}, out {size(link_wire.tx_bytes)}{rtt},"
         f" flows reset {counters.flows_reset}, rekeys {counters.rekeys}, resumes {counters.resumes}"
     )
 

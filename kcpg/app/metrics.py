@@ -89,8 +89,8 @@ def leg_snapshot(config: LegConfig, leg: Any, ports: TunnelSockets | None) -> Sn
 
 def link_snapshot(link: Link, ports: TunnelSockets | None) -> Snapshot:
     """One link: its peer, the round-trip time, and its traffic since it came up."""
-    bundle = link.bundle
-    sock = ports.get(bundle.path[0]) if ports is not None and bundle.path is not None else None
+    link_wire = link.link_wire
+    sock = ports.get(link_wire.path[0]) if ports is not None and link_wire.path is not None else None
     found: Snapshot = {
         "peer": address_text(link.peer) if link.peer else "",
         "local_port": sock.port if sock is not None else 0,
@@ -98,19 +98,19 @@ def link_snapshot(link: Link, ports: TunnelSockets | None) -> Snapshot:
         "state": link.state.value,
         "srtt_ms": link.rtt_ms,
         "flows": len(link.flows.flows),
-        "rx_bytes": bundle.rx_bytes,
-        "tx_bytes": bundle.tx_bytes,
-        "rx_datagrams": bundle.rx_datagrams,
-        "tx_datagrams": bundle.tx_datagrams,
-        "datagram_bytes": bundle.datagram_bytes,
+        "rx_bytes": link_wire.rx_bytes,
+        "tx_bytes": link_wire.tx_bytes,
+        "rx_datagrams": link_wire.rx_datagrams,
+        "tx_datagrams": link_wire.tx_datagrams,
+        "datagram_bytes": link_wire.datagram_bytes,
         "datagram_bytes_final": not link.mtu.searching,
-        "rate_bps": bundle.rate_bps,
+        "rate_bps": link_wire.rate_bps,
     }
     found["fec"] = fec_snapshot(link)
     found["counters"] = dataclasses.asdict(link.counters)
-    found |= bundle.segment_counts()
+    found |= link_wire.segment_counts()
     payload_bytes = found["payload_bytes"] = found.pop("bytes_sent")
-    found["wire_per_payload"] = round(bundle.tx_bytes / payload_bytes, 3) if payload_bytes else None
+    found["wire_per_payload"] = round(link_wire.tx_bytes / payload_bytes, 3) if payload_bytes else None
     return found
 
 
@@ -161,7 +161,7 @@ def fec_snapshot(link: Link) -> Snapshot:
     Sent: `groups` and `parity_bytes`; `loss` as the peer reports it (fec=auto). Received: frames `rebuilt`,
     and those `lost` in spite of parity.
     """
-    fec = link.bundle.fec
+    fec = link.link_wire.fec
     counted = (fec.groups, fec.parity_bytes, fec.rebuilt, fec.lost) if fec is not None else (0, 0, 0, 0)
     groups, parity_bytes, rebuilt, lost = counted
     return {

@@ -181,7 +181,7 @@ class _Taker:
         there, so nobody else can have datagrams steered."""
         for cid, path in self._came:
             link = self._leg.cids.owner(cid)
-            if link is None or link.bundle.path != path or now - self._asked.get(path, -ASK_MS) < ASK_MS:
+            if link is None or link.link_wire.path != path or now - self._asked.get(path, -ASK_MS) < ASK_MS:
                 continue
             if len(self._asked) >= _MAX_ASKED:
                 self._asked.clear()

@@ -23,14 +23,14 @@ class Server(Pair):
         self.b.socket = udp.open_udp("", free_port(socket.SOCK_DGRAM), **options)
         self.b.io.add(1, self.b.socket)
         self.asked = addr.pack(host, self.b.socket.port)
-        self.a.bundle.set_path(1, self.asked)
+        self.a.link_wire.set_path(1, self.asked)
 
     def step(self):
         """As the base class, and `b` follows `a`."""
         for end in (self.a, self.b):
             while end.io.receive(1, self.now):
                 if end is self.b:
-                    end.bundle.set_path(*end.bundle.source)
+                    end.link_wire.set_path(*end.link_wire.source)
             end.io.transmit(self.now)
         self.now += 1
 
@@ -42,17 +42,17 @@ HOSTS = [("127.0.0.1", {}), ("127.0.0.2", {}), ("127.0.0.2", {"ipv4_only": True}
 def test_a_tunnel_answers_from_the_address_that_was_asked(classes, host, options):
     pair = Server(classes, host, **options)
     pair.carry(os.urandom(200_000))
-    assert pair.a.bundle.source == (1, pair.asked)
-    local = addr.local(pair.b.bundle.source[1])
+    assert pair.a.link_wire.source == (1, pair.asked)
+    local = addr.local(pair.b.link_wire.source[1])
     assert local.endswith(socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host))
-    back = pair.b.bundle.open(9, PARAMS)
-    pair.a.bundle.accept = lambda conv: pair.a.bundle.open(conv, PARAMS)
+    back = pair.b.link_wire.open(9, PARAMS)
+    pair.a.link_wire.accept = lambda conv: pair.a.link_wire.open(conv, PARAMS)
     data, sent, got = os.urandom(300_000), 0, b""
     while len(got) < len(data):
         sent += back.write(data[sent : sent + 65536])
         pair.step()
-        got += pair.a.bundle.convs[9].read(1 << 20) if 9 in pair.a.bundle.convs else b""
-    assert got == data and pair.a.bundle.source == (1, pair.asked)
+        got += pair.a.link_wire.convs[9].read(1 << 20) if 9 in pair.a.link_wire.convs else b""
+    assert got == data and pair.a.link_wire.source == (1, pair.asked)
     assert not pair.b.io.errors
     pair.close()
 
@@ -60,14 +60,14 @@ def test_a_tunnel_answers_from_the_address_that_was_asked(classes, host, options
 def test_a_peer_that_asks_another_address_is_on_another_path(classes):
     pair = Server(classes, "127.0.0.2")
     pair.carry(b"x" * 5000)
-    before = pair.b.bundle.path
+    before = pair.b.link_wire.path
     pair.asked = addr.pack("127.0.0.3", pair.b.socket.port)
-    pair.a.bundle.set_path(1, pair.asked)
+    pair.a.link_wire.set_path(1, pair.asked)
     pair.out.write(b"y")
     for _ in range(500):
         pair.step()
-    assert pair.b.bundle.path != before and addr.remote(pair.b.bundle.path[1]) == addr.remote(before[1])
-    assert pair.a.bundle.source == (1, pair.asked)
+    assert pair.b.link_wire.path != before and addr.remote(pair.b.link_wire.path[1]) == addr.remote(before[1])
+    assert pair.a.link_wire.source == (1, pair.asked)
     pair.close()
 
 
@@ -83,19 +83,19 @@ def test_a_tunnel_goes_on_when_the_machine_loses_the_address(classes, host, else
     """From another one then; and segmentation offload is not blamed for it."""
     pair = Server(classes, host, **options)
     pair.carry(b"x" * 5000)
-    source = addr.remote(pair.b.bundle.source[1])
+    source = addr.remote(pair.b.link_wire.source[1])
     family = addr.family(source)
-    back = pair.b.bundle.open(9, PARAMS)
-    pair.a.bundle.accept = lambda conv: pair.a.bundle.open(conv, PARAMS)
-    pair.b.bundle.set_path(1, source + socket.inet_pton(family, elsewhere))
+    back = pair.b.link_wire.open(9, PARAMS)
+    pair.a.link_wire.accept = lambda conv: pair.a.link_wire.open(conv, PARAMS)
+    pair.b.link_wire.set_path(1, source + socket.inet_pton(family, elsewhere))
     back.write(bytes(100_000))
-    received = pair.a.bundle.rx_datagrams
+    received = pair.a.link_wire.rx_datagrams
     pair.b.io.transmit(pair.now)
     while pair.a.io.receive(1, pair.now):
         pass
-    assert pair.a.bundle.rx_datagrams > received
+    assert pair.a.link_wire.rx_datagrams > received
     assert set(pair.b.io.errors) == {"source_gone"} and pair.b.socket.gso
-    assert ONE_CONV in pair.b.bundle.convs
+    assert ONE_CONV in pair.b.link_wire.convs
     pair.close()
 
 

@@ -159,7 +159,7 @@ def test_a_closed_conversation_takes_nothing(ends):
     ends.app.send(b"one")
     wait_for_packet(ends.local)
     way, place = ends.way_in(), ends.place(ends.app)
-    ends.here.bundle.close(1)
+    ends.here.link_wire.close(1)
     assert way.read_packets() == []
     assert ends.module.read_packets_from(ends.local.fileno(), {place: way}) == {place: [b"one"]}
 

@@ -26,11 +26,11 @@ class Ends:
         self.b = wire(mask_rx=bytes(32), mask_tx=bytes(32), max_datagram=1500)
         self.convs = []
         for one, (mine, theirs) in ((self.a, (1, 2)), (self.b, (2, 1))):
-            bundle = one.bundle(None)
-            bundle.install_rx(mine, "AES-GCM", bytes(32), bytes(12))
-            bundle.install_tx(theirs, "AES-GCM", bytes(32), bytes(12))
-            bundle.set_path(1, b"x")
-            self.convs.append(bundle.open(1, PARAMS))
+            link_wire = one.link_wire(None)
+            link_wire.install_rx(mine, "AES-GCM", bytes(32), bytes(12))
+            link_wire.install_tx(theirs, "AES-GCM", bytes(32), bytes(12))
+            link_wire.set_path(1, b"x")
+            self.convs.append(link_wire.open(1, PARAMS))
         self.near, self.near_app = pair()
         self.far, self.far_app = pair()
         self.bypasses = [
@@ -172,16 +172,16 @@ def test_a_reset_socket_is_an_errno_both_ways(ends):
 def test_without_memory_for_segments():
     """Other conversations hold every segment of the leg: WRITABLE tells when they let go."""
     ends = Ends(pool_bytes=1 << 16)
-    bundle = ends.convs[0].bundle
+    link_wire = ends.convs[0].link_wire
     number = 2
-    while bundle.open(number, PARAMS).write(bytes(50_000)):
+    while link_wire.open(number, PARAMS).write(bytes(50_000)):
         number += 1
     ends.near_app.sendall(bytes(50_000))
     assert ends.read() == NO_ROOM
-    assert taken(bundle.wire, READY) == [] and not ends.convs[0].take_events()
+    assert taken(link_wire.wire, READY) == [] and not ends.convs[0].take_events()
     for held in range(2, number + 1):
-        bundle.close(held)
-    assert taken(bundle.wire, READY) == [(ends.convs[0],)] and ends.convs[0].take_events() == WRITABLE
+        link_wire.close(held)
+    assert taken(link_wire.wire, READY) == [(ends.convs[0],)] and ends.convs[0].take_events() == WRITABLE
     assert ends.read() > 0
     ends.close()
 
@@ -189,6 +189,6 @@ def test_without_memory_for_segments():
 def test_a_closed_conversation_takes_and_gives_nothing(ends):
     ends.near_app.sendall(b"x")
     conv = ends.convs[0]
-    conv.bundle.close(1)
+    conv.link_wire.close(1)
     assert ends.read() == NO_ROOM
     assert ends.bypasses[0].write() == 0

@@ -124,7 +124,7 @@ def test_an_error_is_left_to_the_flow(ends):
 
 
 def test_a_closed_conversation_gets_no_bypass(ends):
-    ends.conv.bundle.close(1)
+    ends.conv.link_wire.close(1)
     ends.bypass.open()
     ends.convs[0].write(b"one")
     ends.deliver()

@@ -159,7 +159,7 @@ def test_source_and_destination_ports_change_under_a_flow(wire):
             if any(leg.link is None for leg, _ in chain.dialling):
                 return False
             for paths, (leg, ports) in zip(used, chain.dialling, strict=True):
-                sock, addr = leg.link.bundle.path
+                sock, addr = leg.link.link_wire.path
                 paths.add((ports.get(sock).port, addr))
             return all(
                 len(paths) >= 4 and len({addr for _, addr in paths}) >= 2 and leg.link.counters.hops >= 4

@@ -14,7 +14,7 @@ from kcpg.core.kcp.kcp import KcpParams
 from kcpg.core.native.wire.events import STRANGER
 from kcpg.net import addr, udp
 from tests.engines import ENGINES, twin
-from tests.lockstep import BUNDLE_FACTS
+from tests.lockstep import LINK_WIRE_FACTS
 from tests.wires import C2S, CID_A, CID_B, MASKS, S2C, key, taken
 
 PARAMS = KcpParams(snd_wnd=1024, rcv_wnd=1024)
@@ -26,11 +26,11 @@ class End:
 
     def __init__(self, engine: str, side: str, host: str, offload: bool) -> None:
         self.wire = twin(engine, "Wire")(**MASKS[side], max_datagram=1500)
-        self.bundle = self.wire.bundle(side)
-        self.bundle.accept = lambda conv: self.bundle.open(conv, PARAMS)
+        self.link_wire = self.wire.link_wire(side)
+        self.link_wire.accept = lambda conv: self.link_wire.open(conv, PARAMS)
         cids, directions = ((CID_A, CID_B), (S2C, C2S)) if side == "a" else ((CID_B, CID_A), (C2S, S2C))
-        self.bundle.install_rx(cids[0], "AES-GCM", key(directions[0]), bytes(12))
-        self.bundle.install_tx(cids[1], "AES-GCM", key(directions[1]), bytes(12))
+        self.link_wire.install_rx(cids[0], "AES-GCM", key(directions[0]), bytes(12))
+        self.link_wire.install_tx(cids[1], "AES-GCM", key(directions[1]), bytes(12))
         self.socket = udp.open_udp(host)
         if not offload:
             self.socket.gso = False
@@ -52,7 +52,7 @@ class End:
 
     def facts(self) -> dict[str, Any]:
         """What both engines must agree about."""
-        facts = {name: getattr(self.bundle, name) for name in BUNDLE_FACTS if name not in OF_PLACES}
+        facts = {name: getattr(self.link_wire, name) for name in LINK_WIRE_FACTS if name not in OF_PLACES}
         return facts | {
             "errors": dict(self.io.errors),
             "in": self.io.datagrams_in,
@@ -74,8 +74,8 @@ class Both:
     def __init__(self, host: str, offload: bool) -> None:
         self.pairs = [[End(engine, side, host, offload) for side in "ab"] for engine in ENGINES]
         for a, b in self.pairs:
-            a.bundle.set_path(1, b.addr)
-            b.bundle.set_path(1, a.addr)
+            a.link_wire.set_path(1, b.addr)
+            b.link_wire.set_path(1, a.addr)
         self.now_ms = 1000
 
     def do(self, side: int, act: Any) -> Any:
@@ -120,14 +120,14 @@ def both(request: pytest.FixtureRequest, host: str) -> Iterator[Both]:
 def test_random_traffic(both: Both, seed: int) -> None:
     rng = random.Random(seed)
     for number in (1, 2, 3):
-        both.do(0, lambda end, number=number: bool(end.bundle.open(number, PARAMS).conv))
+        both.do(0, lambda end, number=number: bool(end.link_wire.open(number, PARAMS).conv))
     for _ in range(150):
         number = rng.randint(1, 3)
         data = rng.randbytes(rng.choice([1, 100, 5000, 300_000]))
-        both.do(0, lambda end, n=number, data=data: end.bundle.convs[n].write(data))
+        both.do(0, lambda end, n=number, data=data: end.link_wire.convs[n].write(data))
         both.carry()
-        if number in both.pairs[0][1].bundle.convs:
-            both.do(1, lambda end, n=number: end.bundle.convs[n].read(1 << 20))
+        if number in both.pairs[0][1].link_wire.convs:
+            both.do(1, lambda end, n=number: end.link_wire.convs[n].read(1 << 20))
         both.now_ms += rng.choice([0, 1, 5, 50])
     assert both.pairs[0][0].io.datagrams_out > 1000, f"seed {seed} sends too little to mean anything"
 
@@ -152,7 +152,7 @@ def test_datagrams_that_are_too_big(both: Both) -> None:
     """EMSGSIZE, between others that leave."""
     sizes = [300, 300, 65_600, 300, 65_700, 200]
     for size in sizes:
-        both.do(0, lambda end, size=size: end.wire.post(1, end.bundle.path[1], bytes(size)))
+        both.do(0, lambda end, size=size: end.wire.post(1, end.link_wire.path[1], bytes(size)))
     both_too_big = []
     for a, _ in both.pairs:
         assert a.io.transmit(both.now_ms) == -1

@@ -28,11 +28,11 @@ class End:
     def __init__(self, classes, host, cids, keys, masks, datagram_bytes=1400):
         wire_class, io_class = classes
         self.wire = wire_class(mask_rx=masks[0], mask_tx=masks[1], max_datagram=1500)
-        self.bundle = self.wire.bundle(None)
-        self.bundle.datagram_bytes = datagram_bytes
-        self.bundle.install_rx(cids[0], "AES-GCM", keys[0], bytes(12))
-        self.bundle.install_tx(cids[1], "AES-GCM", keys[1], bytes(12))
-        self.bundle.accept = lambda conv: self.bundle.open(conv, PARAMS)
+        self.link_wire = self.wire.link_wire(None)
+        self.link_wire.datagram_bytes = datagram_bytes
+        self.link_wire.install_rx(cids[0], "AES-GCM", keys[0], bytes(12))
+        self.link_wire.install_tx(cids[1], "AES-GCM", keys[1], bytes(12))
+        self.link_wire.accept = lambda conv: self.link_wire.open(conv, PARAMS)
         self.socket = udp.open_udp(host, 0)
         self.io = io_class(self.wire)
         self.io.add(1, self.socket)
@@ -42,7 +42,7 @@ class End:
         return addr.from_tuple(self.socket.sock.getsockname())
 
     def conv(self):
-        return self.bundle.convs[ONE_CONV]
+        return self.link_wire.convs[ONE_CONV]
 
 
 class Pair:
@@ -52,10 +52,10 @@ class Pair:
         keys, masks = (os.urandom(32), os.urandom(32)), (os.urandom(32), os.urandom(32))
         self.a = End(classes, host, (1, 2), keys, masks, **options)
         self.b = End(classes, host, (2, 1), keys[::-1], masks[::-1], **options)
-        self.a.bundle.set_path(1, self.b.addr)
-        self.b.bundle.set_path(1, self.a.addr)
+        self.a.link_wire.set_path(1, self.b.addr)
+        self.b.link_wire.set_path(1, self.a.addr)
         self.now = 1000
-        self.out = self.a.bundle.open(ONE_CONV, PARAMS)
+        self.out = self.a.link_wire.open(ONE_CONV, PARAMS)
 
     def step(self):
         for end in (self.a, self.b):
@@ -69,7 +69,7 @@ class Pair:
         while len(got) < len(data):
             sent += self.out.write(data[sent : sent + 65536])
             self.step()
-            if ONE_CONV in self.b.bundle.convs:
+            if ONE_CONV in self.b.link_wire.convs:
                 got += self.b.conv().read(1 << 20)
             limit -= 1
             assert limit, f"{len(got)} of {len(data)} bytes; errors {self.a.io.errors} {self.b.io.errors}"

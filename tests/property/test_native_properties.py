@@ -82,7 +82,7 @@ def test_a_pacer_without_a_rate_limits_nothing():
 @given(st.lists(st.binary(max_size=600), max_size=30))
 def test_strangers_get_nothing(engine, datagrams):
     wire = make_wire(engine, "b")
-    wire.bundle(None)
+    wire.link_wire(None)
     for datagram in datagrams:
         wire.receive(*PATH_A, datagram, 10)
     events = wire.take_events()
@@ -120,12 +120,12 @@ CONTROL = (
 @given(st.lists(st.tuples(st.sampled_from(CONTROL), st.binary(max_size=120)), max_size=20), st.booleans())
 def test_a_link_survives_authentic_nonsense(engine, contents, from_dialer):
     world = World(engine, delay_ms=1).up()
-    bundle = (world.d.link if from_dialer else world.l.links[0]).bundle
+    link_wire = (world.d.link if from_dialer else world.l.links[0]).link_wire
     for kind, payload in contents:
-        bundle.send(kind, payload)
+        link_wire.send(kind, payload)
     world.run(50)
     assert world.d.link is not None and len(world.l.links) == 1
-    numbers = [link.bundle.convs for link in (world.d.link, world.l.links[0])]
+    numbers = [link.link_wire.convs for link in (world.d.link, world.l.links[0])]
     assert all(len(convs) <= 200 for convs in numbers)
     if not any(kind in (frames.RESET, frames.KCP) for kind, _ in contents):
         echo(*world.pair(), world)

@@ -25,7 +25,7 @@ class Course:
         self.rates = {"loss": 0.0, "chaos": 0.0, "noise": 0.0, "packets": 0.0, "control": 0.0} | rates
         self.flying: dict[str, list[tuple[int, int, tuple[int, bytes], bytes]]] = {"a": [], "b": []}
         self.count = 0
-        self.epochs = [0] * len(step.worlds[0].bundles["a"])
+        self.epochs = [0] * len(step.worlds[0].link_wires["a"])
 
     def run(self, steps: int) -> None:
         """So many random acts, with the network's between them."""
@@ -85,7 +85,7 @@ class Course:
         conv = rng.randrange(1, self.convs + 1)
         if self.step.worlds[0].conv(side, number, conv) is None:
             self.step.do(
-                "open", lambda world: bool(world.bundles[side][number].open(conv, world.params).conv)
+                "open", lambda world: bool(world.link_wires[side][number].open(conv, world.params).conv)
             )
         name, arguments = self.call()
         self.step.do(name, lambda world: getattr(world.conv(side, number, conv), name)(*arguments))
@@ -123,34 +123,34 @@ class Course:
         """Something that a link or its leg does."""
         rng, step = self.rng, self.step
         side, number = rng.choice("ab"), rng.randrange(len(self.epochs))
-        bundle = lambda world: world.bundles[side][number]  # noqa: E731
+        link_wire = lambda world: world.link_wires[side][number]  # noqa: E731
         conv = rng.randrange(1, self.convs + 1)
         match rng.randrange(13):
             case 0:
                 frame = rng.choice([frames.PING, frames.PATH_CHALLENGE, frames.RESET, frames.PAD, 200])
                 path = rng.choice([None, None, PATH_A if side == "b" else PATH_B])
                 payload = rng.randbytes(rng.choice([0, 8, 500]))
-                step.do("frame", lambda world: bundle(world).send(frame, payload, path))
+                step.do("frame", lambda world: link_wire(world).send(frame, payload, path))
             case 1 if self.epochs[number] < 60:
                 self.epochs[number] += 1
                 step.do("rekey", lambda world: world.rekey(number, self.epochs[number]))
             case 2:
                 size = rng.choice([600, 1280, 1400, 1400, 1472])
-                step.do("size", lambda world: setattr(bundle(world), "datagram_bytes", size))
+                step.do("size", lambda world: setattr(link_wire(world), "datagram_bytes", size))
             case 3:
-                step.do("close", lambda world: bundle(world).close(conv))
+                step.do("close", lambda world: link_wire(world).close(conv))
             case 4:
-                step.do("hurry", lambda world: bundle(world).hurry(step.now_ms))
+                step.do("hurry", lambda world: link_wire(world).hurry(step.now_ms))
             case 5:
-                step.do("losses", lambda world: tuple(bundle(world).losses()))
+                step.do("losses", lambda world: tuple(link_wire(world).losses()))
             case 6:
-                step.do("count", lambda world: setattr(bundle(world), "counts_losses", True))
+                step.do("count", lambda world: setattr(link_wire(world), "counts_losses", True))
             case 7:
                 watched = rng.random() < 0.5
-                step.do("watch", lambda world: setattr(bundle(world), "watched", watched))
+                step.do("watch", lambda world: setattr(link_wire(world), "watched", watched))
             case 8:
                 path = rng.choice([PATH_OF[SIDES[side]], OTHER_PATH])
-                step.do("path", lambda world: bundle(world).set_path(*path))
+                step.do("path", lambda world: link_wire(world).set_path(*path))
             case 9:
                 step.do("post", lambda world: world.wires[side].post(3, b"somewhere", b"d" * 400))
             case 10:
@@ -171,7 +171,7 @@ class Course:
         onward, packets = 1 + conv % self.convs, self.rng.random() < 0.5
         if onward != conv and self.step.worlds[0].conv(side, number, onward) is not None:
             self.with_conv(
-                "move_to", side, number, conv, lambda one: one.move_to(one.bundle.convs[onward], packets)
+                "move_to", side, number, conv, lambda one: one.move_to(one.link_wire.convs[onward], packets)
             )
 
     def change(self, side: str, number: int, conv: int) -> None:
@@ -221,13 +221,13 @@ def run(seed: int, convs: int, use: dict[str, float], **options: Any) -> None:
 def prepare(rng: random.Random, step: LockStep, options: dict[str, Any]) -> None:
     """Rate, FEC and size of datagrams."""
     for world in step.worlds:
-        for bundle in (each for side in SIDES for each in world.bundles[side]):
-            bundle.datagram_bytes = options.get("datagram_bytes", 1400)
+        for link_wire in (each for side in SIDES for each in world.link_wires[side]):
+            link_wire.datagram_bytes = options.get("datagram_bytes", 1400)
             if "rate_bps" in options:
-                bundle.rate_bps = options["rate_bps"]
+                link_wire.rate_bps = options["rate_bps"]
             if "fec" in options:
-                bundle.fec_use(PLANS[options["fec"]], 8, options.get("bulk", False))
-            bundle.counts_losses = "fec" in options
+                link_wire.fec_use(PLANS[options["fec"]], 8, options.get("bulk", False))
+            link_wire.counts_losses = "fec" in options
 
 
 @pytest.mark.parametrize("use", USES)

@@ -245,7 +245,7 @@ class Chain:
                 assert isinstance(leg, NativeLeg)
                 slots: int = getattr(leg.wire, "held_slots", 0)
                 left[f"{node.name} {type(leg).__name__}"] = slots + sum(
-                    len(link.bundle.convs) for link in leg.links
+                    len(link.link_wire.convs) for link in leg.links
                 )
         return left
 

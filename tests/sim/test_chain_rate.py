@@ -37,8 +37,8 @@ class Bulk:
         self.up = self.world.network.link("client", "server", impair).up
 
     @property
-    def bundle(self) -> Any:
-        return self.chain.link("client").bundle
+    def link_wire(self) -> Any:
+        return self.chain.link("client").link_wire
 
     @property
     def received(self) -> list[int]:
@@ -63,17 +63,17 @@ def test_a_shallow_queue_costs_little(engine: str) -> None:
     """5 ms of queue: only the probes overflow it."""
     bulk = Bulk(engine, "shallow", path(10, 60, queue_ms=5))
     bulk.world.pass_time(1_500)
-    dropped, sent = bulk.up.drops["limit"], bulk.bundle.tx_datagrams
+    dropped, sent = bulk.up.drops["limit"], bulk.link_wire.tx_datagrams
     assert bulk.goodput_mbit(4_000) >= 0.88 * 10 * PAYLOAD_SHARE
-    assert bulk.up.drops["limit"] - dropped <= 0.05 * (bulk.bundle.tx_datagrams - sent)
+    assert bulk.up.drops["limit"] - dropped <= 0.05 * (bulk.link_wire.tx_datagrams - sent)
 
 
 def test_loss_does_not_slow_it_down(engine: str) -> None:
     bulk = Bulk(engine, "loss", path(10, 50, 0.05))
     bulk.world.pass_time(3_000)
-    before = bulk.bundle.tx_bytes, sum(bulk.received)
+    before = bulk.link_wire.tx_bytes, sum(bulk.received)
     assert bulk.goodput_mbit(5_000) >= 0.92 * 0.95 * 10 * PAYLOAD_SHARE
-    wire = (bulk.bundle.tx_bytes - before[0]) / (sum(bulk.received) - before[1])
+    wire = (bulk.link_wire.tx_bytes - before[0]) / (sum(bulk.received) - before[1])
     assert wire <= 1.25
 
 
@@ -103,13 +103,13 @@ def test_a_bulk_flow_adds_less_than_a_round_trip_to_others(engine: str) -> None:
 def test_a_quiet_application_does_not_lower_the_rate(engine: str) -> None:
     bulk = Bulk(engine, "quiet", path(10, 50))
     bulk.world.pass_time(2_000)
-    known = bulk.bundle.flight.control.delivery_bps
+    known = bulk.link_wire.flight.control.delivery_bps
     near, far = bulk.chain.pairs[0]
     near.send_bytes = far.expect_bytes = near.sent + 1
     bulk.world.pass_time(500)
     stream = bulk.chain.stream(1_000, 10)
     bulk.world.run(stream.complete, 15_000)
-    assert bulk.bundle.flight.control.delivery_bps >= 0.9 * known
+    assert bulk.link_wire.flight.control.delivery_bps >= 0.9 * known
 
 
 def test_after_a_rest_it_goes_on_as_fast(engine: str) -> None:
@@ -163,7 +163,7 @@ def test_configured_rates_stay_upper_limits(engine: str) -> None:
     )
     chain.talk(2_500_000, 0)
     assert 4_000 <= chain.finish(10_000) <= 4_800
-    assert chain.link("client").bundle.pace_bps <= 5_000_000
+    assert chain.link("client").link_wire.pace_bps <= 5_000_000
 
 
 def test_a_reader_that_never_read_is_sent_little(engine: str) -> None:

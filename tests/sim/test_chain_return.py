@@ -26,7 +26,7 @@ def flows_again(chain: Chain, direction: str) -> int:
     tunnels = [chain[end].node.tunnels[0] for end in ends]
 
     def arrived() -> list[int]:
-        convs = [conv for leg in tunnels for link in leg.links for conv in link.bundle.convs.values()]  # type: ignore[attr-defined]
+        convs = [conv for leg in tunnels for link in leg.links for conv in link.link_wire.convs.values()]  # type: ignore[attr-defined]
         assert len(convs) == len(ends)
         return [conv.segments_received + conv.duplicates_received for conv in convs]
 

@@ -9,7 +9,7 @@ import pytest
 
 from kcpg.core.flow import Kind
 from kcpg.core.native.handshake.params import FEC_AUTO, FEC_OFF, Fec
-from tests.fecchain import AUTO, Pinger, bulk, bundles, chain_of, line, ping
+from tests.fecchain import AUTO, Pinger, bulk, chain_of, line, link_wires, ping
 from tests.sim.actors import Echo, PacketStream
 from tests.sim.chain import Chain, Hop
 from tests.sim.memory import Answer
@@ -88,10 +88,10 @@ def test_both_ends_may_differ_and_say_so(engine: str) -> None:
     pinger = Pinger(chain.world)
     chain.connect(pinger, Answer(0, Echo(chain.world)))
     chain.world.pass_time(8_000)
-    by_dialer = {bundle.user.dials: bundle.user.fec_control for bundle in bundles(chain)}
+    by_dialer = {link_wire.user.dials: link_wire.user.fec_control for link_wire in link_wires(chain)}
     assert str(by_dialer[True].choice.plan).endswith("4:2")
     assert str(by_dialer[False].choice.plan) != "off" and by_dialer[False].loss > 0.02
-    assert all(bundle.fec.rebuilt > 5 and bundle.fec.malformed == 0 for bundle in bundles(chain))
+    assert all(link_wire.fec.rebuilt > 5 and link_wire.fec.malformed == 0 for link_wire in link_wires(chain))
     said = {name: event.text for name, event in chain.events if event.kind == "link_up"}
     assert "fec 4:2 out, auto in" in said["client"] and "you 4:2, here auto" in said["client"]
     assert "fec auto out, 4:2 in" in said["server"]
@@ -106,7 +106,7 @@ def test_each_hop_has_its_own(engine: str) -> None:
     chain = Chain(engine, "hops", 1, [line(0.05), line(0.0)], hops=hops)
     chain.talk(200_000, 50_000)
     chain.finish(60_000)
-    fecs = {node.name: [link.bundle.fec for leg in node.node.tunnels for link in leg.links]  # type: ignore[attr-defined]
+    fecs = {node.name: [link.link_wire.fec for leg in node.node.tunnels for link in leg.links]  # type: ignore[attr-defined]
             for node in chain.world.nodes}  # fmt: skip
     assert fecs["server"] == [None]
     assert fecs["client"][0].groups > 20 and fecs["client"][0].rebuilt > 0
@@ -118,12 +118,12 @@ def test_an_idle_link_says_nothing_and_holds_nothing(engine: str) -> None:
     chain = chain_of(engine, "idle", line(0.05), FEC_AUTO)
     stream = chain.stream(300, 10)
     chain.world.pass_time(4_000)
-    assert all(bundle.user.fec_control.loss > 0 for bundle in bundles(chain))
+    assert all(link_wire.user.fec_control.loss > 0 for link_wire in link_wires(chain))
     chain.world.pass_time(4_000)
     before = chain.world.network.counts["sent"]
     chain.world.pass_time(15_000)
     assert chain.world.network.counts["sent"] - before <= 4, "keep-alive only"
-    assert all(bundle.fec.held == 0 for bundle in bundles(chain))
+    assert all(link_wire.fec.held == 0 for link_wire in link_wires(chain))
     assert len(stream.seen) == 300
 
 
@@ -136,11 +136,13 @@ def test_a_line_that_was_gone_is_protected_again(engine: str) -> None:
     chain.world.pass_time(4_000)
     chain.world.network.cut("client", "server", 5_000)
     chain.world.pass_time(8_000)
-    before: list[Any] = [bundle.fec.rebuilt for bundle in bundles(chain)]
+    before: list[Any] = [link_wire.fec.rebuilt for link_wire in link_wires(chain)]
     chain.world.pass_time(4_000)
     assert chain.link("client").counters.silences >= 1
-    assert all(bundle.fec.rebuilt > rebuilt for bundle, rebuilt in zip(bundles(chain), before, strict=True))
-    assert all(0.02 < bundle.user.fec_control.loss < 0.5 for bundle in bundles(chain))
+    assert all(
+        link_wire.fec.rebuilt > rebuilt for link_wire, rebuilt in zip(link_wires(chain), before, strict=True)
+    )
+    assert all(0.02 < link_wire.user.fec_control.loss < 0.5 for link_wire in link_wires(chain))
 
 
 def test_a_stream_of_packets_in_order_is_whole(engine: str) -> None:

@@ -76,8 +76,8 @@ def test_twenty_hops_are_not_noticed(engine: str, direction: str) -> None:
     assert near.counters.hops >= 20 and near.counters.hops_failed == 0
     assert stream.worst_ms <= RTT_MS + SCHEDULING_MS
     assert not any(pair[0].clean for pair in chain.pairs), "the transfer outlasts the hops"
-    assert near.bundle.segments_resent == far.bundle.segments_resent == 0
-    assert near.bundle.srtt_ms < RTT_MS + SCHEDULING_MS
+    assert near.link_wire.segments_resent == far.link_wire.segments_resent == 0
+    assert near.link_wire.srtt_ms < RTT_MS + SCHEDULING_MS
     assert len(watch.sources) > 20 and len(watch.targets) == len(PORTS)
     assert near.counters.resumes == near.counters.silences == near.counters.hops_urgent == 0
     assert EventKind.LINK_MOVED not in {event.kind for _, event in chain.events}
@@ -93,12 +93,12 @@ def test_the_peer_follows_a_client_that_only_listens(engine: str) -> None:
     chain.world.pass_time(10 * EVERY_MS)
     near, peers = chain.link("client"), peer(chain)
     assert near.counters.hops >= 7
-    chain.world.run(lambda: near.bundle.source == near.bundle.path, EVERY_MS)
-    assert near.bundle.path is not None and peers.bundle.path is not None
+    chain.world.run(lambda: near.link_wire.source == near.link_wire.path, EVERY_MS)
+    assert near.link_wire.path is not None and peers.link_wire.path is not None
     client, server = chain["client"].sockets, chain["server"].sockets
-    assert peers.bundle.path[1] == client[near.bundle.path[0]].addr
-    assert server[peers.bundle.path[0]].addr == near.bundle.path[1]
-    assert near.bundle.segments_resent == peers.bundle.segments_resent == 0
+    assert peers.link_wire.path[1] == client[near.link_wire.path[0]].addr
+    assert server[peers.link_wire.path[0]].addr == near.link_wire.path[1]
+    assert near.link_wire.segments_resent == peers.link_wire.segments_resent == 0
     assert far.sent == 10
 
 
@@ -114,8 +114,8 @@ def test_paths_of_other_lengths_cause_no_storm(engine: str, direction: str, dela
     near, far = chain.link("client"), peer(chain)
     assert near.counters.hops >= 10 and near.counters.silences == 0
     assert stream.worst_ms <= 2 * max(delay_ms, RTT_MS // 2) + SCHEDULING_MS
-    sent = near.bundle.segments_sent + far.bundle.segments_sent
-    assert near.bundle.segments_resent + far.bundle.segments_resent <= sent // 50
+    sent = near.link_wire.segments_sent + far.link_wire.segments_sent
+    assert near.link_wire.segments_resent + far.link_wire.segments_resent <= sent // 50
 
 
 @pytest.mark.parametrize("profile", ["lossy10", "reorder"])
@@ -136,7 +136,7 @@ def test_the_first_challenges_of_every_candidate_get_lost(engine: str) -> None:
     seen: dict[bytes, int] = {}
     chain.stream(count=1, every_ms=10)
     chain.world.pass_time(100)
-    first = chain.link("client").bundle.path
+    first = chain.link("client").link_wire.path
     assert first is not None
     old = chain["client"].sockets[first[0]].addr
 
@@ -157,7 +157,7 @@ def test_a_dead_port_is_found_out_without_a_gap(engine: str) -> None:
     chain = hopping(engine, "dead port")
     stream = chain.stream(count=1_200, every_ms=10)
     chain.world.pass_time(100)
-    path = chain.link("client").bundle.path
+    path = chain.link("client").link_wire.path
     assert path is not None
     dead = next(port for port in PORTS if port != port_of(path[1]))
     chain.world.network.lose = lambda source, target: dead in (port_of(source), port_of(target))
@@ -173,7 +173,7 @@ def test_a_path_that_answers_but_carries_nothing_back_is_left_again(engine: str)
     chain = hopping(engine, "one answer")
     stream = chain.stream(count=800, every_ms=10)
     chain.world.pass_time(100)
-    path = chain.link("client").bundle.path
+    path = chain.link("client").link_wire.path
     assert path is not None
     good, answers = port_of(path[1]), 0
 
@@ -187,7 +187,7 @@ def test_a_path_that_answers_but_carries_nothing_back_is_left_again(engine: str)
     chain.world.network.lose = lose
     run_stream(chain, stream)
     assert stream.complete() and chain.link("client").counters.hops_failed >= 1
-    assert port_of(chain.link("client").bundle.path[1]) == good  # type: ignore[index]
+    assert port_of(chain.link("client").link_wire.path[1]) == good  # type: ignore[index]
 
 
 def test_a_nat_forgets_its_mappings_during_the_hops(engine: str) -> None:
@@ -212,7 +212,7 @@ def test_hops_on_both_sides_of_a_relay(engine: str) -> None:
     assert stream.worst_ms <= 2 * RTT_MS + 2 * SCHEDULING_MS
     for name in ("client", "relay1"):
         link = chain.link(name)
-        assert link.counters.hops >= 15 and link.bundle.segments_resent == 0
+        assert link.counters.hops >= 15 and link.link_wire.segments_resent == 0
     chain.finish()
     chain.settle()
     chain.world.pass_time(DRAINED_MS)
@@ -237,13 +237,13 @@ def test_a_blocked_port_is_left_within_a_second(engine: str) -> None:
     chain = Chain(engine, "blocked", 0, LINE)
     stream = chain.stream(count=400, every_ms=10)
     chain.world.pass_time(1_000)
-    path = chain.link("client").bundle.path
+    path = chain.link("client").link_wire.path
     assert path is not None
     blocked = port_of(path[1])
     chain.world.network.lose = lambda source, target: blocked in (port_of(source), port_of(target))
     run_stream(chain, stream)
     assert stream.worst_ms < 1_000
-    assert port_of(chain.link("client").bundle.path[1]) != blocked  # type: ignore[index]
+    assert port_of(chain.link("client").link_wire.path[1]) != blocked  # type: ignore[index]
 
 
 @pytest.mark.parametrize("deaf", ["client", "server"])
@@ -255,13 +255,13 @@ def test_a_port_blocked_one_way_is_left_in_about_a_second(engine: str, deaf: str
     stream = chain.stream(count=400, every_ms=10)
     chain.world.pass_time(1_000)
     link = chain.link("client")
-    bad = port_of(link.bundle.path[1])  # type: ignore[index]
+    bad = port_of(link.link_wire.path[1])  # type: ignore[index]
     chain.world.network.lose = lambda source, target: (
         host_of(target) == deaf and bad in (port_of(source), port_of(target))
     )
     run_stream(chain, stream)
     assert stream.worst_ms < 1_200
-    assert port_of(link.bundle.path[1]) != bad  # type: ignore[index]
+    assert port_of(link.link_wire.path[1]) != bad  # type: ignore[index]
     chain.finish()
 
 
@@ -272,7 +272,7 @@ def test_a_throttled_port_is_left_within_a_second(engine: str, direction: str) -
     size = 8_000_000
     chain.talk(size if direction == "up" else 0, size if direction == "down" else 0)
     chain.world.pass_time(1_000)
-    path = chain.link("client").bundle.path
+    path = chain.link("client").link_wire.path
     assert path is not None
     bad, rng = port_of(path[1]), random.Random("throttled")
 
@@ -283,7 +283,7 @@ def test_a_throttled_port_is_left_within_a_second(engine: str, direction: str) -
     link = chain.link("client")
     took_ms = chain.world.run(lambda: link.counters.hops_urgent > 0, 2_000)
     assert took_ms <= 1_000
-    assert port_of(link.bundle.path[1]) != bad  # type: ignore[index]
+    assert port_of(link.link_wire.path[1]) != bad  # type: ignore[index]
     assert link.counters.silences == 0
     chain.finish()
     assert link.counters.hops == link.counters.hops_urgent == 1
@@ -306,15 +306,15 @@ def test_one_of_two_server_addresses_goes_and_returns(engine: str) -> None:
     chain.world.pass_time(8_000)
     assert {host_of(target) for target in watch.targets} == {"server", "other"}
     link = chain.link("client")
-    chain.world.run(lambda: host_of(link.bundle.path[1]) == "other", 10_000)  # type: ignore[index]
+    chain.world.run(lambda: host_of(link.link_wire.path[1]) == "other", 10_000)  # type: ignore[index]
     chain.world.network.cut("client", "other")
     chain.world.pass_time(1_000)
-    assert host_of(link.bundle.path[1]) == "server"  # type: ignore[index]
+    assert host_of(link.link_wire.path[1]) == "server"  # type: ignore[index]
     assert stream.worst_ms < 1_000
     chain.world.pass_time(9_000)
-    assert host_of(link.bundle.path[1]) == "server"  # type: ignore[index]
+    assert host_of(link.link_wire.path[1]) == "server"  # type: ignore[index]
     chain.world.network.mend("client", "other")
-    chain.world.run(lambda: host_of(link.bundle.path[1]) == "other", 30_000)  # type: ignore[index]
+    chain.world.run(lambda: host_of(link.link_wire.path[1]) == "other", 30_000)  # type: ignore[index]
     run_stream(chain, stream, 90_000)
     assert stream.worst_ms < 1_000
     assert isinstance(chain["client"].node.egress, TunnelDialer)

@@ -62,12 +62,12 @@ class Transfer:
     def arrived_bytes(self) -> int:
         """Payload at the server, also what waits for a gap before it to close."""
         (link,) = self.chain["server"].node.ingress.links  # type: ignore[attr-defined]
-        return sum(conv.bytes_received for conv in link.bundle.convs.values())
+        return sum(conv.bytes_received for conv in link.link_wire.convs.values())
 
     @property
     def _counts(self) -> tuple[int, ...]:
         lost = self.line.drops["loss"] + self.line.drops["limit"]
-        begun = self.chain.link("client").bundle.segment_counts()["bytes_sent"]
+        begun = self.chain.link("client").link_wire.segment_counts()["bytes_sent"]
         return self.arrived_bytes, begun, self.wire_bytes, self.datagrams, lost
 
     def measure(self, warm_ms: int, ms: int) -> tuple[float, float]:

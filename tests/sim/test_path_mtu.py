@@ -58,9 +58,9 @@ def test_ethernet_is_found_in_one_round_trip(engine: str) -> None:
     chain = sized(engine, "ethernet", 1472)
     chain.talk(FOREVER, 0)
     chain.world.pass_time(2 * RTT_MS + 10)  # the handshake and a PING
-    assert chain.link("client").bundle.datagram_bytes == BASE_BYTES, "data does not wait for the search"
+    assert chain.link("client").link_wire.datagram_bytes == BASE_BYTES, "data does not wait for the search"
     chain.world.pass_time(RTT_MS)
-    assert chain.link("client").bundle.datagram_bytes == 1472
+    assert chain.link("client").link_wire.datagram_bytes == 1472
 
 
 @pytest.mark.parametrize("mtu", [1252, 1000, LEAST_BYTES])
@@ -74,7 +74,7 @@ def test_a_path_that_shrinks_stops_nothing(engine: str, mtu: int) -> None:
     assert took_ms < 6_000
     for link in ends(chain):
         assert link.counters.mtu_shrinks >= 1 and link.counters.silences == 0
-        assert link.bundle.datagram_bytes <= mtu
+        assert link.link_wire.datagram_bytes <= mtu
     assert near.clean and far.clean
 
 
@@ -93,13 +93,13 @@ def test_a_configured_size_is_used_unasked_and_given_up_when_it_does_not_pass(en
     chain = sized(engine, "configured", MOST_FOUND_BYTES, dial={"find_mtu": False})
     chain.world.pass_time(500)
     client, _ = ends(chain)
-    assert client.bundle.datagram_bytes == MOST_FOUND_BYTES
+    assert client.link_wire.datagram_bytes == MOST_FOUND_BYTES
     _, far = chain.talk(3_000_000, 0)
     chain.world.run(lambda: far.received > 1_000_000, 5_000)
     assert client.counters.mtu_probes == 0
     narrow(chain, 1372)
     chain.finish()
-    assert client.counters.mtu_shrinks == 1 and client.bundle.datagram_bytes <= 1372
+    assert client.counters.mtu_shrinks == 1 and client.link_wire.datagram_bytes <= 1372
 
 
 def test_a_hop_begins_with_what_is_safe_and_finds_the_size_again_at_once(engine: str) -> None:
@@ -149,4 +149,4 @@ def test_packets_arrive_while_the_path_shrinks(engine: str, delivery: str) -> No
         chain.world.run(stream.complete, 60_000)
     else:  # nobody acknowledges them, and nothing is sent again: the size in use is confirmed every 30 s
         chain.world.pass_time(60_000)
-    assert chain.link("client").bundle.datagram_bytes <= 1300
+    assert chain.link("client").link_wire.datagram_bytes <= 1300

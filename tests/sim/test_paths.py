@@ -42,7 +42,7 @@ def sockets(chain: Chain, name: str = "client") -> int:
 def busy_sources(chain: Chain, name: str = "client") -> list[bytes]:
     """The sources of the links that carry flows."""
     held = chain[name].sockets
-    paths = [link.bundle.path for link in links(chain, name) if link.flows.flows]
+    paths = [link.link_wire.path for link in links(chain, name) if link.flows.flows]
     return [held[path[0]].addr for path in paths if path is not None]
 
 

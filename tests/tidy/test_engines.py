@@ -77,10 +77,10 @@ def _declared(body: list[ast.stmt]) -> list[str]:
     return [name for name in names if not name.startswith("_")]
 
 
-# How the plain Wire, its bundles and their conversations work together; the compiled ones use C structs.
+# How the plain Wire, its link wires and their conversations work together; the compiled ones use C structs.
 INSIDE = {
     "Wire": "epochs events now_ms outbox timers wake",
-    "Bundle": "can_send conv_changed held_until link_fec mark_dirty note_received seal segment_bytes turn",
+    "LinkWire": "can_send conv_changed held_until link_fec mark_dirty note_received seal segment_bytes turn",
     "Conv": "acked_empty acked_ms deliver fit flush_into is_capped is_dirty is_long is_outstanding notice "
     "open_window packets_in packets_out raise_events rcv_limit seen snd_limit",
     "Kcp": "acked_ms flush_into",

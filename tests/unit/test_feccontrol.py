@@ -12,7 +12,7 @@ from kcpg.core.native.wire import frames
 from kcpg.core.native.wire.frames import Losses
 
 
-class Bundle:
+class LinkWire:
     """What `FecControl` needs of one."""
 
     def __init__(self) -> None:
@@ -48,78 +48,78 @@ class Bundle:
 
 
 def made(out: Fec = FEC_OFF, back: Fec = FEC_OFF) -> tuple[Any, FecControl]:
-    bundle: Any = Bundle()
-    return bundle, FecControl(bundle, LinkParams(fec_out=out, fec_in=back))
+    link_wire: Any = LinkWire()
+    return link_wire, FecControl(link_wire, LinkParams(fec_out=out, fec_in=back))
 
 
 def test_without_fec_nothing_is_touched() -> None:
-    bundle, fec_control = made()
-    bundle.came(1)
+    link_wire, fec_control = made()
+    link_wire.came(1)
     fec_control.advance(1_000)
-    assert bundle.used == [] and bundle.sent == [] and not bundle.counts_losses
+    assert link_wire.used == [] and link_wire.sent == [] and not link_wire.counts_losses
     assert fec_control.deadline() is None
 
 
 def test_a_code_is_used_for_everything() -> None:
-    bundle, fec_control = made(Fec(20, 4))
-    assert bundle.used == [(plan_fixed(20, 4), GROUP_WAIT_MS, True)]
+    link_wire, fec_control = made(Fec(20, 4))
+    assert link_wire.used == [(plan_fixed(20, 4), GROUP_WAIT_MS, True)]
     fec_control.reported(Losses(100, 50, 50), 50, 1_000)
-    assert len(bundle.used) == 1, "reports are for those who adapt"
+    assert len(link_wire.used) == 1, "reports are for those who adapt"
 
 
 def test_auto_begins_without_and_follows_reports() -> None:
-    bundle, fec_control = made(FEC_AUTO)
-    assert bundle.used == [(OFF, GROUP_WAIT_MS, False)], "the room for shards is kept from the beginning"
+    link_wire, fec_control = made(FEC_AUTO)
+    assert link_wire.used == [(OFF, GROUP_WAIT_MS, False)], "the room for shards is kept from the beginning"
     fec_control.reported(Losses(1_000, 0, 0), 50, 1_000)
-    assert all(plan == OFF for plan, _, _ in bundle.used)
+    assert all(plan == OFF for plan, _, _ in link_wire.used)
     fec_control.reported(Losses(2_000, 50, 50), 50, 1_100)
-    plan, wait_ms, bulk = bundle.used[-1]
+    plan, wait_ms, bulk = link_wire.used[-1]
     assert plan.data > 0 and wait_ms == 50 // 4 and not bulk
     assert 0.02 < fec_control.loss < 0.04
 
 
 def test_a_renewed_link_may_have_another_setting() -> None:
-    bundle, fec_control = made(FEC_AUTO, FEC_AUTO)
+    link_wire, fec_control = made(FEC_AUTO, FEC_AUTO)
     fec_control.configure(LinkParams(fec_out=Fec(4, 2)))
-    assert bundle.used[-1] == (plan_fixed(4, 2), GROUP_WAIT_MS, True) and not bundle.counts_losses
+    assert link_wire.used[-1] == (plan_fixed(4, 2), GROUP_WAIT_MS, True) and not link_wire.counts_losses
     fec_control.configure(LinkParams())
-    assert bundle.used[-1][0] == OFF
+    assert link_wire.used[-1][0] == OFF
     fec_control.configure(LinkParams(fec_in=FEC_AUTO))
-    assert bundle.counts_losses and len(bundle.used) == 3
+    assert link_wire.counts_losses and len(link_wire.used) == 3
 
 
 def test_reports_come_while_data_does() -> None:
-    bundle, fec_control = made(FEC_OFF, FEC_AUTO)
-    bundle.now = Losses(1 << 32, 7, 3)
+    link_wire, fec_control = made(FEC_OFF, FEC_AUTO)
+    link_wire.now = Losses(1 << 32, 7, 3)
     for now_ms in range(1_000, 2_000, 10):
-        bundle.came(now_ms)
+        link_wire.came(now_ms)
         fec_control.advance(now_ms)
-    assert len(bundle.sent) == 10
-    assert bundle.sent[0] == (frames.LOSS_REPORT, frames.pack_losses(Losses(0, 7, 3)))
+    assert len(link_wire.sent) == 10
+    assert link_wire.sent[0] == (frames.LOSS_REPORT, frames.pack_losses(Losses(0, 7, 3)))
     due_ms = fec_control.deadline()
     assert due_ms == 1_900 + REPORT_MS
     fec_control.advance(due_ms)
-    assert len(bundle.sent) == 11 and fec_control.deadline() is None
+    assert len(link_wire.sent) == 11 and fec_control.deadline() is None
 
 
 def test_control_frames_are_no_reason_to_report() -> None:
-    bundle, fec_control = made(FEC_OFF, FEC_AUTO)
+    link_wire, fec_control = made(FEC_OFF, FEC_AUTO)
     for now_ms in range(1_000, 5_000, 100):
-        bundle.came(now_ms)
+        link_wire.came(now_ms)
         fec_control.note_control()
         fec_control.advance(now_ms)
-    assert bundle.sent == [] and fec_control.deadline() is None
+    assert link_wire.sent == [] and fec_control.deadline() is None
 
 
 def test_what_will_not_be_completed_is_given_up() -> None:
-    bundle, fec_control = made(Fec(4, 2))
-    bundle.came(1_000)
-    bundle.held = 3
+    link_wire, fec_control = made(Fec(4, 2))
+    link_wire.came(1_000)
+    link_wire.held = 3
     assert fec_control.deadline() == 1_000 + FORGET_MS
     fec_control.advance(1_000 + FORGET_MS - 1)
-    assert bundle.forgotten == 0
+    assert link_wire.forgotten == 0
     fec_control.advance(1_000 + FORGET_MS)
-    assert bundle.forgotten == 1 and fec_control.deadline() is None
+    assert link_wire.forgotten == 1 and fec_control.deadline() is None
 
 
 def test_reports_travel() -> None:

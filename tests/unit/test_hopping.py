@@ -78,17 +78,19 @@ def test_if_everything_failed_something_is_chosen_all_the_same():
 
 
 class Traffic:
-    """A bundle's counters, and windows of traffic."""
+    """A link wire's counters, and windows of traffic."""
 
     def __init__(self) -> None:
-        self.bundle = SimpleNamespace(segments_sent=0, segments_resent=0, rx_cid=1, rx_pn=-1, rx_datagrams=0)
+        self.link_wire = SimpleNamespace(
+            segments_sent=0, segments_resent=0, rx_cid=1, rx_pn=-1, rx_datagrams=0
+        )
         self.quality = Quality()
         self.now_ms = 0
         self.quality.reset(0)
         self.window(0, 0)
 
     def window(self, sent: int = 0, resent: int = 0, numbered: int = 0, lost: int = 0) -> bool:
-        b = self.bundle
+        b = self.link_wire
         b.segments_sent += sent
         b.segments_resent += resent
         b.rx_pn += numbered
@@ -132,7 +134,7 @@ def test_what_the_network_always_loses_is_no_reason():
 def test_a_new_epoch_is_not_compared_with_the_old_one():
     traffic = Traffic()
     traffic.window(numbered=1000)
-    traffic.bundle.rx_cid, traffic.bundle.rx_pn = 2, 5
+    traffic.link_wire.rx_cid, traffic.link_wire.rx_pn = 2, 5
     assert not traffic.window(numbered=0)
 
 

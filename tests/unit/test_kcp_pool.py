@@ -18,7 +18,7 @@ def tight_ends() -> Ends:
     """Two wires with a pool of SLOTS slots each, and windows of which two could take a whole pool."""
     ends = Ends("compiled", KcpParams(nodelay=1, interval_ms=10, snd_wnd=400, rcv_wnd=400))
     ends.wires = {side: make_wire("compiled", side, pool_bytes=SLOTS * SLOT_BYTES) for side in "ab"}
-    ends.a, ends.b = (ends.wires[side].bundle(side) for side in "ab")
+    ends.a, ends.b = (ends.wires[side].link_wire(side) for side in "ab")
     ends.install(CID_A, CID_B, 0)
     ends.a.set_path(*PATH_B)
     ends.b.set_path(*PATH_A)

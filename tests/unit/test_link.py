@@ -124,8 +124,8 @@ def test_agreed_parameters_are_used(engine):
         listen=params(datagram_bytes=1400, outbound_bps=300_000_000, inbound_bps=30_000_000, rcv_wnd=256),
     ).up()
     near, far = world.d.link, world.l.links[0]
-    assert near.bundle.datagram_bytes == far.bundle.datagram_bytes == 1200
-    assert near.bundle.rate_bps == 30_000_000 and far.bundle.rate_bps == 300_000_000
+    assert near.link_wire.datagram_bytes == far.link_wire.datagram_bytes == 1200
+    assert near.link_wire.rate_bps == 30_000_000 and far.link_wire.rate_bps == 300_000_000
     assert near.params.snd_wnd == far.params.rcv_wnd == 256
 
 
@@ -162,7 +162,7 @@ def test_full_listeners_say_so(engine):
     world.new_dialer()
     world.d.start(world.now_ms)
     world.run(200)
-    assert "links are open already" in world.event("d", "refused").text
+    assert "links are already open" in world.event("d", "refused").text
     assert world.l.counters.links_full == 1 and len(world.l.links) == 1
 
 

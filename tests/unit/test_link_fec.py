@@ -25,8 +25,8 @@ PAIRS = [("python", "python"), ("compiled", "compiled"), ("python", "compiled"),
 def make(engine: str, other: str | None = None, data: int = 4, parity: int = 2, bulk: bool = True) -> Ends:
     """Both ends protect what they send."""
     ends = Ends(engine, UNORDERED, engine_b=other)
-    for bundle in (ends.a, ends.b):
-        bundle.fec_use(plan_fixed(data, parity), WAIT_MS, bulk)
+    for link_wire in (ends.a, ends.b):
+        link_wire.fec_use(plan_fixed(data, parity), WAIT_MS, bulk)
     return ends
 
 

@@ -83,7 +83,7 @@ def test_half_close_both_ways(engine):
     far.finish()
     world.run(3000)
     for link in (world.d.link, world.l.links[0]):
-        assert not link.flows.flows and len(link.bundle.convs) == 0
+        assert not link.flows.flows and len(link.link_wire.convs) == 0
         assert link.counters.flows_finished == 1 and link.counters.flows_reset == 0
         assert link.counters.resets_sent == 0
 
@@ -157,7 +157,7 @@ def test_a_reset_reaches_the_other_side(engine, side):
     world.run(100)
     assert other.reason == Reset(ResetCode.REFUSED, "nobody listens there") and other.flow.closed
     for link in (world.d.link, world.l.links[0]):
-        assert len(link.bundle.convs) == 0 and link.counters.flows_reset == 1
+        assert len(link.link_wire.convs) == 0 and link.counters.flows_reset == 1
     sent = len(world.sent)
     world.run(19_000)
     assert len(world.sent) == sent, "an acknowledged RESET is not repeated"
@@ -187,14 +187,14 @@ def test_late_segments_never_open_a_ghost_flow(engine):
     for datagram in held:
         world.l.receive(3000, b"d1", datagram, world.now_ms)
     world.run(100)
-    assert world.flows == [] and len(world.l.links[0].bundle.convs) == 0
+    assert world.flows == [] and len(world.l.links[0].link_wire.convs) == 0
     world.run(31_000)
     world.dial().flow.write(b"x")
     world.until(lambda: world.flows)
     for datagram in held:
         world.l.receive(3000, b"d1", datagram, world.now_ms)
     world.run(1000)
-    assert len(world.flows) == 1 and len(world.l.links[0].bundle.convs) == 1
+    assert len(world.flows) == 1 and len(world.l.links[0].link_wire.convs) == 1
 
 
 def test_a_link_carries_a_limited_number_of_flows(engine):
@@ -211,14 +211,14 @@ def test_a_link_carries_a_limited_number_of_flows(engine):
 def test_an_opening_that_is_not_understood_is_reset(engine):
     world = World(engine).up()
     near = world.dial()
-    near.flow.conv.bundle.close(1)
-    conv = near.flow.conv.bundle.open(
+    near.flow.conv.link_wire.close(1)
+    conv = near.flow.conv.link_wire.open(
         9, near.flow.conv.params if hasattr(near.flow.conv, "params") else world._dial.kcp
     )
     conv.send(b"\x63 garbage")
     world.run(300)
     assert world.flows == [] and world.l.links[0].counters.opens_malformed == 1
-    assert len(world.d.link.bundle.convs) == 0
+    assert len(world.d.link.link_wire.convs) == 0
 
 
 @pytest.mark.parametrize("delivery", ["unordered", "ordered", "datagram"])
@@ -296,9 +296,9 @@ def test_a_link_keeps_the_counts_of_flows_that_are_over(engine):
     assert sent > 0
     near.finish()
     far.finish()
-    world.until(lambda: not world.d.link.bundle.convs)
-    assert world.d.link.bundle.segment_counts()["segments_sent"] >= sent
-    assert world.d.link.bundle.segment_counts()["segments_received"] > 0
+    world.until(lambda: not world.d.link.link_wire.convs)
+    assert world.d.link.link_wire.segment_counts()["segments_sent"] >= sent
+    assert world.d.link.link_wire.segment_counts()["segments_received"] > 0
 
 
 def test_a_link_counts_the_segments_of_all_its_conversations(engine):
@@ -306,8 +306,8 @@ def test_a_link_counts_the_segments_of_all_its_conversations(engine):
     pairs = [world.pair() for _ in range(5)]
     for near, far in pairs:
         echo(near, far, world)
-    convs = world.d.link.bundle.convs.values()
-    counts = world.d.link.bundle.segment_counts()
+    convs = world.d.link.link_wire.convs.values()
+    counts = world.d.link.link_wire.segment_counts()
     assert counts == {name: sum(getattr(conv, name) for conv in convs) for name in SEGMENTS}
     assert counts["segments_sent"] == 10 and counts["segments_received"] == 5
 

@@ -56,7 +56,7 @@ def test_silence_is_noticed_quickly_and_resumed_elsewhere(engine):
     """The port in use goes dead; another one serves, and the flow goes on."""
     world = World(engine).up()
     near, far = world.pair()
-    dead = world.d.link.bundle.path[1]
+    dead = world.d.link.link_wire.path[1]
     world.lose = lambda sender, path, datagram: (
         path[1] == dead or (sender == "l" and b"l%d" % path[0] == dead)
     )
@@ -66,7 +66,7 @@ def test_silence_is_noticed_quickly_and_resumed_elsewhere(engine):
     assert world.now_ms - start < 1000
     world.until(lambda: far.flow.conv.readable, 3000)
     assert far.flow.read(100) == b"hello?"
-    assert world.d.link.bundle.path[1] != dead
+    assert world.d.link.link_wire.path[1] != dead
     echo(near, far, world)
     assert world.kinds("d").count("link_resumed") == 1
     world.run(70_000)
@@ -189,7 +189,7 @@ def test_the_listener_follows_a_dialer_whose_address_changes(engine):
     world.moves[b"d1"] = b"d1 behind another address"
     near.flow.write(b"still me")
     world.run(100)
-    assert world.l.links[0].bundle.path[1] == b"d1 behind another address"
+    assert world.l.links[0].link_wire.path[1] == b"d1 behind another address"
     assert far.flow.read(100) == b"still me"
     far.flow.write(b"found you")
     world.run(100)
@@ -259,7 +259,7 @@ def test_a_link_can_be_resumed_after_rekeys_and_resumes(engine):
         world.lose = lambda sender, path, datagram: True
         near.flow.write(b"round %d" % turn)
         world.run(3000)
-        world.lose = lambda sender, way, datagram, dead=world.d.link.bundle.path: way == dead
+        world.lose = lambda sender, way, datagram, dead=world.d.link.link_wire.path: way == dead
         world.until(lambda: far.flow.conv.readable, 61_000)
         world.lose = lambda sender, way, datagram: False
         assert far.flow.read(100) == b"round %d" % turn

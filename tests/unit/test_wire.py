@@ -53,7 +53,7 @@ def test_control_frames_arrive_padded_to_the_shortest_datagram(engine):
     ends.step()
     assert [len(datagram) for _, datagram in ends.sent] == [32, 33]
     taken = ends.taken("b", FRAME)
-    assert [(bundle, type, payload[:4], *path) for bundle, type, payload, path in taken] == [
+    assert [(link_wire, type, payload[:4], *path) for link_wire, type, payload, path in taken] == [
         (ends.b, frames.RESET_ACK, b"\x07\0\0\0", *PATH_A),
         (ends.b, frames.PING, b"1234", *PATH_A),
     ]
@@ -68,7 +68,7 @@ def test_frames_are_sealed_when_sent_not_when_they_leave(engine):
     assert [frame[1] for frame in ends.taken("b", FRAME)] == [frames.PING]
 
 
-def test_a_farewell_outlives_its_bundle(engine):
+def test_a_farewell_outlives_its_link_wire(engine):
     ends = Ends(engine)
     ends.a.send(frames.CLOSE, frames.pack_close(7, "bye"))
     ends.a.free()
@@ -338,14 +338,14 @@ def test_a_new_epoch_replaces_the_old_without_a_gap(engine):
 
 def test_without_a_key_or_a_path_nothing_leaves_and_nothing_is_lost(engine):
     wire = make_wire(engine)
-    bundle = wire.bundle(None)
-    conv = bundle.open(1, KcpParams())
+    link_wire = wire.link_wire(None)
+    conv = link_wire.open(1, KcpParams())
     conv.write(b"early")
-    bundle.send(frames.PING, b"12345678")
+    link_wire.send(frames.PING, b"12345678")
     assert wire.transmit(0) == [] and drops(wire) == {"no_path": 1}
-    bundle.install_tx(CID_B, "AES-GCM", key(C2S), bytes(12))
+    link_wire.install_tx(CID_B, "AES-GCM", key(C2S), bytes(12))
     assert wire.transmit(0) == []
-    bundle.set_path(*PATH_B)
+    link_wire.set_path(*PATH_B)
     assert len(wire.transmit(0)) == 1
 
 

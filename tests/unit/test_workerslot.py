@@ -160,7 +160,7 @@ def test_a_peer_that_moved_keeps_its_flows(engine):
     world.moves = {b"d1": b"elsewhere"}
     world.l.steered = {b"elsewhere": 1}
     echo(near, far, world)
-    assert world.l.links[0].bundle.path[1] == b"elsewhere"
+    assert world.l.links[0].link_wire.path[1] == b"elsewhere"
     assert len(world.l.links) == 1 and near.reason is None and (1, 0) in world.l.handed
     assert world.l.legs[1].counters.strangers == 0
 

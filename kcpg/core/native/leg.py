@@ -81,7 +81,7 @@ class NativeLeg:
         """The kernel refused to send a datagram of `size` bytes by this path: it is too long for the
         interface."""
         for link in self.links:
-            if link.bundle.path == (sock, addr):
+            if link.link_wire.path == (sock, addr):
                 link.too_big(size, self.now_ms)
 
     def deadline(self) -> int | None:
@@ -156,7 +156,7 @@ class NativeLeg:
             if kind == STRANGER:
                 self._stranger(*event[1:])
                 continue
-            link = owner.bundle.user if kind == DRAINED else owner.user
+            link = owner.link_wire.user if kind == DRAINED else owner.user
             if not isinstance(link, Link) or link.closed:
                 continue
             if kind == HEARD:
@@ -177,7 +177,7 @@ class NativeLeg:
         ready = self._ready
         now, self._ready = ready[:READY_PER_TURN], ready[READY_PER_TURN:]
         for conv in now:
-            link = conv.bundle.user
+            link = conv.link_wire.user
             if isinstance(link, Link) and not conv.closed:
                 flows = link.flows
                 flows.now_ms = now_ms

@@ -228,11 +228,11 @@ class TunnelListener(NativeLeg):
         return link if any(request.proves(secret) for secret in link.rekey.secrets) else None
 
     def _begin(self, accepted: Accepted, path: Path) -> Link:
-        bundle = self.wire.bundle(None)
-        bundle.set_path(*path)
+        link_wire = self.wire.link_wire(None)
+        link_wire.set_path(*path)
         params, settings = accepted.params.mirrored(), self.settings
         setup = LinkSetup(
-            bundle,
+            link_wire,
             _epoch(accepted),
             params,
             settings.kcp,

@@ -215,9 +215,9 @@ class DialedLink:
             )
             self._unanswered_since_ms = now_ms
             self._hopper.stop(now_ms)
-            if link.bundle.path is not None:
-                self._host.choice.blame(link.bundle.path[1], now_ms)
-                self._hopper.lost(link.bundle.path[1])
+            if link.link_wire.path is not None:
+                self._host.choice.blame(link.link_wire.path[1], now_ms)
+                self._hopper.lost(link.link_wire.path[1])
             self._call(now_ms, FIRST_WAIT_MS)
 
     def closed(self, link: Link, reason: Reset, by_peer: bool, now_ms: int) -> None:
@@ -309,7 +309,7 @@ class DialedLink:
 
     @property
     def _awaited(self) -> bool:
-        return self._host.awaited or (self.link is not None and self.link.bundle.outstanding)
+        return self._host.awaited or (self.link is not None and self.link.link_wire.outstanding)
 
     def _attempt_failed(self, attempt: HandshakeAttempt, now_ms: int) -> None:
         self._drop_attempt()
@@ -333,8 +333,8 @@ class DialedLink:
         """One INIT to a chosen target; when resuming, one on the path there is as well, from another
         source port."""
         sock = self._sockets.first
-        if attempt.resumes and self.link is not None and self.link.bundle.path is not None:
-            self._send_init(attempt, self.link.bundle.path)
+        if attempt.resumes and self.link is not None and self.link.link_wire.path is not None:
+            self._send_init(attempt, self.link.link_wire.path)
             sock = self._sockets.second(now_ms)
         if attempt.asked:
             self._host.choice.blame_host(attempt.asked, now_ms)

@@ -187,10 +187,10 @@ class TunnelDialer(NativeLeg):
         self, dialed: DialedLink, path: Path, epoch: NewEpoch, params: LinkParams, rtt_ms: int, now_ms: int
     ) -> Link:
         settings = self.settings
-        bundle = self.wire.bundle(None)
-        bundle.set_path(*path)
+        link_wire = self.wire.link_wire(None)
+        link_wire.set_path(*path)
         setup = LinkSetup(
-            bundle, epoch, params, settings.kcp, settings.limits, settings.find_mtu, rtt_ms=rtt_ms
+            link_wire, epoch, params, settings.kcp, settings.limits, settings.find_mtu, rtt_ms=rtt_ms
         )
         link = Link(self, setup, now_ms)
         self._owners[link] = dialed

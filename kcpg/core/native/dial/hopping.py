@@ -191,7 +191,7 @@ class Hopper:
         if candidate is None or path[0] != candidate.sock or token not in candidate.asked:
             return
         rtt_ms = now_ms - candidate.asked[token]
-        usual_ms = max(link.bundle.srtt_ms, link.liveness.rtt_ms)
+        usual_ms = max(link.link_wire.srtt_ms, link.liveness.rtt_ms)
         if not candidate.urgent and usual_ms >= 0 and rtt_ms > SLOWER * usual_ms + SLOWER_MS:
             self._give_up(link, now_ms, blame=False)
         else:
@@ -233,10 +233,10 @@ class Hopper:
     def _inspect(self, link: Link, now_ms: int) -> None:
         if not link.flows.flows:
             return
-        if self._quality.inspect(link.bundle, now_ms) and now_ms >= self._pause_until_ms:
+        if self._quality.inspect(link.link_wire, now_ms) and now_ms >= self._pause_until_ms:
             self._pause(now_ms)
-            if link.bundle.path is not None:
-                self._choice.blame_port(link.bundle.path[1], now_ms)
+            if link.link_wire.path is not None:
+                self._choice.blame_port(link.link_wire.path[1], now_ms)
             self._urgent = True
             self._open(link, now_ms)
         elif self._due_ms is not None and self._due_ms <= now_ms:
@@ -290,7 +290,7 @@ class Hopper:
             if len(candidate.asked) < MOST_CHALLENGES:
                 token = self._env.entropy(frames.OPAQUE_BYTES)
                 candidate.asked[token] = now_ms
-                link.bundle.send(frames.PATH_CHALLENGE, token, (candidate.sock, candidate.addr))
+                link.link_wire.send(frames.PATH_CHALLENGE, token, (candidate.sock, candidate.addr))
             candidate.due_ms = now_ms + int(candidate.wait_ms)
             candidate.wait_ms *= WAIT_GROWTH
 
@@ -323,12 +323,12 @@ class Hopper:
     def _take(self, link: Link, candidate: _Candidate, now_ms: int) -> None:
         """Everything leaves by the new path from now on; ask at once, so that the peer follows even if there
         is nothing else to send."""
-        assert candidate.addr is not None and link.bundle.path is not None
-        old = link.bundle.path
+        assert candidate.addr is not None and link.link_wire.path is not None
+        old = link.link_wire.path
         self._candidate = None
         self._turn(HopInput.ANSWERED)
         if candidate.urgent:
-            link.bundle.hurry(now_ms)
+            link.link_wire.hurry(now_ms)
         self._go(link, (candidate.sock, candidate.addr), now_ms)
         wait_ms = max(link.liveness.rto_ms * 5 / 8, CONFIRM_WAIT_MIN_MS)  # an RTO is two round trips
         ends_ms = now_ms + max(CONFIRM_RTOS * link.liveness.rto_ms, CONFIRM_MIN_MS)
@@ -340,9 +340,9 @@ class Hopper:
         link.liveness.ping(now_ms)
 
     def _confirm(self, link: Link, now_ms: int) -> None:
-        move, source = self._move, link.bundle.source
-        assert move is not None and link.bundle.path is not None
-        if source is not None and source[0] == link.bundle.path[0]:
+        move, source = self._move, link.link_wire.source
+        assert move is not None and link.link_wire.path is not None
+        if source is not None and source[0] == link.link_wire.path[0]:
             self._confirmed(link, move, now_ms)
         elif move.ends_ms <= now_ms:
             self._go_back(link, move, now_ms)
@@ -354,9 +354,9 @@ class Hopper:
     def _confirmed(self, link: Link, move: _Move, now_ms: int) -> None:
         self._move = None
         self._turn(HopInput.CONFIRMED)
-        assert link.bundle.path is not None
-        self._choice.praise(link.bundle.path[1])
-        if link.bundle.path[1] == self._home:
+        assert link.link_wire.path is not None
+        self._choice.praise(link.link_wire.path[1])
+        if link.link_wire.path[1] == self._home:
             self._home = None
         rto_ms = link.liveness.rto_ms
         self._sockets.retire(move.old[0], now_ms + max(DRAIN_RTOS * rto_ms, DRAIN_MIN_MS))
@@ -372,8 +372,8 @@ class Hopper:
         self._move = None
         self._turn(HopInput.FAILED)
         link.counters.hops_failed += 1
-        assert link.bundle.path is not None
-        sock, addr = link.bundle.path
+        assert link.link_wire.path is not None
+        sock, addr = link.link_wire.path
         self._choice.blame(addr, now_ms)
         self._ask_home_later(now_ms)
         self._go(link, move.old, now_ms)

@@ -76,7 +76,7 @@ class RootKeys:
 
 @dataclass(frozen=True, slots=True)
 class EpochKeys:
-    """Data keys and IVs of one epoch, as `Wire`'s bundles take them. IVs have the length the algorithm
+    """Data keys and IVs of one epoch, as `Wire`'s link wires take them. IVs have the length the algorithm
     wants.
     """
 

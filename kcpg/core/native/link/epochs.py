@@ -14,7 +14,7 @@ from kcpg.core.native.handshake.keys import EpochKeys
 from kcpg.core.native.link.cids import Cids, Owner
 
 if TYPE_CHECKING:
-    from kcpg.core.native.wire.wire import Bundle
+    from kcpg.core.native.wire.wire import LinkWire
 
 RETIRE_MS = 30_000  # An old epoch is heard for this long: far longer than any network keeps a datagram
 
@@ -39,11 +39,11 @@ class NewEpoch:
 class Epochs(Generic[Owner]):
     """The epochs of one link, which is the owner of their CIDs."""
 
-    def __init__(self, link: Owner, bundle: Bundle, cids: Cids[Owner], dials: bool) -> None:
+    def __init__(self, link: Owner, link_wire: LinkWire, cids: Cids[Owner], dials: bool) -> None:
         self.own_cid = 0
         self.peer_cid = 0
         self._link = link
-        self._bundle = bundle
+        self._link_wire = link_wire
         self._cids = cids
         self._dials = dials
         self._trial: tuple[NewEpoch, int] | None = None
@@ -74,7 +74,7 @@ class Epochs(Generic[Owner]):
 
     def confirmed(self, now_ms: int) -> bool:
         """Whether the trial has just succeeded; its epoch is then in use."""
-        if self._trial is None or self._bundle.rx_cid != self._trial[0].own_cid:
+        if self._trial is None or self._link_wire.rx_cid != self._trial[0].own_cid:
             return False
         epoch, self._trial = self._trial[0], None
         self._retire(self.own_cid, now_ms)
@@ -84,8 +84,8 @@ class Epochs(Generic[Owner]):
     @property
     def worn(self) -> bool:
         """This epoch has sealed or opened so many datagrams that it must be renewed."""
-        received = self._bundle.rx_datagrams - self._rx_before
-        return max(self._bundle.tx_pn, received) >= WORN_DATAGRAMS
+        received = self._link_wire.rx_datagrams - self._rx_before
+        return max(self._link_wire.tx_pn, received) >= WORN_DATAGRAMS
 
     @property
     def worn_at_ms(self) -> int:
@@ -108,7 +108,7 @@ class Epochs(Generic[Owner]):
         return min(times, default=None)
 
     def free(self) -> None:
-        """The link is gone. (Its bundle forgets the keys.)"""
+        """The link is gone. (Its link wire forgets the keys.)"""
         trial = [self._trial[0].own_cid] if self._trial is not None else []
         for cid in (self.own_cid, *trial, *(cid for _, cid in self._retired)):
             self._cids.release(cid)
@@ -119,19 +119,19 @@ class Epochs(Generic[Owner]):
         keys = epoch.keys
         key, iv = (keys.s2c_key, keys.s2c_iv) if self._dials else (keys.c2s_key, keys.c2s_iv)
         self._cids.give(epoch.own_cid, self._link)
-        self._bundle.install_rx(epoch.own_cid, keys.algorithm, key, iv)
+        self._link_wire.install_rx(epoch.own_cid, keys.algorithm, key, iv)
 
     def _use(self, epoch: NewEpoch, now_ms: int) -> None:
         keys = epoch.keys
         key, iv = (keys.c2s_key, keys.c2s_iv) if self._dials else (keys.s2c_key, keys.s2c_iv)
         self.own_cid, self.peer_cid = epoch.own_cid, epoch.peer_cid
         self._since_ms = now_ms
-        self._rx_before = self._bundle.rx_datagrams
-        self._bundle.install_tx(epoch.peer_cid, keys.algorithm, key, iv)
+        self._rx_before = self._link_wire.rx_datagrams
+        self._link_wire.install_tx(epoch.peer_cid, keys.algorithm, key, iv)
 
     def _retire(self, cid: int, now_ms: int) -> None:
         self._retired.append((now_ms + RETIRE_MS, cid))
 
     def _forget(self, cid: int) -> None:
-        self._bundle.remove_rx(cid)
+        self._link_wire.remove_rx(cid)
         self._cids.release(cid)

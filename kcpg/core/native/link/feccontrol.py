@@ -17,7 +17,7 @@ from kcpg.core.units import earliest
 
 if TYPE_CHECKING:
     from kcpg.core.native.handshake.params import LinkParams
-    from kcpg.core.native.wire.wire import Bundle
+    from kcpg.core.native.wire.wire import LinkWire
 
 # Between reports. Ten a second of 37 bytes; a change of the loss is met before it cost many resends.
 REPORT_MS = 100
@@ -29,9 +29,9 @@ FORGET_MS = 2_000
 class FecControl:
     """Of one link. `choice`: what is sent with now."""
 
-    def __init__(self, bundle: Bundle, params: LinkParams) -> None:
+    def __init__(self, link_wire: LinkWire, params: LinkParams) -> None:
         self.choice = Choice(OFF, GROUP_WAIT_MS)
-        self._bundle = bundle
+        self._link_wire = link_wire
         self._adaptive: Adaptive | None = None
         self._reports = False
         self._control = 0
@@ -46,7 +46,7 @@ class FecControl:
 
     def configure(self, params: LinkParams) -> None:
         """What both sides have agreed, as seen from here. Before any conversation, and when that changes."""
-        self._reports = self._bundle.counts_losses = params.fec_in == FEC_AUTO
+        self._reports = self._link_wire.counts_losses = params.fec_in == FEC_AUTO
         if params.fec_out == FEC_AUTO:
             if self._adaptive is None:
                 self._adaptive = Adaptive()
@@ -76,10 +76,10 @@ class FecControl:
         if due_ms is not None and due_ms <= now_ms:
             self._reported_ms = now_ms
             self._reported = self._data
-            self._bundle.send(frames.LOSS_REPORT, frames.pack_losses(self._bundle.losses()))
+            self._link_wire.send(frames.LOSS_REPORT, frames.pack_losses(self._link_wire.losses()))
         due_ms = self._forget_at()
-        if due_ms is not None and due_ms <= now_ms and self._bundle.fec is not None:
-            self._bundle.fec.forget()
+        if due_ms is not None and due_ms <= now_ms and self._link_wire.fec is not None:
+            self._link_wire.fec.forget()
 
     def deadline(self) -> int | None:
         """When `advance` has something to do."""
@@ -88,17 +88,17 @@ class FecControl:
     @property
     def _data(self) -> int:
         """Datagrams received that did not carry a control frame."""
-        return self._bundle.rx_datagrams - self._control
+        return self._link_wire.rx_datagrams - self._control
 
     def _report_at(self) -> int | None:
         if not self._reports or self._data <= self._reported:
             return None
-        return self._bundle.rx_last_ms if self._reported_ms is None else self._reported_ms + REPORT_MS
+        return self._link_wire.rx_last_ms if self._reported_ms is None else self._reported_ms + REPORT_MS
 
     def _forget_at(self) -> int | None:
-        fec = self._bundle.fec
-        return self._bundle.rx_last_ms + FORGET_MS if fec is not None and fec.held else None
+        fec = self._link_wire.fec
+        return self._link_wire.rx_last_ms + FORGET_MS if fec is not None and fec.held else None
 
     def _use(self, choice: Choice) -> None:
         self.choice = choice
-        self._bundle.fec_use(choice.plan, choice.wait_ms, self._adaptive is None)
+        self._link_wire.fec_use(choice.plan, choice.wait_ms, self._adaptive is None)

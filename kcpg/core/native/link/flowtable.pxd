@@ -16,7 +16,7 @@ cdef class _Tombstone:
 cdef class FlowTable:
     cdef public long long now_ms
     cdef readonly dict flows
-    cdef object _bundle
+    cdef object _link_wire
     cdef object _params
     cdef object _counters
     cdef long long _limit

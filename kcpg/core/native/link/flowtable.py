@@ -15,7 +15,7 @@ from kcpg.core.native.wire import frames
 from kcpg.core.native.wire.counters import LinkCounters
 
 if TYPE_CHECKING:
-    from kcpg.core.native.wire.wire import Bundle, Conv
+    from kcpg.core.native.wire.wire import Conv, LinkWire
 
 # A conversation without its OPEN message after this long never gets one: KCP repeated it often.
 OPEN_WAIT_MS = 30_000
@@ -66,7 +66,7 @@ class FlowTable:
 
     def __init__(
         self,
-        bundle: Bundle,
+        link_wire: LinkWire,
         params: KcpParams,
         counters: LinkCounters,
         limit: int,
@@ -75,7 +75,7 @@ class FlowTable:
     ) -> None:
         self.now_ms = 0
         self.flows: dict[int, ConvFlow] = {}
-        self._bundle = bundle
+        self._link_wire = link_wire
         self._params = params
         self._counters = counters
         self._limit = limit
@@ -90,12 +90,12 @@ class FlowTable:
         self._draining: deque[tuple[int, int]] = deque()  # UDP's: when they are given up, number
         self._ended: list[int] = []  # those of them that began to drain since the last look at the clock
         if on_flow is not None:
-            bundle.accept = self._accept
+            link_wire.accept = self._accept
 
     @property
     def full(self) -> bool:
         """No further flow fits this link."""
-        return len(self._bundle.convs) >= self._limit or self._next_conv > 0xFFFFFFFF
+        return len(self._link_wire.convs) >= self._limit or self._next_conv > 0xFFFFFFFF
 
     def dial(self, flow: ConvFlow, request: Open) -> None:
         """Open a conversation for `flow`: its OPEN message goes out with the first data, without a round
@@ -103,7 +103,7 @@ class FlowTable:
         assert not self.full
         number = self._next_conv
         self._next_conv += 1
-        conv = self._bundle.open(number, self._params)
+        conv = self._link_wire.open(number, self._params)
         conv.send(OpenMessage(request, flow.delivery).encode())
         self.flows[number] = flow
         self._counters.flows_opened += 1
@@ -128,12 +128,12 @@ class FlowTable:
             return
         number, code, text = reset
         self._counters.resets_received += 1
-        self._bundle.send(frames.RESET_ACK, frames.pack_conv(number))
+        self._link_wire.send(frames.RESET_ACK, frames.pack_conv(number))
         reason = Reset(reset_code(code), text)
         flow = self.flows.get(number)
         if flow is not None and flow.peer_finished:
             return
-        if number not in self._bundle.convs:
+        if number not in self._link_wire.convs:
             self._bury(number, reason)
         elif flow is None or reason.code is not ResetCode.FINISHED or not self._peer_finished(flow):
             self._drop(number, reason)
@@ -250,7 +250,7 @@ class FlowTable:
 
         The wire calls this while it receives, before the link hears what time it is.
         """
-        self.now_ms = max(self.now_ms, self._bundle.rx_last_ms)
+        self.now_ms = max(self.now_ms, self._link_wire.rx_last_ms)
         if number <= self._floor or number in self._tombstones:
             return None
         if self.full:
@@ -258,7 +258,7 @@ class FlowTable:
             self._bury(number, Reset(ResetCode.REFUSED, f"a link carries at most {self._limit} flows"))
             return None
         self._pending[number] = self.now_ms + OPEN_WAIT_MS  # a link that was heard is advanced soon
-        return self._bundle.open(number, self._params)
+        return self._link_wire.open(number, self._params)
 
     def _opened(self, conv: Conv) -> None:
         """The first message is there: make it a flow."""
@@ -307,7 +307,7 @@ class FlowTable:
 
     def _forget(self, number: int, reason: Reset) -> None:
         self.flows.pop(number, None)
-        self._bundle.close(number)
+        self._link_wire.close(number)
         self._bury(number, reason)
 
     def _bury(self, number: int, reason: Reset) -> _Tombstone:
@@ -334,7 +334,7 @@ class FlowTable:
 
     def _send_reset(self, number: int, reason: Reset) -> bytes:
         payload = frames.pack_reset(number, reason.code, reason.text)
-        self._bundle.send(frames.RESET, payload)
+        self._link_wire.send(frames.RESET, payload)
         self._counters.resets_sent += 1
         return payload
 
@@ -345,7 +345,7 @@ class FlowTable:
             if reset.tries >= RESET_TRIES:
                 del self._resets[number]
                 continue
-            self._bundle.send(frames.RESET, reset.payload)
+            self._link_wire.send(frames.RESET, reset.payload)
             self._counters.resets_sent += 1
             reset.due_ms = now_ms + (RESET_FIRST_MS << reset.tries)
             reset.tries += 1

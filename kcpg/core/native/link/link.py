@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from kcpg.core.congestion import CongestionController
 from kcpg.core.flow import Reset, ResetCode
 from kcpg.core.native.link.epochs import Epochs, NewEpoch
 from kcpg.core.native.link.feccontrol import FecControl
@@ -20,10 +21,9 @@ from kcpg.core.native.link.rekey import DialerRekey, ListenerRekey
 from kcpg.core.native.link.setup import LinkSetup
 from kcpg.core.native.link.state import CLOSED, FRESH, NEXT_STATE, SILENT, UP, LinkInput, LinkState
 from kcpg.core.native.wire import frames
-from kcpg.core.native.wire.bundle import DEFAULT_DATAGRAM_BYTES
 from kcpg.core.native.wire.counters import LinkCounters
+from kcpg.core.native.wire.linkwire import DEFAULT_DATAGRAM_BYTES
 from kcpg.core.native.wire.wire import UNKNOWN_CONV
-from kcpg.core.congestion import CongestionController
 
 if TYPE_CHECKING:
     from kcpg.core.native.handshake.envelope import Entropy
@@ -67,7 +67,7 @@ class Link:
     """See the module."""
 
     def __init__(self, owner: LinkOwner, setup: LinkSetup, now_ms: int) -> None:
-        self.bundle = setup.bundle
+        self.link_wire = setup.link_wire
         self.params = setup.params
         self.limits = setup.limits
         self.dials = setup.dials
@@ -83,40 +83,40 @@ class Link:
         self._begin_flows(setup, now_ms)
 
     def _begin_wire(self, setup: LinkSetup) -> None:
-        bundle, params = self.bundle, self.params
-        bundle.user = self
-        bundle.rate_bps = params.outbound_bps
+        link_wire, params = self.link_wire, self.params
+        link_wire.user = self
+        link_wire.rate_bps = params.outbound_bps
         if setup.kcp.auto:
-            bundle.adapt(CongestionController(min(params.datagram_bytes, DEFAULT_DATAGRAM_BYTES)))
-        self.fec_control = FecControl(bundle, params)
+            link_wire.adapt(CongestionController(min(params.datagram_bytes, DEFAULT_DATAGRAM_BYTES)))
+        self.fec_control = FecControl(link_wire, params)
 
     def _begin_keys(self, setup: LinkSetup, now_ms: int) -> None:
         cids, entropy = self._owner.cids, self._owner.entropy
-        self.epochs: Epochs[Link] = Epochs(self, self.bundle, cids, self.dials)
+        self.epochs: Epochs[Link] = Epochs(self, self.link_wire, cids, self.dials)
         self.epochs.begin(setup.epoch, now_ms)
         exchange = DialerRekey if self.dials else ListenerRekey
         self.rekey: DialerRekey | ListenerRekey = exchange(
-            self.bundle, self.params.algorithm, setup.epoch.secret, cids, entropy
+            self.link_wire, self.params.algorithm, setup.epoch.secret, cids, entropy
         )
 
     def _begin_flows(self, setup: LinkSetup, now_ms: int) -> None:
-        bundle, params, counters = self.bundle, self.params, self.counters
+        link_wire, params, counters = self.link_wire, self.params, self.counters
         self.flows = FlowTable(
-            bundle, setup.conv_params, counters, self.limits.max_flows, setup.on_flow, self._touch
+            link_wire, setup.conv_params, counters, self.limits.max_flows, setup.on_flow, self._touch
         )
         self.flows.now_ms = now_ms
-        self.liveness = Liveness(bundle, counters, params.keep_alive_s, self.dials, setup.rtt_ms, now_ms)
-        self.mtu = PathMtu(bundle, self.liveness, counters, params.datagram_bytes, setup.find_mtu)
+        self.liveness = Liveness(link_wire, counters, params.keep_alive_s, self.dials, setup.rtt_ms, now_ms)
+        self.mtu = PathMtu(link_wire, self.liveness, counters, params.datagram_bytes, setup.find_mtu)
 
     @property
     def peer(self) -> bytes:
         """The address we send to; b"" before there is one."""
-        return self.bundle.path[1] if self.bundle.path is not None else b""
+        return self.link_wire.path[1] if self.link_wire.path is not None else b""
 
     @property
     def rtt_ms(self) -> int:
         """The round-trip time as it is known now, -1: not at all."""
-        return self.bundle.srtt_ms if self.bundle.srtt_ms >= 0 else self.liveness.rtt_ms
+        return self.link_wire.srtt_ms if self.link_wire.srtt_ms >= 0 else self.liveness.rtt_ms
 
     @property
     def closed(self) -> bool:
@@ -128,14 +128,14 @@ class Link:
     def heard(self, now_ms: int) -> None:
         """Call when datagrams came, before what they held: the peer is there, and perhaps under new keys."""
         self.flows.now_ms = now_ms
-        if self.bundle.rx_datagrams == self._state_rx:
+        if self.link_wire.rx_datagrams == self._state_rx:
             return
-        self._state_rx = self.bundle.rx_datagrams
+        self._state_rx = self.link_wire.rx_datagrams
         changed = self.epochs.confirmed(now_ms)
         if changed and isinstance(self.rekey, ListenerRekey):
             self.rekey.confirm()
             self.liveness.forgive(now_ms)
-            self.bundle.hurry(now_ms)  # these keys may be those of a resumed link
+            self.link_wire.hurry(now_ms)  # these keys may be those of a resumed link
         if self.state is FRESH or (self._silent and self.liveness.heeded_ms >= self._silent_ms):
             self._answered(now_ms)
         elif self._silent:
@@ -163,18 +163,18 @@ class Link:
     def follow(self) -> bool:
         """Send where the newest authentic datagram came from. True: the peer had asked about that path, so
         this is a hop."""
-        path = self.bundle.source
+        path = self.link_wire.source
         assert path is not None
-        self.take_path(path, self.bundle.rx_last_ms)
+        self.take_path(path, self.link_wire.rx_last_ms)
         hop = path in self._challenged
-        self.bundle.hurry(self.bundle.rx_last_ms)
+        self.link_wire.hurry(self.link_wire.rx_last_ms)
         self.counters.moves += 1
         return hop
 
     def take_path(self, path: Path, now_ms: int) -> None:
         """Send by this path from now on."""
-        if path != self.bundle.path:
-            self.bundle.set_path(*path)
+        if path != self.link_wire.path:
+            self.link_wire.set_path(*path)
             self.mtu.moved(now_ms)
             self._touch()
 
@@ -188,13 +188,13 @@ class Link:
         self.counters.resumes += 1
         self.params = params
         self.mtu.agree(params.datagram_bytes, now_ms)
-        self.bundle.rate_bps = params.outbound_bps
+        self.link_wire.rate_bps = params.outbound_bps
         self.fec_control.configure(params)
         self.rekey.restart(epoch.secret)
         self.epochs.renew(epoch, now_ms)
         if self.dials:
             self.liveness.forgive(now_ms)
-            self.bundle.hurry(now_ms)
+            self.link_wire.hurry(now_ms)
             former = self.state
             if self._turn(LinkInput.HEARD):
                 self._owner.link_heard(self, former)
@@ -203,8 +203,8 @@ class Link:
     def share(self, links: int) -> None:
         """This many links keep to the limit of the rate together."""
         rate_bps = self.params.outbound_bps // links
-        if self.bundle.rate_bps != rate_bps:
-            self.bundle.rate_bps = rate_bps
+        if self.link_wire.rate_bps != rate_bps:
+            self.link_wire.rate_bps = rate_bps
 
     # -- time --
 
@@ -235,7 +235,7 @@ class Link:
             return None
         silent_at = self.liveness.silent_at() if self._heeds_silence else None
         times = [self.epochs.deadline(), self.flows.deadline(), silent_at, self._expires_at()]
-        if silent_at is None and self.bundle.outstanding:
+        if silent_at is None and self.link_wire.outstanding:
             times.append(self.flows.now_ms + self.liveness.rto_ms)  # sent again, it will be owed an answer
         times.append(self.liveness.ping_at(self._used, self._silent))
         times.append(self.fec_control.deadline())
@@ -249,7 +249,7 @@ class Link:
         """End the link and its flows. `tell`: say so to the peer, which then does the same at once."""
         if tell and not self.closed:
             for _ in range(CLOSE_COPIES):
-                self.bundle.send(frames.CLOSE, frames.pack_close(reason.code, reason.text))
+                self.link_wire.send(frames.CLOSE, frames.pack_close(reason.code, reason.text))
         self._end(reason, by_peer=False)
 
     # -- inside --
@@ -267,7 +267,7 @@ class Link:
         former = self.state
         if self._turn(LinkInput.HEARD):
             if former is SILENT:
-                self.bundle.hurry(now_ms)
+                self.link_wire.hurry(now_ms)
             self._owner.link_heard(self, former)
             self._touch()
 
@@ -284,7 +284,7 @@ class Link:
             return
         self.flows.close(reason)
         self.epochs.free()
-        self.bundle.free()
+        self.link_wire.free()
         self._owner.link_closed(self, reason, by_peer)
 
     def _touch(self) -> None:
@@ -293,7 +293,7 @@ class Link:
 
     def _watch(self) -> None:
         """Whatever comes is news while it may tell that the peer is back, or has new keys."""
-        self.bundle.watched = self.state is not UP or self.epochs.on_trial
+        self.link_wire.watched = self.state is not UP or self.epochs.on_trial
 
     @property
     def _heeds_silence(self) -> bool:
@@ -332,7 +332,7 @@ class Link:
     # -- control frames --
 
     def _on_ping(self, opaque: bytes, path: Path, now_ms: int) -> None:
-        self.bundle.send(frames.PONG, opaque, None)
+        self.link_wire.send(frames.PONG, opaque, None)
 
     def _on_pong(self, opaque: bytes, path: Path, now_ms: int) -> None:
         self.liveness.ponged(opaque, now_ms)
@@ -342,13 +342,13 @@ class Link:
     def _on_path_challenge(self, opaque: bytes, path: Path, now_ms: int) -> None:
         if path not in self._challenged:
             self._challenged.append(path)
-        self.bundle.send(frames.PATH_RESPONSE, opaque, path)
+        self.link_wire.send(frames.PATH_RESPONSE, opaque, path)
 
     def _on_path_response(self, opaque: bytes, path: Path, now_ms: int) -> None:
         self._owner.link_path_answered(self, opaque, path)
 
     def _on_mtu_probe(self, opaque: bytes, path: Path, now_ms: int) -> None:
-        self.bundle.send(frames.MTU_ACK, opaque, path)
+        self.link_wire.send(frames.MTU_ACK, opaque, path)
 
     def _on_mtu_ack(self, opaque: bytes, path: Path, now_ms: int) -> None:
         self.mtu.acked(opaque, now_ms)

@@ -4,7 +4,7 @@
 
 cdef class Liveness:
     cdef public long long rtt_ms
-    cdef object _bundle
+    cdef object _link_wire
     cdef object _counters
     cdef long long _keep_alive_ms
     cdef bint _pings

@@ -8,7 +8,7 @@ from kcpg.core.native.wire import frames
 
 if TYPE_CHECKING:
     from kcpg.core.native.wire.counters import LinkCounters
-    from kcpg.core.native.wire.wire import Bundle
+    from kcpg.core.native.wire.wire import LinkWire
 
 # A peer that owes an answer is silent after three retransmission timeouts, but not before this: scheduling
 # alone may take tens of milliseconds.
@@ -58,10 +58,16 @@ class Liveness:
     """
 
     def __init__(
-        self, bundle: Bundle, counters: LinkCounters, keep_alive_s: int, pings: bool, rtt_ms: int, now_ms: int
+        self,
+        link_wire: LinkWire,
+        counters: LinkCounters,
+        keep_alive_s: int,
+        pings: bool,
+        rtt_ms: int,
+        now_ms: int,
     ) -> None:
         self.rtt_ms = rtt_ms  # The newest round-trip time of a PING or of the handshake; -1: none yet
-        self._bundle = bundle
+        self._link_wire = link_wire
         self._counters = counters
         self._keep_alive_ms = keep_alive_s * 1000
         self._pings = pings or keep_alive_s > 0
@@ -76,12 +82,12 @@ class Liveness:
     @property
     def heard_ms(self) -> int:
         """When the peer was heard last."""
-        return max(self._bundle.rx_last_ms, self._begin_ms)
+        return max(self._link_wire.rx_last_ms, self._begin_ms)
 
     @property
     def heeded_ms(self) -> int:
         """When the peer showed last that it hears us: it acknowledged data, or answered a PING."""
-        return max(self._bundle.heeded_ms, self._ponged_ms, self._begin_ms)
+        return max(self._link_wire.heeded_ms, self._ponged_ms, self._begin_ms)
 
     @property
     def rto_ms(self) -> int:
@@ -107,10 +113,10 @@ class Liveness:
         """Send a PING and expect to hear something."""
         if self._pinged_ms is None:
             self._asked_ms = now_ms
-        self._heard_before = self._bundle.rx_datagrams
+        self._heard_before = self._link_wire.rx_datagrams
         self._pinged_ms = now_ms
         self._counters.pings_sent += 1
-        self._bundle.send(frames.PING, (now_ms & _U64).to_bytes(frames.OPAQUE_BYTES, "big"))
+        self._link_wire.send(frames.PING, (now_ms & _U64).to_bytes(frames.OPAQUE_BYTES, "big"))
 
     def ask_again(self, now_ms: int) -> None:
         """Something came from a silent peer: whether it hears us as well, is worth a question now."""
@@ -168,7 +174,7 @@ class Liveness:
         owed_ms = self.owed_ms
         if owed_ms is not None and self.heard_ms > owed_ms:
             return owed_ms + self.silence_ms // 2
-        if flows and self._bundle.rx_datagrams - self._heard_before > QUIET_DATAGRAMS:
+        if flows and self._link_wire.rx_datagrams - self._heard_before > QUIET_DATAGRAMS:
             return self.heard_ms + max(NOTICE_MS - self.silence_ms, QUIET_MIN_MS)
         return self.heard_ms + (self._keep_alive_ms or (NAT_MS if flows else IDLE_MS))
 
@@ -176,7 +182,7 @@ class Liveness:
         """When a silent peer is asked again; by a side that does not ping by itself, for its data only."""
         least_ms = max(RETURN_MS - self._known_rtt_ms // 2, RETRY_MIN_MS)
         age_ms = pinged_ms - self.heeded_ms
-        if self._bundle.outstanding and age_ms < URGENT_MS:
+        if self._link_wire.outstanding and age_ms < URGENT_MS:
             return pinged_ms + least_ms
         if not self._pings:
             return None
@@ -184,17 +190,17 @@ class Liveness:
 
     @property
     def _known_rtt_ms(self) -> int:
-        return self._bundle.srtt_ms if self._bundle.srtt_ms >= 0 else max(self.rtt_ms, 0)
+        return self._link_wire.srtt_ms if self._link_wire.srtt_ms >= 0 else max(self.rtt_ms, 0)
 
     @property
     def _answered(self) -> bool:
-        return self._pinged_ms is not None and self._bundle.heeded_ms > self._asked_ms
+        return self._pinged_ms is not None and self._link_wire.heeded_ms > self._asked_ms
 
     @property
     def _owed(self) -> bool:
         """What waits for a retransmission that is not due yet has not been asked again, so nobody owes an
         answer."""
-        asked = self._bundle.outstanding and self._bundle.tx_last_ms > self.heeded_ms
+        asked = self._link_wire.outstanding and self._link_wire.tx_last_ms > self.heeded_ms
         return asked or self._asking
 
     @property

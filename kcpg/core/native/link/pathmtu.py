@@ -16,7 +16,7 @@ from kcpg.core.native.wire import frames
 if TYPE_CHECKING:
     from kcpg.core.native.link.liveness import Liveness
     from kcpg.core.native.wire.counters import LinkCounters
-    from kcpg.core.native.wire.wire import Bundle
+    from kcpg.core.native.wire.wire import LinkWire
 
 LEAST_BYTES = 548  # What every IPv4 host takes (RFC 791: 576), less its headers
 
@@ -62,15 +62,15 @@ class PathMtu:
     """Of one link's sending direction, as long as the link lives.
 
     `most`: what was agreed. `find` False: somebody configured it, so it is used unasked until it is seen not
-    to pass. Call `advance` often while the peer is heard. Sets the bundle's `datagram_bytes`.
+    to pass. Call `advance` often while the peer is heard. Sets the link wire's `datagram_bytes`.
     """
 
     def __init__(
-        self, bundle: Bundle, liveness: Liveness, counters: LinkCounters, most: int, find: bool
+        self, link_wire: LinkWire, liveness: Liveness, counters: LinkCounters, most: int, find: bool
     ) -> None:
         self.limit = most if not find else min(BASE_BYTES, most)  # Bytes of UDP payload that may be sent now
         self.searching = False
-        self._bundle = bundle
+        self._link_wire = link_wire
         self._liveness = liveness
         self._counters = counters
         self._most = most
@@ -164,7 +164,7 @@ class PathMtu:
         """What was not asked yet, all; then the smallest, as those above it can only pass if it does."""
         fresh = [size for size, tries in self._asked.items() if not tries]
         smallest = min(self._asked)
-        if not fresh and self._bundle.rx_datagrams == self._heard:
+        if not fresh and self._link_wire.rx_datagrams == self._heard:
             self._liveness.ping(now_ms)  # nothing at all came: that is no question of size
         elif not fresh and self._asked[smallest] >= TRIES:
             self._drop(smallest, now_ms)
@@ -175,13 +175,13 @@ class PathMtu:
                 self._send(size)
             if not fresh or self.limit in fresh:
                 self._liveness.ping(now_ms)  # its answer tells a size that does not pass from silence
-            self._heard = self._bundle.rx_datagrams
+            self._heard = self._link_wire.rx_datagrams
         self._due_ms = now_ms + max(self._liveness.rto_ms, WAIT_MS)
 
     def _send(self, size: int) -> None:
         self._asked[size] += 1
         opaque = _OPAQUE.pack(self._path & 0xFFFFFFFF, size)
-        self._bundle.send(frames.MTU_PROBE, opaque + bytes(size - self._bundle.OVERHEAD - len(opaque)))
+        self._link_wire.send(frames.MTU_PROBE, opaque + bytes(size - self._link_wire.OVERHEAD - len(opaque)))
         self._counters.mtu_probes += 1
 
     def _drop(self, size: int, now_ms: int) -> None:
@@ -195,7 +195,7 @@ class PathMtu:
         self._check_wait_ms = CHECK_MS
         self._counters.mtu_shrinks += 1
         self._search()
-        self._bundle.hurry(now_ms)
+        self._link_wire.hurry(now_ms)
 
     def _next(self, now_ms: int) -> None:
         """What to ask next: upwards, as a size that passes costs one round trip, and one that does not costs
@@ -219,13 +219,13 @@ class PathMtu:
 
     def _rest(self, now_ms: int) -> None:
         self._confirm_ms = now_ms + CONFIRM_MS
-        self._sent = self._bundle.tx_datagrams
+        self._sent = self._link_wire.tx_datagrams
 
     def _doubted(self, now_ms: int) -> bool:
         """Whether segments timed out, so that it may be because of their size."""
-        if self._bundle.timeouts - self._timeouts < CHECK_TIMEOUTS or now_ms < self._check_ms:
+        if self._link_wire.timeouts - self._timeouts < CHECK_TIMEOUTS or now_ms < self._check_ms:
             return False
-        self._timeouts = self._bundle.timeouts
+        self._timeouts = self._link_wire.timeouts
         self._check_ms = now_ms + self._check_wait_ms
         self._check_wait_ms = min(2 * self._check_wait_ms, CHECK_MOST_MS)
         return True
@@ -237,7 +237,7 @@ class PathMtu:
             self._failed = self._most + 1
             self._search()
         elif self._find and used and now_ms >= self._confirm_ms:
-            if self._bundle.tx_datagrams - self._sent >= CONFIRM_DATAGRAMS:
+            if self._link_wire.tx_datagrams - self._sent >= CONFIRM_DATAGRAMS:
                 self._ask([self.limit])
             else:
                 self._rest(now_ms)
@@ -245,5 +245,5 @@ class PathMtu:
             self._ask_again(now_ms)
 
     def _apply(self) -> None:
-        if self.limit != self._bundle.datagram_bytes:
-            self._bundle.datagram_bytes = self.limit
+        if self.limit != self._link_wire.datagram_bytes:
+            self._link_wire.datagram_bytes = self.limit

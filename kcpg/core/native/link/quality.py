@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from kcpg.core.native.wire.wire import Bundle
+    from kcpg.core.native.wire.wire import LinkWire
 
 # Two bad windows make a verdict: half a second, which together with a probe stays under a second.
 WINDOW_MS = 250
@@ -25,7 +25,7 @@ BAD_WINDOWS = 2
 
 
 class _Counts(NamedTuple):
-    """Of a bundle, at one moment."""
+    """Of a link wire, at one moment."""
 
     sent: int
     resent: int
@@ -54,36 +54,40 @@ class Quality:
         self._began_ms = from_ms
         self._counts = None
 
-    def inspect(self, bundle: Bundle, now_ms: int) -> bool:
+    def inspect(self, link_wire: LinkWire, now_ms: int) -> bool:
         """Whether the path has become bad."""
         since_ms = now_ms - self._began_ms
         if self._counts is None:
             if since_ms >= 0:
-                self._begin(bundle, now_ms)
+                self._begin(link_wire, now_ms)
             return False
         if since_ms < WINDOW_MS:
             return False
-        share = _share(self._counts, _counts(bundle))
+        share = _share(self._counts, _counts(link_wire))
         if share is None:
             if since_ms >= STALE_MS:
                 self._bad_windows = 0
-                self._begin(bundle, now_ms)
+                self._begin(link_wire, now_ms)
             return False
         bad = share >= max(BAD_SHARE, JUMP * self._usual)
         # What stays bad everywhere is usual after some seconds, and then no reason to move.
         self._usual += (share - self._usual) / (32 if bad else 8)
         self._bad_windows = self._bad_windows + 1 if bad else 0
-        self._begin(bundle, now_ms)
+        self._begin(link_wire, now_ms)
         return self._bad_windows >= BAD_WINDOWS
 
-    def _begin(self, bundle: Bundle, now_ms: int) -> None:
+    def _begin(self, link_wire: LinkWire, now_ms: int) -> None:
         self._began_ms = now_ms
-        self._counts = _counts(bundle)
+        self._counts = _counts(link_wire)
 
 
-def _counts(bundle: Bundle) -> _Counts:
+def _counts(link_wire: LinkWire) -> _Counts:
     return _Counts(
-        bundle.segments_sent, bundle.segments_resent, bundle.rx_cid, bundle.rx_pn, bundle.rx_datagrams
+        link_wire.segments_sent,
+        link_wire.segments_resent,
+        link_wire.rx_cid,
+        link_wire.rx_pn,
+        link_wire.rx_datagrams,
     )
 
 

@@ -11,7 +11,7 @@ from kcpg.core.native.wire import frames
 if TYPE_CHECKING:
     from kcpg.core.native.handshake.envelope import Entropy
     from kcpg.core.native.link.cids import Cids
-    from kcpg.core.native.wire.wire import Bundle
+    from kcpg.core.native.wire.wire import LinkWire
 
 # A REKEY frame is repeated with doubled waits between these, without end: the listener may have taken it
 # already, and then only its answer leads on. A peer that is gone is noticed by the link's silence.
@@ -23,10 +23,10 @@ class DialerRekey:
     """The side that starts a rekey. `secret` is the newest session secret."""
 
     def __init__(
-        self, bundle: Bundle, algorithm: str, secret: bytes, cids: Cids[Any], entropy: Entropy
+        self, link_wire: LinkWire, algorithm: str, secret: bytes, cids: Cids[Any], entropy: Entropy
     ) -> None:
         self.secret = secret
-        self._bundle = bundle
+        self._link_wire = link_wire
         self._algorithm = algorithm
         self._cids = cids
         self._entropy = entropy
@@ -72,7 +72,7 @@ class DialerRekey:
 
     def _send(self, now_ms: int) -> None:
         assert self._initiator is not None
-        self._bundle.send(frames.REKEY, frames.pack_rekey(self._initiator.message))
+        self._link_wire.send(frames.REKEY, frames.pack_rekey(self._initiator.message))
         self._due_ms = now_ms + self._wait_ms
         self._wait_ms = min(2 * self._wait_ms, MOST_WAIT_MS)
 
@@ -87,9 +87,9 @@ class ListenerRekey:
     """The side that answers."""
 
     def __init__(
-        self, bundle: Bundle, algorithm: str, secret: bytes, cids: Cids[Any], entropy: Entropy
+        self, link_wire: LinkWire, algorithm: str, secret: bytes, cids: Cids[Any], entropy: Entropy
     ) -> None:
-        self._bundle = bundle
+        self._link_wire = link_wire
         self._algorithm = algorithm
         self._cids = cids
         self._entropy = entropy
@@ -119,7 +119,7 @@ class ListenerRekey:
         if answer is None:
             return None
         reply, rekeyed = answer
-        self._bundle.send(frames.REKEY, frames.pack_rekey(reply))
+        self._link_wire.send(frames.REKEY, frames.pack_rekey(reply))
         if rekeyed is None:
             return None
         return NewEpoch(rekeyed.epoch, own_cid, rekeyed.peer_cid, rekeyed.session_secret)

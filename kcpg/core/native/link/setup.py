@@ -13,7 +13,7 @@ from kcpg.core.native.link.epochs import NewEpoch
 
 if TYPE_CHECKING:
     from kcpg.core.native.link.convflow import ConvFlow
-    from kcpg.core.native.wire.wire import Bundle
+    from kcpg.core.native.wire.wire import LinkWire
 
 RTT_UNKNOWN_MS = -1
 
@@ -35,7 +35,7 @@ class LinkLimits:
 
 @dataclass(frozen=True, slots=True)
 class LinkSetup:
-    """What a new link begins with. The bundle's path must be set before anything is sent.
+    """What a new link begins with. The link wire's path must be set before anything is sent.
 
     `epoch`: the first keys. `params`: what was agreed, as seen from this side. `kcp`: how conversations send
     again; their windows come from `params`. `find_mtu`: datagrams may be as large as the path takes, at most
@@ -43,7 +43,7 @@ class LinkSetup:
     `on_flow` takes the flows that the peer opens; None: this is the dialer's side, where the peer opens none.
     """
 
-    bundle: Bundle
+    link_wire: LinkWire
     epoch: NewEpoch
     params: LinkParams
     kcp: KcpParams

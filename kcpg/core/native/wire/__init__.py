@@ -1,7 +1,7 @@
 """The data plane of a leg: open, tell frames apart, feed conversations, seal, batch.
 
 Tests of what has none of its own name:
-    bundle, conv, counters, events, headers, turn, txepoch: unit/test_wire.py, unit/test_wire_turns.py
+    linkwire, conv, counters, events, headers, turn, txepoch: unit/test_wire.py, unit/test_wire_turns.py
     flight: sim/test_chain_rate.py, property/test_wire_differential.py
     linkfec: unit/test_link_fec.py
     rxepoch: unit/test_wire.py, unit/test_link_life.py

@@ -13,7 +13,7 @@ cdef enum:
 
 cdef class Conv(Kcp):
     cdef SegmentPool segment_pool
-    cdef readonly Bundle bundle
+    cdef readonly LinkWire link_wire
     cdef public object user
     cdef readonly int events
     cdef readonly bint closed

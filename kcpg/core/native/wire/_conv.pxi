@@ -4,25 +4,25 @@
 # no_gc_clear: __dealloc__ gives the slots back, so the pool must still be there when a cycle is collected.
 @cython.no_gc_clear
 cdef class Conv(Kcp):
-    """A conversation registered with its bundle; see conv.py. Made by `Bundle.open` only."""
+    """A conversation registered with its link wire; see conv.py. Made by `LinkWire.open` only."""
 
     def __cinit__(self, *args, **kwargs):
         self.timer = -1
 
-    def __init__(self, Bundle bundle not None, uint32_t conv, params):
-        self.segment_pool = bundle.wire.segment_pool
-        self.setup(self.segment_pool.slots, conv, bundle.segment_bytes(False), params)
+    def __init__(self, LinkWire link_wire not None, uint32_t conv, params):
+        self.segment_pool = link_wire.wire.segment_pool
+        self.setup(self.segment_pool.slots, conv, link_wire.segment_bytes(False), params)
         self.k.ack_hold_ms = ACK_HOLD_MS
         self.k.ack_maps = True
-        timers_reserve(&bundle.wire.timers)
-        self.bundle = bundle
+        timers_reserve(&link_wire.wire.timers)
+        self.link_wire = link_wire
         self.snd_limit = self.k.snd_wnd
         self.rcv_limit = self.k.rcv_wnd
-        if bundle.flight is not None and self.k.rcv_wnd > WINDOW_START_SEGMENTS:
+        if link_wire.flight is not None and self.k.rcv_wnd > WINDOW_START_SEGMENTS:
             kcp_set_windows(&self.k, self.k.snd_wnd, WINDOW_START_SEGMENTS)
 
     def __dealloc__(self):
-        if not self.closed and self.bundle is not None and self.bundle.wire is not None:
+        if not self.closed and self.link_wire is not None and self.link_wire.wire is not None:
             self.leave_timers()
         kcp_clear(&self.k)
 
@@ -59,15 +59,15 @@ cdef class Conv(Kcp):
 
     cdef bint put_datagram(self, const uint8_t* p, size_t n) except -1:
         """See send_datagram."""
-        if n < MIN_PACKET_BYTES or n + 4 > self.bundle.data_room():
+        if n < MIN_PACKET_BYTES or n + 4 > self.link_wire.data_room():
             return False
         if self.packets_out is None:
             self.packets_out = deque()
         if len(self.packets_out) >= DATAGRAM_QUEUE:
-            self.bundle.wire.count_drop("datagram_queue_full")
+            self.link_wire.wire.count_drop("datagram_queue_full")
             return True
         self.packets_out.append(p[:n])
-        self.bundle.mark_dirty(self)
+        self.link_wire.mark_dirty(self)
         return True
 
     def recv_datagram(self):
@@ -126,7 +126,7 @@ cdef class Conv(Kcp):
                 elif kcp_move_message(&self.k, &other.k) > 0:
                     moved += size
                     continue
-                self.bundle.wire.count_drop("packet_too_long")
+                self.link_wire.wire.count_drop("packet_too_long")
             if kcp_room(&other.k) < wanted:
                 other.want_room = True
         else:
@@ -196,7 +196,7 @@ cdef class Conv(Kcp):
             self.raise_events(EV_WRITABLE)
         if self.want_drained and self.is_drained():
             self.want_drained = False
-            self.bundle.wire.events.drained(self)
+            self.link_wire.wire.events.drained(self)
 
     @property
     def wake_room(self):
@@ -212,8 +212,8 @@ cdef class Conv(Kcp):
 
     cdef void leave_timers(self):
         """Once, at the end: no deadline any more, and no room for one."""
-        timer_remove(&self.bundle.wire.timers, self)
-        self.bundle.wire.timers.convs -= 1
+        timer_remove(&self.link_wire.wire.timers, self)
+        self.link_wire.wire.timers.convs -= 1
 
     cdef void fit(self):
         """Cut segments as large as the frames they will travel in."""
@@ -223,7 +223,7 @@ cdef class Conv(Kcp):
         is_long = self.k.segments_sent - self.bulk_from > LONG_SEGMENTS
         if is_long != self.is_long:
             self.is_long = is_long
-            kcp_set_mtu(&self.k, self.bundle.segment_bytes(is_long))
+            kcp_set_mtu(&self.k, self.link_wire.segment_bytes(is_long))
 
     cdef void open_window(self):
         """Grow the window by what the reader has taken so far; one that never reads holds little."""
@@ -241,11 +241,11 @@ cdef class Conv(Kcp):
         if kcp_room(&self.k) == 0:
             self.want_room = True
             if kcp_queued(&self.k) < KCP_QUEUE_SEGMENTS:
-                self.bundle.wire.starved[self] = None    # it waits for what others hold, and hears of its own
-        self.bundle.conv_changed(self)
+                self.link_wire.wire.starved[self] = None    # it waits for what others hold, and hears of its own
+        self.link_wire.conv_changed(self)
 
     cdef void raise_events(self, int events):
         """Tell the user something, by an event of the wire."""
         if self.events == 0:
-            self.bundle.wire.events.ready(self)
+            self.link_wire.wire.events.ready(self)
         self.events |= events

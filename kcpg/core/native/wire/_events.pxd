@@ -16,8 +16,8 @@ cdef class Events:
     cdef int bypass(self) except -1
     cdef void ready(self, Conv conv)
     cdef void drained(self, Conv conv)
-    cdef void heard(self, Bundle bundle)
-    cdef void begun(self, Bundle bundle)
-    cdef void moved(self, Bundle bundle)
-    cdef bint frame(self, Bundle bundle, int frame_type, bytes payload, const Path* path) except -1
+    cdef void heard(self, LinkWire link_wire)
+    cdef void begun(self, LinkWire link_wire)
+    cdef void moved(self, LinkWire link_wire)
+    cdef bint frame(self, LinkWire link_wire, int frame_type, bytes payload, const Path* path) except -1
     cdef bint stranger(self, const Path* path, const uint8_t* p, uint32_t n) except -1

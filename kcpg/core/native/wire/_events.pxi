@@ -26,11 +26,11 @@ cdef class Events:
         for event in self.waiting:
             kind = event[0]
             if kind is HEARD:
-                (<Bundle>event[1]).is_heard = (<Bundle>event[1]).is_urgent = False
+                (<LinkWire>event[1]).is_heard = (<LinkWire>event[1]).is_urgent = False
             elif kind is BEGUN:
-                (<Bundle>event[1]).has_begun = False
+                (<LinkWire>event[1]).has_begun = False
             elif kind is MOVED:
-                (<Bundle>event[1]).has_moved = False
+                (<LinkWire>event[1]).has_moved = False
             elif (kind is READY or kind is DRAINED) and (<Conv>event[1]).closed:
                 continue
             taken.append(event)
@@ -66,35 +66,35 @@ cdef class Events:
         """A conversation that waits for its end owes nothing any more."""
         self.waiting.append((DRAINED, conv))
 
-    cdef void heard(self, Bundle bundle):
+    cdef void heard(self, LinkWire link_wire):
         """An authentic datagram came."""
-        if not bundle.is_heard:
-            bundle.is_heard = True
-            self.waiting.append((HEARD, bundle))
-        if bundle.watched and not bundle.is_urgent:
-            bundle.is_urgent = True
+        if not link_wire.is_heard:
+            link_wire.is_heard = True
+            self.waiting.append((HEARD, link_wire))
+        if link_wire.watched and not link_wire.is_urgent:
+            link_wire.is_urgent = True
             self.urgent += 1
 
-    cdef void begun(self, Bundle bundle):
+    cdef void begun(self, LinkWire link_wire):
         """Data is under way, the first for a while."""
-        if not bundle.has_begun:
-            bundle.has_begun = True
-            self.waiting.append((BEGUN, bundle))
+        if not link_wire.has_begun:
+            link_wire.has_begun = True
+            self.waiting.append((BEGUN, link_wire))
 
-    cdef void moved(self, Bundle bundle):
+    cdef void moved(self, LinkWire link_wire):
         """The newest datagram came by another path."""
-        if not bundle.has_moved:
-            bundle.has_moved = True
+        if not link_wire.has_moved:
+            link_wire.has_moved = True
             self.urgent += 1
-            self.waiting.append((MOVED, bundle))
+            self.waiting.append((MOVED, link_wire))
 
-    cdef bint frame(self, Bundle bundle, int frame_type, bytes payload, const Path* path) except -1:
+    cdef bint frame(self, LinkWire link_wire, int frame_type, bytes payload, const Path* path) except -1:
         """A control frame came; False: there are too many."""
         if self.frames >= FRAMES_LIMIT:
             return False
         self.frames += 1
         self.urgent += 1
-        self.waiting.append((FRAME, bundle, frame_type, payload, from_path(path)))
+        self.waiting.append((FRAME, link_wire, frame_type, payload, from_path(path)))
         return True
 
     cdef bint stranger(self, const Path* path, const uint8_t* p, uint32_t n) except -1:

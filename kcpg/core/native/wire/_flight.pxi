@@ -93,4 +93,4 @@ cdef class Flight:
             wanted = min(kcp_queued(&conv.k), <uint32_t>TURN_SEGMENTS)
             room -= <int64_t>wanted * (conv.k.mss + KCP_HEADER_BYTES)
             if kcp_wants_flush(&conv.k):
-                conv.bundle.mark_dirty(conv)
+                conv.link_wire.mark_dirty(conv)

@@ -5,7 +5,7 @@ cdef enum:
 
 
 cdef class RxEpoch:
-    cdef Bundle owner
+    cdef LinkWire owner
     cdef uint32_t cid
     cdef uint32_t order
     cdef Sealer sealer

@@ -6,7 +6,7 @@ from kcpg.core.native.wire.rxepoch import NO_LOSSES
 cdef class RxEpoch:
     """What opens datagrams of one CID, and how new they are."""
 
-    def __init__(self, Bundle owner not None, uint32_t cid, uint32_t order, Sealer sealer not None):
+    def __init__(self, LinkWire owner not None, uint32_t cid, uint32_t order, Sealer sealer not None):
         self.owner = owner
         self.cid = cid
         self.order = order

@@ -25,7 +25,7 @@ include "_flight.pxd"
 include "_conv.pxd"
 include "_events.pxd"
 include "_bypass.pxd"
-include "_bundle.pxd"
+include "_linkwire.pxd"
 
 cdef enum:
     BATCH = 64                      # datagrams unmasked together: what one GRO buffer or GSO run holds
@@ -46,7 +46,7 @@ cdef class Wire:
     cdef RxEpoch last_epoch
     cdef object outbox
     cdef Events events
-    cdef object active              # deque of Bundle
+    cdef object active              # deque of LinkWire
     cdef timers_t timers
     cdef dict starved               # Conv that wait for slots of the pool, in order
     cdef uint64_t now_ms
@@ -69,14 +69,14 @@ cdef class Wire:
     cdef int build_outbox(self) except -1
     cdef int datagram(self, uint8_t* p, uint32_t n, uint64_t now_ms) except -1
     cdef int shard(
-        self, Bundle bundle, int frame_type, const uint8_t* p, uint32_t n, uint64_t now_ms) except -1
+        self, LinkWire link_wire, int frame_type, const uint8_t* p, uint32_t n, uint64_t now_ms) except -1
     cdef int unwrap(
-        self, Bundle bundle, const uint8_t* p, uint32_t n, bint rebuilt, uint64_t now_ms) except -1
+        self, LinkWire link_wire, const uint8_t* p, uint32_t n, bint rebuilt, uint64_t now_ms) except -1
     cdef int segments(
-        self, Bundle bundle, const uint8_t* p, uint32_t n, bint rebuilt, uint64_t now_ms) except -1
-    cdef int unreliable(self, Bundle bundle, const uint8_t* p, uint32_t n) except -1
-    cdef int frame(self, Bundle bundle, int frame_type, bytes payload) except -1
+        self, LinkWire link_wire, const uint8_t* p, uint32_t n, bint rebuilt, uint64_t now_ms) except -1
+    cdef int unreliable(self, LinkWire link_wire, const uint8_t* p, uint32_t n) except -1
+    cdef int frame(self, LinkWire link_wire, int frame_type, bytes payload) except -1
     cdef void feed(self)
     cdef void count_drop(self, str reason)
     cdef int ripen(self, uint64_t now_ms) except -1
-    cdef void wake(self, Bundle bundle)
+    cdef void wake(self, LinkWire link_wire)

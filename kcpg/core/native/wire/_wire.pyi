@@ -3,6 +3,6 @@
 from kcpg.core.native.wire.wire import READABLE as READABLE
 from kcpg.core.native.wire.wire import UNKNOWN_CONV as UNKNOWN_CONV
 from kcpg.core.native.wire.wire import WRITABLE as WRITABLE
-from kcpg.core.native.wire.wire import Bundle as Bundle
 from kcpg.core.native.wire.wire import Conv as Conv
+from kcpg.core.native.wire.wire import LinkWire as LinkWire
 from kcpg.core.native.wire.wire import Wire as Wire

@@ -31,7 +31,7 @@ from kcpg.core.seal._seal cimport (
     sealer_seal,
 )
 
-__all__ = ["READABLE", "UNKNOWN_CONV", "WRITABLE", "Bundle", "Bypass", "Conv", "Wire"]
+__all__ = ["READABLE", "UNKNOWN_CONV", "WRITABLE", "LinkWire", "Bypass", "Conv", "Wire"]
 
 READABLE = 1
 WRITABLE = 2
@@ -51,7 +51,7 @@ include "_flight.pxi"
 include "_conv.pxi"
 include "_events.pxi"
 include "_bypass.pxi"
-include "_bundle.pxi"
+include "_linkwire.pxi"
 include "_pieces.pxi"
 
 
@@ -90,9 +90,9 @@ cdef class Wire:
         self.mask_rx = HeaderMask(mask_rx)
         self.mask_tx = HeaderMask(mask_tx)
 
-    def bundle(self, user):
+    def link_wire(self, user):
         """The data plane of a new link; it can send once it has a key and a path."""
-        return Bundle(self, user)
+        return LinkWire(self, user)
 
     def drop(self, str reason, count=1):
         """Count a discarded datagram or frame under its name."""
@@ -134,11 +134,11 @@ cdef class Wire:
     @property
     def backlog(self):
         """More could leave at once."""
-        cdef Bundle bundle
+        cdef LinkWire link_wire
         if self.outbox or self.tx.count > self.tx_cursor:
             return True
-        for bundle in self.active:
-            if bundle.can_send() and bundle.held_until() <= <int64_t>self.now_ms:
+        for link_wire in self.active:
+            if link_wire.can_send() and link_wire.held_until() <= <int64_t>self.now_ms:
                 return True
         return False
 
@@ -150,23 +150,23 @@ cdef class Wire:
     cdef int64_t due(self) except -2:
         """When build() must be called again though nothing else happens; INT64_MAX: never."""
         cdef int64_t due = INT64_MAX, until
-        cdef Bundle bundle
+        cdef LinkWire link_wire
         if self.outbox:
             return self.now_ms
-        for bundle in self.active if self.active else ():    # mostly none, after each request
-            if bundle.can_send():
-                until = bundle.held_until()
+        for link_wire in self.active if self.active else ():    # mostly none, after each request
+            if link_wire.can_send():
+                until = link_wire.held_until()
                 until = <int64_t>self.now_ms if until < 0 else until
                 due = until if until < due else due
         if self.timers.count > 0 and self.timers.heap[0].due_ms < due:
             due = self.timers.heap[0].due_ms
         return due
 
-    cdef void wake(self, Bundle bundle):
+    cdef void wake(self, LinkWire link_wire):
         """This link has something to send: give it a turn."""
-        if not bundle.is_active and bundle.can_send():
-            bundle.is_active = True
-            self.active.append(bundle)
+        if not link_wire.is_active and link_wire.can_send():
+            link_wire.is_active = True
+            self.active.append(link_wire)
 
     cdef int ripen(self, uint64_t now_ms) except -1:
         """Give a turn to every conversation whose deadline has come."""
@@ -174,7 +174,7 @@ cdef class Wire:
         while self.timers.count > 0 and self.timers.heap[0].due_ms <= <int64_t>now_ms:
             conv = <Conv>self.timers.heap[0].conv
             timer_remove(&self.timers, conv)
-            conv.bundle.mark_dirty(conv)
+            conv.link_wire.mark_dirty(conv)
         return 0
 
     cdef int build_outbox(self) except -1:
@@ -198,7 +198,7 @@ cdef class Wire:
 
     cdef int build(self, uint64_t now_ms) except -1:
         """Fill the vector with one batch of what may leave now; how many datagrams wait there."""
-        cdef Bundle bundle
+        cdef LinkWire link_wire
         cdef list held = None
         cdef int made
         self.now_ms = now_ms
@@ -208,15 +208,15 @@ cdef class Wire:
         self.ripen(now_ms)
         self.build_outbox()
         while self.active and self.tx.count < self.tx.max_count:
-            bundle = self.active.popleft()      # `is_active` stays set: its own turn must not append it
-            made = bundle.turn(&self.tx, now_ms, min(TURN_DATAGRAMS, self.tx.max_count - self.tx.count))
-            if not bundle.can_send():
-                bundle.is_active = False
-            elif made > 0 and bundle.held_until() <= <int64_t>now_ms:
-                self.active.append(bundle)
+            link_wire = self.active.popleft()      # `is_active` stays set: its own turn must not append it
+            made = link_wire.turn(&self.tx, now_ms, min(TURN_DATAGRAMS, self.tx.max_count - self.tx.count))
+            if not link_wire.can_send():
+                link_wire.is_active = False
+            elif made > 0 and link_wire.held_until() <= <int64_t>now_ms:
+                self.active.append(link_wire)
             else:
                 held = held or []
-                held.append(bundle)
+                held.append(link_wire)
         if held:
             self.active.extend(held)
         if self.tx.count == 0:
@@ -317,7 +317,7 @@ cdef class Wire:
         """One datagram with a clear header: find its epoch, open it, hand it to what its type says."""
         cdef uint32_t cid = get32be(p)
         cdef RxEpoch epoch = self.last_epoch
-        cdef Bundle bundle
+        cdef LinkWire link_wire
         cdef uint64_t pn
         cdef int frame_type
         cdef bint probes
@@ -336,55 +336,55 @@ cdef class Wire:
             self.count_drop("auth")
             return 0
         replay_commit(&epoch.replay, pn)
-        bundle = epoch.owner
+        link_wire = epoch.owner
         frame_type = p[HEADER_BYTES]
         probes = frame_type == T_PATH_CHALLENGE or frame_type == T_PATH_RESPONSE
-        if bundle.note_received(epoch, pn, &self.rx_path, n, probes, now_ms):
-            self.events.moved(bundle)
+        if link_wire.note_received(epoch, pn, &self.rx_path, n, probes, now_ms):
+            self.events.moved(link_wire)
         p += HEADER_BYTES + TYPE_BYTES
         n -= OVERHEAD_BYTES
         if frame_type == T_KCP:
-            return self.segments(bundle, p, n, False, now_ms)
+            return self.segments(link_wire, p, n, False, now_ms)
         if frame_type == T_DATAGRAM:
-            return self.unreliable(bundle, p, n)
+            return self.unreliable(link_wire, p, n)
         if frame_type == T_FEC_DATA or frame_type == T_FEC_PARITY:
-            return self.shard(bundle, frame_type, p, n, now_ms)
+            return self.shard(link_wire, frame_type, p, n, now_ms)
         if frame_type == T_PIECE:
-            return take_piece(self, bundle, p[:n], now_ms)
+            return take_piece(self, link_wire, p[:n], now_ms)
         if frame_type in CONTROL_TYPES:
-            return self.frame(bundle, frame_type, p[:n])
+            return self.frame(link_wire, frame_type, p[:n])
         if frame_type != T_PAD:
             self.count_drop("frame_unknown")
         return 0
 
     cdef int shard(
-            self, Bundle bundle, int frame_type, const uint8_t* p, uint32_t n, uint64_t now_ms) except -1:
+            self, LinkWire link_wire, int frame_type, const uint8_t* p, uint32_t n, uint64_t now_ms) except -1:
         """A shard, and the frames that come of it."""
-        cdef LinkFec fec = bundle.link_fec()
+        cdef LinkFec fec = link_wire.link_fec()
         cdef uint64_t malformed = fec.rx.malformed
         cdef fec_shard_t* shard
         if fec.receive(frame_type, p, n):
-            self.unwrap(bundle, p + FEC_HEADER_BYTES, n - FEC_HEADER_BYTES, False, now_ms)
+            self.unwrap(link_wire, p + FEC_HEADER_BYTES, n - FEC_HEADER_BYTES, False, now_ms)
         shard = fec.rx.rebuilt      # stays until `fec` receives again, which nothing below does
         while shard != NULL:
-            self.unwrap(bundle, fec_body(shard) + FEC_PREFIX_BYTES, shard.len, True, now_ms)
+            self.unwrap(link_wire, fec_body(shard) + FEC_PREFIX_BYTES, shard.len, True, now_ms)
             shard = shard.next
         if fec.rx.malformed != malformed:
             self.drop("fec_malformed", fec.rx.malformed - malformed)
         return 0
 
     cdef int unwrap(
-            self, Bundle bundle, const uint8_t* p, uint32_t n, bint rebuilt, uint64_t now_ms) except -1:
+            self, LinkWire link_wire, const uint8_t* p, uint32_t n, bint rebuilt, uint64_t now_ms) except -1:
         """A frame that came as a shard, or in pieces."""
         if n > 0 and p[0] == T_KCP:
-            return self.segments(bundle, p + TYPE_BYTES, n - TYPE_BYTES, rebuilt, now_ms)
+            return self.segments(link_wire, p + TYPE_BYTES, n - TYPE_BYTES, rebuilt, now_ms)
         if n > 0 and p[0] == T_DATAGRAM:
-            return self.unreliable(bundle, p + TYPE_BYTES, n - TYPE_BYTES)
+            return self.unreliable(link_wire, p + TYPE_BYTES, n - TYPE_BYTES)
         self.count_drop("frame_malformed")
         return 0
 
     cdef int segments(
-            self, Bundle bundle, const uint8_t* p, uint32_t n, bint rebuilt, uint64_t now_ms) except -1:
+            self, LinkWire link_wire, const uint8_t* p, uint32_t n, bint rebuilt, uint64_t now_ms) except -1:
         """Cut a KCP frame into runs of one conversation each and feed them; nothing after a broken one."""
         cdef uint32_t at = 0, start, number, length
         cdef bint pushes, asks
@@ -404,27 +404,27 @@ cdef class Wire:
             if at == start:
                 self.count_drop("kcp_malformed")
                 return 0
-            conv = bundle.last_conv
+            conv = link_wire.last_conv
             if conv is None or conv.k.conv != number:
-                conv = bundle.convs.get(number)
-                if conv is None and pushes and bundle.accept is not None:
-                    conv = bundle.accept(number)
+                conv = link_wire.convs.get(number)
+                if conv is None and pushes and link_wire.accept is not None:
+                    conv = link_wire.accept(number)
                 if conv is None:
                     self.count_drop("conv_unknown")
                     if pushes or asks:
-                        self.frame(bundle, UNKNOWN_CONV, p[start:start + 4])
+                        self.frame(link_wire, UNKNOWN_CONV, p[start:start + 4])
                     continue
-                bundle.last_conv = conv
+                link_wire.last_conv = conv
             if kcp_input(&conv.k, p + start, at - start, now_ms, rebuilt) < 0:
                 self.count_drop("kcp_malformed")
             if kcp_readable(&conv.k):
                 conv.raise_events(EV_READABLE)
-            bundle.conv_changed(conv)
+            link_wire.conv_changed(conv)
         return 0
 
-    cdef int unreliable(self, Bundle bundle, const uint8_t* p, uint32_t n) except -1:
+    cdef int unreliable(self, LinkWire link_wire, const uint8_t* p, uint32_t n) except -1:
         """A user's packet for one conversation."""
-        cdef Conv conv = bundle.convs.get(get32(p)) if n >= 4 else None
+        cdef Conv conv = link_wire.convs.get(get32(p)) if n >= 4 else None
         if conv is None:
             self.count_drop("conv_unknown" if n >= 4 else "frame_malformed")
             return 0
@@ -437,8 +437,8 @@ cdef class Wire:
         conv.raise_events(EV_READABLE)
         return 0
 
-    cdef int frame(self, Bundle bundle, int frame_type, bytes payload) except -1:
+    cdef int frame(self, LinkWire link_wire, int frame_type, bytes payload) except -1:
         """Keep a control frame for the link."""
-        if not self.events.frame(bundle, frame_type, payload, &self.rx_path):
+        if not self.events.frame(link_wire, frame_type, payload, &self.rx_path):
             self.count_drop("frames_overflow")
         return 0

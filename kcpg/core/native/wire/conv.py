@@ -12,7 +12,7 @@ from kcpg.core.native.wire import frames
 from kcpg.core.native.wire.linkfec import BULK_SEGMENTS, LONG_SEGMENTS
 
 if TYPE_CHECKING:
-    from kcpg.core.native.wire.bundle import Bundle
+    from kcpg.core.native.wire.linkwire import LinkWire
 
 READABLE = 1
 WRITABLE = 2
@@ -43,18 +43,18 @@ WINDOW_START_SEGMENTS = 1024
 
 
 class Conv(Kcp):
-    """A conversation registered with its bundle: what changes is sent by the next `Wire.transmit`.
+    """A conversation registered with its link wire: what changes is sent by the next `Wire.transmit`.
 
     `user` belongs to the caller (the flow). `events` collects READABLE and WRITABLE until `take_events`;
     WRITABLE comes when room was 0, or `want_room` was set, and room is there again. `want_drained`: be told
     once, by the event DRAINED, when it is `drained`.
     """
 
-    def __init__(self, bundle: Bundle, conv: int, params: KcpParams) -> None:
-        super().__init__(conv, bundle.kcp_mtu, params, slot_bytes=SLOT_BYTES)
+    def __init__(self, link_wire: LinkWire, conv: int, params: KcpParams) -> None:
+        super().__init__(conv, link_wire.kcp_mtu, params, slot_bytes=SLOT_BYTES)
         self.ack_hold_ms = ACK_HOLD_MS
         self.ack_maps = True
-        self.bundle = bundle
+        self.link_wire = link_wire
         self.user: object = None
         self.events = 0
         self.closed = False
@@ -64,12 +64,12 @@ class Conv(Kcp):
         self.is_capped = False
         self.is_long = False  # a long transfer: see linkfec.LONG_SEGMENTS
         self._bulk_from = 0  # how many segments had been sent before it
-        self.is_outstanding = False  # it stands among those of its bundle that have data under way
+        self.is_outstanding = False  # it stands among those of its link wire that have data under way
         self.seen = Totals()  # what the link's flight holds of this conversation
         self.acked_empty = 0  # bytes of acknowledged segments without payload, known when all is
         self.snd_limit = params.snd_wnd  # the user's windows: limits where a controller sets them
         self.rcv_limit = params.rcv_wnd
-        if bundle.flight is not None:
+        if link_wire.flight is not None:
             self.set_windows(params.snd_wnd, min(params.rcv_wnd, WINDOW_START_SEGMENTS))
         self.packets_out: deque[bytes] = deque()
         self.packets_in: deque[bytes] = deque()
@@ -101,14 +101,14 @@ class Conv(Kcp):
 
     def send_datagram(self, packet: bytes | bytearray | memoryview) -> bool:
         """Queue `packet` to be sent once, unreliably. False: it fits no datagram, use `send`."""
-        most = self.bundle.frame_room - 4
+        most = self.link_wire.frame_room - 4
         if not frames.MIN_PACKET_BYTES <= len(packet) <= most:
             return False
         if len(self.packets_out) >= DATAGRAM_QUEUE:
-            self.bundle.wire.drop("datagram_queue_full")
+            self.link_wire.wire.drop("datagram_queue_full")
             return True
         self.packets_out.append(bytes(packet))
-        self.bundle.mark_dirty(self)
+        self.link_wire.mark_dirty(self)
         return True
 
     def recv_datagram(self) -> bytes | None:
@@ -174,7 +174,7 @@ class Conv(Kcp):
     def deliver(self, packet: bytes) -> None:
         """Take in an unreliable packet from the peer."""
         if len(self.packets_in) >= DATAGRAM_QUEUE:
-            self.bundle.wire.drop("datagram_queue_full")
+            self.link_wire.wire.drop("datagram_queue_full")
             return
         self.packets_in.append(packet)
         self.raise_events(READABLE)
@@ -182,7 +182,7 @@ class Conv(Kcp):
     def raise_events(self, events: int) -> None:
         """Tell the user something, by an event of the wire."""
         if self.events == 0:
-            self.bundle.wire.events.ready(self)
+            self.link_wire.wire.events.ready(self)
         self.events |= events
 
     @property
@@ -197,7 +197,7 @@ class Conv(Kcp):
             self.raise_events(WRITABLE)
         if self.want_drained and self.drained:
             self.want_drained = False
-            self.bundle.wire.events.drained(self)
+            self.link_wire.wire.events.drained(self)
 
     def fit(self) -> None:
         """Cut segments as large as the frames they will travel in."""
@@ -206,7 +206,7 @@ class Conv(Kcp):
         is_long = self.segments_sent - self._bulk_from > LONG_SEGMENTS
         if is_long != self.is_long:
             self.is_long = is_long
-            self.kcp_mtu = self.bundle.segment_bytes(is_long)
+            self.kcp_mtu = self.link_wire.segment_bytes(is_long)
 
     def open_window(self) -> None:
         """Grow the window by what the reader has taken so far; one that never reads holds little."""
@@ -225,7 +225,7 @@ class Conv(Kcp):
     def _changed(self) -> None:
         if self.room == 0:
             self.want_room = True
-        self.bundle.conv_changed(self)
+        self.link_wire.conv_changed(self)
 
     def _relay_messages(self, other: Conv) -> int:
         moved, wanted = 0, other.wake_room
@@ -235,7 +235,7 @@ class Conv(Kcp):
             if packet is None:
                 return moved
             if len(packet) > most:
-                self.bundle.wire.drop("packet_too_long")
+                self.link_wire.wire.drop("packet_too_long")
                 continue
             Kcp.send(other, packet)
             moved += len(packet)

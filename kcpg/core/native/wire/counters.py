@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from kcpg.core.kcp.kcp import Kcp
 
-# What a conversation counts, by the names it has there; its bundle keeps the sums.
+# What a conversation counts, by the names it has there; its link wire keeps the sums.
 SEGMENTS = (
     "segments_sent",
     "segments_resent_fast",
@@ -30,7 +30,8 @@ def add_segments(total: Counter[str], conv: Kcp) -> None:
 
 @dataclass(slots=True)
 class LinkCounters:
-    """One link's life in numbers. Datagrams and bytes are counted by its bundle, drops by the leg's wire."""
+    """One link's life in numbers. Datagrams and bytes are counted by its link wire, drops by the leg's
+    wire."""
 
     flows_opened: int = 0
     flows_finished: int = 0

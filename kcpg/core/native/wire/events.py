@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kcpg.core.native.wire.bundle import Bundle
     from kcpg.core.native.wire.conv import Conv
+    from kcpg.core.native.wire.linkwire import LinkWire
 
 READY = 0  # conv: it has events of its own, see `Conv.take_events`
-HEARD = 1  # bundle: something authentic came, once however much
+HEARD = 1  # link wire: something authentic came, once however much
 DRAINED = 2  # conv: nothing is owed any more, which it was to say
-FRAME = 3  # bundle, type, payload, path: a control frame, or an unknown conversation's number
-BEGUN = 4  # bundle: data is under way and was not before, so from now on silence means something
-MOVED = 5  # bundle: its newest authentic datagram came from another path than it sends by, see `source`
+FRAME = 3  # link wire, type, payload, path: a control frame, or an unknown conversation's number
+BEGUN = 4  # link wire: data is under way and was not before, so from now on silence means something
+MOVED = 5  # link wire: its newest authentic datagram came from another path than it sends by, see `source`
 STRANGER = 6  # path, cid, clear header, body: a datagram under no known CID, a handshake perhaps
 
 FRAMES_LIMIT = 1024
@@ -28,7 +28,7 @@ class Events:
     def __init__(self) -> None:
         self.urgent = False
         self._waiting: list[Event] = []
-        self._told: set[tuple[int, Bundle]] = set()  # those of them that are told once
+        self._told: set[tuple[int, LinkWire]] = set()  # those of them that are told once
         self._frames = self._strangers = 0
 
     def __len__(self) -> int:
@@ -49,26 +49,26 @@ class Events:
         """A conversation that waits for its end owes nothing any more."""
         self._waiting.append((DRAINED, conv))
 
-    def heard(self, bundle: Bundle) -> None:
+    def heard(self, link_wire: LinkWire) -> None:
         """An authentic datagram came."""
-        self._tell_once(HEARD, bundle)
-        self.urgent |= bundle.watched
+        self._tell_once(HEARD, link_wire)
+        self.urgent |= link_wire.watched
 
-    def begun(self, bundle: Bundle) -> None:
+    def begun(self, link_wire: LinkWire) -> None:
         """Data is under way, the first for a while."""
-        self._tell_once(BEGUN, bundle)
+        self._tell_once(BEGUN, link_wire)
 
-    def moved(self, bundle: Bundle) -> None:
+    def moved(self, link_wire: LinkWire) -> None:
         """The newest datagram came by another path."""
-        self._tell_once(MOVED, bundle)
+        self._tell_once(MOVED, link_wire)
         self.urgent = True
 
-    def frame(self, bundle: Bundle, frame_type: int, payload: bytes, path: tuple[int, bytes]) -> bool:
+    def frame(self, link_wire: LinkWire, frame_type: int, payload: bytes, path: tuple[int, bytes]) -> bool:
         """A control frame came; False: there are too many."""
         if self._frames >= FRAMES_LIMIT:
             return False
         self._frames += 1
-        self._tell(FRAME, bundle, frame_type, payload, path)
+        self._tell(FRAME, link_wire, frame_type, payload, path)
         return True
 
     def stranger(self, path: tuple[int, bytes], cid: int, header: bytes, body: bytes) -> bool:
@@ -83,7 +83,7 @@ class Events:
         self._waiting.append(event)
         self.urgent = True
 
-    def _tell_once(self, kind: int, bundle: Bundle) -> None:
-        if (kind, bundle) not in self._told:
-            self._told.add((kind, bundle))
-            self._waiting.append((kind, bundle))
+    def _tell_once(self, kind: int, link_wire: LinkWire) -> None:
+        if (kind, link_wire) not in self._told:
+            self._told.add((kind, link_wire))
+            self._waiting.append((kind, link_wire))

@@ -108,4 +108,4 @@ class Flight:
             self.admit(conv)
             room -= min(conv.queued, TURN_SEGMENTS) * conv.kcp_mtu
             if conv.wants_flush:
-                conv.bundle.mark_dirty(conv)
+                conv.link_wire.mark_dirty(conv)

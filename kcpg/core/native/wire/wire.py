@@ -12,17 +12,17 @@ from collections import deque
 from struct import Struct
 
 from kcpg.core.native.wire import frames
-from kcpg.core.native.wire.bundle import Bundle
 from kcpg.core.native.wire.conv import READABLE, SEGMENT_HEADER_BYTES, WRITABLE, Conv
 from kcpg.core.native.wire.events import Event, Events
 from kcpg.core.native.wire.headers import HEADER_BYTES
+from kcpg.core.native.wire.linkwire import LinkWire
 from kcpg.core.native.wire.rxepoch import RxEpoch
 from kcpg.core.native.wire.turn import BUILD_DATAGRAMS, Batch
 from kcpg.core.seal.seal import HeaderMask, xor
 from kcpg.core.timers import Timers
 from kcpg.core.units import earliest
 
-__all__ = ["READABLE", "UNKNOWN_CONV", "WRITABLE", "Bundle", "Conv", "Path", "Wire"]
+__all__ = ["READABLE", "UNKNOWN_CONV", "WRITABLE", "LinkWire", "Conv", "Path", "Wire"]
 
 Path = tuple[int, bytes]  # A local socket and the peer's address: where datagrams go and where they came from
 
@@ -50,19 +50,19 @@ class Wire:
     ) -> None:
         self.max_datagram = max_datagram
         self.drops: dict[str, int] = {}
-        self.epochs: dict[int, RxEpoch[Bundle]] = {}
+        self.epochs: dict[int, RxEpoch[LinkWire]] = {}
         self.outbox: deque[tuple[int, bytes, bytes]] = deque()
         self.now_ms = 0
         self._rx_path: Path = (0, b"")  # where the datagram in hand came from
         self._mask_rx = HeaderMask(mask_rx)
         self._mask_tx = HeaderMask(mask_tx)
-        self._active: deque[Bundle] = deque()
+        self._active: deque[LinkWire] = deque()
         self.timers: Timers[Conv] = Timers()
         self.events = Events()
 
-    def bundle(self, user: object) -> Bundle:
+    def link_wire(self, user: object) -> LinkWire:
         """The data plane of a new link; it can send once it has a key and a path."""
-        return Bundle(self, user)
+        return LinkWire(self, user)
 
     def drop(self, reason: str, count: int = 1) -> None:
         """Count a discarded datagram or frame under its name."""
@@ -89,19 +89,19 @@ class Wire:
         """One batch of what may leave now."""
         self.now_ms = now_ms
         for conv in self.timers.take_due(now_ms):
-            conv.bundle.mark_dirty(conv)
+            conv.link_wire.mark_dirty(conv)
         batch = Batch()
         out = self._posted(batch)
-        held: list[Bundle] = []
+        held: list[LinkWire] = []
         while self._active and batch.count < BUILD_DATAGRAMS:
-            bundle = self._active[0]
-            datagrams = bundle.turn(now_ms, min(TURN_DATAGRAMS, BUILD_DATAGRAMS - batch.count), batch)
+            link_wire = self._active[0]
+            datagrams = link_wire.turn(now_ms, min(TURN_DATAGRAMS, BUILD_DATAGRAMS - batch.count), batch)
             out += datagrams
             self._active.popleft()  # only now, as its own turn may want to wake it
-            if datagrams and _due(bundle, now_ms):
-                self._active.append(bundle)
-            elif bundle.can_send():
-                held.append(bundle)
+            if datagrams and _due(link_wire, now_ms):
+                self._active.append(link_wire)
+            elif link_wire.can_send():
+                held.append(link_wire)
         self._active.extend(held)
         return out or self._posted(batch)  # where everything that had a turn went in pieces
 
@@ -122,14 +122,14 @@ class Wire:
         """When transmit must be called again though nothing else happens; None: never."""
         if self.outbox:
             return self.now_ms
-        held = [bundle.held_until() for bundle in self._active if bundle.can_send()]
+        held = [link_wire.held_until() for link_wire in self._active if link_wire.can_send()]
         times = [self.now_ms if until is None else until for until in held]
         return earliest(min(times, default=None), self.timers.first())
 
-    def wake(self, bundle: Bundle) -> None:
-        """This link has something to send (called by its bundle)."""
-        if bundle not in self._active:
-            self._active.append(bundle)
+    def wake(self, link_wire: LinkWire) -> None:
+        """This link has something to send (called by its link wire)."""
+        if link_wire not in self._active:
+            self._active.append(link_wire)
 
     # In.
 
@@ -165,7 +165,7 @@ class Wire:
         """There are events that links or flows have to act on now."""
         return self.events.urgent
 
-    def _open(self, epoch: RxEpoch[Bundle], header: bytes, body: bytes) -> bytes | None:
+    def _open(self, epoch: RxEpoch[LinkWire], header: bytes, body: bytes) -> bytes | None:
         pn = epoch.replay.expand(int.from_bytes(header[4:], "big"))
         if not epoch.replay.check(pn):
             self.drop("replay")
@@ -181,43 +181,43 @@ class Wire:
             self.events.moved(epoch.owner)
         return plaintext
 
-    def _dispatch(self, bundle: Bundle, frame_type: int, payload: bytes) -> None:
+    def _dispatch(self, link_wire: LinkWire, frame_type: int, payload: bytes) -> None:
         if frame_type in (frames.KCP, frames.DATAGRAM):
-            self._data(bundle, frame_type, payload, False)
+            self._data(link_wire, frame_type, payload, False)
         elif frame_type in (frames.FEC_DATA, frames.FEC_PARITY):
-            self._shard(bundle, frame_type, payload)
+            self._shard(link_wire, frame_type, payload)
         elif frame_type == frames.PIECE:
-            frame = bundle.pieces.add(payload)
+            frame = link_wire.pieces.add(payload)
             if frame is not None:
-                self._unwrap(bundle, frame, False)
+                self._unwrap(link_wire, frame, False)
         elif frame_type in frames.CONTROL:
-            self._frame(bundle, frame_type, payload)
+            self._frame(link_wire, frame_type, payload)
         elif frame_type != frames.PAD:
             self.drop("frame_unknown")
 
-    def _shard(self, bundle: Bundle, frame_type: int, payload: bytes) -> None:
+    def _shard(self, link_wire: LinkWire, frame_type: int, payload: bytes) -> None:
         """A shard, and the frames that come of it."""
-        fec = bundle.link_fec()
+        fec = link_wire.link_fec()
         malformed = fec.malformed
         for frame, rebuilt in fec.receive(frame_type, payload):
-            self._unwrap(bundle, frame, rebuilt)
+            self._unwrap(link_wire, frame, rebuilt)
         if fec.malformed != malformed:
             self.drop("fec_malformed", fec.malformed - malformed)
 
-    def _unwrap(self, bundle: Bundle, frame: bytes, rebuilt: bool) -> None:
+    def _unwrap(self, link_wire: LinkWire, frame: bytes, rebuilt: bool) -> None:
         """A frame that came as a shard, or in pieces."""
         if frame and frame[0] in (frames.KCP, frames.DATAGRAM):
-            self._data(bundle, frame[0], frame[1:], rebuilt)
+            self._data(link_wire, frame[0], frame[1:], rebuilt)
         else:
             self.drop("frame_malformed")
 
-    def _data(self, bundle: Bundle, frame_type: int, payload: bytes, rebuilt: bool) -> None:
+    def _data(self, link_wire: LinkWire, frame_type: int, payload: bytes, rebuilt: bool) -> None:
         if frame_type == frames.KCP:
-            self._segments(bundle, payload, rebuilt)
+            self._segments(link_wire, payload, rebuilt)
         else:
-            self._packet(bundle, payload)
+            self._packet(link_wire, payload)
 
-    def _segments(self, bundle: Bundle, payload: bytes, rebuilt: bool) -> None:
+    def _segments(self, link_wire: LinkWire, payload: bytes, rebuilt: bool) -> None:
         """Cut a KCP frame into runs of one conversation each and feed them; nothing after a broken one."""
         at = 0
         while at < len(payload):
@@ -232,32 +232,32 @@ class Wire:
             if at == start or at > len(payload):
                 self.drop("kcp_malformed")
                 return
-            conv = bundle.convs.get(int.from_bytes(first, "little"))
-            if conv is None and pushes and bundle.accept is not None:
-                conv = bundle.accept(int.from_bytes(first, "little"))
+            conv = link_wire.convs.get(int.from_bytes(first, "little"))
+            if conv is None and pushes and link_wire.accept is not None:
+                conv = link_wire.accept(int.from_bytes(first, "little"))
             if conv is not None:
                 self._input(conv, payload[start:at], rebuilt)
                 continue
             self.drop("conv_unknown")
             if pushes or asks:
-                self._frame(bundle, UNKNOWN_CONV, first)
+                self._frame(link_wire, UNKNOWN_CONV, first)
 
     def _input(self, conv: Conv, run: bytes, rebuilt: bool) -> None:
         if conv.input(run, self.now_ms, rebuilt) < 0:
             self.drop("kcp_malformed")
         if conv.readable:
             conv.raise_events(READABLE)
-        conv.bundle.conv_changed(conv)
+        conv.link_wire.conv_changed(conv)
 
-    def _packet(self, bundle: Bundle, payload: bytes) -> None:
-        conv = bundle.convs.get(int.from_bytes(payload[:4], "little")) if len(payload) >= 4 else None
+    def _packet(self, link_wire: LinkWire, payload: bytes) -> None:
+        conv = link_wire.convs.get(int.from_bytes(payload[:4], "little")) if len(payload) >= 4 else None
         if conv is None:
             self.drop("conv_unknown" if len(payload) >= 4 else "frame_malformed")
             return
         conv.deliver(payload[4:])
 
-    def _frame(self, bundle: Bundle, frame_type: int, payload: bytes) -> None:
-        if not self.events.frame(bundle, frame_type, payload, self._rx_path):
+    def _frame(self, link_wire: LinkWire, frame_type: int, payload: bytes) -> None:
+        if not self.events.frame(link_wire, frame_type, payload, self._rx_path):
             self.drop("frames_overflow")
 
     def _stranger(self, cid: int, header: bytes, body: bytes) -> None:
@@ -265,6 +265,6 @@ class Wire:
             self.drop("strangers_overflow")
 
 
-def _due(bundle: Bundle, now_ms: int) -> bool:
-    until = bundle.held_until()
-    return bundle.can_send() and (until is None or until <= now_ms)
+def _due(link_wire: LinkWire, now_ms: int) -> bool:
+    until = link_wire.held_until()
+    return link_wire.can_send() and (until is None or until <= now_ms)

@@ -1,8 +1,8 @@
-"""The data plane of one link; see bundle.py. Included by _wire.pyx."""
+"""The data plane of one link; see linkwire.py. Included by _wire.pyx."""
 from kcpg.core.native.wire.pieces import Pieces
 
 
-cdef class Bundle:
+cdef class LinkWire:
     """The conversations of one link, sealed under its keys and sent on its path."""
 
     OVERHEAD = OVERHEAD_BYTES

@@ -1,11 +1,11 @@
-"""See bundle.py. Included by _wire.pxd."""
+"""See linkwire.py. Included by _wire.pxd."""
 
 cdef enum:
     DEFAULT_DATAGRAM_BYTES = 1400
     NOT_YET_MS = -1
 
 
-cdef class Bundle:
+cdef class LinkWire:
     cdef readonly Wire wire
     cdef public object user
     cdef public object accept

@@ -37,7 +37,7 @@ DEFAULT_DATAGRAM_BYTES = 1400
 NOT_YET_MS = -1  # something has never happened
 
 
-class Bundle:
+class LinkWire:
     """The conversations of one link, sealed under its keys and sent on its path.
 
     Facts: `rx_last_ms`, `tx_last_ms`, `heeded_ms` (the peer acknowledged data; -1: never), `rx_datagrams`,
@@ -79,7 +79,7 @@ class Bundle:
         self._rate_bps = 0
         self._in_turn = False
         self._pacer = Pacer(0, DEFAULT_DATAGRAM_BYTES)
-        self._epochs: dict[int, RxEpoch[Bundle]] = {}
+        self._epochs: dict[int, RxEpoch[LinkWire]] = {}
         self._order = 0
         self._newest = (0, -1)
         self._tx: TxEpoch | None = None
@@ -261,7 +261,7 @@ class Bundle:
     # Receiving, called by the wire.
 
     def note_received(
-        self, epoch: RxEpoch[Bundle], pn: int, path: Path, size: int, probes: bool, now_ms: int
+        self, epoch: RxEpoch[LinkWire], pn: int, path: Path, size: int, probes: bool, now_ms: int
     ) -> bool:
         """Record an authentic datagram. True if it is the newest so far and came by another path.
 
