@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import random
 from collections import deque
 
 import pytest
 from kcp.extension import KCP
 
 from kcpg.core.kcp.kcp import Kcp, KcpParams
-from tests.unit.kcp_pair import CONV, Line, Pair, messages_of, new_kcp, segments
+from tests.unit.kcp_pair import CONV, KcpLine, KcpSim, impaired, messages_of, new_kcp, segments
 
 MTU = 224
 
 
 class Ikcp:
-    """ikcp with the part of our interface that a Pair and these tests use; it lives by its clock tick."""
+    """ikcp with the part of our interface that a KcpSim and these tests use; it lives by its clock tick."""
 
     def __init__(self, params: KcpParams, mtu: int = MTU) -> None:
         self.tick_ms = max(params.interval_ms, 10)  # ikcp takes no shorter one
@@ -73,7 +72,7 @@ class Exchange:
     def __init__(self, ours: Kcp, ikcp: Ikcp, messages: list[bytes], **line: float) -> None:
         start_ms = int(line.pop("start_ms", 1000))
         ikcp.start(start_ms)
-        self.pair = Pair(ours, ikcp, start_ms=start_ms, **line)  # type: ignore[arg-type]
+        self.pair = KcpSim(ours, ikcp, start_ms=start_ms, **line)  # type: ignore[arg-type]
         self.ends: tuple[Kcp | Ikcp, ...] = (ours, ikcp)
         self.messages = messages
         self.waiting = [deque(messages), deque(messages)]
@@ -163,7 +162,7 @@ def test_ikcp_understands_thinned_acknowledgements(engine: str) -> None:
     """One acknowledgement for many pushes: nothing is resent, and its RTT is measured."""
     params = KcpParams(nodelay=1, interval_ms=10, snd_wnd=128, rcv_wnd=128)
     ours, ikcp = new_kcp(engine, params, mtu=MTU), Ikcp(params)
-    pair = Pair(ours, ikcp)
+    pair = KcpSim(ours, ikcp)
     ikcp.start(pair.now)
     for message in messages_of(5, 100, 200):
         ikcp.send(message)
@@ -175,7 +174,7 @@ def test_ikcp_understands_thinned_acknowledgements(engine: str) -> None:
 
 def test_lines_are_as_bad_as_they_say() -> None:
     """The instrument first: a line that loses 10 % loses 10 %, and its jitter reorders."""
-    line = Line(random.Random(1), delay_ms=20, jitter_ms=15, loss=0.1, duplicate=0.05)
+    line = KcpLine(impaired(jitter_ms=15, loss=0.1, duplicate=0.05), "instrument")
     for number in range(20_000):
         line.put(b"%d" % number, number)
     arrived = line.take(10**6)

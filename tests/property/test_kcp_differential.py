@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kcpg.core.kcp.kcp import Kcp, KcpParams
 from tests.engines import twin
-from tests.unit.kcp_pair import CONV, Line, segment
+from tests.unit.kcp_pair import CONV, KcpLine, impaired, segment
 
 FACTS = [
     "acks_sent",
@@ -114,8 +114,8 @@ def test_random_schedules(
     rng = random.Random(seed)
     ends = [Twins(params, mtu, sn), Twins(params, mtu, sn)]
     onward = Twins(params, 200, sn)
-    impair = {"delay_ms": 15, "jitter_ms": rng.choice([0, 5, 40]), "loss": loss, "duplicate": 0.1}
-    lines = [Line(rng, **impair), Line(rng, **impair)]  # type: ignore[arg-type]
+    impair = impaired(delay_ms=15, jitter_ms=rng.choice([0, 5, 40]), loss=loss, duplicate=0.1)
+    lines = [KcpLine(impair, f"{seed}:{side}") for side in "ab"]
     if unordered:
         ends[0].put("mark_first", True)
     for end in ends:

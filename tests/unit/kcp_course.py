@@ -1,24 +1,16 @@
-"""Two KCP conversations over a described network, millisecond by millisecond in virtual time, and the cost.
-
-What kcpg's driver does on sockets is done here on `netem`'s impairment: all datagrams that have come are
-taken in, then what may leave leaves, paced. Either end can be made to stand still, as a busy machine does.
-"""
+"""What a bulk transfer, and questions and answers, cost over described networks, in virtual time."""
 
 from __future__ import annotations
 
-import heapq
-import random
+import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-from kcpg.core.kcp.kcp import Kcp, KcpParams
-from netem.impair import Direction
+from kcpg.core.kcp.kcp import KcpParams
 from netem.profile import Impair, load
-from tests.unit.kcp_pair import ACK, PUSH, new_kcp, segments
+from tests.unit.kcp_pair import ACK, LOWER_BYTES, PUSH, KcpLine, KcpPair
 
-MS = 1_000_000
-LOWER_BYTES = 24 + 1 + 28  # of a datagram of ours beside its segments, and its UDP and IPv4 headers
-BURST_BYTES = 10 * 1400  # a pacer admits at once
+UDP_BYTES = 28  # UDP and IPv4 headers, which the bill leaves out
 REGULAR = KcpParams(nodelay=1, interval_ms=1, resend=5, snd_wnd=4096, rcv_wnd=4096)
 
 
@@ -29,20 +21,25 @@ class Bill:
     pushes: int = 0
     lost: int = 0
     acks: int = 0
-    datagrams: int = 0
     wire_bytes: int = 0
     payload_bytes: int = 0
 
 
-@dataclass
-class End:
-    kcp: Kcp
-    way: Direction
-    rate_bps: int
-    tokens: float = BURST_BYTES
-    awake_ms: int = 0  # stands still before
-    bill: Bill = field(default_factory=Bill)
-    coming: list[tuple[int, int, bytes]] = field(default_factory=list)
+def bill_of(line: KcpLine) -> Bill:
+    """Of everything that was sent on a line."""
+    bill = Bill()
+    for number, datagram in enumerate(line.sent):
+        bill.wire_bytes += len(datagram) + LOWER_BYTES - UDP_BYTES
+        at = 0
+        while at < len(datagram):
+            cmd, size = struct.unpack_from("<4xB15xI", datagram, at)
+            at += 24 + size
+            bill.acks += cmd == ACK
+            if cmd == PUSH:
+                bill.pushes += 1
+                bill.lost += number in line.gone
+                bill.payload_bytes += size
+    return bill
 
 
 def profile(name: str, rate_bps: int = 0) -> tuple[Impair, Impair]:
@@ -51,69 +48,6 @@ def profile(name: str, rate_bps: int = 0) -> tuple[Impair, Impair]:
     if not rate_bps:
         return found.up, found.down
     return replace(found.up, rate_bps=rate_bps), replace(found.down, rate_bps=rate_bps)
-
-
-class Course:
-    """`client` and `server` joined by `up` and `down`. `pace_bps`: of both pacers; 0: none."""
-
-    def __init__(
-        self,
-        engine: str,
-        up: Impair,
-        down: Impair,
-        *,
-        params: KcpParams = REGULAR,
-        pace_bps: int = 0,
-        seed: int = 1,
-        stall_every_ms: int = 0,
-    ) -> None:
-        self.now = 1000
-        self.client = End(new_kcp(engine, params), Direction(up, f"{seed}:up"), pace_bps)
-        self.server = End(new_kcp(engine, params), Direction(down, f"{seed}:down"), pace_bps)
-        self._order = 0
-        self._rng = random.Random(f"{seed}:stalls")
-        self._stall_every_ms = stall_every_ms
-
-    def step(self) -> None:
-        """One millisecond for both ends."""
-        self.now += 1
-        for end, other in ((self.client, self.server), (self.server, self.client)):
-            if self._stall_every_ms and self._rng.random() * self._stall_every_ms < 1:
-                end.awake_ms = max(end.awake_ms, self.now + self._rng.randint(20, 50))
-            if self.now >= end.awake_ms:
-                self._turn(end, other)
-
-    def _turn(self, end: End, other: End) -> None:
-        end.tokens = min(end.tokens + end.rate_bps / 8000, max(BURST_BYTES, end.rate_bps / 4000))
-        for _ in range(4):  # an answer on the same machine comes within the millisecond
-            self._take(end)
-            due = end.kcp.deadline
-            if not end.kcp.wants_flush and (due is None or due > self.now):
-                return
-            for datagram in end.kcp.flush(self.now, max(int(end.tokens), 0) if end.rate_bps else None):
-                end.tokens -= len(datagram) + LOWER_BYTES
-                self._send(end, other, datagram)
-
-    def _take(self, end: End) -> None:
-        while end.coming and end.coming[0][0] <= self.now * MS:
-            datagram = heapq.heappop(end.coming)[2]
-            assert end.kcp.input(datagram, self.now) == 0
-
-    def _send(self, end: End, other: End, datagram: bytes) -> None:
-        bill = end.bill
-        arrivals = end.way.offer(self.now * MS, len(datagram) + LOWER_BYTES)
-        for arrival in arrivals:
-            if arrival.flipped_bit is None:  # a hurt one does not pass the seal
-                self._order += 1
-                heapq.heappush(other.coming, (arrival.due_ns, self._order, datagram))
-        bill.datagrams += 1
-        bill.wire_bytes += len(datagram) + LOWER_BYTES - 28
-        for each in segments([datagram]):
-            if each.cmd == PUSH:
-                bill.pushes += 1
-                bill.lost += not arrivals
-                bill.payload_bytes += len(each.payload)
-            bill.acks += each.cmd == ACK
 
 
 @dataclass
@@ -135,47 +69,52 @@ class Result:
         return self.fast + self.rto + self.tail
 
 
-def bulk(course: Course, nbytes: int, limit_ms: int = 120_000) -> Result:
-    """The client sends `nbytes`; until all of it was read and acknowledged."""
-    client, server = course.client, course.server
+def bulk(course: KcpPair, nbytes: int, limit_ms: int = 120_000) -> Result:
+    """The left end sends `nbytes`; until all of it was read and acknowledged."""
+    left, right = course.left, course.right
     piece = bytes(65536)
-    left, got, start = nbytes, 0, course.now
-    while got < nbytes or not client.kcp.idle:
-        assert course.now - start < limit_ms, f"{got} of {nbytes} bytes after {limit_ms} ms"
-        if left:
-            left -= client.kcp.write(piece[:left])
-        course.step()
-        got += len(server.kcp.read(1 << 24))
-    kcp = client.kcp
+    unsent, got = nbytes, 0
+
+    def each() -> None:
+        nonlocal unsent, got
+        if unsent:
+            unsent -= left.write(piece[:unsent])
+        got += len(right.read(1 << 24))
+
+    took_ms = course.run(lambda: got == nbytes and left.idle, each=each, limit_ms=limit_ms)
+    assert got == nbytes and left.idle, f"{got} of {nbytes} bytes after {took_ms} ms"
+    bill = bill_of(course.to_right)
     return Result(
-        course.now - start,
-        kcp.segments_sent,
-        client.bill.lost,
-        kcp.segments_resent_fast,
-        kcp.segments_resent_rto,
-        getattr(kcp, "segments_resent_tail", 0),
-        getattr(kcp, "resends_spurious", 0),
-        client.bill.wire_bytes / nbytes,
-        server.bill.acks * 24 / nbytes,
+        took_ms,
+        left.segments_sent,
+        bill.lost,
+        left.segments_resent_fast,
+        left.segments_resent_rto,
+        left.segments_resent_tail,
+        left.resends_spurious,
+        bill.wire_bytes / nbytes,
+        bill_of(course.to_left).acks * 24 / nbytes,
     )
 
 
-def exchanges(course: Course, count: int, every_ms: int = 10) -> list[int]:
-    """The client asks 64 bytes every `every_ms` ms and the server answers the same; sorted times."""
-    asked: dict[int, int] = {}
+def exchanges(course: KcpPair, count: int, every_ms: int = 10) -> list[int]:
+    """The left end asks 64 bytes every `every_ms` ms and the right one answers the same; sorted times."""
+    asked: list[int] = []
     times: list[int] = []
-    number = 0
+    start, limit_ms = course.now, count * every_ms + 60_000
     while len(times) < count:
-        if number < count and (course.now - 1000) % every_ms == 0:
-            asked[number] = course.now
-            course.client.kcp.send(number.to_bytes(64, "big"))
-            number += 1
-        course.step()
-        while (request := course.server.kcp.recv()) is not None:
-            course.server.kcp.send(request)
-        while (answer := course.client.kcp.recv()) is not None:
+        ask_at = start + len(asked) * every_ms
+        if len(asked) < count and course.now >= ask_at:
+            course.left.send(len(asked).to_bytes(64, "big"))
+            asked.append(course.now)
+            ask_at += every_ms
+        course.exchange()
+        while (request := course.right.recv()) is not None:
+            course.right.send(request)
+        while (answer := course.left.recv()) is not None:
             times.append(course.now - asked[int.from_bytes(answer, "big")])
-        assert course.now < 1000 + count * every_ms + 60_000, f"{len(times)} of {count} answers"
+        assert course.now < start + limit_ms, f"{len(times)} of {count} answers"
+        course.advance(ask_at if len(asked) < count else start + limit_ms)
     return sorted(times)
 
 
@@ -183,16 +122,21 @@ def percentile(times: list[int], share: float) -> int:
     return times[min(int(len(times) * share), len(times) - 1)]
 
 
-CASES: dict[str, Callable[[str, int], Course]] = {
-    "lossy1 100M": lambda e, s: Course(e, *profile("lossy1", 100_000_000), pace_bps=95_000_000, seed=s),
-    "lossy5 100M": lambda e, s: Course(e, *profile("lossy5", 100_000_000), pace_bps=95_000_000, seed=s),
-    "lossy10 100M": lambda e, s: Course(e, *profile("lossy10", 100_000_000), pace_bps=95_000_000, seed=s),
-    "bursty 50M": lambda e, s: Course(e, *profile("bursty", 50_000_000), pace_bps=45_000_000, seed=s),
-    "reorder 50M": lambda e, s: Course(e, *profile("reorder"), pace_bps=50_000_000, seed=s),
-    "mobile 9M": lambda e, s: Course(e, *profile("mobile"), pace_bps=9_000_000, seed=s),
-    "wifi 90M": lambda e, s: Course(e, *profile("wifi"), pace_bps=90_000_000, seed=s),
-    "wifi-bad 18M": lambda e, s: Course(e, *profile("wifi-bad"), pace_bps=18_000_000, seed=s),
-    "loopback, stalls": lambda e, s: Course(
+def course(engine: str, up: Impair, down: Impair, params: KcpParams = REGULAR, **simulation: int) -> KcpPair:
+    """Two ends over these lines."""
+    return KcpPair(engine, params, up=up, down=down, **simulation)
+
+
+CASES: dict[str, Callable[[str, int], KcpPair]] = {
+    "lossy1 100M": lambda e, s: course(e, *profile("lossy1", 100_000_000), pace_bps=95_000_000, seed=s),
+    "lossy5 100M": lambda e, s: course(e, *profile("lossy5", 100_000_000), pace_bps=95_000_000, seed=s),
+    "lossy10 100M": lambda e, s: course(e, *profile("lossy10", 100_000_000), pace_bps=95_000_000, seed=s),
+    "bursty 50M": lambda e, s: course(e, *profile("bursty", 50_000_000), pace_bps=45_000_000, seed=s),
+    "reorder 50M": lambda e, s: course(e, *profile("reorder"), pace_bps=50_000_000, seed=s),
+    "mobile 9M": lambda e, s: course(e, *profile("mobile"), pace_bps=9_000_000, seed=s),
+    "wifi 90M": lambda e, s: course(e, *profile("wifi"), pace_bps=90_000_000, seed=s),
+    "wifi-bad 18M": lambda e, s: course(e, *profile("wifi-bad"), pace_bps=18_000_000, seed=s),
+    "loopback, stalls": lambda e, s: course(
         e,
         Impair(limit=100_000),
         Impair(limit=100_000),

@@ -1,22 +1,26 @@
-"""Two KCP conversations joined by a lossy line in virtual time; used by the KCP tests of every directory."""
+"""Two KCP conversations joined by lossy lines in virtual time; used by the KCP tests of every directory."""
 
 from __future__ import annotations
 
-import heapq
 import random
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
 from kcpg.core.kcp.kcp import Kcp, KcpParams
+from netem.profile import Chance, Impair
 from tests.engines import twin
+from tests.line import MS, Line
 
 CONV = 77
 FAST = KcpParams(nodelay=1, interval_ms=10, resend=2)
+LOWER_BYTES = 24 + 1 + 28  # of a datagram of ours beside its segments, and its UDP and IPv4 headers
+BURST_BYTES = 10 * 1400  # a pacer admits at once
 
 
 class Peer(Protocol):
-    """What a Pair needs of an end: a Kcp, or ikcp in its clothes."""
+    """What a simulation needs of an end: a Kcp, or ikcp in its clothes."""
 
     @property
     def wants_flush(self) -> bool: ...
@@ -26,81 +30,166 @@ class Peer(Protocol):
     def flush(self, now_ms: int) -> list[bytes]: ...
 
 
-class Line:
-    """One direction: loses, duplicates and delays datagrams; jitter above their spacing reorders them."""
+def impaired(*, delay_ms: int = 20, jitter_ms: int = 0, loss: float = 0.0, duplicate: float = 0.0) -> Impair:
+    """Loses, duplicates, and delays by up to `jitter_ms` more, which reorders what leaves closer together."""
+    return Impair(
+        delay_ns=delay_ms * MS + jitter_ms * MS // 2,
+        jitter_ns=jitter_ms * MS // 2,
+        loss=Chance(loss),
+        duplicate=Chance(duplicate),
+        limit=100_000,
+    )
 
-    def __init__(
-        self, rng: random.Random, *, delay_ms: int, jitter_ms: int, loss: float, duplicate: float
-    ) -> None:
-        self.rng = rng
-        self.delay_ms = delay_ms
-        self.jitter_ms = jitter_ms
-        self.loss = loss
-        self.duplicate = duplicate
+
+class KcpLine:
+    """One direction, for datagrams, by the millisecond. `lose(datagram)` decides before the line does.
+
+    `sent`: every datagram; `gone`: which of them, by number, no copy came through of.
+    """
+
+    def __init__(self, impair: Impair, seed: str) -> None:
+        self._line: Line[bytes] = Line(impair, seed)
         self.lose: Callable[[bytes], bool] = lambda datagram: False
         self.sent: list[bytes] = []
-        self._way: list[tuple[int, int, bytes]] = []
-        self._order = 0
+        self.gone: set[int] = set()
 
     def put(self, datagram: bytes, now: int) -> None:
         self.sent.append(datagram)
-        copies = 2 if self.rng.random() < self.duplicate else 1
-        for _ in range(copies):
-            if self.rng.random() < self.loss or self.lose(datagram):
-                continue
-            self._order += 1
-            at = now + self.delay_ms + self.rng.randint(0, self.jitter_ms)
-            heapq.heappush(self._way, (at, self._order, datagram))
+        if self.lose(datagram) or not self._line.put(datagram, len(datagram) + LOWER_BYTES, now * MS):
+            self.gone.add(len(self.sent) - 1)
 
     def take(self, now: int) -> list[bytes]:
-        out = []
-        while self._way and self._way[0][0] <= now:
-            out.append(heapq.heappop(self._way)[2])
-        return out
+        """What has arrived; a hurt one does not pass the seal."""
+        return [arrival.item for arrival in self._line.take(now * MS) if arrival.flipped_bit is None]
+
+    def delay(self, delay_ms: int, now: int) -> None:
+        """Another delay for what is sent from now on."""
+        direction = self._line.direction
+        direction.change(replace(direction.impair, delay_ns=delay_ms * MS), now * MS)
 
     @property
     def next_at(self) -> int | None:
-        return self._way[0][0] if self._way else None
+        due_ns = self._line.next_ns
+        return None if due_ns is None else -(-due_ns // MS)
 
 
-class Pair:
-    """`left` and `right` and the two lines between them; time goes from event to event."""
+class Pacer:
+    """Tokens of one end: what a line of `rate_bps` takes, and a little at once. 0: no limit."""
+
+    def __init__(self, rate_bps: int, now: int) -> None:
+        self.rate_bps = rate_bps
+        self._tokens: float = BURST_BYTES
+        self._at = now
+
+    def tokens(self, now: int) -> int | None:
+        """Bytes that may leave now; None: any number."""
+        if not self.rate_bps:
+            return None
+        most = max(BURST_BYTES, self.rate_bps / 4000)
+        self._tokens = min(self._tokens + (now - self._at) * self.rate_bps / 8000, most)
+        self._at = now
+        return max(int(self._tokens), 0)
+
+    def spend(self, nbytes: int) -> None:
+        self._tokens -= nbytes
+
+
+class Stalls:
+    """When an end stands still for 20 to 50 ms, as a busy machine does: once per `every_ms` on average."""
+
+    def __init__(self, every_ms: int, seed: str, now: int) -> None:
+        self._rng = random.Random(seed)
+        self._every_ms = every_ms
+        self._from = self._until = now
+        self._draw()
+
+    def _draw(self) -> None:
+        self._from = self._until + round(self._rng.expovariate(1 / self._every_ms))
+        self._until = self._from + self._rng.randint(20, 50)
+
+    def awake_at(self, now: int) -> int:
+        """`now`, or the end of the stall that it falls into."""
+        while now >= self._until:
+            self._draw()
+        return self._until if now >= self._from else now
+
+
+class KcpSim:
+    """`left` and `right` and the lines between them; time goes from event to event.
+
+    What kcpg's driver does on sockets is done here on `netem`'s impairment: all datagrams that have come are
+    taken in, then what may leave leaves, paced. Either end can be made to stand still.
+    """
 
     def __init__(
         self,
         left: Peer,
         right: Peer,
+        up: Impair | None = None,
+        down: Impair | None = None,
         *,
         seed: int = 1,
         start_ms: int = 1000,
-        delay_ms: int = 20,
-        jitter_ms: int = 0,
-        loss: float = 0.0,
-        duplicate: float = 0.0,
+        pace_bps: int = 0,
+        stall_every_ms: int = 0,
+        **both: float,
     ) -> None:
+        """`up` and `down`: of the two lines; without them `both` says what `impaired` makes them."""
         self.left = left
         self.right = right
         self.now = start_ms
-        rng = random.Random(seed)
-        self.to_right = Line(rng, delay_ms=delay_ms, jitter_ms=jitter_ms, loss=loss, duplicate=duplicate)
-        self.to_left = Line(rng, delay_ms=delay_ms, jitter_ms=jitter_ms, loss=loss, duplicate=duplicate)
+        alike = impaired(**both)  # type: ignore[arg-type]
+        self.to_right = KcpLine(up or alike, f"{seed}:up")
+        self.to_left = KcpLine(down or alike, f"{seed}:down")
+        self._pacers = {id(end): Pacer(pace_bps, start_ms) for end in (left, right)}
+        self._stalls = {
+            id(end): Stalls(stall_every_ms, f"{seed}:stalls:{side}", start_ms)
+            for end, side in ((left, "left"), (right, "right"))
+            if stall_every_ms
+        }
 
     def exchange(self) -> None:
         """Deliver what has arrived, then let both ends send what they may."""
-        for line, end in ((self.to_right, self.right), (self.to_left, self.left)):
-            for datagram in line.take(self.now):
+        ways = ((self.left, self.to_left, self.to_right), (self.right, self.to_right, self.to_left))
+        awake = [way for way in ways if self._awake_at(way[0], self.now) <= self.now]
+        for end, inward, _ in reversed(awake):
+            for datagram in inward.take(self.now):
                 assert end.input(datagram, self.now) == 0
-        for end, line in ((self.left, self.to_right), (self.right, self.to_left)):
+        for end, _, outward in awake:
             deadline = end.deadline
             if end.wants_flush or (deadline is not None and deadline <= self.now):
-                for datagram in end.flush(self.now):
-                    line.put(datagram, self.now)
-                assert not end.wants_flush
-                assert end.deadline is None or end.deadline > self.now
+                self._flush(end, outward)
+
+    def _flush(self, end: Peer, outward: KcpLine) -> None:
+        pacer = self._pacers[id(end)]
+        tokens = pacer.tokens(self.now)
+        allowed = () if tokens is None else (tokens,)  # ikcp has no pacer
+        for datagram in end.flush(self.now, *allowed):
+            pacer.spend(len(datagram) + LOWER_BYTES)
+            outward.put(datagram, self.now)
+        assert tokens is not None or not end.wants_flush
+        assert end.deadline is None or end.deadline > self.now
+
+    def _awake_at(self, end: Peer, now: int) -> int:
+        stalls = self._stalls.get(id(end))
+        return now if stalls is None else stalls.awake_at(now)
+
+    def _due(self, end: Peer, inward: KcpLine) -> int | None:
+        """When an end has something to do: never while it stands still."""
+        times = [inward.next_at, end.deadline]
+        if end.wants_flush:
+            times.append(self.now + (self._pacers[id(end)].rate_bps > 0))  # 1: the pacer held it
+        due = min((at for at in times if at is not None), default=None)
+        return None if due is None else self._awake_at(end, max(due, self.now))
 
     def next_event(self) -> int | None:
-        times = (self.to_right.next_at, self.to_left.next_at, self.left.deadline, self.right.deadline)
+        times = (self._due(self.left, self.to_left), self._due(self.right, self.to_right))
         return min((at for at in times if at is not None), default=None)
+
+    def advance(self, most: int) -> None:
+        """To the next event, or to `most` if that is sooner."""
+        at = self.next_event()
+        self.now = most if at is None else min(at, most)
 
     def run(
         self,
@@ -125,7 +214,7 @@ class Pair:
                 if done() or not (self.left.wants_flush or self.right.wants_flush):
                     break
             else:
-                self.now = max(at, self.now)
+                self.now = at
         return self.now - start
 
 
@@ -135,17 +224,17 @@ def new_kcp(engine: str, params: KcpParams = FAST, *, mtu: int = 1400, sn: int =
     return kcp
 
 
-class KcpPair(Pair):
+class KcpPair(KcpSim):
     """Two equal ends of one engine."""
 
     left: Kcp
     right: Kcp
 
     def __init__(
-        self, engine: str, params: KcpParams = FAST, *, mtu: int = 1400, sn: int = 0, **line: Any
+        self, engine: str, params: KcpParams = FAST, *, mtu: int = 1400, sn: int = 0, **simulation: Any
     ) -> None:
         super().__init__(
-            new_kcp(engine, params, mtu=mtu, sn=sn), new_kcp(engine, params, mtu=mtu, sn=sn), **line
+            new_kcp(engine, params, mtu=mtu, sn=sn), new_kcp(engine, params, mtu=mtu, sn=sn), **simulation
         )
 
 

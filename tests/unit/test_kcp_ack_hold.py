@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kcpg.core.kcp.kcp import Kcp, KcpParams
-from tests.unit.kcp_pair import ACK, PUSH, Pair, new_kcp, segment, segments
+from tests.unit.kcp_pair import ACK, PUSH, KcpSim, new_kcp, segment, segments
 
 HOLD_MS = 3
 
@@ -108,7 +108,7 @@ def test_the_time_out_allows_for_the_peers_hold(engine: str) -> None:
 def test_a_conversation_of_requests_takes_one_datagram_each_way(engine: str, delay_ms: int) -> None:
     params = KcpParams(nodelay=1, interval_ms=0, resend=2, min_rto_ms=0)
     left, right = holding(engine, params), holding(engine, params)
-    pair = Pair(left, right, delay_ms=delay_ms)
+    pair = KcpSim(left, right, delay_ms=delay_ms)
     for number in range(200):
         left.send(b"request")
         pair.run(lambda: right.recv() is not None)

@@ -177,7 +177,8 @@ def test_while_acknowledgements_come_in_nothing_times_out(engine: str) -> None:
     pair = KcpPair(engine, KcpParams(nodelay=1, interval_ms=1, resend=5), delay_ms=10)
     for step in range(600):
         if step == 300:
-            pair.to_right.delay_ms = pair.to_left.delay_ms = 100
+            for line in (pair.to_right, pair.to_left):
+                line.delay(100, pair.now)
         pair.left.send(b"x")
         pair.exchange()
         pair.right.recv()

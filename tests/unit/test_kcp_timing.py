@@ -83,7 +83,8 @@ def test_an_rtt_that_grows_past_the_rto_is_learnt(engine: str) -> None:
     pair.left.write(b"x")
     pair.run()
     assert pair.left.rto_ms < 100
-    pair.to_right.delay_ms = pair.to_left.delay_ms = 300
+    for line in (pair.to_right, pair.to_left):
+        line.delay(300, pair.now)
     for _ in range(30):
         pair.left.write(b"x")
         pair.run()
