@@ -49,20 +49,17 @@ class Direction:
     """
 
     def __init__(self, impair: Impair, seed: str, epoch_ns: int = 0) -> None:
-        self.impair = impair
         self.drops = dict.fromkeys(DROP_REASONS, 0)
         self.duplicated = self.corrupted = self.reordered = 0
         self._seed = seed
         self._changes = 0
-        self._originals = _Dice(impair, f"{seed}:original")
-        self._copies = _Dice(impair, f"{seed}:copy")
+        self._use(impair, seed)
         self._loss_state = 1  # of gemodel (1 good, 3 bad) or of the four-state chain
         self._waiting: list[int] = []  # due times of what has not left yet, a heap
         self._last_due_ns = 0
         self._counter = 0  # packets since the last one that was reordered
         self._index = -1
         self._epoch_ns = epoch_ns
-        self._droplist = frozenset(impair.droplist)
         self._buckets: dict[int, _Bucket] = {}  # of the ports, when each has its own rate
 
     def offer(self, now_ns: int, length_bytes: int, port: int = 0) -> list[Departure]:
@@ -71,11 +68,12 @@ class Direction:
         `port` selects the packet's throttle, if the profile has one per port.
         """
         self._index += 1
-        while self._waiting and self._waiting[0] <= now_ns:
-            heapq.heappop(self._waiting)
+        waiting = self._waiting
+        while waiting and waiting[0] <= now_ns:
+            heapq.heappop(waiting)
         draw = self._originals.roll(length_bytes)
-        duplicate = hit(self.impair.duplicate, draw.duplicate)
-        lost = self._why_lost(draw, now_ns)
+        duplicate = self._duplicates and hit(self.impair.duplicate, draw.duplicate)
+        lost = self._why_lost(draw, now_ns) if self._loses else ""
         departures: list[Departure] = []
         if lost and not duplicate:
             self.drops[lost] += 1
@@ -90,13 +88,21 @@ class Direction:
         """Change to another `impair`: waiting packets keep their times, the timeline and the streams
         restart."""
         self._changes += 1
-        self.impair = impair
-        self._originals = _Dice(impair, f"{self._seed}:{self._changes}:original")
-        self._copies = _Dice(impair, f"{self._seed}:{self._changes}:copy")
-        self._droplist = frozenset(impair.droplist)
+        self._use(impair, f"{self._seed}:{self._changes}")
         self._epoch_ns = now_ns
         self._index = -1
         self._buckets.clear()
+
+    def _use(self, impair: Impair, seed: str) -> None:
+        """What does not change from packet to packet is looked up once."""
+        self.impair = impair
+        self._originals = _Dice(impair, f"{seed}:original")
+        self._copies = _Dice(impair, f"{seed}:copy")
+        self._droplist = frozenset(impair.droplist)
+        self._loses = impair.loss != Chance(0.0) or bool(self._droplist) or impair.outage is not None
+        self._duplicates = impair.duplicate.fraction > 0
+        self._corrupts = impair.corrupt.fraction > 0
+        self._reorders = impair.reorder.fraction > 0
 
     @property
     def queued(self) -> int:
@@ -105,7 +111,7 @@ class Direction:
 
     def _copy(self, now_ns: int, length_bytes: int, port: int, departures: list[Departure]) -> None:
         draw = self._copies.roll(length_bytes)
-        lost = self._why_lost(draw, now_ns)
+        lost = self._why_lost(draw, now_ns) if self._loses else ""
         if lost:
             self.drops[lost] += 1
         else:
@@ -117,7 +123,7 @@ class Direction:
         lost = self._lost_by_model(draw)
         if self._index in self._droplist:
             return "droplist"
-        if is_out(self.impair.outage, now_ns - self._epoch_ns):
+        if self.impair.outage is not None and is_out(self.impair.outage, now_ns - self._epoch_ns):
             return "outage"
         return "loss" if lost else ""
 
@@ -147,18 +153,20 @@ class Direction:
         self, draw: _Draw, now_ns: int, length_bytes: int, port: int, departures: list[Departure]
     ) -> None:
         impair = self.impair
-        flipped = draw.bit if hit(impair.corrupt, draw.corrupt) else None
+        flipped = draw.bit if self._corrupts and hit(impair.corrupt, draw.corrupt) else None
         if len(self._waiting) >= impair.limit:
             self.drops["limit"] += 1
             return
         self.corrupted += flipped is not None
-        overtakes = impair.reorder.fraction > 0 and self._counter >= impair.reorder.gap - 1
+        overtakes = self._reorders and self._counter >= impair.reorder.gap - 1
         if overtakes and draw.reorder <= impair.reorder.fraction * ALL:
             due_ns = now_ns
             self._counter = 0
             self.reordered += 1
         else:
-            due_ns = max(now_ns + impair.delay_ns + self._jitter_ns(draw.jitter), now_ns)
+            due_ns = now_ns + impair.delay_ns
+            if impair.jitter_ns:
+                due_ns = max(due_ns + self._jitter_ns(draw.jitter), now_ns)
             self._counter += 1
             if impair.rate_bps:
                 wire_bytes = length_bytes + impair.packetoverhead
@@ -182,8 +190,6 @@ class Direction:
 
     def _jitter_ns(self, value: int) -> int:
         sigma = self.impair.jitter_ns
-        if not sigma:
-            return 0
         if self.impair.distribution == "uniform":
             return value % (2 * sigma) - sigma if sigma < ALL // 2 else value * 2 * sigma // ALL - sigma
         return sigma * table(self.impair.distribution)[value % TABLE_ENTRIES] // TABLE_SCALE

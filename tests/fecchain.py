@@ -11,10 +11,12 @@ from typing import Any
 from kcpg.core.kcp.kcp import KcpParams
 from kcpg.core.native.handshake.params import FEC_AUTO, FEC_OFF, Fec
 from netem.profile import Chance, GilbertElliott, Impair
+from tests.line import MS
 from tests.sim.actors import Echo, Pattern
 from tests.sim.chain import Chain, Hop
 from tests.sim.memory import Answer, App, AppSocket
-from tests.sim.world import HEADERS_BYTES, MS, World
+from tests.sim.network import HEADERS_BYTES
+from tests.sim.world import World
 
 AUTO = KcpParams(nodelay=1, interval_ms=30, resend=2, snd_wnd=8192, rcv_wnd=8192, auto=True)
 FOREVER = 1 << 40

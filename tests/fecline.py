@@ -6,8 +6,6 @@ profiles, settings and traffic: `python -m tests.fecline`.
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import random
 from dataclasses import dataclass, replace
 from statistics import fmean
@@ -16,11 +14,10 @@ from typing import Any
 from kcpg.core.fec.adaptive import Adaptive
 from kcpg.core.fec.plan import OFF, Plan, plan_fixed
 from kcpg.core.seal.replay import ReplayWindow
-from netem.impair import Direction
 from netem.profile import Impair, load
 from tests.engines import twin
+from tests.line import MS, Line
 
-MS = 10**6
 OVERHEAD_BYTES = 25  # of a datagram of the native protocol around a frame's contents
 REPORT_MS = 100  # the receiver reports what it lost this often
 
@@ -60,7 +57,7 @@ class Outcome:
         return self.wire_bytes / self.payload_bytes
 
 
-class Line:
+class FecLine:
     """One direction: `plan` None lets `Adaptive` choose from reports that take as long as the shards."""
 
     def __init__(
@@ -68,7 +65,7 @@ class Line:
     ) -> None:
         self.traffic = traffic
         self.impair = impair
-        self.direction = Direction(impair, seed)
+        self._line: Line[tuple[int, int, bytes]] = Line(impair, seed)  # packet number, kind, contents
         self.sender = twin(engine, "GroupSender")(traffic.payload_bytes)
         self.receiver = twin(engine, "GroupReceiver")(traffic.payload_bytes)
         self.losses = twin(engine, "LossCounter")()
@@ -77,8 +74,6 @@ class Line:
         self.outcome = Outcome(rebuilt_ms=[])
         self._left_ns: dict[bytes, int] = {}
         self._rng = random.Random(f"{seed}:payloads")
-        self._heap: list[tuple[int, int, int, int, bytes]] = []  # due, order, packet number, kind, contents
-        self._order = itertools.count()
         self._pn = 0
         if plan is not None:
             self.sender.use(plan, wait_ms)
@@ -143,15 +138,12 @@ class Line:
 
     def _leave(self, now_ns: int, kind: int, contents: bytes) -> bool:
         self.outcome.wire_bytes += len(contents) + OVERHEAD_BYTES
-        departures = self.direction.offer(now_ns, len(contents) + OVERHEAD_BYTES)
-        for departure in departures:
-            heapq.heappush(self._heap, (departure.due_ns, next(self._order), self._pn, kind, contents))
+        copies = self._line.put((self._pn, kind, contents), len(contents) + OVERHEAD_BYTES, now_ns)
         self._pn += 1
-        return bool(departures)
+        return copies > 0
 
     def _arrivals(self, now_ns: int) -> None:
-        while self._heap and self._heap[0][0] <= now_ns:
-            due_ns, _, pn, kind, contents = heapq.heappop(self._heap)
+        for due_ns, _, _, (pn, kind, contents) in self._line.take(now_ns):
             if not self.window.check(pn):
                 continue
             self.window.commit(pn)
@@ -175,7 +167,7 @@ def impair_of(profile: str) -> Impair:
 
 
 def _row(profile: str, name: str, plan: Plan | None, traffic: Traffic, payloads: int, wait_ms: int) -> str:
-    line = Line("compiled", impair_of(profile), "table", traffic, plan, wait_ms)
+    line = FecLine("compiled", impair_of(profile), "table", traffic, plan, wait_ms)
     result = line.run(payloads, warm_up=payloads // 4)
     delays = sorted(result.rebuilt_ms or [0.0])
     return (

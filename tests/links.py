@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,7 +14,9 @@ from kcpg.core.native.dial.pathchoice import Destination
 from kcpg.core.native.handshake.keys import RootKeys
 from kcpg.core.native.handshake.params import LinkParams
 from kcpg.core.native.listener import ListenSettings, TunnelListener
+from netem.profile import Impair
 from tests.engines import twin
+from tests.line import MS, Line
 
 KEYS = RootKeys.from_key(bytes(range(32)))
 OTHER_KEYS = RootKeys.from_key(bytes(32))
@@ -48,13 +49,12 @@ class Watch:
         self.flow.release()
 
 
-class World:
+class LinkRig:
     """One dialer "d" and one listener "l" (replaceable), `delay_ms` apart.
 
     `lose(sender, path, datagram)` decides about each datagram. Addresses: the dialer's socket n is
-    b"d<n>", the
-    listener's ports are b"l<port>". `moves` maps a dialer's address to what the listener sees instead (a
-    NAT).
+    b"d<n>", the listener's ports are b"l<port>". `moves` maps a dialer's address to what the listener sees
+    instead (a NAT).
     """
 
     def __init__(
@@ -80,8 +80,11 @@ class World:
         self.sockets = 0
         self.open_sockets: set[int] = set()
         self.names: dict[str, list[bytes] | None] = {}
-        self._flying: list[tuple[int, int, str, int, bytes, bytes]] = []
-        self._count = 0
+        # By where they lead; what is under way: the socket it comes to, from whom, the datagram
+        way = Impair(delay_ns=delay_ms * MS, limit=1 << 20)
+        self._lines: dict[str, Line[tuple[int, bytes, bytes]]] = {
+            to: Line(way, f"{seed}>{to}") for to in "ld"
+        }
         self._dial = DialSettings("dial", [Destination("peer", PORTS)], **(dial or {}))
         self._listen = ListenSettings("listen", **(listen or {}))
         self._keys = {"d": keys, "l": listener_keys}
@@ -104,7 +107,7 @@ class World:
         self.d = TunnelDialer(self._dial, self._keys["d"], self._env("d"), twin(self.engine, "Wire"))
         return self.d
 
-    def up(self) -> World:
+    def up(self) -> LinkRig:
         """Start the dialer and wait for its link."""
         self.d.start(self.now_ms)
         self.until(lambda: self.d.link is not None and bool(self.l.links))
@@ -179,23 +182,21 @@ class World:
 
     def _next(self) -> int | None:
         times = [self.d.deadline(), self.l.deadline()]
-        if self._flying:
-            times.append(self._flying[0][0])
+        times += [-(-line.next_ns // MS) for line in self._lines.values() if line.next_ns is not None]
         return min((at for at in times if at is not None), default=None)
 
     def _turn(self) -> None:
-        while self._flying and self._flying[0][0] <= self.now_ms:
-            _, _, to, sock, addr, datagram = heapq.heappop(self._flying)
-            (self.d if to == "d" else self.l).receive(sock, addr, datagram, self.now_ms)
+        for leg, line in ((self.l, self._lines["l"]), (self.d, self._lines["d"])):
+            for arrival in line.take(self.now_ms * MS):
+                leg.receive(*arrival.item, self.now_ms)
         for side, leg in (("d", self.d), ("l", self.l)):
             leg.advance(self.now_ms)
             for sock, addr, datagram in leg.transmit(self.now_ms):
                 self.sent.append((side, sock, addr, datagram))
                 if not self.lose(side, (sock, addr), datagram):
-                    self._fly(side, sock, addr, datagram)
+                    self._put(side, sock, addr, datagram)
 
-    def _fly(self, side: str, sock: int, addr: bytes, datagram: bytes) -> None:
-        self._count += 1
+    def _put(self, side: str, sock: int, addr: bytes, datagram: bytes) -> None:
         if side == "d":
             source = self.moves.get(b"d%d" % sock, b"d%d" % sock)
             to, to_sock = "l", int(addr[1:])
@@ -207,8 +208,7 @@ class World:
             to, to_sock, source = "d", int(real[1:]), b"l%d" % sock
             if to_sock not in self.open_sockets:
                 return
-        item = (self.now_ms + self.delay_ms, self._count, to, to_sock, source, datagram)
-        heapq.heappush(self._flying, item)
+        self._lines[to].put((to_sock, source, datagram), len(datagram), self.now_ms * MS)
 
 
 def params(**values: Any) -> dict[str, Any]:
@@ -216,11 +216,11 @@ def params(**values: Any) -> dict[str, Any]:
     return {"params": replace(LinkParams(), **values)}
 
 
-def echo(near: Watch, far: Watch, world: World, data: bytes = b"ping", answer: bytes = b"pong") -> None:
+def echo(near: Watch, far: Watch, rig: LinkRig, data: bytes = b"ping", answer: bytes = b"pong") -> None:
     """Bytes pass both ways."""
     near.flow.write(data)
-    world.run(5 * world.delay_ms)
+    rig.run(5 * rig.delay_ms)
     assert far.flow.read(1 << 20) == data
     far.flow.write(answer)
-    world.run(5 * world.delay_ms)
+    rig.run(5 * rig.delay_ms)
     assert near.flow.read(1 << 20) == answer

@@ -10,7 +10,7 @@ from kcpg.core.native.link.open_message import Delivery, OpenMessage, read_open_
 from kcpg.core.native.wire import frames
 from kcpg.core.native.wire.events import STRANGER
 from kcpg.core.pacer import BURST_DATAGRAMS, BURST_MS, Pacer
-from tests.links import World, echo
+from tests.links import LinkRig, echo
 from tests.wires import PATH_A, Ends, make_wire
 
 TEXT = st.text(max_size=60).filter(lambda text: len(text.encode("utf-8", "replace")) <= 255)
@@ -119,32 +119,32 @@ CONTROL = (
 @settings(max_examples=40)
 @given(st.lists(st.tuples(st.sampled_from(CONTROL), st.binary(max_size=120)), max_size=20), st.booleans())
 def test_a_link_survives_authentic_nonsense(engine, contents, from_dialer):
-    world = World(engine, delay_ms=1).up()
-    link_wire = (world.d.link if from_dialer else world.l.links[0]).link_wire
+    rig = LinkRig(engine, delay_ms=1).up()
+    link_wire = (rig.d.link if from_dialer else rig.l.links[0]).link_wire
     for kind, payload in contents:
         link_wire.send(kind, payload)
-    world.run(50)
-    assert world.d.link is not None and len(world.l.links) == 1
-    numbers = [link.link_wire.convs for link in (world.d.link, world.l.links[0])]
+    rig.run(50)
+    assert rig.d.link is not None and len(rig.l.links) == 1
+    numbers = [link.link_wire.convs for link in (rig.d.link, rig.l.links[0])]
     assert all(len(convs) <= 200 for convs in numbers)
     if not any(kind in (frames.RESET, frames.KCP) for kind, _ in contents):
-        echo(*world.pair(), world)
+        echo(*rig.pair(), rig)
 
 
 @settings(max_examples=15)
 @given(st.integers(0, 2**32), st.floats(0, 0.4))
 def test_bytes_arrive_whatever_is_lost(engine, seed, rate):
     """Through a lossy network nothing is lost, doubled or changed, in either direction, ends included."""
-    world = World(engine, seed=seed)
-    world.lose = lambda sender, path, datagram: world.rng.random() < rate
-    world.d.start(world.now_ms)
-    near = world.dial()
-    world.until(lambda: not near.flow.opening)
-    up, down = world.rng.randbytes(20_000), world.rng.randbytes(15_000)
+    rig = LinkRig(engine, seed=seed)
+    rig.lose = lambda sender, path, datagram: rig.rng.random() < rate
+    rig.d.start(rig.now_ms)
+    near = rig.dial()
+    rig.until(lambda: not near.flow.opening)
+    up, down = rig.rng.randbytes(20_000), rig.rng.randbytes(15_000)
     near.flow.write(up)
     near.flow.end()
-    world.until(lambda: world.flows)
-    far = world.flows[0][0]
+    rig.until(lambda: rig.flows)
+    far = rig.flows[0][0]
     far.write(down)
     far.end()
     got = {"up": b"", "down": b""}
@@ -157,5 +157,5 @@ def test_bytes_arrive_whatever_is_lost(engine, seed, rate):
                 ended[name] = not chunk
         return all(ended.values())
 
-    world.until(drained, 120_000)
+    rig.until(drained, 120_000)
     assert got == {"up": up, "down": down} and near.reason is None

@@ -3,7 +3,7 @@
 import random
 import tracemalloc
 
-from tests.links import World, echo
+from tests.links import LinkRig, echo
 
 DATAGRAMS = 1_000_000
 DATAGRAM_BYTES = 700
@@ -13,18 +13,18 @@ SEED = 20261122
 
 def test_a_million_strangers_get_no_answer_and_leave_nothing() -> None:
     print(f"seed {SEED}")
-    world = World("compiled").up()
+    rig = LinkRig("compiled").up()
     rng = random.Random(SEED)
     noise = rng.randbytes(1 << 20)
-    answers = len(world.sent)
+    answers = len(rig.sent)
     kept = 0
     for turn in range(DATAGRAMS // PER_TURN):
         for _ in range(PER_TURN):
             size = rng.randrange(32, DATAGRAM_BYTES)
             at = rng.randrange(len(noise) - size)
-            world.l.receive(3000, b"stranger", noise[at : at + size], world.now_ms)
-        world.l.advance(world.now_ms)
-        assert world.l.transmit(world.now_ms) == []
+            rig.l.receive(3000, b"stranger", noise[at : at + size], rig.now_ms)
+        rig.l.advance(rig.now_ms)
+        assert rig.l.transmit(rig.now_ms) == []
         if turn == 400:  # whatever is built once has been built
             tracemalloc.start()
         elif turn == 401:
@@ -34,6 +34,6 @@ def test_a_million_strangers_get_no_answer_and_leave_nothing() -> None:
                 "25,000 datagrams left something"
             )
             tracemalloc.stop()
-    assert len(world.sent) == answers and len(world.l.links) == 1
-    assert world.l.counters.strangers == DATAGRAMS
-    echo(*world.pair(), world)
+    assert len(rig.sent) == answers and len(rig.l.links) == 1
+    assert rig.l.counters.strangers == DATAGRAMS
+    echo(*rig.pair(), rig)

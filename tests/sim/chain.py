@@ -23,7 +23,8 @@ from netem.profile import Impair, Profile, load
 from tests.engines import twin
 from tests.sim.actors import Echo, PacketStream, Talker
 from tests.sim.memory import BUFFER_BYTES, Answer, App, AppSocket, MemoryDialer, MemoryListener
-from tests.sim.world import LegSlot, SimNode, World, address, host_of
+from tests.sim.network import LegSlot, address, host_of
+from tests.sim.world import SimNode, World
 
 PORTS = (3000, 3001, 3002)
 WALL_S = 1_700_000_000  # any date

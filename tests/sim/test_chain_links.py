@@ -10,7 +10,7 @@ from kcpg.core.env import EventKind
 from kcpg.core.flow import ResetCode
 from netem.profile import Impair, load
 from tests.sim.chain import PORTS, Chain, Hop
-from tests.sim.world import address, host_of
+from tests.sim.network import address, host_of
 
 KEY = bytes([7] * 32)
 

@@ -6,8 +6,9 @@ from typing import Any
 
 from kcpg.core.kcp.kcp import KcpParams
 from netem.profile import Chance, Impair
+from tests.line import MS
 from tests.sim.chain import Chain, Hop
-from tests.sim.world import HEADERS_BYTES, MS
+from tests.sim.network import HEADERS_BYTES
 
 KEY = bytes([7] * 32)
 AUTO = KcpParams(nodelay=1, interval_ms=30, resend=2, snd_wnd=8192, rcv_wnd=8192, auto=True)

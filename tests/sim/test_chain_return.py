@@ -7,8 +7,8 @@ import pytest
 from kcpg.core.flow import ResetCode
 from kcpg.core.native.link.liveness import RETURN_MS
 from netem.profile import Impair
+from tests.line import MS
 from tests.sim.chain import Chain
-from tests.sim.world import MS
 
 FOREVER = 1 << 40
 RTT_MS = 80

@@ -6,16 +6,16 @@ import pytest
 
 from kcpg.core.fec.plan import OFF, TARGET_LOSS, plan_fixed
 from netem.profile import Impair
-from tests.fecline import BULK, FAST, SPARSE, Line, Traffic, impair_of
+from tests.fecline import BULK, FAST, SPARSE, FecLine, Traffic, impair_of
 
 # The arithmetic of the plans is tested elsewhere; here some thousand payloads have to come near it.
 PROFILES = ("lossy1", "lossy5", "lossy10", "bursty")
 
 
-def line(engine: str, profile: str, traffic: Traffic, **options: object) -> Line:
+def line(engine: str, profile: str, traffic: Traffic, **options: object) -> FecLine:
     seed = f"{profile}, {traffic.name}"
     print(f"seed {seed!r}")
-    return Line(engine, impair_of(profile), seed, traffic, **options)  # type: ignore[arg-type]
+    return FecLine(engine, impair_of(profile), seed, traffic, **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -35,7 +35,7 @@ def test_auto_protects_sparse_traffic(profile: str) -> None:
 
 
 def test_auto_sends_nothing_where_nothing_is_lost() -> None:
-    running = Line("compiled", Impair(delay_ns=25 * 10**6, limit=1000), "clean", BULK, None)
+    running = FecLine("compiled", Impair(delay_ns=25 * 10**6, limit=1000), "clean", BULK, None)
     result = running.run(3_000)
     assert result.missing == 0 and result.plan == OFF
     assert result.wire_bytes == result.payload_bytes + 25 * 3_000

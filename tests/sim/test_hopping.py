@@ -11,9 +11,10 @@ from kcpg.core.env import EventKind
 from kcpg.core.native.dial.dialer import TunnelDialer
 from kcpg.core.native.link.link import Link
 from netem.profile import Impair, load
+from tests.line import MS
 from tests.sim.actors import PacketStream
 from tests.sim.chain import KCP, PORTS, Chain, Hop
-from tests.sim.world import MS, host_of, port_of
+from tests.sim.network import host_of, port_of
 
 EVERY_MS = 400  # between hops: shorter than the configuration permits, as the simulation has no time to waste
 LINE = Impair(delay_ns=20 * MS, rate_bps=100_000_000)  # loses nothing, so that every resend is one too many

@@ -14,9 +14,9 @@ from kcpg.core.kcptube.link import IDLE_MS, IDLE_MUX_MS, SILENT_MS
 from tests.sim.actors import Talker
 from tests.sim.chain import PORTS
 from tests.sim.memory import Answer
+from tests.sim.network import port_of
 from tests.sim.test_kcptube_chain import TUNNELS, chain
 from tests.sim.tubechain import TubeChain
-from tests.sim.world import port_of
 
 FOREVER = 1 << 40
 NARROW = "3g"  # where bytes that never end stay few

@@ -10,10 +10,11 @@ from kcpg.core.kcp.kcp import KcpParams
 from kcpg.core.native.handshake.params import FEC_AUTO
 from netem.profile import Chance, Impair
 from tests.fecchain import Pinger
+from tests.line import MS
 from tests.sim.actors import Echo
 from tests.sim.chain import Chain, Hop
 from tests.sim.memory import Answer
-from tests.sim.world import HEADERS_BYTES, MS, host_of
+from tests.sim.network import HEADERS_BYTES, host_of
 
 AUTO = KcpParams(nodelay=1, interval_ms=30, resend=2, snd_wnd=8192, rcv_wnd=8192, auto=True)
 ETHERNET_BYTES = 1472  # UDP payload; longer probes never leave an interface of 1,500

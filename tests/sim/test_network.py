@@ -7,7 +7,9 @@ from typing import cast
 import pytest
 
 from netem.profile import Chance, Impair, load
-from tests.sim.world import MS, LegSlot, SimNode, SimSocket, World
+from tests.line import MS
+from tests.sim.network import LegSlot, SimSocket
+from tests.sim.world import SimNode, World
 
 
 class Probe:

@@ -11,8 +11,9 @@ from kcpg.core.native.handshake.params import MOST_FOUND_BYTES
 from kcpg.core.native.link.link import Link
 from kcpg.core.native.link.pathmtu import BASE_BYTES, LEAST_BYTES, RAISE_MS
 from netem.profile import Chance, Impair
+from tests.line import MS
 from tests.sim.chain import Chain, Hop
-from tests.sim.world import MS, host_of
+from tests.sim.network import host_of
 
 LINE = Impair(delay_ns=20 * MS, rate_bps=100_000_000)
 RTT_MS = 40

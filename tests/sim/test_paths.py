@@ -7,9 +7,10 @@ import pytest
 from kcpg.core.native.dial.dialer import MAX_PATHS, SPARE_PATHS, TRIM_MS, TunnelDialer
 from kcpg.core.native.link.link import Link
 from netem.profile import Impair
+from tests.line import MS
 from tests.sim.actors import PacketStream
 from tests.sim.chain import PORTS, Chain
-from tests.sim.world import MS, host_of
+from tests.sim.network import host_of
 
 LINE = Impair(delay_ns=20 * MS, rate_bps=100_000_000)
 RTT_MS = 40

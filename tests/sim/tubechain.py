@@ -15,7 +15,8 @@ from kcpg.core.native.dial.pathchoice import Destination
 from tests.engines import twin
 from tests.sim.chain import PORTS, Chain, Hop
 from tests.sim.memory import Answer, App, AppSocket
-from tests.sim.world import LegSlot, SimNode
+from tests.sim.network import LegSlot
+from tests.sim.world import SimNode
 
 PORT_RANGE = (PORTS[0], PORTS[-1])
 

@@ -1,4 +1,4 @@
-"""A deterministic world in virtual time: nodes, applications, and the network between them.
+"""A deterministic world in virtual time: nodes, applications, and the network between them (`network.py`).
 
 Everything that happens is an event on one heap, ordered by time and then by when it was asked for, so a seed
 and a scenario decide every byte. Nothing sleeps; a simulated minute costs what its datagrams cost.
@@ -6,24 +6,22 @@ and a scenario decide every byte. Nothing sleeps; a simulated minute costs what 
 
 from __future__ import annotations
 
-import heapq
 import itertools
 from collections.abc import Callable
-from functools import cache, partial
-from typing import TYPE_CHECKING, NamedTuple
+from functools import partial
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING
 
 from kcpg.core.flow import Reset, ResetCode
-from kcpg.core.node import Node, TunnelLeg
+from kcpg.core.node import Node
 from kcpg.core.splice import Splice
-from netem.impair import Direction
-from netem.profile import Impair, Profile
+from tests.line import MS
 from tests.sim.memory import MemoryFlow
+from tests.sim.network import LegSlot, Network, SimSocket
 
 if TYPE_CHECKING:
     from tests.sim.actors import Talker
 
-MS = 10**6  # nanoseconds
-HEADERS_BYTES = 42  # Ethernet 14, IPv4 20, UDP 8: what a datagram weighs more than its payload
 START_MS = (1 << 32) - 20_000  # the 32-bit millisecond clock of KCP wraps 20 s into every simulation
 STEPS_PER_MS = 2000  # more steps of one node without time passing: it spins
 CHECK_ALL_FLOWS = 16  # with more flows than this the invariants are checked at every 64th step only
@@ -61,7 +59,7 @@ class World:
         return self.now_ms - START_MS
 
     def at_ns(self, time_ns: int, call: Callable[[], None]) -> None:
-        heapq.heappush(self._heap, (max(time_ns, self.now_ns), next(self._order), call))
+        heappush(self._heap, (max(time_ns, self.now_ns), next(self._order), call))
 
     def after(self, delay_ms: int, call: Callable[[], None]) -> None:
         self.at_ns(self.now_ns + delay_ms * MS, call)
@@ -87,7 +85,7 @@ class World:
         self.now_ns = end_ns
 
     def _next(self) -> None:
-        self.now_ns, _, call = heapq.heappop(self._heap)
+        self.now_ns, _, call = heappop(self._heap)
         self.events += 1
         call()
 
@@ -96,186 +94,6 @@ class World:
         lines = [f"{node.name}: up={node.up} {node.node.counters if node.up else ''}" for node in self.nodes]
         lines += [str(talker) for talker in self.talkers]
         return "\n".join([*lines, f"network: {self.network.counts}"])
-
-
-class Link(NamedTuple):
-    """Both directions between two hosts."""
-
-    up: Direction
-    down: Direction
-
-
-class Network:
-    """Hosts, their sockets, the links between hosts, and NATs in front of some of them."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.counts = {
-            "sent": 0,
-            "bytes": 0,
-            "delivered": 0,
-            "lost": 0,
-            "no_link": 0,
-            "no_socket": 0,
-            "cut": 0,
-            "too_big": 0,
-        }
-        self._directions: dict[tuple[str, str], Direction] = {}
-        self._cut: set[tuple[str, str]] = set()
-        self._mtus: dict[tuple[str, str], int] = {}
-        self._sockets: dict[bytes, SimSocket] = {}
-        self._ids = itertools.count(1)
-        self._ports = itertools.count(40_000)
-        self._nat_out: dict[bytes, bytes] = {}
-        self._nat_in: dict[bytes, bytes] = {}
-        self._behind_nat: set[str] = set()
-        # Whether what leaves `from` (before a NAT) for `to` is lost, whatever the link does
-        self.lose: Callable[[bytes, bytes], bool] = lambda source, target: False
-        self.tap: Callable[[bytes, bytes, bytes], None] | None = (
-            None  # sees (from, to, datagram) before the link
-        )
-
-    # -- topology --------------------------------------------------------------------------------------------
-
-    def link(self, near: str, far: str, profile: Profile | Impair) -> Link:
-        """Connect two hosts; `near` sends by the profile's up. An Impair is used for both directions."""
-        up, down = (profile, profile) if isinstance(profile, Impair) else (profile.up, profile.down)
-        seed, now_ns = self.world.seed, self.world.now_ns
-        link = Link(
-            Direction(up, f"{seed}:{near}>{far}", now_ns), Direction(down, f"{seed}:{far}>{near}", now_ns)
-        )
-        self._directions[near, far], self._directions[far, near] = link
-        return link
-
-    def cut(self, near: str, far: str, for_ms: int | None = None) -> None:
-        """A blackhole in both directions, for ever or for so long."""
-        self._cut |= {(near, far), (far, near)}
-        if for_ms is not None:
-            self.world.after(for_ms, lambda: self.mend(near, far))
-
-    def mend(self, near: str, far: str) -> None:
-        self._cut -= {(near, far), (far, near)}
-
-    def set_mtu(self, near: str, far: str, payload_bytes: int) -> None:
-        """From now on longer UDP payloads from `near` to `far` vanish; nobody says so."""
-        self._mtus[near, far] = payload_bytes
-
-    def behind_nat(self, host: str) -> None:
-        """From now on the host's source addresses are a NAT's."""
-        self._behind_nat.add(host)
-
-    def rebind_nat(self, host: str) -> None:
-        """The NAT forgets its mappings: the next datagram gets a new outer port, and the old ones lead
-        nowhere.
-        """
-        for inner, outer in list(self._nat_out.items()):
-            if host_of(inner) == host:
-                del self._nat_out[inner], self._nat_in[outer]
-
-    # -- sockets ---------------------------------------------------------------------------------------------
-
-    def open(
-        self, node: SimNode, owner: LegSlot, port: int | None = None, host: str | None = None
-    ) -> SimSocket:
-        addr = address(host or node.host, next(self._ports) if port is None else port)
-        assert addr not in self._sockets, f"{addr!r} is in use"
-        sock = SimSocket(next(self._ids), addr, node, owner)
-        self._sockets[addr] = sock
-        return sock
-
-    def close(self, sock: SimSocket) -> None:
-        self._sockets.pop(sock.addr, None)
-
-    def send(self, source: bytes, target: bytes, datagram: bytes) -> None:
-        world = self.world
-        self.counts["sent"] += 1
-        self.counts["bytes"] += len(datagram)
-        hosts = (host_of(source), host_of(target))
-        if self.tap is not None:
-            self.tap(source, target, datagram)
-        if hosts in self._cut or self.lose(source, target):
-            self.counts["cut"] += 1
-            return
-        if len(datagram) > self._mtus.get(hosts, len(datagram)):
-            self.counts["too_big"] += 1
-            return
-        direction = self._directions.get(hosts)
-        if direction is None:
-            self.counts["no_link"] += 1
-            return
-        port = min(port_of(source), port_of(target))  # the listener's; those who dial have higher ones
-        source = self._translate(source)
-        departures = direction.offer(world.now_ns, HEADERS_BYTES + len(datagram), port)
-        self.counts["lost"] += not departures
-        for due_ns, flipped in departures:
-            hurt = datagram if flipped is None else _flip(datagram, flipped - HEADERS_BYTES * 8)
-            if hurt is not None:
-                # The core counts milliseconds: what arrives within one is handled together, as one batch.
-                world.at_ns(-(-due_ns // MS) * MS, partial(self._deliver, source, target, hurt))
-
-    def _translate(self, source: bytes) -> bytes:
-        host = host_of(source)
-        if host not in self._behind_nat:
-            return source
-        if source not in self._nat_out:
-            outer = address(host, next(self._ports))
-            self._nat_out[source], self._nat_in[outer] = outer, source
-        return self._nat_out[source]
-
-    def _deliver(self, source: bytes, target: bytes, datagram: bytes) -> None:
-        if host_of(target) in self._behind_nat:
-            target = self._nat_in.get(target, b"")
-        sock = self._sockets.get(target)
-        if sock is None:
-            self.counts["no_socket"] += 1
-            return
-        self.counts["delivered"] += 1
-        sock.node.arrived(sock, source, datagram)
-
-
-def address(host: str, port: int) -> bytes:
-    """Opaque to the core, 28 bytes at most, as a socket address is."""
-    addr = f"{host}:{port}".encode()
-    assert len(addr) <= 28
-    return addr
-
-
-@cache
-def host_of(addr: bytes) -> str:
-    return addr.decode().partition(":")[0]
-
-
-@cache
-def port_of(addr: bytes) -> int:
-    return int(addr.decode().partition(":")[2])
-
-
-def _flip(datagram: bytes, bit: int) -> bytes | None:
-    """None: the bit is in the headers, and no host would take this frame.
-
-    A real one takes none that is hurt, because of UDP's checksum; here the tunnel must find out by itself.
-    """
-    if bit < 0:
-        return None
-    hurt = bytearray(datagram)
-    hurt[bit // 8] ^= 1 << bit % 8
-    return bytes(hurt)
-
-
-class LegSlot:
-    """Which leg of a node a socket belongs to; filled when the leg exists."""
-
-    def __init__(self) -> None:
-        self.leg: TunnelLeg | None = None
-
-
-class SimSocket(NamedTuple):
-    """A UDP socket: its number for the core, its address."""
-
-    number: int
-    addr: bytes
-    node: SimNode
-    owner: LegSlot
 
 
 class SimNode:
@@ -377,23 +195,24 @@ class SimNode:
         self.steps += 1
         now_ms = self.world.now_ms
         self._count_spin(now_ms)
-        inbox, self._inbox = self._inbox, []
-        for sock, source, datagram in inbox:
-            if sock.number in self.sockets and sock.owner.leg is not None:
-                sock.owner.leg.receive(sock.number, source, datagram, now_ms)
+        if self._inbox:
+            inbox, self._inbox = self._inbox, []
+            for sock, source, datagram in inbox:
+                if sock.number in self.sockets and sock.owner.leg is not None:
+                    sock.owner.leg.receive(sock.number, source, datagram, now_ms)
         self.node.advance(now_ms)
         self._transmit()
         self._check()
         self._arm(now_ms)
 
     def _transmit(self) -> None:
-        now_ms = self.world.now_ms
+        now_ms, send = self.world.now_ms, self.world.network.send
         for leg in self.node.tunnels:
             while batch := leg.transmit(now_ms):
                 for number, target, datagram in batch:
                     sock = self.sockets.get(number)
                     assert sock is not None, f"{self.name} sends by a socket that is closed; {self.world}"
-                    self.world.network.send(sock.addr, target, bytes(datagram))
+                    send(sock.addr, target, bytes(datagram))
 
     def _arm(self, now_ms: int) -> None:
         deadline = self.node.deadline()
@@ -405,7 +224,7 @@ class SimNode:
         due_ns = deadline * MS
         if self._timer_ns is None or due_ns < self._timer_ns:
             self._timer_ns = due_ns
-            self.world.at_ns(due_ns, lambda: self._timer(due_ns))
+            self.world.at_ns(due_ns, partial(self._timer, due_ns))
 
     def _timer(self, due_ns: int) -> None:
         if self._timer_ns == due_ns:

@@ -20,6 +20,7 @@ AMBIGUOUS = {
 }
 # Words that were given up, so that what took their place is the only word for it.
 RETIRED = {
+    "bundle": "LinkWire, link_wire",
     "caller": "DialedLink (a link that a dialer keeps), DialHost (what that sees of the dialer)",
     "crew": "WorkerPool",
     "inlet": "bypass",

@@ -18,7 +18,7 @@ from kcpg.core.seal.seal import HeaderMask, xor
 from kcpg.core.workerslot import MAX_WORKERS, WorkerSlot, marked, owner
 from tests.engines import twin
 from tests.handshakes import unmask
-from tests.links import KEYS, World, echo
+from tests.links import KEYS, LinkRig, echo
 
 WORKERS = 3
 
@@ -26,7 +26,7 @@ WORKERS = 3
 class Crew:
     """Listeners of several processes behind one port; `steered`: source address → number, default 0."""
 
-    def __init__(self, world: Any) -> None:
+    def __init__(self, rig: Any) -> None:
         self.steered: dict[bytes, int] = {}
         self.best = 0
         self.away: set[int] = set()
@@ -34,9 +34,9 @@ class Crew:
         self.counts = [0] * WORKERS
         self._waiting: deque[tuple[int, tuple[int, bytes], bytes, bytes]] = deque()
         self._mask = HeaderMask(KEYS.mask_c2s)
-        self.legs = [self._leg(world, index) for index in range(WORKERS)]
+        self.legs = [self._leg(rig, index) for index in range(WORKERS)]
 
-    def _leg(self, world: Any, index: int) -> TunnelListener:
+    def _leg(self, rig: Any, index: int) -> TunnelListener:
         def hand_over(worker: int, path: tuple[int, bytes], header: bytes, body: bytes) -> bool:
             if worker in self.away or worker >= WORKERS:
                 return False
@@ -48,10 +48,10 @@ class Crew:
             self.counts[index] = links
 
         slot = WorkerSlot(index, bytes(32), hand_over, count, lambda: self.best)
-        env = replace(world._env("l"), worker=slot)
-        leg = TunnelListener(world._listen, KEYS, env, twin(world.engine, "Wire"))
-        leg.on_flow = world._on_flow
-        leg.start(world.now_ms)
+        env = replace(rig._env("l"), worker=slot)
+        leg = TunnelListener(rig._listen, KEYS, env, twin(rig.engine, "Wire"))
+        leg.on_flow = rig._on_flow
+        leg.start(rig.now_ms)
         return leg
 
     @property
@@ -80,7 +80,7 @@ class Crew:
         return min((at for leg in self.legs if (at := leg.deadline()) is not None), default=None)
 
 
-class WorkersWorld(World):
+class WorkersRig(LinkRig):
     """A dialer, and the workers of a listener."""
 
     def new_listener(self) -> Any:
@@ -95,8 +95,8 @@ def init(datagram: bytes) -> bool:
 
 @pytest.mark.parametrize("index", [0, 1, MAX_WORKERS - 1])
 def test_ids_carry_the_number_of_their_worker(index):
-    world = World()
-    cids: Cids[str] = Cids(world.rng.randbytes, index)
+    rig = LinkRig()
+    cids: Cids[str] = Cids(rig.rng.randbytes, index)
     drawn = {cids.draw() for _ in range(200)}
     assert len(drawn) == 200 and {owner(cid) for cid in drawn} == {index}
     assert all(0 < cid < 1 << 32 for cid in drawn)
@@ -109,110 +109,110 @@ def test_an_id_is_drawn_again_where_marking_leaves_nothing():
 
 
 def test_a_link_is_made_where_there_are_fewest(engine):
-    world = WorkersWorld(engine)
-    world.l.best = 2
-    world.up()
-    assert [len(leg.links) for leg in world.l.legs] == [0, 0, 1] and world.l.counts == [0, 0, 1]
-    assert owner(world.d.link.epochs.peer_cid) == 2
-    assert world.l.legs[0].counters.handed_over > 0
-    echo(*world.pair(), world)
-    world.d.close(world.now_ms, "done")
-    world.until(lambda: not world.l.links)
-    assert world.l.counts == [0, 0, 0]
+    rig = WorkersRig(engine)
+    rig.l.best = 2
+    rig.up()
+    assert [len(leg.links) for leg in rig.l.legs] == [0, 0, 1] and rig.l.counts == [0, 0, 1]
+    assert owner(rig.d.link.epochs.peer_cid) == 2
+    assert rig.l.legs[0].counters.handed_over > 0
+    echo(*rig.pair(), rig)
+    rig.d.close(rig.now_ms, "done")
+    rig.until(lambda: not rig.l.links)
+    assert rig.l.counts == [0, 0, 0]
 
 
 def test_a_repeated_handshake_goes_where_the_first_one_went(engine):
     """Though by now another worker would be chosen."""
-    world = WorkersWorld(engine)
-    world.l.best = 1
-    world.lose = lambda sender, path, datagram: sender == "l"
-    world.d.start(world.now_ms)
-    world.until(lambda: world.l.counts == [0, 1, 0])
-    world.l.best = 0
-    first = len(world.l.handed)
-    world.until(lambda: len(world.l.handed) > first)
-    world.lose = lambda sender, path, datagram: False
-    world.until(lambda: world.d.link is not None)
-    assert world.l.counts == [0, 1, 0]
-    echo(*world.pair(), world)
+    rig = WorkersRig(engine)
+    rig.l.best = 1
+    rig.lose = lambda sender, path, datagram: sender == "l"
+    rig.d.start(rig.now_ms)
+    rig.until(lambda: rig.l.counts == [0, 1, 0])
+    rig.l.best = 0
+    first = len(rig.l.handed)
+    rig.until(lambda: len(rig.l.handed) > first)
+    rig.lose = lambda sender, path, datagram: False
+    rig.until(lambda: rig.d.link is not None)
+    assert rig.l.counts == [0, 1, 0]
+    echo(*rig.pair(), rig)
 
 
 def test_who_is_chosen_but_away_leaves_it_to_who_was_asked(engine):
-    world = WorkersWorld(engine)
-    world.l.best, world.l.away = 2, {2}
-    world.up()
-    assert [len(leg.links) for leg in world.l.legs] == [1, 0, 0]
+    rig = WorkersRig(engine)
+    rig.l.best, rig.l.away = 2, {2}
+    rig.up()
+    assert [len(leg.links) for leg in rig.l.legs] == [1, 0, 0]
 
 
 def test_two_that_choose_each_other_do_not_pass_a_handshake_on_for_ever(engine):
     """Each thinks that the other should have it: the second one answers."""
-    world = WorkersWorld(engine)
-    for index, leg in enumerate(world.l.legs):
+    rig = WorkersRig(engine)
+    for index, leg in enumerate(rig.l.legs):
         leg.env = replace(leg.env, worker=replace(leg.env.worker, choose=lambda i=index: (i + 1) % WORKERS))
-    world.up()
-    assert len(world.l.links) == 1 and world.l.handed[0] == (0, 1)
+    rig.up()
+    assert len(rig.l.links) == 1 and rig.l.handed[0] == (0, 1)
 
 
 def test_a_peer_that_moved_keeps_its_flows(engine):
     """Its new address is steered to a worker that knows nothing of the link."""
-    world = WorkersWorld(engine).up()
-    near, far = world.pair()
-    world.moves = {b"d1": b"elsewhere"}
-    world.l.steered = {b"elsewhere": 1}
-    echo(near, far, world)
-    assert world.l.links[0].link_wire.path[1] == b"elsewhere"
-    assert len(world.l.links) == 1 and near.reason is None and (1, 0) in world.l.handed
-    assert world.l.legs[1].counters.strangers == 0
+    rig = WorkersRig(engine).up()
+    near, far = rig.pair()
+    rig.moves = {b"d1": b"elsewhere"}
+    rig.l.steered = {b"elsewhere": 1}
+    echo(near, far, rig)
+    assert rig.l.links[0].link_wire.path[1] == b"elsewhere"
+    assert len(rig.l.links) == 1 and near.reason is None and (1, 0) in rig.l.handed
+    assert rig.l.legs[1].counters.strangers == 0
 
 
 def test_a_link_is_resumed_wherever_the_handshake_comes(engine):
-    world = WorkersWorld(engine).up()
-    near, far = world.pair()
-    world.lose = lambda sender, path, datagram: True
+    rig = WorkersRig(engine).up()
+    near, far = rig.pair()
+    rig.lose = lambda sender, path, datagram: True
     near.flow.write(b"into the dark")
-    world.until(lambda: world.d.state is DialState.RESUMING)
-    world.l.steered = {b"d%d" % n: 1 for n in range(1, 100)}
-    link = world.l.links[0]
-    world.lose = lambda sender, path, datagram: (
+    rig.until(lambda: rig.d.state is DialState.RESUMING)
+    rig.l.steered = {b"d%d" % n: 1 for n in range(1, 100)}
+    link = rig.l.links[0]
+    rig.lose = lambda sender, path, datagram: (
         sender == "d" and not link.counters.resumes and not init(datagram)
     )
-    world.until(lambda: world.d.state is DialState.UP)
-    world.until(lambda: far.flow.conv.readable, 61_000)
+    rig.until(lambda: rig.d.state is DialState.UP)
+    rig.until(lambda: far.flow.conv.readable, 61_000)
     assert far.flow.read(100) == b"into the dark"
-    assert [len(leg.links) for leg in world.l.legs] == [1, 0, 0]
-    assert world.l.legs[0].links[0].counters.resumes == 1
+    assert [len(leg.links) for leg in rig.l.legs] == [1, 0, 0]
+    assert rig.l.legs[0].links[0].counters.resumes == 1
 
 
 def test_a_link_whose_worker_died_is_made_anew(engine):
-    world = WorkersWorld(engine).up()
-    near, _ = world.pair()
-    dead = world.l.legs[0]
-    world.l.legs[0] = world.l._leg(world, 0)
-    world.l.steered, world.l.away, world.l.best = {b"d%d" % n: 1 for n in range(1, 100)}, {0}, 1
+    rig = WorkersRig(engine).up()
+    near, _ = rig.pair()
+    dead = rig.l.legs[0]
+    rig.l.legs[0] = rig.l._leg(rig, 0)
+    rig.l.steered, rig.l.away, rig.l.best = {b"d%d" % n: 1 for n in range(1, 100)}, {0}, 1
     near.flow.write(b"anybody there?")
-    world.until(lambda: near.reason is not None)
-    world.until(lambda: world.d.state is DialState.UP)
-    assert len(world.l.legs[1].links) == 1 and dead.links
-    echo(*world.pair(), world)
+    rig.until(lambda: near.reason is not None)
+    rig.until(lambda: rig.d.state is DialState.UP)
+    assert len(rig.l.legs[1].links) == 1 and dead.links
+    echo(*rig.pair(), rig)
 
 
 def test_noise_goes_nowhere(engine):
     """A datagram under an id of a worker that does not exist is a stranger like any other."""
-    world = WorkersWorld(engine).up()
+    rig = WorkersRig(engine).up()
     body = bytes(40)
     header = (0xABCDEF00 | (MAX_WORKERS - 1)).to_bytes(4, "big") + bytes(4)
     mask = HeaderMask(KEYS.mask_c2s).mask(body[-16:])
-    world.l.legs[1].receive(3000, b"x", xor(header, mask) + body, world.now_ms)
-    world.run(10)
-    assert world.l.legs[1].counters.strangers == 1 and not world.l.handed
+    rig.l.legs[1].receive(3000, b"x", xor(header, mask) + body, rig.now_ms)
+    rig.run(10)
+    assert rig.l.legs[1].counters.strangers == 1 and not rig.l.handed
 
 
 def test_a_cookie_is_good_for_every_worker():
     """The first worker asks for one, the second one is asked with it."""
-    world = World()
-    dialer = Initiator(KEYS, LinkParams(), 7, world.rng.randbytes)
+    rig = LinkRig()
+    dialer = Initiator(KEYS, LinkParams(), 7, rig.rng.randbytes)
     first, second, other = (
-        Responder(KEYS, world.rng.randbytes, cookie_secret=secret)
+        Responder(KEYS, rig.rng.randbytes, cookie_secret=secret)
         for secret in (b"s" * 32, b"s" * 32, b"t" * 32)
     )
 
