@@ -7,6 +7,7 @@ imports its modules only when it runs, so that `--help` and usage errors answer 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
 import os
 import sys
@@ -16,6 +17,7 @@ from typing import NoReturn
 
 from kcpg import __version__
 from kcpg.app.logs import FORMATS, ROTATE_BYTES, ROTATE_KEEP, LogOptions
+from kcpg.app.output import FULL_ERRNOS
 from kcpg.errors import EXIT_FAILURE, EXIT_OK, EXIT_USAGE, KcpgError, UsageError
 
 COMMANDS = {
@@ -66,17 +68,33 @@ def main(words: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if words is None else words)
     _open_standard_files()
     try:
-        return _dispatch(given)
+        code = _dispatch(given)
+        sys.stdout.flush()
+        return code
     except KcpgError as error:
-        print(f"kcpg: {error}", file=sys.stderr)
+        _complain(error)
         return error.exit_code
     except KeyboardInterrupt:
         return EXIT_FAILURE
-    except BrokenPipeError:
-        # The reader of our output has exited (`kcpg status | head`): not an error. Keep Python from
-        # complaining about it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except BrokenPipeError:  # the reader of our output has exited (`kcpg status | head`): not an error
+        _forget_output()
         return EXIT_OK
+    except OSError as error:
+        if error.errno not in FULL_ERRNOS:
+            raise
+        _forget_output()
+        _complain(KcpgError(f"cannot write {error.filename or 'the output'}: {error.strerror}", "make room"))
+        return EXIT_FAILURE
+
+
+def _complain(error: KcpgError) -> None:
+    with contextlib.suppress(OSError):  # nowhere to say it
+        print(f"kcpg: {error}", file=sys.stderr)
+
+
+def _forget_output() -> None:
+    """Keep Python from complaining at its end about what standard output did not take."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _open_standard_files() -> None:

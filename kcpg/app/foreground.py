@@ -9,6 +9,7 @@ from pathlib import Path
 from kcpg.app import logs
 from kcpg.app.config.explain import load_or_explain, read, show, summary
 from kcpg.app.lock import PidLock, holder
+from kcpg.app.output import Stream
 from kcpg.app.paths import Instance, instance
 from kcpg.errors import EXIT_OK, EXIT_USAGE, KcpgError, UsageError
 
@@ -21,7 +22,7 @@ def run(paths: list[Path], options: logs.LogOptions, drain_s: float) -> int:
     logs.set_up(options)
     where, lock = _claim(paths)
     try:
-        return Service(paths, nodes, options, drain_s, where).run(_print_now)
+        return Service(paths, nodes, options, drain_s, where).run(_announce)
     finally:
         if lock is not None:
             lock.release()
@@ -80,6 +81,14 @@ def _claim(paths: list[Path]) -> tuple[Instance | None, PidLock | None]:
     except (KcpgError, OSError) as error:
         logs.process_log().warning("no status report: %s", error)
     return None, None
+
+
+def _announce(line: str) -> None:
+    """Print a line that nobody may be waiting for; the nodes run without it."""
+    try:
+        Stream(sys.stdout).put(line)
+    except OSError as error:
+        logs.process_log().warning("cannot write to standard output: %s", error.strerror)
 
 
 def _print_now(line: str) -> None:

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import json
 import logging
-import logging.handlers
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TextIO
 
 from kcpg.app.dedup import LogDeduplicator, Repeated
+from kcpg.app.output import FULL_ERRNOS, RotatingFile, Stream
+from kcpg.app.wording import counted
 from kcpg.errors import StartError
 
 LOGGER = "kcpg"  # Root of this program's loggers
@@ -76,6 +77,42 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(entry, ensure_ascii=False, default=str)
 
 
+class LineHandler(logging.Handler):
+    """Writes each record as a line, and says how many were lost once lines are taken again.
+
+    Python's own handlers keep what a full disk refuses, raise it at their end, and wait for a pipe's reader.
+    """
+
+    def __init__(self, out: Stream | RotatingFile, tell: Callable[[str], None] | None = None) -> None:
+        """`tell`: takes the reason, in words, when lines begin to be lost."""
+        super().__init__()
+        self._out = out
+        self._tell = tell
+        self._lost = 0
+        self._why = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the record, or count it."""
+        try:
+            if self._lost:
+                text = f"{counted(self._lost, 'line')} of this log could not be written: {self._why}"
+                gap = logging.LogRecord(record.name, logging.WARNING, "", 0, text, None, None)
+                self._out.put(self.format(gap))
+                self._lost = 0
+            self._out.put(self.format(record))
+        except OSError as error:
+            self._lost, self._why = self._lost + 1, error.strerror or str(error)
+            if self._lost == 1 and self._tell is not None:
+                self._tell(self._why)
+        except Exception:
+            self.handleError(record)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._out.close()
+        super().close()
+
+
 class NodeLog:
     """One node's part of the log; repeated events of one peer become one line with a count.
 
@@ -90,7 +127,7 @@ class NodeLog:
         self._repeats = LogDeduplicator()
         self._file: logging.Handler | None = None
         if file is not None:
-            self._file = rotating_file(LogOptions(form=form, file=file))
+            self._file = rotating_file(LogOptions(form=form, file=file), self._file_fails)
             self._logger.addHandler(self._file)
 
     def hears(self, level: int) -> bool:
@@ -128,6 +165,10 @@ class NodeLog:
             self._file.close()
             self._file = None
 
+    def _file_fails(self, why: str) -> None:
+        text = "%s: cannot write its log in log_path: %s; make room there, its lines are only here until then"
+        process_log().warning(text, self.name, why)
+
     def _write_counts(self, repeated: list[Repeated]) -> None:
         for one in repeated:
             self._emit(one.level, one.text, one.kind, one.peer, {"repeated": one.count})
@@ -153,27 +194,28 @@ def set_up(options: LogOptions, stream: TextIO | None = None) -> None:
         handler = rotating_file(options)
     else:
         out = stream if stream is not None else sys.stderr
-        handler = logging.StreamHandler(out)
+        handler = LineHandler(Stream(out))
         handler.setFormatter(formatter(options.form, stamp=not reads_journal(out, os.environ)))
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    # A full disk must neither print a traceback per line nor end the process.
+    # A line that cannot even be put into words must neither print a traceback nor end the process.
     logging.raiseExceptions = False
 
 
-def rotating_file(options: LogOptions) -> logging.Handler:
+def rotating_file(options: LogOptions, tell: Callable[[str], None] | None = None) -> logging.Handler:
     """A handler that appends to `options.file` and renames it to `.1`, `.2`… at `rotate_bytes`.
 
-    Raises StartError if it cannot write the file.
+    `tell`: see LineHandler. Raises StartError if it cannot write the file; a full disk is no reason for that.
     """
     assert options.file is not None
+    out = RotatingFile(options.file, options.rotate_bytes, options.rotate_keep)
     try:
-        handler = logging.handlers.RotatingFileHandler(
-            options.file, maxBytes=options.rotate_bytes, backupCount=options.rotate_keep, encoding="utf-8"
-        )
+        out.open()
     except OSError as error:
-        raise StartError(f"cannot write the log file {options.file}: {error.strerror}") from error
+        if error.errno not in FULL_ERRNOS:
+            raise StartError(f"cannot write the log file {options.file}: {error.strerror}") from error
+    handler = LineHandler(out, tell)
     handler.setFormatter(formatter(options.form, stamp=True))
     return handler
 

@@ -60,6 +60,9 @@ def apply(paths: list[Path], running: list[AnyNode], form: str) -> list[AnyNode]
         after = _restore(running, form)
         log.error("restored the old configuration: %s", error)
         return after
+    except Exception:  # a bug: what was closed for the new configuration must not stay away
+        log.exception("cannot apply the configuration, restoring the old one")
+        return _restore(running, form)
     log.info(
         "applied the configuration (nodes started: %d, unchanged: %d)", len(plan.started), len(plan.kept)
     )
@@ -80,7 +83,7 @@ def _replace(
             node = make_node(config, keys, form)
             node.start()
             after.append(node)
-    except StartError:
+    except Exception:
         for node in after:
             if node not in running:
                 node.close("the new configuration does not work")

@@ -187,7 +187,10 @@ class Service:
 
     def _end(self) -> None:
         for node in self.nodes:
-            node.close("the node is shutting down")
+            try:
+                node.close("the node is shutting down")
+            except Exception:  # a bug of one node must not cost the others' peers their farewell
+                process_log().exception("cannot close %s", node.config.name)
         if self._status is not None:
             self._status.close()
         if self.nodes:

@@ -3,11 +3,13 @@ fails."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import random
 import signal
 import socket
+import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -179,6 +181,41 @@ def test_port_in_use_ends_the_start_with_a_message(tmp_path: Path, start: Start)
         node = start(write(tmp_path, "client.conf", CLIENT, listen=listen, ports=tunnel))
         assert node.wait() == 1
         assert f"TCP 127.0.0.1:{listen}" in node.output and "in use" in node.output
+
+
+def test_output_that_takes_nothing_stops_neither_the_start_nor_the_traffic(tmp_path: Path) -> None:
+    """Standard output on a full disk; standard error a pipe that is full and that nobody reads."""
+    server = write(tmp_path, "server.conf", SERVER, listen=processes.free_ports(1)[0], target=9)
+    state = tmp_path / "state"
+    read, pipe = os.pipe()
+    os.set_blocking(pipe, False)
+    with contextlib.suppress(BlockingIOError):
+        while os.write(pipe, b"x" * 4096):
+            pass
+    os.set_blocking(pipe, True)
+    with open("/dev/full", "w") as full, open(read, "rb"), open(pipe, "wb"):
+        node = subprocess.Popen(
+            processes.command(server), env=processes.environment(state), stdout=full, stderr=pipe
+        )
+        try:
+            processes.until(
+                lambda: processes.call(state, "status", server).returncode == 0, "the node to run"
+            )
+            node.send_signal(signal.SIGTERM)
+            assert node.wait(processes.PATIENCE_S) == 0
+        finally:
+            node.kill()
+            node.wait()
+
+
+def test_a_command_whose_output_finds_no_room_says_so(tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            processes.command("help", "config"), env=processes.environment(tmp_path), stdout=full,
+            stderr=subprocess.PIPE, text=True, timeout=processes.PATIENCE_S,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == "kcpg: cannot write the output: No space left on device; make room\n"
 
 
 def test_wrong_configuration_ends_with_code_2(tmp_path: Path, start: Start) -> None:

@@ -11,8 +11,9 @@ import gevent
 import gevent.socket
 import pytest
 
-from kcpg.app import metrics, status_report
+from kcpg.app import metrics, reload, status_report
 from kcpg.app.config import load_text
+from kcpg.app.config.explain import read
 from kcpg.app.run import RunningNode, derive_keys
 from kcpg.errors import StartError
 from tests.net import processes
@@ -105,6 +106,23 @@ def test_files_in_log_path(nodes: list[RunningNode], listen: int, tmp_path: Path
     assert "link up" in said and "flows carried 1" in said and "anyone can read" in said
     assert "Summary of client.conf" in (tmp_path / "client.conf_status.log").read_text()
     assert not any("secret" in (tmp_path / name).read_text() for name in names)
+
+
+def test_a_full_disk_keeps_no_node_from_being_reloaded(tmp_path: Path) -> None:
+    (tmp_path / "server_output.log").symlink_to("/dev/full")
+    file = tmp_path / "server.conf"
+    text = SERVER.format(listen=processes.free_ports(1)[0], target=9, password="secret", algorithm="none")
+    file.write_text(f"{text}\nlog_path={tmp_path}\n")
+    configs = read([file]).nodes
+    node = RunningNode(configs[0], derive_keys(configs), "text")
+    node.start()
+    try:
+        file.write_text(f"{text}\nlog_path={tmp_path}\nlog_level=debug\n")
+        (after,) = reload.apply([file], [node], "text")
+        assert node.closed and not after.closed and after.config.log_level == "debug"
+        after.close("done")
+    finally:
+        node.close("done")
 
 
 def test_a_node_that_cannot_start_leaves_nothing_open(nodes: list[RunningNode], listen: int) -> None:

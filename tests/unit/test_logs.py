@@ -109,6 +109,35 @@ def test_a_full_disk_is_silent():
     logs.process_log().warning("lost")
 
 
+def test_a_node_whose_disk_is_full_says_so_once_goes_on_and_ends(tmp_path):
+    out = io.StringIO()
+    logs.set_up(logs.LogOptions(), out)
+    file = tmp_path / "client_output.log"
+    file.symlink_to("/dev/full")
+    log = logs.NodeLog("office", file=file)
+    for number in range(3):
+        log.say(logging.WARNING, f"line {number}")
+    log.close()
+    assert out.getvalue().count("cannot write its log in log_path: No space left on device; make room") == 1
+    assert out.getvalue().count("\n") == 4
+
+
+def test_a_file_that_takes_lines_again_says_how_many_are_missing(tmp_path):
+    file = tmp_path / "kcpg.log"
+    file.symlink_to("/dev/full")
+    handler = logs.rotating_file(logs.LogOptions(file=file))
+    record = logging.LogRecord("kcpg", logging.INFO, "", 0, "hello", None, None)
+    handler.emit(record)
+    handler.emit(record)
+    handler.close()
+    file.unlink()
+    handler.emit(record)
+    handler.close()
+    lines = file.read_text().splitlines()
+    assert len(lines) == 2 and lines[1].endswith("info hello")
+    assert lines[0].endswith("warning 2 lines of this log could not be written: No space left on device")
+
+
 def test_no_stamps_when_the_journal_reads(tmp_path):
     with open(tmp_path / "journal", "w") as stream:
         facts = os.fstat(stream.fileno())

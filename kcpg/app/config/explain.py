@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from collections.abc import Iterable
@@ -32,9 +33,10 @@ def load_or_explain(paths: list[Path], warnings: bool = True) -> tuple[NodeConfi
 
 
 def show(problems: Iterable[Problem]) -> None:
-    """Print problems to stderr, one line each."""
+    """Print problems to stderr, one line each, as far as it takes them."""
     for problem in problems:
-        print(problem, file=sys.stderr)
+        with contextlib.suppress(OSError):
+            print(problem, file=sys.stderr)
 
 
 def log(problems: Iterable[Problem]) -> None:
