@@ -64,6 +64,16 @@ def source_of(module: str) -> Path:
     return Path(*module.split(".")).with_suffix(".py" if module in ALSO_COMPILED else ".pyx")
 
 
+def stale() -> bool:
+    """Whether a file that several modules are compiled from is newer than one that was compiled in place.
+
+    Then all are compiled: one that was not would know other sizes of what it shares with the rest.
+    """
+    compiled = [path.stat().st_mtime for path in Path("kcpg").rglob("*.so")]
+    shared = [path.stat().st_mtime for end in ("pxd", "pxi", "h") for path in Path("kcpg").rglob(f"*.{end}")]
+    return bool(compiled) and max(shared) > min(compiled)
+
+
 def extensions() -> list[Extension]:
     """The compiled modules, ready for setup(); empty when the plain-Python engine was asked for."""
     if os.environ.get("KCPG_ENGINE") == "python":
@@ -85,6 +95,7 @@ def extensions() -> list[Extension]:
         build_dir="build/cython",
         language_level=3,
         quiet=True,
+        force=stale(),
         compiler_directives={"annotation_typing": False},
     )
     for extension in built:
@@ -132,5 +143,5 @@ if __name__ == "__main__":
     setup(
         ext_modules=extensions(),
         cmdclass={"build_ext": BuildAndNote},
-        options={"build_ext": {"parallel": os.cpu_count() or 1}},
+        options={"build_ext": {"parallel": os.cpu_count() or 1, "force": stale()}},
     )
