@@ -112,7 +112,7 @@ def connect(bytes address, bint stream):
 
 
 cpdef int again(int fd, bytes address):
-    """What connect(2) says: 0, or the errno. ECONNREFUSED as well where the socket has met itself: see sock.py."""
+    """What connect(2) says: 0, or the errno. ECONNREFUSED, too, where the socket met itself: see sock.py."""
     cdef uint8_t own[ADDRESS_BYTES]
     cdef socklen_t length = ADDRESS_BYTES
     if connect_fd(fd, <const sockaddr*><const uint8_t*>address, <socklen_t>len(address)) != 0:

@@ -2,9 +2,10 @@
 """Batched system calls between sockets and the compiled data plane.
 
 The plain-Python twin is `udp.py`. Receiving: one recvmmsg takes a few buffers, each with up to 64 kB of equal
-datagrams (UDP_GRO), which are opened where they lie; a batch is several of these calls. Sending: the wire's vector is cut into runs of one path and one size, each run is one message with
-UDP_SEGMENT, and as many messages as possible are one sendmmsg. A local address behind the remote one travels
-as IP_PKTINFO or IPV6_PKTINFO, both ways.
+datagrams (UDP_GRO), which are opened where they lie; a batch is several of these calls. Sending: the wire's
+vector is cut into runs of one path and one size, each run is one message with UDP_SEGMENT, and as many
+messages as possible are one sendmmsg. A local address behind the remote one travels as IP_PKTINFO or
+IPV6_PKTINFO, both ways.
 """
 from collections import Counter
 
