@@ -7,6 +7,8 @@ BURST_MS = 2  # What a rest saves up: one turn of a loaded event loop, so that p
 # The bucket's floor: RFC 6928's initial window, which every network in use takes as one burst.
 BURST_DATAGRAMS = 10
 
+MOST_BPS = 10**15  # more than any path; with it no product of a turn comes near 63 bits, which C has
+
 _SCALE = 8000  # Credit is kept in bit-milliseconds, so that integers are exact: 1 byte = 8 bits x 1000 ms/s
 
 

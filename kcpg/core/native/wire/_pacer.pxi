@@ -12,7 +12,7 @@ cdef void pacer_change(pacer_t* p, int64_t rate_bps, uint32_t datagram_bytes) no
     cdef int64_t floor = <int64_t>BURST_DATAGRAMS * datagram_bytes * SCALE
     cdef bint limited = p.rate_bps > 0
     p.rate_bps = rate_bps
-    p.burst = rate_bps * BURST_MS if rate_bps * BURST_MS > floor else floor
+    p.burst = max(p.rate_bps * BURST_MS, floor)
     if not limited or p.credit > p.burst:
         p.credit = p.burst
 
@@ -22,9 +22,11 @@ cdef int64_t pacer_tokens(pacer_t* p, int64_t now_ms) noexcept nogil:
     if p.rate_bps == 0:
         return INT64_MAX
     if p.last_ms >= 0 and now_ms > p.last_ms:
-        p.credit += (now_ms - p.last_ms) * p.rate_bps
-        if p.credit > p.burst:
+        # Not after the product, which a long rest takes beyond 64 bits.
+        if now_ms - p.last_ms > (p.burst - p.credit) // p.rate_bps:
             p.credit = p.burst
+        else:
+            p.credit += (now_ms - p.last_ms) * p.rate_bps
     if now_ms > p.last_ms:
         p.last_ms = now_ms
     return p.credit // SCALE if p.credit > 0 else 0
