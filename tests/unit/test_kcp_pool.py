@@ -35,7 +35,7 @@ def test_stalled_readers_leave_slots_for_a_live_flow() -> None:
             conv.write(bytes(60_000))
         ends.run(20)
     assert SLOTS * 3 // 4 < ends.wires["b"].held_slots < SLOTS
-    assert SLOTS // 2 < ends.wires["a"].held_slots < SLOTS
+    assert 3 * 32 <= ends.wires["a"].held_slots < SLOTS // 4, "each its 32, and a fair part of the rest"
 
     live = ends.open(4)
     data = random.Random(1).randbytes(200_000)

@@ -133,6 +133,16 @@ cdef class Kcp:
     def clear(self):
         kcp_clear(&self.k)
 
+    def restart(self, conv):
+        kcp_restart(&self.k, conv)
+
+    @property
+    def is_unheard(self):
+        return self.k.snd_una == 0 and self.k.acked_bytes == 0 and self.k.segments_received == 0
+
+    def expect_rtt(self, rtt_ms):
+        kcp_expect_rtt(&self.k, rtt_ms)
+
     def hurry(self, now_ms):
         kcp_hurry(&self.k, now_ms)
 

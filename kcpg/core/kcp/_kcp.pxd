@@ -74,6 +74,7 @@ cdef struct kcp_t:
     uint32_t probe_wait_ms
     int64_t probe_at            # -1: not probing
     int64_t tell_at             # -1: no window-tell to repeat
+    int64_t told_first          # when the window that has opened was told first; -1: not yet
     # losses: _sender.pxi, _recovery.pxi
     int64_t clock_ms            # the last time that input or flush was told
     int64_t sent_ms             # when a segment was sent for the first time last
@@ -115,7 +116,7 @@ cdef struct kcp_t:
     uint8_t timed_out           # nothing yet told whether the time-out was needed
     uint8_t late                # resent after a time-out, and ...
     uint8_t overtaken           # ... because overtaken, since the congestion window was last shrunk
-    uint8_t tells_left
+    uint8_t tells_on            # an opened window is told until the peer answers
     # counters
     uint64_t segments_sent      # first transmissions
     uint64_t segments_resent_fast
@@ -134,6 +135,7 @@ cdef int kcp_init(
     kcp_t* k, Pool* pool, uint32_t conv, uint32_t kcp_mtu, const kcp_params_t* params
 ) noexcept nogil
 cdef void kcp_clear(kcp_t* k) noexcept nogil
+cdef void kcp_restart(kcp_t* k, uint32_t conv) noexcept nogil
 cdef void kcp_start_at(kcp_t* k, uint32_t sn) noexcept nogil
 cdef int kcp_set_mtu(kcp_t* k, uint32_t kcp_mtu) noexcept nogil
 cdef void kcp_set_windows(kcp_t* k, uint32_t snd_wnd, uint32_t rcv_wnd) noexcept nogil

@@ -67,7 +67,7 @@ cdef int kcp_init(
     k.min_rto_ms = params.min_rto_ms
     k.rto_ms = RTO_START_MS
     k.probe_at = -1
-    k.tell_at = -1
+    k.tell_at = k.told_first = -1
     k.ack_at = -1
     k.acked_ms = k.hold_until = k.rack_at = -1
     return 0
@@ -80,6 +80,28 @@ cdef void kcp_start_at(kcp_t* k, uint32_t sn) noexcept nogil:
     k.rcv_read = k.rcv_nxt = k.rcv_end = sn
     for i in range(MAP_FLUSHES):
         k.map_lowest[i] = sn
+
+
+cdef void kcp_restart(kcp_t* k, uint32_t conv) noexcept nogil:
+    """Begin anew under another number, with all that was sent and all counters at 0: see Kcp.is_unheard."""
+    cdef uint32_t sn = k.snd_una
+    cdef uint32_t i
+    while sn != k.snd_nxt:
+        i = sn & (k.snd.cap - 1)
+        k.snd.flags[i] = 0
+        k.snd.rto[i] = k.snd.skips[i] = 0
+        sn += 1
+    k.conv = conv
+    k.snd_nxt = k.rack_end = k.snd_una
+    k.rmt_wnd = REMOTE_WINDOW_START
+    cwnd_init(k)
+    k.srtt_ms = k.rttvar_ms = k.srtt8 = k.rttvar8 = k.reorder_ms = k.rack_rtt_ms = 0
+    k.rto_ms = RTO_START_MS
+    k.probe_at = k.acked_ms = k.hold_until = k.rack_at = -1
+    k.ask = k.fast_due = False
+    k.rack_known = k.tail_probed = k.overdue = k.timed_out = k.late = k.overtaken = False
+    k.segments_sent = k.segments_resent_fast = k.segments_resent_rto = k.segments_resent_tail = 0
+    k.resends_spurious = k.acks_sent = k.bytes_sent = k.acked_bytes = 0
 
 
 cdef void kcp_clear(kcp_t* k) noexcept nogil:
@@ -167,6 +189,8 @@ cdef int kcp_input(kcp_t* k, const uint8_t* p, size_t n, uint64_t now_ms, bint r
                 bits_bytes = size
         elif p[4] == CMD_ASK:
             k.tell = True
+        elif k.told_first >= 0:
+            rcv_stop_telling(k)     # it answers what was asked with the telling
         p += KCP_HEADER_BYTES + size
         n -= KCP_HEADER_BYTES + size
     if bits_bytes > 0 and k.ack_maps:
@@ -283,7 +307,7 @@ cdef inline bint flush_probes(kcp_t* k, Tx* tx) noexcept nogil:
     """The window, asked and told. False: there is no room."""
     snd_probe(k)
     if 0 <= k.tell_at <= k.clock_ms:
-        k.tell = True
+        k.tell = k.ask = True       # so that the peer answers even if it has nothing to send
     if k.ask:
         if not flush_empty(k, tx, CMD_ASK, 0, 0):
             return False
@@ -291,10 +315,7 @@ cdef inline bint flush_probes(kcp_t* k, Tx* tx) noexcept nogil:
     if k.tell:
         if not flush_empty(k, tx, CMD_TELL, 0, 0):
             return False
-        k.tell = False
-        if k.tells_left > 0:
-            k.tells_left -= 1
-        k.tell_at = k.clock_ms + snd_probe_pause(k) if k.tells_left > 0 else -1
+        rcv_note_tell(k, snd_probe_pause(k))
     return True
 
 
@@ -381,6 +402,9 @@ cdef int kcp_move_message(kcp_t* src, kcp_t* dst) noexcept nogil:
     if size < 0 or dst.pool == NULL:
         return 0
     wanted = max((size + <int>dst.mss - 1) // <int>dst.mss, 1)
+    if wanted > KCP_MAX_FRAGMENTS:
+        rcv_take_message(src)
+        return -1
     if wanted > kcp_room(dst):
         return 0
     answer = kcp_send_vector(dst, iov, kcp_message_begin(src, iov))

@@ -2,7 +2,10 @@
 # Declared in _receiver.pxd; twin: receiver.py.
 
 cdef enum:
-    WINDOW_TELLS = 3            # how often an opened window is told unless a push arrives: each may be lost
+    TELL_OFTEN_MS = 250         # an opened window is told again until the peer is heard to know of it: see
+    TELL_OFTEN_FOR_MS = 30000   # receiver.py
+    TELL_SELDOM_MS = 5000
+    TELL_FOR_MS = 120000
     ACKS_AGAIN = 32             # acknowledgements beyond a gap kept to be told again
     ACK_COST = 8                # telling one again costs eight eighths, ...
     ACK_CREDIT = 5              # ... telling one earns five: 1.6 x 24 bytes are < 3 % of a full segment
@@ -11,19 +14,52 @@ cdef enum:
 
 # -- window --
 
+cdef inline uint32_t rcv_limit(const kcp_t* k) noexcept nogil:
+    """Segments that are kept at most: the window, or all of the message that stands first."""
+    cdef uint32_t i
+    if k.rcv_wnd >= KCP_MAX_FRAGMENTS or k.rcv_read == k.rcv_end:
+        return k.rcv_wnd
+    i = k.rcv_read & (k.rcv.cap - 1)
+    if k.rcv.flags[i] & (RCV_HERE | RCV_DONE) != RCV_HERE:
+        return k.rcv_wnd
+    return max(k.rcv_wnd, <uint32_t>(k.rcv.frg[i] & FRG_REST) + 1)
+
+
 cdef inline uint32_t rcv_window(const kcp_t* k) noexcept nogil:
     """The window to advertise, in segments. Unordered: what is held beyond a gap counts too."""
     cdef uint32_t taken = k.rcv_nxt - k.rcv_read
     if k.unordered and k.rcv_held > taken:
         taken = k.rcv_held
-    return k.rcv_wnd - taken if k.rcv_wnd > taken else 0
+    return rcv_limit(k) - taken if rcv_limit(k) > taken else 0
 
 
 cdef inline void rcv_check_tell(kcp_t* k) noexcept nogil:
     """Tell the peer when a window that was nearly shut (a quarter) is half open again."""
     if k.told_wnd * 4 < k.rcv_wnd and rcv_window(k) * 2 >= k.rcv_wnd:
-        k.tell = True
-        k.tells_left = WINDOW_TELLS
+        k.tell = k.tells_on = True
+        k.told_first = k.tell_at = -1
+
+
+cdef inline void rcv_stop_telling(kcp_t* k) noexcept nogil:
+    """The peer knows of the window."""
+    k.tells_on = False
+    k.told_first = k.tell_at = -1
+
+
+cdef inline void rcv_note_tell(kcp_t* k, uint32_t first_pause_ms) noexcept nogil:
+    """The window was told: when it is to be told again, unless the peer answers."""
+    cdef int64_t since = k.clock_ms - k.told_first
+    k.tell = False
+    k.tell_at = -1
+    if not k.tells_on:
+        return
+    if k.told_first < 0:
+        k.told_first = k.clock_ms
+        k.tell_at = k.clock_ms + first_pause_ms
+    elif since < TELL_FOR_MS:
+        k.tell_at = k.clock_ms + (TELL_OFTEN_MS if since < TELL_OFTEN_FOR_MS else TELL_SELDOM_MS)
+    else:
+        rcv_stop_telling(k)
 
 
 # -- acknowledgements due --
@@ -196,8 +232,7 @@ cdef inline bint rcv_keep(kcp_t* k, uint32_t sn, uint8_t frg, const uint8_t* dat
 cdef inline void rcv_advance(kcp_t* k, uint32_t sn) noexcept nogil:
     """The segment `sn` was kept: move rcv_end and rcv_nxt, and make messages ready."""
     cdef uint32_t mask = k.rcv.cap - 1
-    k.tells_left = 0            # the peer sends, so it knows of the window
-    k.tell_at = -1
+    rcv_stop_telling(k)         # the peer sends
     if diff32(sn, k.rcv_end) >= 0:
         k.rcv_end = sn + 1
     while k.rcv_nxt != k.rcv_end and k.rcv.flags[k.rcv_nxt & mask] & RCV_HERE:
@@ -214,7 +249,7 @@ cdef void rcv_push(
         k.duplicates_received += 1
         rcv_acknowledge_below(k, sn, ts, False)
         return
-    if diff32(sn, k.rcv_read + k.rcv_wnd) >= 0:
+    if sn - k.rcv_read >= rcv_limit(k):
         k.segments_refused += 1
         k.tell = True           # the peer believes in a larger window
         return

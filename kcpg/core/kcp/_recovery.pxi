@@ -32,6 +32,12 @@ cdef inline uint32_t rtt_margin(const kcp_t* k) noexcept nogil:
     return RTO_MARGIN_MS + k.ack_hold_ms
 
 
+cdef void kcp_expect_rtt(kcp_t* k, uint32_t rtt_ms) noexcept nogil:
+    """Until there is a sample the RTO goes by this round trip, which is known from elsewhere."""
+    if k.srtt8 == 0:
+        k.rto_ms = min(max(2 * rtt_ms + rtt_margin(k), k.min_rto_ms), <uint32_t>RTO_MAX_MS)
+
+
 cdef void rtt_sample(kcp_t* k, int32_t rtt) noexcept nogil:
     """Smooth one round-trip time (RFC 6298) and derive the RTO.
 

@@ -1,5 +1,6 @@
 # Part of _kcp.pxd: segments in flight, [snd_una, snd_nxt). Twin: sender.py.
 
+cdef void kcp_expect_rtt(kcp_t* k, uint32_t rtt_ms) noexcept nogil
 cdef void kcp_hurry(kcp_t* k, uint64_t now_ms) noexcept nogil
 
 

@@ -18,7 +18,7 @@ cdef inline bint kcp_may_queue(const kcp_t* k) noexcept nogil:
         return False
     if k.snd_end - k.snd_una + k.fresh < KCP_SHARE:
         return pool_spares(k.pool, 0)
-    return pool_spares(k.pool, k.pool.max_slots >> KCP_SPARE_WRITER)
+    return pool_is_fair(k.pool, k.snd_end - k.snd_una + k.fresh)
 
 
 cdef inline int kcp_room(const kcp_t* k) noexcept nogil:

@@ -11,7 +11,7 @@ Wire-compatible with ikcp and kcptube. What differs is the sender's and the ackn
   gap are told again by the next datagrams, as that of the first time may be lost: some as they were, or all
   as bits (`ackmap`);
 * a stale window (from a datagram whose una lies behind) is ignored; an opened window is told at once, and
-  again until a push arrives; a shut one is probed after one RTO instead of seven seconds;
+  again until the peer answers; a shut one is probed after one RTO instead of seven seconds;
 * nothing is sent by a clock tick: `wants_flush` and `deadline` say when flush() has something to do.
 """
 
@@ -27,6 +27,7 @@ from kcpg.core.kcp.params import (
     DONE,
     HEADER,
     HEADER_BYTES,
+    MAX_FRAGMENTS,
     MAX_PAYLOAD,
     MORE,
     PACED,
@@ -41,9 +42,8 @@ from kcpg.core.units import MASK32, Bytes, diff32
 
 __all__ = ["Kcp", "KcpParams"]
 
-SHORT = -1  # input() answers: a header or payload is cut, or a payload is longer than a segment can be ...
-WRONG_CONV = -2  # ... a segment of another conversation
-UNKNOWN_CMD = -3  # ... a command KCP does not have
+# input() answers: cut, or longer than a segment can be; of another conversation; a command KCP does not have.
+SHORT, WRONG_CONV, UNKNOWN_CMD = -1, -2, -3
 
 
 class Kcp:
@@ -115,6 +115,21 @@ class Kcp:
         self._tx.clear()
         self._rx.clear()
 
+    def restart(self, conv: int) -> None:
+        """Begin anew under another number, with all that was sent and all counters at 0: see `is_unheard`."""
+        self.conv = conv
+        self._tx.restart()
+        self.acks_sent = 0
+
+    @property
+    def is_unheard(self) -> bool:
+        """Nothing that was sent is known to have arrived, and nothing came: nobody has this conversation."""
+        return self._tx.snd_una == 0 and not self._tx.acked_bytes and not self._rx.segments_received
+
+    def expect_rtt(self, rtt_ms: int) -> None:
+        """This is known of the path: until something was measured here, the RTO goes by it."""
+        self._tx.rtt.expect(rtt_ms)
+
     def hurry(self, now_ms: int) -> None:
         """The peer is there again after a silence: do not wait out times that were backed off meanwhile."""
         self._tx.hurry(now_ms)
@@ -137,7 +152,8 @@ class Kcp:
     def _move_messages(self, other: Kcp) -> int:
         moved = 0
         while (size := self._rx.peek_size()) is not None:
-            if other._cleared or not other.room or -(-size // other._queue.mss) > other.room:
+            fragments = other._queue.fragments(size)
+            if other._cleared or (fragments <= MAX_FRAGMENTS and fragments > other.room):
                 break
             message = self._rx.recv()
             assert message is not None
@@ -188,6 +204,8 @@ class Kcp:
                 bits = view[HEADER_BYTES : HEADER_BYTES + size] if size else bits
             elif cmd == CMD_ASK:
                 self._rx.tell = True
+            elif self._rx.told_first is not None:
+                self._rx.stop_telling()  # it answers what was asked with the telling
             view = view[HEADER_BYTES + size :]
         self._tx.acknowledge(una, acks, now_ms, list(arrived(bits)) if self.ack_maps else [])
         if self._tx.rmt_wnd > 0:
@@ -268,7 +286,7 @@ class Kcp:
         tx, rx = self._tx, self._rx
         tx.probe(now_ms)
         if rx.tell_at is not None and now_ms >= rx.tell_at:
-            rx.tell = True
+            rx.tell = tx.ask = True  # so that the peer answers even if it has nothing to send
         if tx.ask:
             if not self._add_empty(out, CMD_ASK):
                 return False
@@ -276,9 +294,7 @@ class Kcp:
         if rx.tell:
             if not self._add_empty(out, CMD_TELL):
                 return False
-            rx.tell = False
-            rx.tells_left = max(rx.tells_left - 1, 0)
-            rx.tell_at = now_ms + tx.probe_pause_ms if rx.tells_left else None
+            rx.note_tell(now_ms, tx.probe_pause_ms)
         return True
 
     def _header(self, cmd: int, *, frg: int = 0, ts: int = 0, sn: int = 0, size: int = 0) -> bytes:

@@ -7,10 +7,16 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from kcpg.core.kcp.ackmap import AckMap
-from kcpg.core.kcp.params import FRG_FIRST, FRG_REST, WINDOW_MAX
+from kcpg.core.kcp.params import FRG_FIRST, FRG_REST, MAX_FRAGMENTS, WINDOW_MAX
 from kcpg.core.units import MASK32, add32, diff32
 
-WINDOW_TELLS = 3  # how often an opened window is told unless a push arrives: each may be lost
+# An opened window is told again until the peer is heard to know of it, as each word may be lost. First after
+# an RTO; then often for a while, so that a path that is back does not wait; then seldom, until the peer's own
+# probes come.
+TELL_OFTEN_MS = 250
+TELL_OFTEN_FOR_MS = 30_000
+TELL_SELDOM_MS = 5_000
+TELL_FOR_MS = 120_000
 ACKS_AGAIN = 32  # acknowledgements beyond a gap kept to be told again
 ACK_COST = 8  # telling one again costs eight eighths, ...
 ACK_CREDIT = 5  # ... telling one earns five: 1.6 x 24 bytes are < 3 % of a full segment
@@ -45,7 +51,8 @@ class Receiver:
         self.rcv_end = initial_sn  # 1 + highest sn received
         self.unordered = False
         self.tell = False  # a window-tell is due
-        self.tells_left = 0
+        self.tells_on = False  # ... and is to be repeated until the peer answers
+        self.told_first: int | None = None  # when it was told first
         self.tell_at: int | None = None  # when to repeat it
         self.told_wnd = rcv_wnd  # the window in the last segment sent
         self.segments_received = 0
@@ -74,8 +81,18 @@ class Receiver:
 
     @property
     def window(self) -> int:
-        """The window to advertise: what still fits, and never past `rcv_read + rcv_wnd`."""
-        return max(self.rcv_wnd - max(self.unread, self._in_order()), 0)
+        """The window to advertise: what still fits."""
+        return max(self._limit - max(self.unread, self._in_order()), 0)
+
+    @property
+    def _limit(self) -> int:
+        """Segments that are kept at most: the window, or all of the message that stands first, which in a
+        smaller one would never be complete. (KCP wants a window of 128 of every receiver for that.)
+        """
+        first = self._segments.get(self.rcv_read)
+        if self.rcv_wnd >= MAX_FRAGMENTS or first is None or first.state is _State.DONE:
+            return self.rcv_wnd
+        return max(self.rcv_wnd, first.rest + 1)
 
     @property
     def payloads_held(self) -> int:
@@ -88,8 +105,28 @@ class Receiver:
     def check_tell(self) -> None:
         """Tell the peer when a window that was nearly shut (a quarter) is half open again."""
         if self.told_wnd * 4 < self.rcv_wnd and self.window * 2 >= self.rcv_wnd:
-            self.tell = True
-            self.tells_left = WINDOW_TELLS
+            self.tell = self.tells_on = True
+            self.told_first = self.tell_at = None
+
+    def note_tell(self, now: int, first_pause_ms: int) -> None:
+        """The window was told: when it is to be told again, unless the peer answers."""
+        self.tell = False
+        self.tell_at = None
+        if not self.tells_on:
+            return
+        if self.told_first is None:
+            self.told_first = now
+            self.tell_at = now + first_pause_ms
+        elif now - self.told_first < TELL_FOR_MS:
+            often = now - self.told_first < TELL_OFTEN_FOR_MS
+            self.tell_at = now + (TELL_OFTEN_MS if often else TELL_SELDOM_MS)
+        else:
+            self.stop_telling()
+
+    def stop_telling(self) -> None:
+        """The peer knows of the window."""
+        self.tells_on = False
+        self.told_first = self.tell_at = None
 
     def set_window(self, rcv_wnd: int) -> None:
         """Change the window (segments; it counts as 1 .. 65,535)."""
@@ -106,7 +143,7 @@ class Receiver:
         if diff32(sn, self.rcv_nxt) < 0:
             self.duplicates_received += 1
             self._acknowledge_below(sn, ts)
-        elif diff32(sn, add32(self.rcv_read, self.rcv_wnd)) >= 0:
+        elif (sn - self.rcv_read) & MASK32 >= self._limit:
             self.segments_refused += 1
             self.tell = True  # the peer believes in a larger window
         elif sn in self._segments:
@@ -130,8 +167,7 @@ class Receiver:
 
     def _advance(self, sn: int) -> None:
         """The segment `sn` was kept: move rcv_end and rcv_nxt, and make messages ready."""
-        self.tells_left = 0  # the peer sends, so it knows of the window
-        self.tell_at = None
+        self.stop_telling()  # the peer sends
         if diff32(sn, self.rcv_end) >= 0:
             self.rcv_end = add32(sn, 1)
         while self.rcv_nxt in self._segments:

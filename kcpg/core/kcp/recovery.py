@@ -48,6 +48,13 @@ class Rtt:
         self._rttvar8 = 0
         self._rttvar_shrinks_at = 0
 
+    def expect(self, rtt_ms: int) -> None:
+        """Until there is a sample the RTO goes by this round trip, which is known from elsewhere."""
+        if not self._srtt8:
+            self.rto_ms = min(
+                max(2 * rtt_ms + RTO_MARGIN_MS + self.ack_hold_ms, self.params.min_rto_ms), RTO_MAX_MS
+            )
+
     def sample(self, rtt: int, now: int) -> None:
         """Smooth one round-trip time (RFC 6298) and derive the RTO.
 

@@ -90,6 +90,14 @@ class Sender:
         """Segments in flight that are not empty."""
         return sum(1 for segment in self._flight.values() if segment.payload)
 
+    def restart(self) -> None:
+        """Nothing of what was sent has reached anybody: it is queued again, and nothing is known."""
+        for segment in reversed(self._flight.values()):
+            self.queue.put_back(segment.frg, segment.payload)
+        queue, params, snd_wnd, hold_ms = self.queue, self.params, self.snd_wnd, self.rtt.ack_hold_ms
+        Sender.__init__(self, queue, params, self.snd_una)
+        self.snd_wnd, self.rtt.ack_hold_ms = snd_wnd, hold_ms
+
     def clear(self) -> None:
         """Forget the queue and the flight."""
         self.queue.clear()

@@ -47,6 +47,10 @@ class SendQueue:
         """It was sent."""
         self._segments.popleft()
 
+    def put_back(self, frg: int, payload: bytes | bytearray) -> None:
+        """A segment that was sent is the next to be sent again."""
+        self._segments.appendleft(Queued(frg, payload, False))
+
     def fragments(self, size: int) -> int:
         """Segments that a message of so many bytes takes."""
         return max(-(-size // self.mss), 1)
