@@ -81,8 +81,9 @@ def _declared(body: list[ast.stmt]) -> list[str]:
 INSIDE = {
     "Wire": "epochs events now_ms outbox timers wake",
     "LinkWire": "can_send conv_changed held_until link_fec mark_dirty note_received seal segment_bytes turn",
-    "Conv": "acked_empty acked_ms deliver fit flush_into is_capped is_dirty is_long is_outstanding notice "
-    "open_window packets_in packets_out raise_events rcv_limit seen snd_limit",
+    "Conv": "acked_empty acked_ms deliver fit flush_into heeded_spurious is_capped is_dirty is_long "
+    "is_outstanding join note_change notice open_window packets_in packets_out raise_events rcv_limit "
+    "seen snd_limit",
     "Kcp": "acked_ms flush_into",
     "GroupSender": "parity_bytes",
 }

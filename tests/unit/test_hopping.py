@@ -82,7 +82,7 @@ class Traffic:
 
     def __init__(self) -> None:
         self.link_wire = SimpleNamespace(
-            segments_sent=0, segments_resent=0, rx_cid=1, rx_pn=-1, rx_datagrams=0
+            segments_sent=0, segments_resent=0, resends_spurious=0, rx_cid=1, rx_pn=-1, rx_datagrams=0
         )
         self.quality = Quality()
         self.now_ms = 0

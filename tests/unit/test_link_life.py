@@ -73,7 +73,8 @@ def test_silence_is_noticed_quickly_and_resumed_elsewhere(engine):
 
 def test_a_restarted_listener_is_noticed_and_flows_are_reset(engine):
     rig = LinkRig(engine).up()
-    near, _ = rig.pair()
+    near, far = rig.pair()
+    echo(near, far, rig)  # a flow that was heard: others are opened again
     rig.new_listener()
     near.flow.write(b"anybody?")
     start = rig.now_ms
@@ -332,7 +333,8 @@ def test_flows_dialled_into_the_silence_wait_for_its_end(engine):
 
 def test_a_lost_farewell_is_found_out(engine):
     rig = LinkRig(engine).up()
-    near, _ = rig.pair()
+    near, far = rig.pair()
+    echo(near, far, rig)
     rig.lose = lambda sender, path, datagram: sender == "l"
     rig.l.close(rig.now_ms, "shutdown")
     rig.run(50)

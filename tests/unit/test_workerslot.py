@@ -185,7 +185,8 @@ def test_a_link_is_resumed_wherever_the_handshake_comes(engine):
 
 def test_a_link_whose_worker_died_is_made_anew(engine):
     rig = WorkersRig(engine).up()
-    near, _ = rig.pair()
+    near, far = rig.pair()
+    echo(near, far, rig)
     dead = rig.l.legs[0]
     rig.l.legs[0] = rig.l._leg(rig, 0)
     rig.l.steered, rig.l.away, rig.l.best = {b"d%d" % n: 1 for n in range(1, 100)}, {0}, 1

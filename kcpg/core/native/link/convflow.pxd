@@ -15,6 +15,7 @@ cdef class ConvFlow(Flow):
     cdef public bint peer_finished
 
     cpdef attach(self, table, conv)
+    cpdef change_table(self, table)
     cpdef notice(self, int events)
     cpdef aborted(self, reason)
     cdef bint _meets(self, Flow sink)

@@ -66,6 +66,10 @@ class ConvFlow(Flow):
         if self.splice is not None:
             self.splice.ready(self, WRITABLE)
 
+    def change_table(self, table: ConvFlowOwner) -> None:
+        """Another link carries the conversation from now on."""
+        self._table = table
+
     # -- moving --
 
     def move_to(self, sink: Flow) -> Moved:

@@ -8,7 +8,7 @@ from kcpg.core.native.link.open_message cimport OpenMessage
 
 
 cdef class _Tombstone:
-    cdef readonly object reason
+    cdef public object reason
     cdef readonly long long expires_ms
     cdef public object told_ms
 

@@ -109,6 +109,23 @@ class FlowTable:
         self._counters.flows_opened += 1
         flow.attach(self, conv)
 
+    def take_over(self, lost: FlowTable) -> None:
+        """Open again the flows of a lost link of which nobody has heard: their applications notice nothing.
+
+        The others stay: what was acknowledged may have been acted upon.
+        """
+        for number, flow in list(lost.flows.items()):
+            conv = flow.conv
+            if conv is None or not conv.is_unheard or self.full or (flow.draining and flow.kind is UDP):
+                continue
+            del lost.flows[number]
+            mine = self._next_conv
+            self._next_conv += 1
+            self._link_wire.adopt(conv, mine, self._params)
+            self.flows[mine] = flow
+            self._counters.flows_opened += 1
+            flow.change_table(self)
+
     # -- what the wire tells --
 
     def ready(self, conv: Conv) -> None:
@@ -311,12 +328,15 @@ class FlowTable:
         self._bury(number, reason)
 
     def _bury(self, number: int, reason: Reset) -> _Tombstone:
-        if number not in self._tombstones:
-            if len(self._buried) >= TOMBSTONES:
-                self._forget_oldest()
-            self._buried.append(number)
-        tomb = _Tombstone(reason, self.now_ms + TOMBSTONE_MS)
-        self._tombstones[number] = tomb
+        """Remember why a conversation is over. One that is remembered keeps its time, and its place."""
+        tomb = self._tombstones.get(number)
+        if tomb is not None:
+            tomb.reason = reason
+            return tomb
+        if len(self._buried) >= TOMBSTONES:
+            self._forget_oldest()
+        self._buried.append(number)
+        tomb = self._tombstones[number] = _Tombstone(reason, self.now_ms + TOMBSTONE_MS)
         return tomb
 
     def _forget_oldest(self) -> None:

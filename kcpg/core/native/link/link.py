@@ -26,6 +26,7 @@ from kcpg.core.native.wire.linkwire import DEFAULT_DATAGRAM_BYTES
 from kcpg.core.native.wire.wire import UNKNOWN_CONV
 
 if TYPE_CHECKING:
+    from kcpg.core.env import Env
     from kcpg.core.native.handshake.envelope import Entropy
     from kcpg.core.native.handshake.params import LinkParams
     from kcpg.core.native.link.cids import Cids
@@ -43,6 +44,7 @@ class LinkOwner(Protocol):
 
     cids: Cids[Link]
     entropy: Entropy
+    env: Env
 
     def link_touched(self, link: Link) -> None:
         """`deadline()` may have come nearer."""
@@ -106,6 +108,7 @@ class Link:
         )
         self.flows.now_ms = now_ms
         self.liveness = Liveness(link_wire, counters, params.keep_alive_s, self.dials, setup.rtt_ms, now_ms)
+        link_wire.rtt_hint_ms = setup.rtt_ms
         self.mtu = PathMtu(link_wire, self.liveness, counters, params.datagram_bytes, setup.find_mtu)
 
     @property
@@ -173,9 +176,11 @@ class Link:
 
     def take_path(self, path: Path, now_ms: int) -> None:
         """Send by this path from now on."""
-        if path != self.link_wire.path:
+        former = self.link_wire.path
+        if path != former:
             self.link_wire.set_path(*path)
-            self.mtu.moved(now_ms)
+            host = self._owner.env.source_key
+            self.mtu.moved(now_ms, former is None or host(former[1]) != host(path[1]))
             self._touch()
 
     def too_big(self, size: int, now_ms: int) -> None:
@@ -336,6 +341,7 @@ class Link:
 
     def _on_pong(self, opaque: bytes, path: Path, now_ms: int) -> None:
         self.liveness.ponged(opaque, now_ms)
+        self.link_wire.rtt_hint_ms = self.liveness.rtt_ms
         if self._silent:
             self._answered(now_ms)
 

@@ -99,10 +99,12 @@ class PathMtu:
         self.limit = most if not self._find else min(self.limit, most)
         self.moved(now_ms)
 
-    def moved(self, now_ms: int) -> None:
+    def moved(self, now_ms: int, elsewhere: bool = False) -> None:
         """The link sends by another path now: begin with what is safe, and ask whether the former size
-        passes."""
+        passes. `elsewhere`: to another host or network, so that what failed on the way there says nothing."""
         self._path += 1
+        if elsewhere:
+            self._failed = self._most + 1
         self._asked = {}
         if self._find:
             former, self.limit = self.limit, min(self.limit, BASE_BYTES)

@@ -84,7 +84,7 @@ class Quality:
 def _counts(link_wire: LinkWire) -> _Counts:
     return _Counts(
         link_wire.segments_sent,
-        link_wire.segments_resent,
+        link_wire.segments_resent - link_wire.resends_spurious,
         link_wire.rx_cid,
         link_wire.rx_pn,
         link_wire.rx_datagrams,

@@ -23,7 +23,9 @@ class LinkLimits:
     """How long a link is kept, and how much it may carry."""
 
     max_flows: int = 65_535  # Conversations at once: more than the ports one peer could open them from
-    fresh_ms: int = 10_000  # A link that a handshake made and nobody uses is dropped; dialers speak at once
+    # A link that a handshake made and nobody uses is dropped. Dialers speak at once, but their word may take
+    # long: over a 2G line, or behind a full queue of 64 kbit/s.
+    fresh_ms: int = 45_000
     idle_ms: int | None = 600_000  # Without flows and silent for this long: dropped. None: kept.
     # With flows and silent for this long: given up. As long as a NAT must keep a TCP connection (RFC 5382:
     # 2 h 4 min).

@@ -22,6 +22,7 @@ cdef class Conv(Kcp):
     cdef bint is_dirty
     cdef bint is_outstanding
     cdef bint is_capped
+    cdef uint64_t heeded_spurious   # needless resends that the link wire has counted
     cdef bint is_long               # it is a long transfer: see linkfec.py
     cdef uint64_t bulk_from         # segments sent before this transfer in bulk
     cdef int timer                  # place in the wire's timers, -1: none
@@ -40,6 +41,7 @@ cdef class Conv(Kcp):
     cdef int return_packet(self, const uint8_t* p, size_t n) except -1
     cdef bint is_served(self)
     cdef void leave_timers(self)
+    cdef int join(self, LinkWire link_wire, object params) except -1
     cdef void changed(self)         # after anything that the user did to `k`
     cdef void raise_events(self, int events)
     cdef bint is_drained(self)

@@ -15,11 +15,20 @@ cdef class Conv(Kcp):
         self.k.ack_hold_ms = ACK_HOLD_MS
         self.k.ack_maps = True
         timers_reserve(&link_wire.wire.timers)
+        self.join(link_wire, params)
+
+    cdef int join(self, LinkWire link_wire, params) except -1:
+        """Belong to this link wire: go by what it allows, and by what it knows of the path."""
         self.link_wire = link_wire
+        kcp_set_mtu(&self.k, link_wire.segment_bytes(False))
+        kcp_set_windows(&self.k, params.snd_wnd, params.rcv_wnd)
+        if max(link_wire.srtt_ms, link_wire.rtt_hint_ms) > 0:
+            kcp_expect_rtt(&self.k, link_wire.srtt_ms if link_wire.srtt_ms > 0 else link_wire.rtt_hint_ms)
         self.snd_limit = self.k.snd_wnd
         self.rcv_limit = self.k.rcv_wnd
         if link_wire.flight is not None and self.k.rcv_wnd > WINDOW_START_SEGMENTS:
             kcp_set_windows(&self.k, self.k.snd_wnd, WINDOW_START_SEGMENTS)
+        return 0
 
     def __dealloc__(self):
         if not self.closed and self.link_wire is not None and self.link_wire.wire is not None:
@@ -114,7 +123,8 @@ cdef class Conv(Kcp):
     def move_to(self, Conv other not None, bint packets):
         """Move stream bytes (or whole messages, if `packets`) on into `other`; returns the bytes moved."""
         cdef int64_t moved = 0
-        cdef int size, wanted
+        cdef int size = 0
+        cdef int wanted, answer
         if packets:
             wanted = other.wake_segments()
             while kcp_room(&other.k) >= wanted:
@@ -123,12 +133,15 @@ cdef class Conv(Kcp):
                     break
                 if size > PACKET_MAX_BYTES:
                     kcp_recv_message(&self.k, NULL, 0)
-                elif kcp_move_message(&self.k, &other.k) > 0:
-                    moved += size
-                    continue
+                else:
+                    answer = kcp_move_message(&self.k, &other.k)
+                    if answer == 0:
+                        break       # the pool is short
+                    if answer > 0:
+                        moved += size
+                        continue
                 self.link_wire.wire.count_drop("packet_too_long")
-            if kcp_room(&other.k) < wanted:
-                other.want_room = True
+            other.want_room |= size >= 0
         else:
             moved = kcp_move_stream(&self.k, &other.k)
         self.changed()
@@ -241,7 +254,7 @@ cdef class Conv(Kcp):
         if kcp_room(&self.k) == 0:
             self.want_room = True
             if kcp_queued(&self.k) < KCP_QUEUE_SEGMENTS:
-                self.link_wire.wire.starved[self] = None    # it waits for what others hold, and hears of its own
+                self.link_wire.wire.starved[self] = None    # it waits for what others hold
         self.link_wire.conv_changed(self)
 
     cdef void raise_events(self, int events):

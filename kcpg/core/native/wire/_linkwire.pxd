@@ -32,6 +32,8 @@ cdef class LinkWire:
     cdef readonly uint64_t timeouts
     cdef segment_counts_t segments_before       # of conversations that are over
     cdef readonly int srtt_ms
+    cdef public int rtt_hint_ms     # as linkwire.py
+    cdef readonly uint64_t resends_spurious
     cdef readonly object pieces
     cdef uint32_t pieces_sent
     cdef uint32_t longest           # datagram that a segment may need, if it was cut before the path shrank
@@ -64,6 +66,7 @@ cdef class LinkWire:
 
     # After any change of a conversation.
     cdef void conv_changed(self, Conv conv)
+    cdef void let_go(self, Conv gone)
     cdef void note_outstanding(self, Conv conv)
     cdef void note_heeded(self, Conv conv)
     cdef void schedule(self, Conv conv)

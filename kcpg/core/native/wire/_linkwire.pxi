@@ -1,5 +1,6 @@
 """The data plane of one link; see linkwire.py. Included by _wire.pyx."""
 from kcpg.core.native.wire.pieces import Pieces
+from kcpg.core.pacer import MOST_BPS
 
 
 cdef class LinkWire:
@@ -15,7 +16,7 @@ cdef class LinkWire:
         self.dirty, self.sparse = deque(), deque()
         self.watched = True
         self.rx_last_ms = self.tx_last_ms = self.heeded_ms = NOT_YET_MS
-        self.srtt_ms = -1
+        self.srtt_ms = self.rtt_hint_ms = -1
         self._datagram_bytes = min(<uint32_t>DEFAULT_DATAGRAM_BYTES, wire.max_datagram)
         self.pieces = Pieces(wire.max_datagram)
         self.losses_before = NO_LOSSES
@@ -99,8 +100,8 @@ cdef class LinkWire:
         return self._rate_bps
 
     @rate_bps.setter
-    def rate_bps(self, int64_t value):
-        self._rate_bps = value
+    def rate_bps(self, value):
+        self._rate_bps = min(value, MOST_BPS)
         pacer_init(&self.pacer)
         self.set_pace()
 
@@ -167,15 +168,38 @@ cdef class LinkWire:
         if gone is None:
             return
         gone.closed, gone.user = True, None     # who knows it: as a cycle both would stay for long
+        gone.bypass = None
+        self.let_go(gone)
+        gone.leave_timers()
+        kcp_clear(&gone.k)
+
+    def adopt(self, Conv conv not None, uint32_t number, params):
+        """Take over, under this number, a conversation of a link wire that is about to be freed; see
+        linkwire.py."""
+        cdef LinkWire former = conv.link_wire
+        assert number not in self.convs and conv.is_unheard and former.wire is self.wire
+        del former.convs[conv.k.conv]
+        former.let_go(conv)
+        timer_remove(&self.wire.timers, conv)
+        kcp_restart(&conv.k, number)
+        conv.is_dirty = conv.is_capped = conv.is_long = False
+        conv.bulk_from = conv.heeded_spurious = 0
+        memset(&conv.seen, 0, sizeof(conv.seen))
+        conv.acked_empty = 0
+        self.convs[number] = conv
+        self.longest = max(self.longest, self.segment_bytes(True) + OVERHEAD_BYTES)
+        conv.join(self, params)
+        conv.changed()
+
+    cdef void let_go(self, Conv gone):
+        """Count what a conversation has done here, and forget that it is under way."""
         add_segments(&self.segments_before, &gone.k)
         if self.flight is not None:
             self.flight.leave(gone)
         if gone.is_outstanding:
             gone.is_outstanding = False
             self.outstanding_convs -= 1
-        self.last_conv = gone.bypass = None
-        gone.leave_timers()
-        kcp_clear(&gone.k)
+        self.last_conv = None
 
     def free(self):
         """Drop all conversations and keys. What was sealed already still leaves."""
@@ -301,6 +325,8 @@ cdef class LinkWire:
         """Take over what the conversation knows of the path and the peer."""
         if conv.k.srtt_ms > 0:
             self.srtt_ms = conv.k.srtt_ms
+        self.resends_spurious += conv.k.resends_spurious - conv.heeded_spurious
+        conv.heeded_spurious = conv.k.resends_spurious
         self.heeded_ms = max(self.heeded_ms, conv.k.acked_ms)
 
     cdef void schedule(self, Conv conv):

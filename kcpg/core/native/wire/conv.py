@@ -54,49 +54,58 @@ class Conv(Kcp):
         super().__init__(conv, link_wire.kcp_mtu, params, slot_bytes=SLOT_BYTES)
         self.ack_hold_ms = ACK_HOLD_MS
         self.ack_maps = True
-        self.link_wire = link_wire
         self.user: object = None
         self.events = 0
         self.closed = False
         self.want_room = False
         self.want_drained = False
+        self.is_outstanding = False  # it stands among those of its link wire that have data under way
+        self.packets_out: deque[bytes] = deque()
+        self.packets_in: deque[bytes] = deque()
+        self.join(link_wire, params)
+
+    def join(self, link_wire: LinkWire, params: KcpParams) -> None:
+        """Belong to this link wire: go by what it allows, and by what it knows of the path."""
+        self.link_wire = link_wire
+        self.kcp_mtu = link_wire.kcp_mtu
+        self.set_windows(params.snd_wnd, params.rcv_wnd)
         self.is_dirty = False
         self.is_capped = False
         self.is_long = False  # a long transfer: see linkfec.LONG_SEGMENTS
         self._bulk_from = 0  # how many segments had been sent before it
-        self.is_outstanding = False  # it stands among those of its link wire that have data under way
         self.seen = Totals()  # what the link's flight holds of this conversation
+        self.heeded_spurious = 0  # needless resends that the link wire has counted
         self.acked_empty = 0  # bytes of acknowledged segments without payload, known when all is
+        if max(link_wire.srtt_ms, link_wire.rtt_hint_ms) > 0:
+            self.expect_rtt(link_wire.srtt_ms if link_wire.srtt_ms > 0 else link_wire.rtt_hint_ms)
         self.snd_limit = params.snd_wnd  # the user's windows: limits where a controller sets them
         self.rcv_limit = params.rcv_wnd
         if link_wire.flight is not None:
             self.set_windows(params.snd_wnd, min(params.rcv_wnd, WINDOW_START_SEGMENTS))
-        self.packets_out: deque[bytes] = deque()
-        self.packets_in: deque[bytes] = deque()
 
     # What the user does: KCP's own verbs, after each of which the wire knows what there is to do.
 
     def send(self, message: bytes | bytearray | memoryview) -> None:
         """Queue one KCP message (see Kcp.send)."""
         super().send(message)
-        self._changed()
+        self.note_change()
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
         """Queue stream bytes, as many as room allows; returns how many were taken."""
         taken = super().write(data)
-        self._changed()
+        self.note_change()
         return taken
 
     def recv(self) -> bytes | None:
         """The next complete message, None if there is none."""
         message = super().recv()
-        self._changed()
+        self.note_change()
         return message
 
     def read(self, limit: int) -> bytes:
         """At most `limit` stream bytes; b"" if none are there before the next empty message."""
         data = super().read(limit)
-        self._changed()
+        self.note_change()
         return data
 
     def send_datagram(self, packet: bytes | bytearray | memoryview) -> bool:
@@ -130,7 +139,7 @@ class Conv(Kcp):
             if fragments <= MAX_FRAGMENTS and fragments <= self.room:
                 super().send(packet)
                 taken += 1
-        self._changed()
+        self.note_change()
         return taken
 
     def recv_packets(self, limit: int) -> list[bytes]:
@@ -143,7 +152,7 @@ class Conv(Kcp):
             if packet is None:
                 break
             found.append(packet)
-        self._changed()
+        self.note_change()
         return found
 
     def move_to(self, other: Conv, packets: bool) -> int:  # type: ignore[override]  # not between engines
@@ -152,8 +161,8 @@ class Conv(Kcp):
         Stops where self is dry, at a stream's END, or where `other` has no room; never holds a byte.
         """
         moved = self._relay_messages(other) if packets else self._move_stream(other)
-        self._changed()
-        other._changed()
+        self.note_change()
+        other.note_change()
         return moved
 
     bypassed = 0  # Bytes or packets that left past the splice: only the compiled twin has a way there
@@ -222,7 +231,7 @@ class Conv(Kcp):
         packet = -(-PACKET_MAX_BYTES // (self.kcp_mtu - SEGMENT_HEADER_BYTES))
         return max(WRITABLE_ROOM_SEGMENTS, min(MAX_FRAGMENTS, packet))
 
-    def _changed(self) -> None:
+    def note_change(self) -> None:
         if self.room == 0:
             self.want_room = True
         self.link_wire.conv_changed(self)

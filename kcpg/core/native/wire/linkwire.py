@@ -23,7 +23,7 @@ from kcpg.core.native.wire.turn import (
     Turn,
 )
 from kcpg.core.native.wire.txepoch import TxEpoch
-from kcpg.core.pacer import Pacer
+from kcpg.core.pacer import MOST_BPS, Pacer
 from kcpg.core.seal.seal import Sealer
 
 if TYPE_CHECKING:
@@ -41,11 +41,10 @@ class LinkWire:
     """The conversations of one link, sealed under its keys and sent on its path.
 
     Facts: `rx_last_ms`, `tx_last_ms`, `heeded_ms` (the peer acknowledged data; -1: never), `rx_datagrams`,
-    `rx_bytes`, `tx_datagrams`, `tx_bytes`, `rx_cid` (the CID by which the newest
-    authentic datagram came),
+    `rx_bytes`, `tx_datagrams`, `tx_bytes`, `rx_cid` (the CID by which the newest authentic datagram came),
     `segments_sent`, `segments_resent` and `timeouts` (segments sent again as nothing was heard of them) of
-    all conversations, `srtt_ms` (-1: unknown), `source` and `path` (socket, address), `fec` (None: none yet),
-    `flight` (None: no controller limits it).
+    all conversations, `srtt_ms` (-1: unknown; `rtt_hint_ms` is what others know of it), `source` and `path`
+    (socket, address), `fec` (None: none yet), `flight` (None: no controller limits it).
 
     `counts_losses`: somebody asks for `losses()`.
     """
@@ -62,13 +61,13 @@ class LinkWire:
         self.source: Path | None = None
         self.rx_last_ms = self.tx_last_ms = self.heeded_ms = NOT_YET_MS
         self.rx_datagrams = self.rx_bytes = self.tx_datagrams = self.tx_bytes = 0
-        self.segments_sent = self.segments_resent = self.timeouts = 0
+        self.segments_sent = self.segments_resent = self.resends_spurious = self.timeouts = 0
         self._segments_before = Counter(dict.fromkeys(SEGMENTS, 0))  # of conversations that are over
         self.pieces = Pieces(wire.max_datagram)
         self._pieces_sent = 0
         self._longest = 0  # datagram that a segment may need, if it was cut before the path shrank
         self.rx_cid: int | None = None
-        self.srtt_ms = -1
+        self.srtt_ms = self.rtt_hint_ms = -1
         self.fec: LinkFec | None = None
         self.counts_losses = False
         self._fec_room = 0
@@ -149,7 +148,7 @@ class LinkWire:
 
     @rate_bps.setter
     def rate_bps(self, value: int) -> None:
-        self._rate_bps = value
+        self._rate_bps = min(value, MOST_BPS)
         self._pacer = Pacer(0, self._datagram_bytes)
         self._set_pace()
 
@@ -212,14 +211,33 @@ class LinkWire:
         if gone is not None:
             gone.closed = True
             gone.user = None  # which knows the conversation: as a cycle both would stay for long
-            add_segments(self._segments_before, gone)
-            if self.flight is not None:
-                self.flight.leave(gone)
-            if gone.is_outstanding:
-                gone.is_outstanding = False
-                self._outstanding -= 1
-            self.wire.timers.forget(gone)
+            self._let_go(gone)
             gone.clear()
+
+    def adopt(self, conv: Conv, number: int, params: KcpParams) -> None:
+        """Take over, under this number, a conversation of a link wire that is about to be freed.
+
+        Nobody has heard of it (`Kcp.is_unheard`), so it begins anew here, with all that was sent.
+        """
+        former = conv.link_wire
+        assert number not in self.convs and conv.is_unheard and former.wire is self.wire
+        del former.convs[conv.conv]
+        former._let_go(conv)
+        conv.restart(number)
+        self.convs[number] = conv
+        self._longest = max(self._longest, self.segment_bytes(True) + self.OVERHEAD)
+        conv.join(self, params)
+        conv.note_change()
+
+    def _let_go(self, gone: Conv) -> None:
+        """Count what a conversation has done here, and forget that it is under way."""
+        add_segments(self._segments_before, gone)
+        if self.flight is not None:
+            self.flight.leave(gone)
+        if gone.is_outstanding:
+            gone.is_outstanding = False
+            self._outstanding -= 1
+        self.wire.timers.forget(gone)
 
     def free(self) -> None:
         """Drop all conversations and keys. What was sealed already still leaves."""
@@ -321,6 +339,8 @@ class LinkWire:
     def _note_heeded(self, conv: Conv) -> None:
         """Take over what the conversation knows of the path and the peer."""
         self.srtt_ms = conv.srtt_ms or self.srtt_ms
+        self.resends_spurious += conv.resends_spurious - conv.heeded_spurious
+        conv.heeded_spurious = conv.resends_spurious
         self.heeded_ms = max(self.heeded_ms, conv.acked_ms)
 
     def _schedule(self, conv: Conv) -> None:
