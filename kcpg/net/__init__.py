@@ -7,7 +7,7 @@ Tests of what has none of its own name:
     bypass: net/test_bypass_segments.py, net/test_bypass_tcp.py, net/test_bypass_packets.py
     clock: net/test_alarm.py
     datagrams, udp: net/test_udp_io.py
-    dial, listening, local, local_tcp, local_udp: net/test_forwarder.py
+    dial, listening, local, local_tcp, local_udp, loops: net/test_forwarder.py
     handover: net/test_channel.py, unit/test_workers.py
     pktinfo: net/test_asked.py
     tunnelsockets: net/test_driver.py, net/test_chain.py

@@ -33,6 +33,7 @@ cdef class LocalListener(LocalLeg):
 cdef class LocalDialer(LocalLeg):
     cdef public object settings
     cdef public object _resolver
+    cdef object _loops
     cdef object _allow
     cdef public object _family
     cdef bytes _addr

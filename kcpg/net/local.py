@@ -22,6 +22,7 @@ from kcpg.net.dial import Dial
 from kcpg.net.listening import ListeningPort
 from kcpg.net.local_tcp import TcpFlow
 from kcpg.net.local_udp import UdpPort, UdpTarget
+from kcpg.net.loops import LoopFinder
 from kcpg.net.resolve import Resolver
 from kcpg.net.sock import tune
 
@@ -220,6 +221,7 @@ class LocalDialer(LocalLeg):
         super().__init__(report)
         self.settings = settings
         self._resolver = resolver
+        self._loops = LoopFinder()
         self._allow = settings.allow or AllowList(None)
         self._family = (
             addresses.AF_INET if settings.ipv4_only else addresses.AF_INET6 if settings.ipv6_only else 0
@@ -242,6 +244,10 @@ class LocalDialer(LocalLeg):
             and request.target != self.settings.target
         ):
             return Reset(ResetCode.FORBIDDEN, "this node lets nobody choose a target")
+        if len(self.flows) >= self._loops.look_at and self._loops.find(request.source, self.flows):
+            why = f"{target} leads back to the node that connects to it"
+            self.notice("loop", f"{why}, as its client's port does: change destination_port or listen_port")
+            return Reset(ResetCode.FORBIDDEN, why)
         flow = TcpFlow(self) if request.kind is TCP else UdpTarget(self)
         fd, error = -1, 0
         if self._addr and request.target is None:

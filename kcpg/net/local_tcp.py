@@ -97,6 +97,10 @@ class TcpFlow(Flow):
         self.opening = False
         self._reader.wait_io()
 
+    def fileno(self) -> int:
+        """The descriptor; -1 while there is none."""
+        return self._fd
+
     # -- moving --
 
     def move_to(self, sink: Flow) -> Moved:

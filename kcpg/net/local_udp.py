@@ -289,6 +289,10 @@ class UdpTarget(_UdpFlow):
         self.opening = False
         self._use(fd)
 
+    def fileno(self) -> int:
+        """The descriptor; -1 while there is none."""
+        return -1 if self._sock is None else self._sock.fileno()
+
     def _use(self, fd: int) -> None:
         self._sock = _socket.socket(fileno=fd)
         self._task = Task(self._turn, fd, READ, self._first)

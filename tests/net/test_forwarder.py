@@ -4,6 +4,7 @@ protocol."""
 import gc
 import os
 import socket
+from contextlib import ExitStack
 
 import gevent
 import gevent.event
@@ -13,6 +14,7 @@ import pytest
 
 from kcpg.core.flow import Target
 from kcpg.core.node import Node, NodeSettings
+from kcpg.net import loops
 from kcpg.net.driver import Driver
 from kcpg.net.local import Bind, LocalDialer, LocalDialSettings, LocalListener, LocalListenSettings
 from kcpg.net.resolve import Resolver
@@ -68,6 +70,41 @@ def free_port(kind=socket.SOCK_STREAM):
     with socket.socket(socket.AF_INET, kind) as sock:
         sock.bind(("127.0.0.1", 0))
         return sock.getsockname()[1]
+
+
+# -- loops ----------------------------------------------------------------------------------------
+
+
+def lead_back(forwarder, where):
+    """Make the forwarder's own port its target."""
+    forwarder.dialer.settings = LocalDialSettings(Target(where[0], where[1]))
+
+
+def test_a_connection_that_comes_back_for_ever_is_ended():
+    with Forwarder(None) as forwarder:
+        lead_back(forwarder, forwarder.tcp)
+        assert_reset(forwarder)
+        until(lambda: forwarder.node.flows == 0, "the flows are over")
+        assert forwarder.node.counters.opened <= loops.DEPTH + 1
+        said = [notice.text for notice in forwarder.notices if notice.key == "loop"]
+        assert len(said) == 1 and "leads back to the node" in said[0] and "listen_port" in said[0]
+
+
+def test_packets_that_come_back_for_ever_are_ended():
+    with Forwarder(None) as forwarder, udp_client() as sock:
+        lead_back(forwarder, forwarder.udp)
+        sock.sendto(b"hello", forwarder.udp)
+        until(lambda: forwarder.dialer.counters["loop"], "the loop is noticed")
+        assert forwarder.node.counters.opened <= loops.DEPTH + 1
+
+
+def test_many_flows_of_many_sources_are_no_loop():
+    with Server(echo) as server, Forwarder(server.target) as forwarder, ExitStack() as stack:
+        for _ in range(2 * loops.DEPTH + 1):
+            sock = stack.enter_context(forwarder.dial())
+            sock.sendall(b"hello")
+            assert sock.recv(10) == b"hello"
+        assert not forwarder.dialer.counters["loop"]
 
 
 # -- TCP -------------------------------------------------------------------------------------------

@@ -196,6 +196,43 @@ def test_ranges_that_meet_are_one_error() -> None:
     assert [p.reason for p in loaded.errors] == ["line 2 of a.conf already uses port 13010"]
 
 
+@pytest.mark.parametrize(
+    ("client", "address", "port", "loops"),
+    [
+        ("", "::1", 59000, True),
+        ("", "127.0.0.1", 59000, True),
+        ("", "localhost", 59000, True),
+        ("", "::1", 8000, False),
+        ("", "192.0.2.5", 59000, False),
+        ("listen_on=192.0.2.5\n", "192.0.2.5", 59000, True),
+        ("listen_on=192.0.2.5\n", "::1", 59000, False),
+        ("ipv4_only=1\n", "::1", 59000, False),
+        ("ipv4_only=1\n", "localhost", 59000, True),
+        ("listen_port={}\n[custom_input_tcp]\n:7000-7010 -> example.org:7000-7010\n", "::1", 7005, True),
+    ],
+)
+def test_a_server_whose_target_is_a_client_of_the_process(
+    client: str, address: str, port: int, loops: bool
+) -> None:
+    files = {"c.conf": CLIENT + client, "s.conf": SERVER.replace("::1", address).replace("8000", str(port))}
+    for order in (files, dict(reversed(files.items()))):
+        found = load_texts(order).errors
+        where = [("s.conf", 3, "destination_port")] if loops else []
+        assert [(p.file, p.line, p.key) for p in found] == where
+        assert all("of c.conf listens on" in p.reason and "use another port" in p.hint for p in found)
+
+
+def test_a_client_whose_next_node_is_itself() -> None:
+    text = CLIENT.replace("192.0.2.1", "127.0.0.1").replace("59000", "3005")
+    (found,) = load_texts({"c.conf": text}).errors
+    assert (found.line, found.key) == (3, "destination_port") and "port 3005 of this machine" in found.reason
+
+
+def test_a_server_may_have_the_target_of_its_own_number() -> None:
+    """UDP of the tunnel and TCP of a web server, for example, share 443."""
+    assert load_texts({"s.conf": SERVER.replace("13000-13010", "8000")}).ok
+
+
 def test_names_of_nodes_are_unique() -> None:
     files = {"a/x.conf": CLIENT, "b/x.conf": CLIENT.replace("59000", "59001"), "x": SERVER}
     assert [node.name for node in load_texts(files).nodes] == ["x", "x-2", "x-3"]

@@ -1,9 +1,12 @@
-"""Checks across the files of one command line: ports used twice, and a relay's time-out against its ends'."""
+"""Checks across the files of one command line: ports used twice, destinations that lead back, and a relay's
+time-out against its ends'."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+from netaddr import IPAddress
 
 from kcpg.app.config.addresses import version
 from kcpg.app.config.model import FORWARDING_GRACE_S, UDP_TIMEOUT_DEFAULT_S, Role
@@ -52,6 +55,46 @@ def check_ports(raws: list[RawFile], reports: list[Report]) -> None:
         reports[later.file].error(
             later.line, "listen_port", reason, "use other ports or addresses in one of them"
         )
+
+
+def check_loops(raws: list[RawFile], reports: list[Report]) -> None:
+    """No node may connect to the port where a client of the same process waits for applications: each flow
+    would be the source of the next one."""
+    clients = [(index, raw) for index, raw in enumerate(raws) if raw.role is Role.CLIENT]
+    listeners = [listener for index, raw in clients for listener in _listeners(index, raw)]
+    for index, raw in enumerate(raws):
+        options = raw.forwarder if raw.role is Role.RELAY else raw.outside
+        if options is None or raw.role is None:
+            continue
+        for listener in listeners:
+            _check_loop(index, raw.role, options, listener, raws, reports)
+
+
+def _check_loop(
+    index: int, role: Role, options: Options, listener: _Listener, raws: list[RawFile], reports: list[Report]
+) -> None:
+    protocols = ("tcp", "udp") if role is Role.SERVER else ("udp",)
+    numbers = options.ports("destination_port").numbers
+    ports = frozenset((protocol, number) for number in numbers for protocol in protocols)
+    hit = sorted({number for _, number in ports & listener.ports})
+    line = options.line("destination_port")
+    names = options.addresses("destination_address").names
+    if not hit or not listener.overlaps(_Listener(index, line, ports, _own(names, listener))):
+        return
+    where = "this file" if listener.file == index else raws[listener.file].name
+    reason = f"line {listener.line} of {where} listens on {_spell(hit)} of this machine; flows would return"
+    reports[index].error(line, "destination_port", reason, "use another port in one of the two lines")
+
+
+def _own(names: tuple[str, ...], listener: _Listener) -> frozenset[str]:
+    """Those of these addresses that are surely of this machine, as loopback ones are."""
+    known = {"localhost": ("127.0.0.1", "::1")}
+    all_of_them = [address for name in names for address in known.get(name, (name,))]
+    return frozenset(one for one in all_of_them if one in listener.addresses or _is_loopback(one))
+
+
+def _is_loopback(address: str) -> bool:
+    return version(address) is not None and bool(IPAddress(address.partition("%")[0]).is_loopback())
 
 
 def _listeners(index: int, raw: RawFile) -> Iterator[_Listener]:

@@ -62,6 +62,7 @@ def _load(sources: list[tuple[str, Path, bytes | None]], unreadable: dict[int, s
         raws.append(parse(name, data, base, report))
         check(raws[-1], report)
     across.check_ports(raws, reports)
+    across.check_loops(raws, reports)
     across.check_timeouts(raws, reports)
     problems: list[Problem] = [problem for report in reports for problem in report.sorted()]
     return Loaded(tuple(_nodes(raws, reports)), tuple(problems))
