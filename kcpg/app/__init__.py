@@ -6,5 +6,5 @@ Tests of what has none of its own name:
     legsettings_kcptube, legsettings_native: unit/test_legsettings.py, unit/test_config_dialect.py
     linksummary: unit/test_messages.py
     metrics, run, service: net/test_running_node.py
-    status_report, wording: unit/test_status.py
+    descriptors, status_report, wording: unit/test_status.py
 """

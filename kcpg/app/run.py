@@ -5,10 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import random
-import resource
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -46,8 +44,6 @@ from kcpg.net.udp import adopt_udp
 Secret = tuple[bytes, bytes | None]  # A leg's password and key; only one of them counts
 
 KeyRing = Mapping[Secret, RootKeys]  # The keys derived from the secrets of native legs
-
-MAX_DESCRIPTORS = 1 << 20  # The kernel's default limit per process (fs.nr_open, proc(5))
 
 
 def derive_keys(configs: Iterable[NodeConfig]) -> KeyRing:
@@ -323,15 +319,6 @@ def lookup(name: str) -> list[str]:
         return [str(row[4][0]) for row in gevent.socket.getaddrinfo(name, None)]
     except OSError as error:
         raise StartError(f"cannot listen on {name}: {error.strerror}", "check listen_on") from error
-
-
-def allow_descriptors() -> None:
-    """Raise the soft limit on descriptors: every flow needs one, and the usual 1,024 is for select(2)."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTORS)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        with suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def make_env(ports: TunnelSockets, report: Callable[[Event], None]) -> Env:

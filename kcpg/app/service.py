@@ -19,10 +19,11 @@ import gevent.event
 from kcpg import __version__, engine
 from kcpg.app import reload
 from kcpg.app.config.model import NodeConfig
+from kcpg.app.descriptors import allow_descriptors, shortage
 from kcpg.app.logs import LogOptions, process_log
 from kcpg.app.memory import spare_collector
 from kcpg.app.paths import Instance
-from kcpg.app.run import allow_descriptors, derive_keys, describe
+from kcpg.app.run import derive_keys, describe
 from kcpg.app.status import StatusServer
 from kcpg.app.terminal import Terminal
 from kcpg.app.wording import counted
@@ -112,6 +113,9 @@ class Service:
             node = make_node(config, keys, self._options.form)
             node.start()
             self.nodes.append(node)
+        own = [config.max_flows for config in self._configs if config.workers == 1]
+        if own and (text := shortage(sum(own))):
+            process_log().warning("%s", text)
         if self._where is not None:
             self._status = StatusServer(self._where.socket, self.report)
             try:

@@ -6,6 +6,7 @@ It is in a directory that only its user can enter, takes no commands and reveals
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -16,48 +17,96 @@ from typing import Any
 import gevent
 import gevent.socket
 from gevent.pool import Pool
-from gevent.server import StreamServer
 
 # A report takes milliseconds. A process that needs longer is stuck, and its silence says so.
 ANSWER_LIMIT_S = 3.0
 
 MAX_ANSWER_BYTES = 64 << 20
+# Pause after a connection that could not be accepted even with the descriptor that is kept for it.
+PAUSE_S = 1.0
+
 MAX_READERS = 8  # Reports sent at once; a reader that does not read blocks no other
+
+_NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 _MAX_SOCKET_NAME = 100  # Most bytes of a path in a sockaddr_un on every system (Linux 108, BSD 104)
 
 
 class StatusServer:
-    """Answers every connection to a unix socket with `report()`, until closed."""
+    """Answers every connection to a unix socket with `report()`, until closed.
+
+    It keeps a descriptor in reserve: that a process has none left is what people look for in its status.
+    """
 
     def __init__(self, path: Path, report: Callable[[], dict[str, object]]) -> None:
         self._path = path
         self._report = report
-        self._server: StreamServer | None = None
+        self._listener: gevent.socket.socket | None = None
+        self._serving: gevent.Greenlet | None = None
+        self._readers = Pool(MAX_READERS)
+        self._reserve = -1
 
     def start(self) -> None:
         """Listen, and replace the socket of a process that crashed. Raises OSError."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._path)
-        listener = gevent.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener = gevent.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         with _short(self._path) as name:
-            listener.bind(name)
+            self._listener.bind(name)
         os.chmod(self._path, 0o600)
-        listener.listen(MAX_READERS)
-        self._server = StreamServer(listener, self._answer, spawn=Pool(MAX_READERS))
-        self._server.start()
+        self._listener.listen(MAX_READERS)
+        self._listener.setblocking(False)
+        self._keep_reserve()
+        self._serving = gevent.spawn(self._serve, self._listener)
 
     def close(self) -> None:
         """Stop answering and remove the socket."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._path)
+        if self._serving is None or self._listener is None:
+            return
+        self._serving.kill()
+        self._serving = None
+        self._readers.kill()
+        self._listener.close()
+        self._give_reserve()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path)
 
-    def _answer(self, connection: gevent.socket.socket, _peer: object) -> None:
+    def _serve(self, listener: gevent.socket.socket) -> None:
+        while True:
+            gevent.socket.wait_read(listener.fileno())
+            try:
+                connection, _ = listener.accept()
+            except OSError as error:
+                if error.errno in _NO_DESCRIPTORS and not self._serve_with_reserve(listener):
+                    gevent.sleep(PAUSE_S)
+                continue
+            self._readers.spawn(self._answer, connection)
+
+    def _serve_with_reserve(self, listener: gevent.socket.socket) -> bool:
+        """Answer one connection with the last descriptor; nobody else runs while that is free."""
+        self._give_reserve()
+        try:
+            connection, _ = listener.accept()
+        except OSError:
+            return False
+        else:
+            self._answer(connection)
+            return True
+        finally:
+            self._keep_reserve()
+
+    def _keep_reserve(self) -> None:
+        with contextlib.suppress(OSError):
+            self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+    def _give_reserve(self) -> None:
+        if self._reserve >= 0:
+            os.close(self._reserve)
+            self._reserve = -1
+
+    def _answer(self, connection: gevent.socket.socket) -> None:
         data = json.dumps(self._report(), ensure_ascii=False, default=str).encode()
-        with gevent.Timeout(ANSWER_LIMIT_S, False), contextlib.suppress(OSError):
+        with connection, gevent.Timeout(ANSWER_LIMIT_S, False), contextlib.suppress(OSError):
             connection.sendall(data)
 
 

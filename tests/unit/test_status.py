@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import resource
+import subprocess
+import sys
+
 import gevent
+import gevent.socket
 import pytest
 
-from kcpg.app import status, status_report, wording
+from kcpg.app import descriptors, status, status_report, wording
+
+ASK = """
+import sys
+from pathlib import Path
+from kcpg.app.status import ask
+print("ready", flush=True)
+for _ in sys.stdin:
+    print(ask(Path(sys.argv[1])), flush=True)
+"""
 
 
 def ask(path):
@@ -36,6 +51,53 @@ def test_socket_of_a_crashed_process_is_replaced(tmp_path):
     server.start()
     assert ask(file) == {}
     server.close()
+
+
+def test_a_process_without_descriptors_still_answers(tmp_path, capfd):
+    file = tmp_path / "node.sock"
+    server = status.StatusServer(file, lambda: {"pid": 7})
+    server.start()
+    command = [sys.executable, "-c", ASK, str(file)]
+    asking = subprocess.Popen(command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    taken = []
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        assert asking.stdout.readline() == b"ready\n"
+        # A descriptor beyond the limit could not be taken again.
+        most = max(int(name) for name in os.listdir("/dev/fd")) + 20
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, limits[1]))
+        with pytest.raises(OSError, match="Too many open files"):
+            while True:
+                taken.append(os.dup(0))
+        asking.stdin.write(b"go\ngo\n")
+        for _ in range(2):
+            gevent.socket.wait_read(asking.stdout.fileno(), timeout=20)
+            assert asking.stdout.readline() == b"{'pid': 7}\n"
+    finally:
+        for fd in taken:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        asking.kill()
+        asking.communicate()
+        server.close()
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("left", "flows", "says"), [(900, 65_536, True), (1100, 65_536, False), (900, 100, False)]
+)
+def test_few_descriptors_are_told_with_the_way_to_more(left, flows, says):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = len(os.listdir("/dev/fd")) - 1
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + left, hard))
+    try:
+        text = descriptors.shortage(flows)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert bool(text) == says
+    if says:
+        assert f"{used} of {used + left} file descriptors are in use, so {left} are left" in text
+        assert "ulimit -n" in text and "LimitNOFILE" in text
 
 
 def test_page_for_people():

@@ -16,9 +16,10 @@ import gevent
 import gevent.event
 import gevent.socket
 
+from kcpg.app.descriptors import allow_descriptors, shortage
 from kcpg.app.logs import process_log
 from kcpg.app.memory import spare_collector
-from kcpg.app.run import RunningNode, allow_descriptors
+from kcpg.app.run import RunningNode
 from kcpg.app.workers.channel import Channel, Message, receive, receive_fds
 from kcpg.app.workers.context import WorkerContext
 from kcpg.app.workers.handle import Setup
@@ -72,6 +73,8 @@ class _Worker:
             self._channel.post("failed", error.message, error.hint)
             self._channel.flush(FLUSH_S)
             return EXIT_FAILURE
+        if text := shortage(self._node.config.max_flows):
+            self._node.log.say(logging.WARNING, text)
         spare_collector()
         self._channel.post("started")
         while not self._end.wait(TICK_S):
