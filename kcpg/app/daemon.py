@@ -15,15 +15,15 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from kcpg.app import logs, status_report
 from kcpg.app.config.explain import load_or_explain, read
 from kcpg.app.config.explain import log as log_problems
-from kcpg.app.lock import PidLock, holder
-from kcpg.app.paths import Instance, all_instances, instance
+from kcpg.app.lock import PidLock
+from kcpg.app.paths import STATE_VARIABLE, Instance, all_instances, hidden_instances, instance, running_pid
 from kcpg.app.status import ask
 from kcpg.errors import EXIT_FAILURE, EXIT_OK, KcpgError, StartError
 
@@ -40,10 +40,10 @@ def start(paths: list[Path], options: logs.LogOptions, drain_s: float, quiet: bo
     """Start a daemon for exactly these configuration files unless it runs. `quiet`: print errors only."""
     absolute = [Path(os.path.abspath(path)) for path in paths]
     where = instance(absolute, os.environ)
-    lock = PidLock(where.pid)
+    lock = PidLock(where.pid, where.name)
     if not lock.acquire():
         if not quiet:
-            pid = holder(where.pid)
+            pid = running_pid(where)
             print(f"kcpg: already running, pid {pid}" if pid else "kcpg: already running or just starting")
         return EXIT_OK
     try:
@@ -61,7 +61,7 @@ def start(paths: list[Path], options: logs.LogOptions, drain_s: float, quiet: bo
 def stop(paths: list[Path]) -> int:
     """Stop the process that runs these files, and wait for its end."""
     one = instance(paths, os.environ)
-    pid = holder(one.pid)
+    pid = running_pid(one)
     if pid is None:
         print(f"kcpg: {one.name}: not running")
         return EXIT_OK
@@ -70,9 +70,14 @@ def stop(paths: list[Path]) -> int:
 
 def status(paths: list[Path], as_json: bool = False) -> int:
     """Print which instances run and what they carry; exit code 0 if one runs."""
-    meant = [instance(paths, os.environ)] if paths else all_instances(os.environ)
-    running = {one: pid for one in meant if (pid := holder(one.pid)) is not None}
-    answers = {one: ask(one.socket) for one in running}
+    if paths:
+        meant = [instance(paths, os.environ)]
+    else:
+        meant = all_instances(os.environ) + hidden_instances(os.environ)
+    running = {one: pid for one in meant if (pid := running_pid(one)) is not None}
+    answers = {one: ask(one) for one in running}
+    if not paths:
+        running = {one: pid for one, pid in running.items() if _is_meant(one, answers[one])}
     if as_json:
         found = [answers[one] or {"pid": pid} for one, pid in running.items()]
         print(json.dumps(found, indent=2, ensure_ascii=False))
@@ -84,8 +89,15 @@ def status(paths: list[Path], as_json: bool = False) -> int:
     return EXIT_OK if running else EXIT_FAILURE
 
 
+def _is_meant(one: Instance, answer: Mapping[str, Any] | None) -> bool:
+    """Whether «every kcpg of this user» has this one in it: all, unless a state directory was chosen."""
+    if STATE_VARIABLE not in os.environ or one.pid.exists():
+        return True
+    return answer is not None and answer.get("state_directory") == str(one.directory)
+
+
 def _stop_one(one: Instance, pid: int) -> int:
-    answer = ask(one.socket)
+    answer = ask(one)
     drain_s = answer.get("drain_s") if answer else None
     limit_s = STOP_MARGIN_S + (float(drain_s) if isinstance(drain_s, (int, float)) else STOP_MARGIN_S)
     try:
@@ -105,7 +117,7 @@ def _stop_one(one: Instance, pid: int) -> int:
 
 def _gone(one: Instance, pid: int, limit_s: float) -> bool:
     until = time.monotonic() + limit_s
-    while holder(one.pid) == pid:
+    while running_pid(one) == pid:
         if time.monotonic() > until:
             return False
         time.sleep(POLL_S)
@@ -163,7 +175,7 @@ def _become_daemon(
         os.setsid()
         if posix.fork():
             os._exit(EXIT_OK)
-        _let_go({lock.fileno(), starter.fd})
+        _let_go(lock.filenos() | {starter.fd})
         lock.write_pid()
         code = work(starter.ready)
     except KcpgError as error:
@@ -206,7 +218,7 @@ def _serve(
     logs.set_up(options)
     loaded = read(paths)
     log_problems(loaded.problems)
-    return Service(paths, loaded.nodes, options, drain_s, where).run(ready)
+    return Service(paths, loaded.nodes, options, drain_s, where, lock.sock).run(ready)
 
 
 def _first_words(pipe: int) -> tuple[int, str]:

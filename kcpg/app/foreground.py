@@ -8,9 +8,9 @@ from pathlib import Path
 
 from kcpg.app import logs
 from kcpg.app.config.explain import load_or_explain, read, show, summary
-from kcpg.app.lock import PidLock, holder
+from kcpg.app.lock import PidLock
 from kcpg.app.output import Stream
-from kcpg.app.paths import Instance, instance
+from kcpg.app.paths import Instance, instance, running_pid
 from kcpg.errors import EXIT_OK, EXIT_USAGE, KcpgError, UsageError
 
 
@@ -22,7 +22,8 @@ def run(paths: list[Path], options: logs.LogOptions, drain_s: float) -> int:
     logs.set_up(options)
     where, lock = _claim(paths)
     try:
-        return Service(paths, nodes, options, drain_s, where).run(_announce)
+        name = lock.sock if lock is not None else None
+        return Service(paths, nodes, options, drain_s, where, name).run(_announce)
     finally:
         if lock is not None:
             lock.release()
@@ -70,11 +71,11 @@ def _claim(paths: list[Path]) -> tuple[Instance | None, PidLock | None]:
     """
     try:
         where = instance(paths, os.environ)
-        lock = PidLock(where.pid)
+        lock = PidLock(where.pid, where.name)
         if lock.acquire():
             lock.write_pid()
             return where, lock
-        pid = holder(where.pid)
+        pid = running_pid(where)
         logs.process_log().warning(
             "pid %s runs the same files, so this process offers no status report", pid or "?"
         )

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from kcpg.app.lock import holder, named_holder, names
 from kcpg.errors import KcpgError
 
 # Environment variable that sets the directory; the command fails if it is unusable.
@@ -41,6 +42,11 @@ class Instance:
         return self.directory / f"{self.name}.sock"
 
 
+def running_pid(one: Instance) -> int | None:
+    """The pid of the process that runs this instance; None if none does or it is just starting."""
+    return holder(one.pid) or named_holder(one.name)
+
+
 def instance(configurations: list[Path], environ: Mapping[str, str]) -> Instance:
     """The instance that runs exactly these configuration files, in any order and spelling."""
     real = sorted(os.path.realpath(path) for path in configurations)
@@ -59,6 +65,13 @@ def all_instances(environ: Mapping[str, str]) -> list[Instance]:
     """Every instance that has left a pid file in the state directory, running or not, by name."""
     directory = state_directory(environ)
     return [at(file.stem, directory, environ) for file in sorted(directory.glob("*.pid"))]
+
+
+def hidden_instances(environ: Mapping[str, str]) -> list[Instance]:
+    """Every instance that this user's processes run without a pid file in the state directory, by name."""
+    directory = state_directory(environ)
+    found = [at(name, directory, environ) for name in names()]
+    return [one for one in found if not one.pid.exists()]
 
 
 def state_directory(environ: Mapping[str, str]) -> Path:

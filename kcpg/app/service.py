@@ -7,6 +7,7 @@ the work.
 
 from __future__ import annotations
 
+import _socket
 import os
 import signal
 import time
@@ -53,13 +54,15 @@ class Service:
         options: LogOptions,
         drain_s: float,
         where: Instance | None,
+        name: _socket.socket | None = None,
     ) -> None:
-        """SIGHUP rereads `paths`; `where` None: no status socket."""
+        """SIGHUP rereads `paths`; `where` None: no status socket; `name`: the lock's, which also answers."""
         self._paths = list(paths)
         self._configs = list(configs)
         self._options = options
         self._drain_s = drain_s
         self._where = where
+        self._name = name
         self._status: StatusServer | None = None
         self._started_s = time.time()
         self._marked = gevent.event.Event()
@@ -99,6 +102,7 @@ class Service:
             "pid": os.getpid(),
             "uptime_s": round(time.time() - self._started_s, 3),
             "drain_s": self._drain_s,
+            "state_directory": str(self._where.directory) if self._where is not None else None,
             "configurations": [os.path.abspath(path) for path in self._paths],
             "nodes": [node.snapshot() for node in self.nodes],
         }
@@ -117,7 +121,7 @@ class Service:
         if own and (text := shortage(sum(own))):
             process_log().warning("%s", text)
         if self._where is not None:
-            self._status = StatusServer(self._where.socket, self.report)
+            self._status = StatusServer(self._where.socket, self.report, self._name)
             try:
                 self._status.start()
             except OSError as error:

@@ -5,6 +5,7 @@ It is in a directory that only its user can enter, takes no commands and reveals
 
 from __future__ import annotations
 
+import _socket
 import contextlib
 import errno
 import json
@@ -17,6 +18,9 @@ from typing import Any
 import gevent
 import gevent.socket
 from gevent.pool import Pool
+
+from kcpg.app.lock import connect, credentials
+from kcpg.app.paths import Instance
 
 # A report takes milliseconds. A process that needs longer is stuck, and its silence says so.
 ANSWER_LIMIT_S = 3.0
@@ -38,16 +42,23 @@ class StatusServer:
     It keeps a descriptor in reserve: that a process has none left is what people look for in its status.
     """
 
-    def __init__(self, path: Path, report: Callable[[], dict[str, object]]) -> None:
+    def __init__(
+        self, path: Path, report: Callable[[], dict[str, object]], name: _socket.socket | None = None
+    ) -> None:
+        """`name`: a listening socket that answers as well, and that is not a file (`kcpg.app.lock`)."""
         self._path = path
+        self._name = None if name is None else gevent.socket.socket(fileno=os.dup(name.fileno()))
         self._report = report
         self._listener: gevent.socket.socket | None = None
-        self._serving: gevent.Greenlet | None = None
+        self._serving: list[gevent.Greenlet] = []
         self._readers = Pool(MAX_READERS)
         self._reserve = -1
 
     def start(self) -> None:
         """Listen, and replace the socket of a process that crashed. Raises OSError."""
+        self._keep_reserve()
+        if self._name is not None:
+            self._begin(self._name)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._path)
         self._listener = gevent.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -55,21 +66,25 @@ class StatusServer:
             self._listener.bind(name)
         os.chmod(self._path, 0o600)
         self._listener.listen(MAX_READERS)
-        self._listener.setblocking(False)
-        self._keep_reserve()
-        self._serving = gevent.spawn(self._serve, self._listener)
+        self._begin(self._listener)
 
     def close(self) -> None:
         """Stop answering and remove the socket."""
-        if self._serving is None or self._listener is None:
+        if not self._serving:
             return
-        self._serving.kill()
-        self._serving = None
+        gevent.killall(self._serving)
+        self._serving.clear()
         self._readers.kill()
-        self._listener.close()
+        for listener in (self._listener, self._name):
+            if listener is not None:
+                listener.close()
         self._give_reserve()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._path)
+
+    def _begin(self, listener: gevent.socket.socket) -> None:
+        listener.setblocking(False)
+        self._serving.append(gevent.spawn(self._serve, listener))
 
     def _serve(self, listener: gevent.socket.socket) -> None:
         while True:
@@ -105,23 +120,47 @@ class StatusServer:
             self._reserve = -1
 
     def _answer(self, connection: gevent.socket.socket) -> None:
+        # The name has no mode that would keep other users out, as the file's directory does.
+        if credentials(connection)[1] not in (os.geteuid(), 0):
+            connection.close()
+            return
         data = json.dumps(self._report(), ensure_ascii=False, default=str).encode()
         with connection, gevent.Timeout(ANSWER_LIMIT_S, False), contextlib.suppress(OSError):
             connection.sendall(data)
 
 
-def ask(path: Path) -> dict[str, Any] | None:
-    """The report of the process behind the socket; None if it does not answer in time."""
+def ask(one: Instance) -> dict[str, Any] | None:
+    """The report of the process that runs the instance; None if it does not answer in time."""
+    for connected in (lambda: _connect(one.socket), lambda: connect(one.name, ANSWER_LIMIT_S)):
+        with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+            return _read(connected)
+    return None
+
+
+def _connect(path: Path) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.settimeout(ANSWER_LIMIT_S)
+        with _short(path) as name:
+            connection.connect(name)
+    except OSError:
+        connection.close()
+        raise
+    return connection
+
+
+def _read(connect_: Callable[[], Any]) -> dict[str, Any] | None:
+    """The answer; raises FileNotFoundError or ConnectionRefusedError where nobody listens."""
     parts = []
     size = 0
     try:
-        with _short(path) as name, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(ANSWER_LIMIT_S)
-            connection.connect(name)
+        with contextlib.closing(connect_()) as connection:
             while size < MAX_ANSWER_BYTES and (part := connection.recv(1 << 16)):
                 parts.append(part)
                 size += len(part)
         answer = json.loads(b"".join(parts))
+    except (FileNotFoundError, ConnectionRefusedError):
+        raise
     except (OSError, ValueError):
         return None
     return answer if isinstance(answer, dict) else None

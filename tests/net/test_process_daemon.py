@@ -3,8 +3,10 @@ closed."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -158,6 +160,28 @@ def test_several_ensure_at_once_start_one(daemons: Daemons, server: Path) -> Non
     assert outputs == [b"", b"", b""]
     assert daemons.log().count("ready, 1 node") == 1
     daemons.do("stop", server)
+
+
+@pytest.mark.parametrize("how", ["wiped", "another"])
+def test_state_files_that_are_gone_hide_no_daemon(daemons: Daemons, server: Path, how: str) -> None:
+    """systemd-tmpfiles cleans /tmp; cron and a terminal may have different HOMEs."""
+    started = daemons.do("start", server)
+    pid = int(re.search(r"started, pid (\d+)", started.stdout)[1])
+    try:
+        if how == "wiped":
+            shutil.rmtree(daemons.state)
+        else:
+            daemons.state = daemons.state.with_name("another")
+        done = daemons.by_cron("ensure", server)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        status = daemons.do("status", server)
+        assert status.returncode == 0 and f"running, pid {pid}, up " in status.stdout
+        assert f"pid {pid}" in daemons.do("status").stdout, "without names, too"
+        assert "stopped" in daemons.do("stop", server).stdout
+        assert daemons.do("status", server).returncode == 1
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def test_start_failure_is_told_by_the_command(daemons: Daemons, server: Path, tmp_path: Path) -> None:

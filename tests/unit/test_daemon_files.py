@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from kcpg.app import paths
-from kcpg.app.lock import PidLock, holder
+from kcpg.app.lock import PidLock, holder, named_holder, names
 from kcpg.errors import KcpgError
 from tests.needs import needs
+from tests.unit.config_texts import SERVER
 
 HOLD = """
 import sys
@@ -23,6 +24,28 @@ lock = PidLock(Path(sys.argv[1]))
 assert lock.acquire()
 lock.write_pid()
 print("held", flush=True)
+sys.stdin.read()
+"""
+
+BEFORE_FORK = """
+import sys
+from pathlib import Path
+from gevent import monkey
+monkey.patch_all()
+from kcpg.app import daemon, lock, paths
+from gevent._hub_local import get_hub_if_exists
+loaded = daemon.read([Path(sys.argv[1])])
+one = lock.PidLock(Path(sys.argv[1]).with_suffix(".pid"), sys.argv[1][-40:])
+print(loaded.ok and one.acquire(), get_hub_if_exists())
+"""
+
+SQUAT = """
+import os, socket, sys
+os.setuid(65534)
+sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+sock.bind("\\0" + sys.argv[1])
+sock.listen()
+print("taken", flush=True)
 sys.stdin.read()
 """
 
@@ -50,10 +73,50 @@ def test_lock_belongs_to_the_process_and_dies_with_it(tmp_path):
     assert holder(file) is None and file.read_text() == ""
 
 
+def test_a_name_holds_where_the_files_are_gone_or_others(tmp_path):
+    name = f"test-{tmp_path.name}-{os.getpid()}"
+    one = PidLock(tmp_path / "a.pid", name)
+    assert one.acquire() and named_holder(name) == os.getpid()
+    one.path.unlink()
+    assert not PidLock(tmp_path / "a.pid", name).acquire(), "the directory was wiped"
+    assert not PidLock(tmp_path / "b.pid", name).acquire(), "another HOME"
+    assert name in names()
+    one.release()
+    assert named_holder(name) is None and name not in names()
+    again = PidLock(tmp_path / "b.pid", name)
+    assert again.acquire()
+    again.release()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason=needs("root to act as another user", "run it as root"))
+def test_a_name_that_another_user_took_holds_up_nobody(tmp_path):
+    name = f"test-{tmp_path.name}-{os.getpid()}"
+    command = [sys.executable, "-c", SQUAT, f"kcpg-0-{name}"]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert child.stdout.readline() == b"taken\n"
+        lock = PidLock(tmp_path / "a.pid", name)
+        assert named_holder(name) is None
+        assert lock.acquire()
+        lock.release()
+    finally:
+        child.kill()
+        child.communicate()
+
+
 def test_a_number_left_behind_that_another_process_has_is_not_running(tmp_path):
     file = tmp_path / "a.pid"
     file.write_text(f"{os.getpid()}\n")
     assert holder(file) is None
+
+
+def test_no_event_loop_exists_when_a_daemon_forks(tmp_path):
+    """Two processes would share it, and the daemon would hang."""
+    file = tmp_path / "server.conf"
+    file.write_text(SERVER)
+    command = [sys.executable, "-c", BEFORE_FORK, str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "True None\n", done.stderr
 
 
 def test_instance_is_the_set_of_files(tmp_path, monkeypatch):

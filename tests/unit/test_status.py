@@ -12,20 +12,22 @@ import gevent.socket
 import pytest
 
 from kcpg.app import descriptors, status, status_report, wording
+from kcpg.app.paths import Instance
 
 ASK = """
 import sys
 from pathlib import Path
+from kcpg.app.paths import Instance
 from kcpg.app.status import ask
 print("ready", flush=True)
 for _ in sys.stdin:
-    print(ask(Path(sys.argv[1])), flush=True)
+    print(ask(Instance("node", Path(sys.argv[1]).parent, Path("log"))), flush=True)
 """
 
 
 def ask(path):
     """`status.ask` from a thread, because this test's own event loop has to answer."""
-    return gevent.get_hub().threadpool.apply(status.ask, (path,))
+    return gevent.get_hub().threadpool.apply(status.ask, (Instance(path.stem, path.parent, path),))
 
 
 @pytest.mark.parametrize("depth", [0, 12])

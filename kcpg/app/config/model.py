@@ -11,8 +11,6 @@ import enum
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kcpg.core.native.handshake.params import MOST_FOUND_BYTES
-
 UDP_TIMEOUT_DEFAULT_S = 180  # The default of `udp_timeout` (documented for kcptube)
 
 # The default of `dial_timeout`: as long as kcptube keeps trying one handshake.
@@ -220,6 +218,9 @@ class LegConfig:
             return self.kcp_mtu_bytes
         if self.mtu_bytes is not None:
             return self.mtu_bytes - (IPV4_UDP_BYTES if self.ipv4_only else IPV6_UDP_BYTES)
+        # Its module loads the ciphers, which create an event loop, and a daemon has yet to fork.
+        from kcpg.core.native.handshake.params import MOST_FOUND_BYTES
+
         return MOST_FOUND_BYTES
 
 
