@@ -83,7 +83,8 @@ def main(words: Sequence[str] | None = None) -> int:
         if error.errno not in FULL_ERRNOS:
             raise
         _forget_output()
-        _complain(KcpgError(f"cannot write {error.filename or 'the output'}: {error.strerror}", "make room"))
+        what = f"cannot write {error.filename or 'the output'}: {error.strerror}"
+        _complain(KcpgError(what, "make room (df and df -i show it)"))
         return EXIT_FAILURE
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import _socket
+import errno
 import logging
 import os
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +18,7 @@ import gevent.socket
 
 from kcpg.app import legsettings, legsettings_kcptube, legsettings_native, status_report
 from kcpg.app.config.model import LegConfig, LegKind, NodeConfig
+from kcpg.app.descriptors import HOW_TO_RAISE
 from kcpg.app.linksummary import SummarizingDialer, SummarizingListener
 from kcpg.app.logs import NodeLog
 from kcpg.app.memory import Memory
@@ -22,7 +26,7 @@ from kcpg.app.messages import Reporter
 from kcpg.app.metrics import Snapshot, snapshot
 from kcpg.app.public import Program, PublicAddress
 from kcpg.app.workers.context import WorkerContext
-from kcpg.core.env import Env, Event
+from kcpg.core.env import Env, Event, EventKind
 from kcpg.core.flow import Flow, Kind, Open, Reset, ResetCode
 from kcpg.core.kcptube import LACKS
 from kcpg.core.kcptube.dialer import TubeDialer
@@ -31,7 +35,7 @@ from kcpg.core.native.handshake.keys import RootKeys
 from kcpg.core.node import Node, NodeSettings
 from kcpg.core.workerslot import WorkerSlot
 from kcpg.errors import StartError
-from kcpg.net import clock
+from kcpg.net import addr, clock
 from kcpg.net.addr import AF_INET, AF_INET6, source_key
 from kcpg.net.driver import Driver
 from kcpg.net.local import LocalDialer, LocalListener
@@ -42,6 +46,15 @@ from kcpg.net.txtpeer import TxtPeer
 from kcpg.net.udp import adopt_udp
 
 Secret = tuple[bytes, bytes | None]  # A leg's password and key; only one of them counts
+
+# What to do about an error of opening the ports, by errno.
+_HINTS = {
+    errno.EACCES: "ports below 1024 need root, or: setcap cap_net_bind_service=+ep on the Python interpreter,"
+    " AmbientCapabilities=CAP_NET_BIND_SERVICE in a systemd unit",
+    errno.EADDRINUSE: "another program has this port: ss -tulpn shows it; end it or take another listen_port",
+    errno.EADDRNOTAVAIL: "no interface of this machine has this address: ip addr shows them; check listen_on",
+    errno.EMFILE: HOW_TO_RAISE,
+}
 
 KeyRing = Mapping[Secret, RootKeys]  # The keys derived from the secrets of native legs
 
@@ -106,6 +119,7 @@ class RunningNode:
             raise
         self.node, self.driver = node, driver
         self._warn_of_weakness()
+        self._warn_of_absent()
 
     def snapshot(self) -> Snapshot:
         """The node's counters."""
@@ -271,6 +285,15 @@ class RunningNode:
         self.closed = True
         self.log.close()
 
+    def _warn_of_absent(self) -> None:
+        """Say which addresses to listen on are not there yet: their sockets wait for them."""
+        if self._worker is not None and not self._is_first:
+            return
+        leg = self.config.ingress
+        for host in absent({*leg.addresses, *(mapping.listen_address for mapping in leg.mappings)}):
+            text = f"listen_on: no interface of this machine has {host} now; listening there once one has it"
+            self.log.say(logging.WARNING, f"{text} (ip addr shows what it has)")
+
     def _warn_of_weakness(self) -> None:
         for leg in (self.config.ingress, self.config.egress):
             section = f"[{leg.section}] " if leg.section else ""
@@ -293,8 +316,30 @@ def describe(config: NodeConfig) -> str:
 
 
 def start_error(config: NodeConfig, error: OSError) -> StartError:
-    """The error of a node that cannot start, with its role and name."""
-    return StartError(f"{config.role.value} {config.name}: {error.strerror or error}")
+    """The error of a node that cannot start, with its role and name, and what to do about it."""
+    hint = _HINTS.get(error.errno or 0, "")
+    return StartError(f"{config.role.value} {config.name}: {error.strerror or error}", hint)
+
+
+def probe(host: str) -> None:
+    """Raise OSError unless an interface of this machine has the address; a name is looked up before."""
+    if not addr.is_numeric(host):
+        return
+    where = addr.to_tuple(addr.pack(host, 0))
+    with closing(_socket.socket(addr.family(addr.pack(host, 0)), _socket.SOCK_DGRAM)) as sock:
+        sock.bind(where)
+
+
+def absent(hosts: Iterable[str]) -> list[str]:
+    """Those of these addresses to listen on that no interface of this machine has now."""
+    found = []
+    for host in filter(None, hosts):
+        try:
+            probe(host)
+        except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                found.append(host)
+    return found
 
 
 def node_log(config: NodeConfig, form: str) -> NodeLog:
@@ -323,13 +368,20 @@ def lookup(name: str) -> list[str]:
 
 def make_env(ports: TunnelSockets, report: Callable[[Event], None]) -> Env:
     """A tunnel leg's environment: the system's entropy, clock and name service, and these sockets."""
+
+    def told(event: Event) -> None:
+        if event.kind == EventKind.NO_ANSWER and (why := ports.why_silent()):
+            whom = event.text.partition(":")[0]
+            event = replace(event, text=f"{whom}, as nothing leaves this machine: {why}")
+        report(event)
+
     return Env(
         entropy=os.urandom,
         rng=random.Random(),
         wall_s=clock.wall_s,
         open_socket=ports.open,
         close_socket=ports.close,
-        report=report,
+        report=told,
         resolve=ports.resolve,
         source_key=source_key,
     )

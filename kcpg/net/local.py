@@ -24,6 +24,7 @@ from kcpg.net.local_tcp import TcpFlow
 from kcpg.net.local_udp import UdpPort, UdpTarget
 from kcpg.net.loops import LoopFinder
 from kcpg.net.resolve import Resolver
+from kcpg.net.sock import bind as bind_early
 from kcpg.net.sock import tune
 
 _sock = engine.module("kcpg.net.sock")
@@ -316,7 +317,7 @@ def _bound(
             sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
         if shared:
             sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEPORT, 1)
-        sock.bind(where)
+        bind_early(sock, where)
         if kind == _socket.SOCK_STREAM:
             tune(sock)
             sock.listen(BACKLOG)

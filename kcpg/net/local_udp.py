@@ -241,7 +241,8 @@ class UdpPort(ListeningPort):
 
     def _refused(self, number: int, where: bytes) -> None:
         to = f" to {addresses.text(where)}" if where else ""
-        self._host.notice("udp_send_failed", f"a UDP packet{to} was refused: {os.strerror(number)}")
+        key = f"udp_send_failed_{errno.errorcode.get(number, number)}"
+        self._host.notice(key, f"a UDP packet{to} was refused: {os.strerror(number)}")
 
 
 def _send(

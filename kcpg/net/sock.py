@@ -23,6 +23,8 @@ PENDING = frozenset({errno.EINPROGRESS, errno.EALREADY, errno.EAGAIN, errno.EWOU
 
 NOT_ALONE, NOTHING_YET = -1, -3  # instead of a descriptor; -2 is that of an exception in the compiled form
 
+_IP_FREEBIND, _IPV6_FREEBIND = 15, 78  # include/uapi/linux/in.h, in6.h
+
 _TIMER_FLAGS = os.O_CLOEXEC | os.O_NONBLOCK  # TFD_CLOEXEC and TFD_NONBLOCK, timerfd_create(2)
 _TIMER_ABSTIME = 1
 _libc = ctypes.CDLL(None, use_errno=True)  # os has timers from Python 3.13 on
@@ -95,6 +97,23 @@ def tune(sock: _socket.socket) -> None:
     sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
     sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_KEEPALIVE, 1)
     sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_OOBINLINE, 1)
+
+
+def bind(sock: _socket.socket, where: tuple[object, ...]) -> None:
+    """Bind to this address, which no interface may have yet: what arrives once one has it is received
+    (ip(7), IP_FREEBIND). Raises OSError."""
+    try:
+        sock.bind(where)
+    except OSError as error:
+        if error.errno != errno.EADDRNOTAVAIL or not where[0]:
+            raise
+        six = sock.family == addresses.AF_INET6
+        level, option = (_socket.IPPROTO_IPV6, _IPV6_FREEBIND) if six else (_socket.IPPROTO_IP, _IP_FREEBIND)
+        try:
+            sock.setsockopt(level, option, 1)
+        except OSError:  # not on this system
+            raise error from None
+        sock.bind(where)
 
 
 def shutdown(fd: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from kcpg.core.env import Resolved, ResolveFailed
 from kcpg.net import Notice
 from kcpg.net import addr as addresses
+from kcpg.net.clock import now_ms
 from kcpg.net.resolve import Resolver, Unresolved
 from kcpg.net.udp import REBIND_ERRNOS, UdpSocket, open_udp
 
@@ -24,6 +26,10 @@ REBIND_EVERY_MS = 1000
 # last.
 # Attempts follow each other more quickly at first than a name server needs to be asked.
 NAME_MAX_AGE_MS = 5_000
+
+
+# An error of sending explains a silence for this long; attempts to call a peer are at most seconds apart.
+FAILED_LATELY_MS = 10_000
 
 
 @dataclass
@@ -55,6 +61,9 @@ class TunnelSockets:
         self._ports: dict[int, _Port] = {}
         self._last = 0
         self._family: int | None = None
+        self._asked: dict[str, int] = {}  # names without an answer, since when
+        self._failed = ""  # the last error of sending, and when it was
+        self._failed_ms = 0
 
     def open(self) -> int:
         """A new socket on a port of the kernel's choice, for dialling. Raises OSError."""
@@ -102,9 +111,9 @@ class TunnelSockets:
         port = self._ports.get(number)
         if port is None:
             return
-        self._notice(
-            "udp_send_failed", f"sending from UDP port {port.socket.port} fails: {os.strerror(error)}"
-        )
+        text = f"sending from UDP port {port.socket.port} fails: {os.strerror(error)}"
+        self._failed, self._failed_ms = text, now_ms
+        self._notice(f"udp_send_failed_{errno.errorcode.get(error, error)}", text)
         # A listening port stays: its peers know it, and it works again as soon as its address is back.
         if port.is_dialling and error in REBIND_ERRNOS and now_ms - port.rebound_ms >= REBIND_EVERY_MS:
             port.rebound_ms = now_ms
@@ -114,7 +123,10 @@ class TunnelSockets:
         """The addresses of a name in the form this leg's sockets take."""
         family = addresses.AF_INET if self._ipv4_only else addresses.AF_INET6 if self._ipv6_only else 0
 
+        self._asked.setdefault(host, now_ms())
+
         def mapped(found: Answer) -> None:
+            self._asked.pop(host, None)
             self.hand(host, ResolveFailed(found.text) if isinstance(found, Unresolved) else found, answer)
 
         self._resolver.resolve(host, port, mapped, family, NAME_MAX_AGE_MS)
@@ -124,6 +136,14 @@ class TunnelSockets:
         answer(found if isinstance(found, ResolveFailed) else self._fitting(host, found))
         if self.on_answer is not None:
             self.on_answer()
+
+    def why_silent(self) -> str:
+        """What keeps a leg's own datagrams from leaving this machine; empty if nothing is known."""
+        for host in self._asked:
+            return f"no name server has answered for {host} yet: check /etc/resolv.conf"
+        if self._failed and now_ms() - self._failed_ms < FAILED_LATELY_MS:
+            return f"{self._failed}: check the routes and the firewall of this machine"
+        return ""
 
     @property
     def family(self) -> int:

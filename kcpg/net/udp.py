@@ -25,6 +25,7 @@ from kcpg.net import addr as addresses
 from kcpg.net import pktinfo
 from kcpg.net.clock import NEVER_MS
 from kcpg.net.datagrams import DatagramIo
+from kcpg.net.sock import bind
 
 SOL_UDP = 17
 UDP_SEGMENT = 103
@@ -133,7 +134,7 @@ def open_udp(
             sock.setsockopt(_socket.IPPROTO_IPV6, _socket.IPV6_V6ONLY, int(ipv6_only))
         if shared:
             sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEPORT, 1)
-        sock.bind(local)
+        bind(sock, local)
         _raise_buffers(sock)
         _never_fragment(sock)
         return adopt_udp(sock, dials=port == 0)

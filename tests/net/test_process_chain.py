@@ -215,7 +215,8 @@ def test_a_command_whose_output_finds_no_room_says_so(tmp_path: Path) -> None:
             stderr=subprocess.PIPE, text=True, timeout=processes.PATIENCE_S,
         )  # fmt: skip
     assert done.returncode == 1
-    assert done.stderr == "kcpg: cannot write the output: No space left on device; make room\n"
+    said = "kcpg: cannot write the output: No space left on device; make room (df and df -i show it)\n"
+    assert done.stderr == said
 
 
 def test_wrong_configuration_ends_with_code_2(tmp_path: Path, start: Start) -> None:

@@ -14,8 +14,13 @@ import pytest
 from kcpg.app import metrics, reload, status_report
 from kcpg.app.config import load_text
 from kcpg.app.config.explain import read
-from kcpg.app.run import RunningNode, derive_keys
+from kcpg.app.run import RunningNode, derive_keys, make_env, start_error
+from kcpg.core.env import Event, EventKind
 from kcpg.errors import StartError
+from kcpg.net import Notice
+from kcpg.net.clock import now_ms
+from kcpg.net.resolve import Resolver
+from kcpg.net.tunnelsockets import TunnelSockets
 from tests.net import processes
 from tests.net.test_process_chain import CLIENT, SERVER
 
@@ -167,3 +172,56 @@ def test_a_flow_takes_one_descriptor_in_each_node(nodes: list[RunningNode], list
         assert [node.tcp_flows for node in nodes] == [FLOWS] * len(nodes)
         of_the_nodes = len(os.listdir("/proc/self/fd")) - before - FLOWS
         assert of_the_nodes == len(nodes) * FLOWS
+
+
+@pytest.mark.parametrize("text", [CLIENT, SERVER], ids=["client", "server"])
+@pytest.mark.parametrize("host", ["192.0.2.77", "2001:db8::77"])
+def test_an_address_that_is_not_there_yet_is_waited_for_and_told(
+    text: str, host: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The node starts before the network does. 192.0.2.0/24 and 2001:db8::/32 are nobody's."""
+    port = processes.free_ports(1)[0]
+    lines = text.format(listen=port, ports=9, target=9, password="x", algorithm="AES-GCM")
+    lines = lines.replace("listen_on=127.0.0.1\n", "") + f"listen_on={host}\n"
+    configs = load_text("a.conf", lines).nodes
+    node = RunningNode(configs[0], derive_keys(configs), "text")
+    node.start()
+    node.close("done")
+    assert f"no interface of this machine has {host} now" in caplog.text
+
+
+def test_what_keeps_a_port_from_being_had_comes_with_what_to_do() -> None:
+    text = SERVER.format(listen=1, target=9, password="x", algorithm="AES-GCM")
+    (config,) = load_text("s.conf", text).nodes
+    for number, word in ((13, "setcap"), (98, "ss -tulpn"), (99, "ip addr"), (24, "ulimit -n")):
+        found = start_error(config, OSError(number, "cannot listen on UDP *:1: for a reason"))
+        assert "UDP *:1" in found.message and word in found.hint
+
+
+def test_silence_after_nothing_could_be_sent_is_not_blamed_on_the_password() -> None:
+    told: list[Event] = []
+    ports = TunnelSockets(Resolver(), report=lambda _notice: None)
+    env = make_env(ports, told.append)
+    event = Event(EventKind.NO_ANSWER, "tunnel", b"", "no answer from a.example: is the password the same?")
+    env.report(event)
+    number = ports.open()
+    ports.fault(number, 1, now_ms())
+    env.report(event)
+    ports.close_all()
+    waiting = TunnelSockets(Resolver(lambda *_: gevent.sleep(60) or []), report=lambda _notice: None)
+    waiting.resolve("a.example", 1, lambda _answer: None)
+    make_env(waiting, told.append).report(event)
+    assert told[0] is event
+    assert "nothing leaves this machine" in told[1].text and "Operation not permitted" in told[1].text
+    assert "firewall" in told[1].text and "password" not in told[1].text
+    assert "no name server has answered for a.example" in told[2].text and "password" not in told[2].text
+
+
+def test_different_errors_of_sending_are_different_kinds() -> None:
+    notices: list[Notice] = []
+    ports = TunnelSockets(Resolver(), report=notices.append)
+    number = ports.open()
+    for error in (1, 12, 1):
+        ports.fault(number, error, now_ms())
+    ports.close_all()
+    assert [notice.key.rpartition("_")[2] for notice in notices] == ["EPERM", "ENOMEM", "EPERM"]

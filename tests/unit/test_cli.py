@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 from pathlib import Path
 
 import pytest
@@ -107,3 +108,14 @@ def test_help_topics(capsys):
     for topic in ("daemon", "status", "keygen", "help"):
         assert cli.main(["help", topic]) == 0
         assert topic in capsys.readouterr().out
+
+
+def test_a_state_directory_without_inodes_is_a_message(monkeypatch, capfd):
+    def full(_words):
+        raise OSError(errno.ENOSPC, "No space left on device", "/run/kcpg/a.pid")
+
+    monkeypatch.setattr(cli, "_dispatch", full)
+    monkeypatch.setattr(cli, "_forget_output", lambda: None)
+    assert cli.main(["daemon", "ensure", "a.conf"]) == 1
+    said = "kcpg: cannot write /run/kcpg/a.pid: No space left on device; make room (df and df -i show it)\n"
+    assert capfd.readouterr().err == said

@@ -318,3 +318,28 @@ def test_a_txt_record_takes_the_place_of_address_and_port() -> None:
         (3, "destination_port"),
         (4, "destination_address"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("0.0.0.0", "every address"),
+        ("::", "every address"),
+        ("255.255.255.255", "many machines"),
+        ("224.0.0.251", "many machines"),
+        ("ff02::1%eth0", "many machines"),
+        ("fe80::1", "its interface, as in fe80::1%eth0"),
+    ],
+)
+def test_destinations_that_nothing_can_be_sent_to(address: str, why: str) -> None:
+    for text in (CLIENT.replace("192.0.2.1", address), SERVER.replace("::1", address)):
+        (found,) = load_text("a.conf", text).errors
+        assert found.key == "destination_address" and why in found.reason and found.hint
+    target = f"[{address}]" if ":" in address else address
+    mapped = CLIENT.replace("59000", "{}") + f"[custom_input]\n:80 -> {target}:80\n"
+    (found,) = load_text("a.conf", mapped).errors
+    assert (found.line, found.key) == (8, "mapping") and why in found.reason
+
+
+def test_a_link_local_destination_with_its_interface_is_fine() -> None:
+    assert load_text("a.conf", CLIENT.replace("192.0.2.1", "fe80::1%eth0")).ok

@@ -72,6 +72,21 @@ def host(text: str) -> str:
     return _name(text)
 
 
+def nowhere(address: str) -> str:
+    """Why nothing can be sent to this literal; empty for any other address and for a name."""
+    bare, _, zone = address.partition("%")
+    if version(address) is None:
+        return ""
+    found = IPAddress(bare, flags=INET_PTON)
+    if int(found) == 0:
+        return f"{address} means every address of a machine, which only listen_on may have"
+    if found.is_multicast() or str(found) == "255.255.255.255":
+        return f"{address} is the address of many machines"
+    if found.version == 6 and found.is_link_local() and not zone:
+        return f"{address} is a link-local address, which needs its interface, as in {address}%eth0"
+    return ""
+
+
 def _name(text: str) -> str:
     name = text.lower().removesuffix(".")
     if not name.isascii():

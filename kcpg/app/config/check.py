@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from kcpg.app.config import presets
-from kcpg.app.config.addresses import version
+from kcpg.app.config.addresses import nowhere, version
 from kcpg.app.config.dialect import check_dialect, check_workers
 from kcpg.app.config.keys import KEYS, Scope
 from kcpg.app.config.model import Role
@@ -161,6 +161,10 @@ def _check_families(options: Options, report: Report) -> None:
             "remove both to use both families",
         )
         return
+    for name in options.addresses("destination_address").names:
+        if reason := nowhere(name):
+            hint = "name the machine to connect to; this one is 127.0.0.1 or ::1"
+            report.error(options.line("destination_address"), "destination_address", reason, hint)
     for flag in both:
         for key in ("listen_on", "destination_address"):
             _check_family(options, key, flag, report)
@@ -234,6 +238,9 @@ def _check_client_listen(raw: RawFile, report: Report) -> None:
         report.error(options.line(name), name, "{} requires mappings, and there are none", hint)
     elif not custom and not options.given("listen_port"):
         report.error(0, "listen_port", "is not set", "for example listen_port=59000")
+    for line, reason in sorted({(m.line, nowhere(m.mapping.target_address)) for m in raw.mappings.values()}):
+        if reason:
+            report.error(line, "mapping", reason, "name the machine to connect to")
     for flag, family in _FAMILY.items():
         if custom and options.flag(flag):
             _check_mapped_family(raw, flag, family, report)
