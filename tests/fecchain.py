@@ -13,7 +13,7 @@ from kcpg.core.native.handshake.params import FEC_AUTO, FEC_OFF, Fec
 from netem.profile import Chance, GilbertElliott, Impair
 from tests.line import MS
 from tests.sim.actors import Echo, Pattern
-from tests.sim.chain import Chain, Hop
+from tests.sim.chain import Hop, SimChain
 from tests.sim.memory import Answer, App, AppSocket
 from tests.sim.network import HEADERS_BYTES
 from tests.sim.world import World
@@ -72,12 +72,14 @@ class Figures:
         return ordered[min(int(share * len(ordered)), len(ordered) - 1)] if ordered else 0
 
 
-def chain_of(engine: str, name: str, path: Impair, fec: Fec, relays: int = 0, kcp: KcpParams = AUTO) -> Chain:
+def chain_of(
+    engine: str, name: str, path: Impair, fec: Fec, relays: int = 0, kcp: KcpParams = AUTO
+) -> SimChain:
     hops = [Hop(bytes([7 + n] * 32), kcp=kcp, both={"fec_out": fec}) for n in range(relays + 1)]
-    return Chain(engine, name, relays, path, hops=hops)
+    return SimChain(engine, name, relays, path, hops=hops)
 
 
-def link_wires(chain: Chain) -> list[Any]:
+def link_wires(chain: SimChain) -> list[Any]:
     """Both ends' of every link."""
     nodes = [node.node for node in chain.world.nodes]
     return [link.link_wire for node in nodes for leg in node.tunnels for link in leg.links]  # type: ignore[attr-defined]
@@ -98,7 +100,7 @@ def bulk(engine: str, name: str, path: Impair, fec: Fec, seconds: int = 10, **op
     return _measure(chain, lambda: far.received, [], seconds)
 
 
-def _measure(chain: Chain, payload: Any, rtts_ms: list[int], seconds: int) -> Figures:
+def _measure(chain: SimChain, payload: Any, rtts_ms: list[int], seconds: int) -> Figures:
     chain.world.pass_time(3_000)
 
     def counted() -> tuple[int, int, int]:

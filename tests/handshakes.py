@@ -32,7 +32,7 @@ def unmask(mask_key: bytes, datagram: bytes) -> tuple[bytes, bytes]:
     return xor(datagram[:8], HeaderMask(mask_key).mask(body[-16:])), body
 
 
-class Pair:
+class HandshakePair:
     """A dialer and a listener. `wall_s` and `now_ms` are the listener's clocks, `skew_s` is the dialer's
     error.
     """

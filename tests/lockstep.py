@@ -1,7 +1,7 @@
-"""Two worlds, one per engine, that are told the same: whatever they say or send must be equal.
+"""Two rigs, one per engine, that are told the same: whatever they say or send must be equal.
 
-A `World` has two wires that reach each other, with every clock, key and packet number given. `LockStep` runs
-one of each engine side by side: what is random is drawn once for both.
+An `EngineRig` has two wires that reach each other, with every clock, key and packet number given. `LockStep`
+runs one of each engine side by side: what is random is drawn once for both.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ FEC_FACTS = ["groups", "held", "lost", "malformed", "parity_bytes", "rebuilt"]
 SIDES = {"a": "b", "b": "a"}
 
 
-class World:
+class EngineRig:
     """Wires "a" and "b" of one engine, with `links` link wires each that reach their like."""
 
     def __init__(self, engine: str, params: KcpParams, links: int, control: bool, max_datagram: int) -> None:
@@ -178,22 +178,22 @@ class World:
 
 
 class LockStep:
-    """Both engines' worlds. `do` lets both do the same; what differs is an AssertionError with the step."""
+    """Both engines' rigs. `do` lets both do the same; what differs is an AssertionError with the step."""
 
     def __init__(self, **settings: Any) -> None:
-        self.worlds = [World(engine, **settings) for engine in ENGINES]
+        self.rigs = [EngineRig(engine, **settings) for engine in ENGINES]
         self.now_ms = 1000
         self.steps = 0
 
     def do(self, what: str, act: Any, sides: str = "ab") -> Any:
-        """`act(world)` in both; its answer, which must be the same, as must be all facts afterwards.
+        """`act(rig)` in both; its answer, which must be the same, as must be all facts afterwards.
 
         `sides`: to which it can make a difference.
         """
         self.steps += 1
-        answers = [act(world) for world in self.worlds]
+        answers = [act(rig) for rig in self.rigs]
         self.same(what, *answers)
-        self.same(f"facts after {what}", *(world.facts(sides) for world in self.worlds))
+        self.same(f"facts after {what}", *(rig.facts(sides) for rig in self.rigs))
         return answers[0]
 
     def same(self, what: str, compiled: Any, plain: Any) -> None:
@@ -205,15 +205,13 @@ class LockStep:
     def transmit(self, side: str) -> list[tuple[int, bytes, bytes]]:
         """What leaves at this side: the same datagrams to the same paths, bit by bit."""
         sent: list[tuple[int, bytes, bytes]] = self.do(
-            f"transmit {side}", lambda world: world.wires[side].transmit(self.now_ms), side
+            f"transmit {side}", lambda rig: rig.wires[side].transmit(self.now_ms), side
         )
         return sent
 
     def receive(self, side: str, path: tuple[int, bytes], datagram: bytes) -> None:
         """One datagram, and what the wire then tells."""
-        self.do(
-            f"receive {side}", lambda world: world.wires[side].receive(*path, datagram, self.now_ms), side
-        )
+        self.do(f"receive {side}", lambda rig: rig.wires[side].receive(*path, datagram, self.now_ms), side)
 
 
 def difference(one: Any, other: Any, where: str = "") -> tuple[str, Any, Any]:

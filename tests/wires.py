@@ -26,7 +26,7 @@ def make_wire(engine: str, side: str = "a", **options: Any) -> Any:
     return twin(engine, "Wire")(**MASKS[side], **{"max_datagram": 1500, **options})
 
 
-class Ends:
+class WirePair:
     """Wires `a` and `b`, a link wire in each that reaches the other, and what is between them.
 
     `engine_b`: of b, None: the same. `b` accepts every conversation. `lose(sender, datagram)`

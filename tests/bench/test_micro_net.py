@@ -22,7 +22,7 @@ from kcpg.net import udp
 from tests.bench.test_micro_core import DATAGRAM_BYTES, per
 from tests.engines import twin
 from tests.net.test_driver import Rig
-from tests.net.test_udp_io import Pair
+from tests.net.test_udp_io import UdpPair
 
 BLOCK_BYTES = 1 << 18
 TRAIN = 44
@@ -69,10 +69,10 @@ class Messages:
 
 
 @pytest.fixture(params=["offload", "single"])
-def pair(request: Any, engine: str) -> Iterator[Pair]:
+def pair(request: Any, engine: str) -> Iterator[UdpPair]:
     """Two wires joined by sockets, with and without the kernel's segmentation."""
     io = importlib.import_module("kcpg.net._udp" if engine == "compiled" else "kcpg.net.udp")
-    made = Pair((twin(engine, "Wire"), io.UdpIo))
+    made = UdpPair((twin(engine, "Wire"), io.UdpIo))
     if request.param == "single":
         for end in (made.a, made.b):
             end.socket.gso = False
@@ -82,7 +82,7 @@ def pair(request: Any, engine: str) -> Iterator[Pair]:
     made.close()
 
 
-def test_path(benchmark: Any, pair: Pair) -> None:
+def test_path(benchmark: Any, pair: UdpPair) -> None:
     data = os.urandom(BLOCK_BYTES)
     assert pair.carry(data) == data
     before = pair.a.io.datagrams_out

@@ -33,7 +33,7 @@ PLACES = "listen_on=127.0.0.1\nlisten_port={}\ndestination_address=127.0.0.1\nde
 CLIENT, SERVER = f"mode=client\n{PLACES}", f"mode=server\n{PLACES}"
 
 
-class Chain:
+class MixedTunnel:
     """A client and a server, one of them a kcptube, and an echoing target."""
 
     def __init__(self, directory: Path, theirs: str, algorithm: str, tunnels: int) -> None:
@@ -99,7 +99,7 @@ def theirs(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.mark.parametrize("tunnels", [0, 1])
 @pytest.mark.parametrize("algorithm", ["AES-GCM", "AES-OCB", "chacha20", "xchacha20", "XOR", "none"])
 def test_bytes_and_packets(tmp_path: Path, theirs: str, algorithm: str, tunnels: int) -> None:
-    chain = Chain(tmp_path, theirs, algorithm, tunnels)
+    chain = MixedTunnel(tmp_path, theirs, algorithm, tunnels)
     try:
         with chain.connect() as sock:
             sent = os.urandom(BYTES)

@@ -8,12 +8,12 @@ import pytest
 from kcpg.net import addr, udp
 from tests.net.sockets import UdpEcho, udp_client
 from tests.net.test_forwarder import Forwarder, free_port
-from tests.net.test_udp_io import ONE_CONV, PARAMS, Pair, classes
+from tests.net.test_udp_io import ONE_CONV, PARAMS, UdpPair, classes
 
 __all__ = ["classes"]
 
 
-class Server(Pair):
+class Server(UdpPair):
     """`a` dials `host`, which is one of the addresses that `b` listens on."""
 
     def __init__(self, classes, host, **options):

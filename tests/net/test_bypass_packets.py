@@ -28,7 +28,7 @@ def received(sock):
         return None
 
 
-class Ends(Tunnel):
+class PacketPair(Tunnel):
     """Two conversations; packets are for `app`, through `local`."""
 
     def __init__(self):
@@ -61,7 +61,7 @@ class Ends(Tunnel):
 @pytest.fixture
 def ends():
     require("kcpg.net._bypass")
-    made = Ends()
+    made = PacketPair()
     yield made
     made.close()
 

@@ -17,7 +17,7 @@ from tests.wires import taken
 PARAMS = KcpParams()
 
 
-class Ends:
+class BypassPair:
     """Two conversations joined in memory, each with a TCP socket whose other end the test holds."""
 
     def __init__(self, pool_bytes=1 << 22):
@@ -75,7 +75,7 @@ def pair():
 
 @pytest.fixture
 def ends():
-    made = Ends()
+    made = BypassPair()
     yield made
     made.close()
 
@@ -171,7 +171,7 @@ def test_a_reset_socket_is_an_errno_both_ways(ends):
 
 def test_without_memory_for_segments():
     """Other conversations hold every segment of the leg: WRITABLE tells when they let go."""
-    ends = Ends(pool_bytes=1 << 16)
+    ends = BypassPair(pool_bytes=1 << 16)
     link_wire = ends.convs[0].link_wire
     number = 2
     while link_wire.open(number, PARAMS).write(bytes(50_000)):

@@ -8,13 +8,13 @@ from kcpg.core.native.wire.events import READY
 from kcpg.net import udp
 from tests.engines import require
 from tests.net.sockets import until
-from tests.net.test_bypass_segments import Ends
+from tests.net.test_bypass_segments import BypassPair
 from tests.wires import taken
 
 READABLE = 1
 
 
-class Tunnel(Ends):
+class Tunnel(BypassPair):
     """The far conversation receives through a real UDP socket."""
 
     def __init__(self):

@@ -46,7 +46,7 @@ def wire(engine):
     return twin(engine, "Wire")
 
 
-class Chain:
+class LoopbackChain:
     """`relays` relays between a client and a server whose target is `target`; every hop has its own key and
     cipher."""
 
@@ -134,7 +134,7 @@ class Chain:
 @pytest.mark.parametrize("relays", [0, 1, 3])
 def test_bytes_both_ways_and_half_close(wire, relays):
     data = os.urandom(2_000_000)
-    with Server(echo) as server, Chain(wire, server.target, relays) as chain:
+    with Server(echo) as server, LoopbackChain(wire, server.target, relays) as chain:
         with chain.dial() as sock:
             sender = gevent.spawn(lambda: (sock.sendall(data), sock.shutdown(socket.SHUT_WR)))
             assert read_all(sock) == data
@@ -144,7 +144,11 @@ def test_bytes_both_ways_and_half_close(wire, relays):
 
 
 def test_ipv6(wire):
-    with Server(echo, "::1") as server, Chain(wire, server.target, host="::1") as chain, chain.dial() as sock:
+    with (
+        Server(echo, "::1") as server,
+        LoopbackChain(wire, server.target, host="::1") as chain,
+        chain.dial() as sock,
+    ):
         sock.sendall(b"six")
         assert sock.recv(3) == b"six"
 
@@ -152,7 +156,7 @@ def test_ipv6(wire):
 def test_source_and_destination_ports_change_under_a_flow(wire):
     """Hops through a relay with real sockets: every byte arrives, and old sockets are closed."""
     piece = os.urandom(100_000)
-    with Server(echo) as server, Chain(wire, server.target, 1, doors=3, hop_every_ms=150) as chain:
+    with Server(echo) as server, LoopbackChain(wire, server.target, 1, doors=3, hop_every_ms=150) as chain:
         used = [set() for _ in chain.dialling]
 
         def look():
@@ -187,8 +191,11 @@ def test_source_and_destination_ports_change_under_a_flow(wire):
 
 
 def test_server_speaks_first(wire):
-    with Server(lambda sock: sock.sendall(b"220 ready\r\n")) as server, Chain(wire, server.target) as chain, \
-            chain.dial() as sock:  # fmt: skip
+    with (
+        Server(lambda sock: sock.sendall(b"220 ready\r\n")) as server,
+        LoopbackChain(wire, server.target) as chain,
+        chain.dial() as sock,
+    ):
         assert read_all(sock) == b"220 ready\r\n"
 
 
@@ -196,7 +203,7 @@ def test_dial_failure_is_told_to_the_application(wire):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         target = Target(*free.getsockname())
-    with Chain(wire, target) as chain:
+    with LoopbackChain(wire, target) as chain:
         assert_reset(chain)
         until(lambda: not any(chain.flows), "all flows are over")
 
@@ -214,7 +221,7 @@ def test_resets_travel_both_ways(wire):
         except ConnectionResetError:
             seen.set("reset")
 
-    with Server(handle) as server, Chain(wire, server.target) as chain:
+    with Server(handle) as server, LoopbackChain(wire, server.target) as chain:
         with chain.dial() as sock, pytest.raises(ConnectionResetError):
             sock.sendall(b"you reset")
             read_all(sock)
@@ -236,7 +243,7 @@ def test_a_slow_reader_stops_the_sender(wire):
         got.set(read_all(sock))
 
     chunk = bytes(range(256)) * 256
-    with Server(handle) as server, Chain(wire, server.target) as chain, chain.dial() as sock:
+    with Server(handle) as server, LoopbackChain(wire, server.target) as chain, chain.dial() as sock:
         sock.setblocking(False)
         sent = stuck = 0
         while stuck < 20:
@@ -261,7 +268,7 @@ def test_a_slow_reader_stops_the_sender(wire):
 
 def test_many_connections_leave_nothing_behind(wire):
     count = 100
-    with Server(echo) as server, Chain(wire, server.target) as chain:
+    with Server(echo) as server, LoopbackChain(wire, server.target) as chain:
 
         def one(number):
             with chain.dial() as sock:
@@ -297,7 +304,11 @@ def test_many_connections_leave_nothing_behind(wire):
 
 @pytest.mark.parametrize("delivery", ["unordered", "ordered", "datagram"])
 def test_packets_keep_their_boundaries(wire, delivery):
-    with UdpEcho() as server, Chain(wire, server.target, delivery=delivery) as chain, udp_client() as client:
+    with (
+        UdpEcho() as server,
+        LoopbackChain(wire, server.target, delivery=delivery) as chain,
+        udp_client() as client,
+    ):
         for size in (1, 700, 1400, 9000, 60000):
             packet = os.urandom(size)
             client.sendto(packet, chain.udp)
@@ -311,7 +322,7 @@ def test_every_packet_of_a_conversation_counts(wire, relays, delivery):
     """However it travels: an association that is used does not idle out, and the figures are true."""
     with (
         UdpEcho() as server,
-        Chain(wire, server.target, relays, delivery=delivery) as chain,
+        LoopbackChain(wire, server.target, relays, delivery=delivery) as chain,
         udp_client() as client,
     ):
         for number in range(50):
@@ -332,7 +343,7 @@ def test_every_packet_of_a_conversation_counts(wire, relays, delivery):
 def test_a_udp_target_is_the_address_that_answers(wire, addresses, delivery):
     """A name has several, and only the last is listened on: no packet is lost, the first ones included."""
     with UdpEcho("127.0.0.1") as server:
-        chain = Chain(wire, Target("several.example", server.target.port), delivery=delivery)
+        chain = LoopbackChain(wire, Target("several.example", server.target.port), delivery=delivery)
         chain.resolver = Resolver(
             lambda host, port, family, kind: [(socket.AF_INET, kind, 17, "", (ip, 0)) for ip in addresses]
         )
@@ -345,7 +356,7 @@ def test_a_udp_target_is_the_address_that_answers(wire, addresses, delivery):
 
 
 def test_a_udp_target_where_nobody_listens_is_told_and_counted(wire):
-    with Chain(wire, Target("127.0.0.1", 9), relays=0) as chain, udp_client() as client:
+    with LoopbackChain(wire, Target("127.0.0.1", 9), relays=0) as chain, udp_client() as client:
         counters = chain.nodes[0].egress.counters
         for number in range(3):
             client.sendto(b"anybody?", chain.udp)
@@ -356,7 +367,7 @@ def test_a_udp_target_where_nobody_listens_is_told_and_counted(wire):
 
 def test_every_byte_of_a_conversation_counts(wire):
     """Few at a time go from hop to hop without a splice that sees them, many with one."""
-    with Server(echo) as server, Chain(wire, server.target, 2) as chain, chain.dial() as sock:
+    with Server(echo) as server, LoopbackChain(wire, server.target, 2) as chain, chain.dial() as sock:
         for _ in range(50):
             sock.sendall(b"few")
             assert sock.recv(100) == b"few"
@@ -381,7 +392,7 @@ def test_a_configured_rate_is_kept(wire):
     data = os.urandom(500_000)
     with (
         Server(echo) as server,
-        Chain(wire, server.target, 0, bits_per_s=20_000_000) as chain,
+        LoopbackChain(wire, server.target, 0, bits_per_s=20_000_000) as chain,
         chain.dial() as sock,
     ):
         sock.sendall(b"x")
@@ -396,7 +407,7 @@ def test_a_configured_rate_is_kept(wire):
 
 
 def test_stop_tells_the_peers(wire):
-    with Server(echo) as server, Chain(wire, server.target) as chain, chain.dial() as sock:
+    with Server(echo) as server, LoopbackChain(wire, server.target) as chain, chain.dial() as sock:
         sock.sendall(b"x")
         assert sock.recv(1) == b"x"
         chain.drivers[0].stop()

@@ -18,7 +18,7 @@ from kcpg.net.handover import HandOver, Tally, make_pair, make_tally
 from tests.net.processes import PATIENCE_S
 
 
-class End:
+class ChannelEnd:
     """One end of a channel, and what came there."""
 
     def __init__(self, sock: Any) -> None:
@@ -39,14 +39,14 @@ class End:
 
 
 @pytest.fixture
-def ends() -> Iterator[tuple[End, End]]:
-    one, other = (End(sock) for sock in gevent.socket.socketpair())
+def ends() -> Iterator[tuple[ChannelEnd, ChannelEnd]]:
+    one, other = (ChannelEnd(sock) for sock in gevent.socket.socketpair())
     yield one, other
     one.channel.close()
     other.channel.close()
 
 
-def test_messages_both_ways_in_order(ends: tuple[End, End]) -> None:
+def test_messages_both_ways_in_order(ends: tuple[ChannelEnd, ChannelEnd]) -> None:
     one, other = ends
     big = os.urandom(3_000_000)
     for number in range(50):
@@ -57,14 +57,14 @@ def test_messages_both_ways_in_order(ends: tuple[End, End]) -> None:
     assert one.waits_for(50)[-1] == (49, {"a": [Path("/x")]})
 
 
-def test_a_message_that_is_not_understood_ends_nothing(ends: tuple[End, End]) -> None:
+def test_a_message_that_is_not_understood_ends_nothing(ends: tuple[ChannelEnd, ChannelEnd]) -> None:
     one, other = ends
     one.channel.post("fail")
     one.channel.post("next")
     assert other.waits_for(1) == [("next",)]
 
 
-def test_the_end_is_told_once_everything_has_come(ends: tuple[End, End]) -> None:
+def test_the_end_is_told_once_everything_has_come(ends: tuple[ChannelEnd, ChannelEnd]) -> None:
     one, other = ends
     one.channel.post("last words")
     one.channel.flush(PATIENCE_S)
@@ -76,7 +76,7 @@ def test_the_end_is_told_once_everything_has_come(ends: tuple[End, End]) -> None
 
 def test_a_reader_that_stalls_costs_a_bounded_number(monkeypatch: pytest.MonkeyPatch) -> None:
     sock, stalled = gevent.socket.socketpair()
-    end = End(sock)
+    end = ChannelEnd(sock)
     for number in range(channel.MAX_WAITING + 500):
         end.channel.post(number, bytes(100))
     assert len(end.channel._waiting) == channel.MAX_WAITING

@@ -21,7 +21,7 @@ PARAMS = KcpParams(snd_wnd=1024, rcv_wnd=1024)
 OF_PLACES = {"path", "source"}  # each engine has sockets of its own
 
 
-class End:
+class IoEnd:
     """A wire with one link, one socket and its `UdpIo`."""
 
     def __init__(self, engine: str, side: str, host: str, offload: bool) -> None:
@@ -72,7 +72,7 @@ class Both:
     """A pair of ends for each engine."""
 
     def __init__(self, host: str, offload: bool) -> None:
-        self.pairs = [[End(engine, side, host, offload) for side in "ab"] for engine in ENGINES]
+        self.pairs = [[IoEnd(engine, side, host, offload) for side in "ab"] for engine in ENGINES]
         for a, b in self.pairs:
             a.link_wire.set_path(1, b.addr)
             b.link_wire.set_path(1, a.addr)

@@ -22,7 +22,7 @@ def classes(engine):
     return wire, importlib.import_module("kcpg.net._udp" if engine == "compiled" else "kcpg.net.udp").UdpIo
 
 
-class End:
+class UdpEnd:
     """A wire with one link, one socket and its I/O."""
 
     def __init__(self, classes, host, cids, keys, masks, datagram_bytes=1400):
@@ -45,13 +45,13 @@ class End:
         return self.link_wire.convs[ONE_CONV]
 
 
-class Pair:
+class UdpPair:
     """Two ends that know each other, and a clock that the test moves."""
 
     def __init__(self, classes, host="127.0.0.1", **options):
         keys, masks = (os.urandom(32), os.urandom(32)), (os.urandom(32), os.urandom(32))
-        self.a = End(classes, host, (1, 2), keys, masks, **options)
-        self.b = End(classes, host, (2, 1), keys[::-1], masks[::-1], **options)
+        self.a = UdpEnd(classes, host, (1, 2), keys, masks, **options)
+        self.b = UdpEnd(classes, host, (2, 1), keys[::-1], masks[::-1], **options)
         self.a.link_wire.set_path(1, self.b.addr)
         self.b.link_wire.set_path(1, self.a.addr)
         self.now = 1000
@@ -82,7 +82,7 @@ class Pair:
 
 @pytest.fixture(params=["127.0.0.1", "::1"])
 def pair(request, classes):
-    made = Pair(classes, request.param)
+    made = UdpPair(classes, request.param)
     yield made
     made.close()
 
@@ -116,7 +116,7 @@ def test_offload_can_be_left_alone(monkeypatch):
 def test_a_kernel_that_cannot_segment_is_found_out(classes):
     """Runs longer than the route's MTU allows are refused with EMSGSIZE or EINVAL: then singly, nothing
     lost."""
-    pair = Pair(classes)
+    pair = UdpPair(classes)
     # With corking of checksums off, UDP_SEGMENT is refused with EIO (udp_send_skb in net/ipv4/udp.c).
     pair.a.socket.sock.setsockopt(socket.SOL_SOCKET, 11, 1)  # SO_NO_CHECK
     data = os.urandom(200_000)

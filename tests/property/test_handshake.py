@@ -23,12 +23,12 @@ from kcpg.core.native.handshake.params import LinkParams, Verdict, negotiate
 from kcpg.core.native.handshake.rekey_messages import RekeyInitiator, RekeyResponder
 from kcpg.core.seal.seal import ALGORITHMS, HeaderMask, Sealer, xor
 from tests.engines import twin
-from tests.handshakes import KEYS, OTHER_KEYS, SOURCE, WALL_S, Pair
+from tests.handshakes import KEYS, OTHER_KEYS, SOURCE, WALL_S, HandshakePair
 
 SECRET = b"s" * 32
 
 
-def request(pair: Pair, datagram: bytes) -> InitRequest:
+def request(pair: HandshakePair, datagram: bytes) -> InitRequest:
     got = pair.to_listener(datagram)
     assert isinstance(got, InitRequest)
     return got
@@ -37,7 +37,7 @@ def request(pair: Pair, datagram: bytes) -> InitRequest:
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_one_round_trip_gives_both_the_same_link(engine: str, algorithm: str) -> None:
     params = LinkParams(algorithm=algorithm)
-    ours, theirs, tries = Pair(offer=params, mine=params).meet()
+    ours, theirs, tries = HandshakePair(offer=params, mine=params).meet()
     assert tries == 1
     assert ours == theirs
     epoch = ours.epoch
@@ -51,7 +51,7 @@ def test_one_round_trip_gives_both_the_same_link(engine: str, algorithm: str) ->
 def test_no_two_links_have_a_key_in_common() -> None:
     seen = set()
     for seed in range(20):
-        accepted = Pair(seed).meet()[0]
+        accepted = HandshakePair(seed).meet()[0]
         epoch = accepted.epoch
         seen |= {epoch.c2s_key, epoch.s2c_key, epoch.c2s_iv, epoch.s2c_iv, accepted.session_secret}
     assert len(seen) == 100
@@ -59,7 +59,7 @@ def test_no_two_links_have_a_key_in_common() -> None:
 
 def test_a_repeated_init_gets_the_same_link_again() -> None:
     """Also on another path: tries are cheap, and whichever answer comes first is the right one."""
-    pair = Pair()
+    pair = HandshakePair()
     first, second = pair.init(), pair.init()
     assert first[8:] != second[8:]
     datagram, theirs = pair.accept(request(pair, first))
@@ -70,7 +70,7 @@ def test_a_repeated_init_gets_the_same_link_again() -> None:
 
 
 def test_a_forgotten_link_is_not_offered_again() -> None:
-    pair = Pair()
+    pair = HandshakePair()
     asked = request(pair, pair.init())
     pair.accept(asked)
     asked.forget()
@@ -78,7 +78,7 @@ def test_a_forgotten_link_is_not_offered_again() -> None:
 
 
 def test_an_answer_is_forgotten_in_time() -> None:
-    pair = Pair()
+    pair = HandshakePair()
     pair.accept(request(pair, pair.init()))
     pair.now_ms += 119_000
     assert isinstance(pair.to_listener(pair.init()), Reply)
@@ -87,7 +87,7 @@ def test_an_answer_is_forgotten_in_time() -> None:
 
 
 def test_a_refusal_says_why() -> None:
-    pair = Pair(mine=LinkParams(algorithm="AES-OCB"))
+    pair = HandshakePair(mine=LinkParams(algorithm="AES-OCB"))
     asked = request(pair, pair.init())
     params, verdict = negotiate(asked.params, pair.mine)
     datagram = asked.refuse(params, verdict)
@@ -99,7 +99,7 @@ def test_a_refusal_says_why() -> None:
 
 def test_nobody_is_talked_into_a_weaker_cipher() -> None:
     """Even a listener that knows the password cannot answer with another algorithm than offered."""
-    pair = Pair()
+    pair = HandshakePair()
     asked = request(pair, pair.init())
     asked.params = replace(asked.params, algorithm="none")  # what a wicked listener would do
     done = asked.accept(LinkParams(algorithm="none"), Verdict(True), 77)
@@ -110,7 +110,7 @@ def test_nobody_is_talked_into_a_weaker_cipher() -> None:
 def test_answers_are_never_longer_than_the_init() -> None:
     """With the longest parameters and verdict there are; and no length is the only one."""
     longest = LinkParams(ports=((1, 2),) * 15, outbound_bps=1 << 63)
-    pair = Pair(offer=longest, mine=longest)
+    pair = HandshakePair(offer=longest, mine=longest)
     lengths = set()
     for _ in range(60):
         pair.dialer = pair.another(Resume(1, SECRET))
@@ -136,7 +136,7 @@ def flip(datagram: bytes, place: int) -> bytes:
 
 @given(st.integers(0, 1 << 20), st.sampled_from(["flip", "cut", "extend"]))
 def test_a_damaged_init_gets_no_answer(place: int, how: str) -> None:
-    pair = Pair()
+    pair = HandshakePair()
     datagram = damage(pair.init(), place, how)
     assert pair.to_listener(datagram) is None
     assert set(pair.listener.drops) <= {"handshake_auth", "handshake_short"}
@@ -146,7 +146,7 @@ def test_a_damaged_init_gets_no_answer(place: int, how: str) -> None:
 @given(st.integers(0, 1 << 20), st.sampled_from(["flip", "cut", "extend"]), st.booleans())
 @settings(max_examples=60)
 def test_a_damaged_answer_changes_nothing(place: int, how: str, retry: bool) -> None:
-    pair = Pair()
+    pair = HandshakePair()
     pair.load = retry
     got = pair.to_listener(pair.init())
     datagram = got.datagram if isinstance(got, Reply) else pair.accept(request_of(got))[0]
@@ -170,21 +170,21 @@ def damage(datagram: bytes, place: int, how: str) -> bytes:
 
 @given(st.binary(min_size=32, max_size=800))
 def test_garbage_gets_no_answer_and_leaves_nothing(garbage: bytes) -> None:
-    pair = Pair()
+    pair = HandshakePair()
     assert pair.to_listener(garbage) is None
     assert pair.to_dialer(garbage) is None
     assert pair.listener.receive(garbage[:8], garbage[8:10], SOURCE, b"k", WALL_S, 0) is None
     assert footprint(pair) == (0, 0, 0)
 
 
-def footprint(pair: Pair) -> tuple[int, int, int]:
+def footprint(pair: HandshakePair) -> tuple[int, int, int]:
     listener = pair.listener
     return len(listener._salts), len(listener._sources), len(listener._answers)
 
 
 def test_strangers_leave_nothing_at_all() -> None:
     """Well-formed INITs under another password, and our own answers sent back to us."""
-    pair = Pair()
+    pair = HandshakePair()
     rng = random.Random(9)
     for _ in range(200):
         stranger = Initiator(OTHER_KEYS, LinkParams(), 5, rng.randbytes)
@@ -202,7 +202,7 @@ def test_every_byte_looks_random() -> None:
 
     With 16 classes (15 degrees of freedom) and 256 positions, 50 is exceeded by chance once in 300 seeds.
     """
-    pair = Pair(seed=2)
+    pair = HandshakePair(seed=2)
     counts = {kind: [[0] * 16 for _ in range(64)] for kind in ("init", "retry", "resp", "data")}
     pair.load = True
     for _ in range(2000):
@@ -238,17 +238,17 @@ def chi_square(counts: list[int]) -> float:
 
 
 def test_resuming_is_proved() -> None:
-    pair = Pair(resume=Resume(0xABCD, SECRET))
+    pair = HandshakePair(resume=Resume(0xABCD, SECRET))
     asked = request(pair, pair.init())
     assert asked.resume_cid == 0xABCD
     assert asked.proves(SECRET)
     assert not asked.proves(b"x" * 32)
-    assert not request(Pair(), Pair().init()).proves(SECRET)
+    assert not request(HandshakePair(), HandshakePair().init()).proves(SECRET)
 
 
 def test_a_proof_is_good_for_one_handshake() -> None:
     """Proofs of two handshakes differ, so one cannot be copied into another."""
-    pair = Pair(resume=Resume(0xABCD, SECRET))
+    pair = HandshakePair(resume=Resume(0xABCD, SECRET))
     first = request(pair, pair.init())
     pair.dialer = pair.another(Resume(0xABCD, SECRET))
     second = request(pair, pair.init())
@@ -259,7 +259,7 @@ def test_a_proof_is_good_for_one_handshake() -> None:
 
 def test_rekeys_follow_one_another() -> None:
     rng = random.Random(3)
-    accepted = Pair().meet()[0]
+    accepted = HandshakePair().meet()[0]
     secret = accepted.session_secret
     listener = RekeyResponder(secret, "AES-GCM", rng.randbytes)
     keys = {accepted.epoch.c2s_key}

@@ -17,19 +17,19 @@ from kcpg.core.native.handshake.admission import (
     Sources,
 )
 from kcpg.core.native.handshake.handshake import MAX_RETRIES, InitRequest, Reply, Retry, RetryReason
-from tests.handshakes import SOURCE, Pair
+from tests.handshakes import SOURCE, HandshakePair
 
 YEAR_S = 365 * 86_400
 
 
-def retried(pair: Pair, datagram: bytes, **where: bytes) -> Reply:
+def retried(pair: HandshakePair, datagram: bytes, **where: bytes) -> Reply:
     got = pair.to_listener(datagram, **where)
     assert isinstance(got, Reply) and got.kind == "retry"
     return got
 
 
 def test_a_replayed_init_is_dropped() -> None:
-    pair = Pair()
+    pair = HandshakePair()
     init = pair.init()
     assert isinstance(pair.to_listener(init), InitRequest)
     for _ in range(3):
@@ -43,7 +43,7 @@ def test_a_late_copy_never_makes_a_link() -> None:
     again.
     """
     for skew in (-59, 0, 59):
-        pair = Pair(skew_s=skew)
+        pair = HandshakePair(skew_s=skew)
         init = pair.init()
         assert isinstance(pair.to_listener(init), InitRequest)
         start_ms, start_s = pair.now_ms, pair.wall_s
@@ -55,7 +55,7 @@ def test_a_late_copy_never_makes_a_link() -> None:
 
 @pytest.mark.parametrize("skew_s", [-10 * YEAR_S, -86_400, -60, 60, 3600, 10 * YEAR_S, -100 * YEAR_S])
 def test_a_wrong_clock_connects_with_one_retry(skew_s: int) -> None:
-    pair = Pair(skew_s=skew_s)
+    pair = HandshakePair(skew_s=skew_s)
     ours, theirs, tries = pair.meet()
     assert ours == theirs and tries == 2
     assert pair.dialer.clock_offset_s == -skew_s
@@ -63,11 +63,11 @@ def test_a_wrong_clock_connects_with_one_retry(skew_s: int) -> None:
 
 @pytest.mark.parametrize("skew_s", [-59, 0, 59])
 def test_a_clock_that_is_nearly_right_connects_at_once(skew_s: int) -> None:
-    assert Pair(skew_s=skew_s).meet()[2] == 1
+    assert HandshakePair(skew_s=skew_s).meet()[2] == 1
 
 
 def test_a_retry_is_followed_once_and_only_by_who_asked() -> None:
-    pair = Pair(skew_s=3600)
+    pair = HandshakePair(skew_s=3600)
     reply = retried(pair, pair.init())
     assert pair.to_dialer(reply.datagram) == Retry(RetryReason.CLOCK, pair.wall_s)
     assert pair.to_dialer(reply.datagram) is None
@@ -80,7 +80,7 @@ def test_a_retry_is_followed_once_and_only_by_who_asked() -> None:
 
 def test_retries_end() -> None:
     """A listener whose cookies never hold cannot keep a dialer busy for ever."""
-    pair = Pair()
+    pair = HandshakePair()
     pair.load = True
     for number in range(MAX_RETRIES + 3):
         got = pair.to_dialer(retried(pair, pair.init(), source=b"port %d" % number).datagram)
@@ -88,7 +88,7 @@ def test_retries_end() -> None:
 
 
 def test_under_load_a_cookie_comes_first() -> None:
-    pair = Pair()
+    pair = HandshakePair()
     pair.load = True
     reply = retried(pair, pair.init())
     assert pair.to_dialer(reply.datagram) == Retry(RetryReason.COOKIE, pair.wall_s)
@@ -118,7 +118,7 @@ def test_a_cookie_lasts_one_to_two_periods() -> None:
 
 
 def test_the_salts_are_bounded_and_then_cookies_are_asked_for() -> None:
-    pair = Pair(max_salts=10)
+    pair = HandshakePair(max_salts=10)
     for number in range(10):
         pair.dialer = pair.another()
         assert isinstance(pair.to_listener(pair.init()), InitRequest), number
@@ -143,7 +143,7 @@ def test_salts_are_remembered_exactly_as_long_as_needed() -> None:
 
 def test_a_flood_of_one_source_is_limited_and_others_are_served() -> None:
     """The flooder knows the password; its handshakes beyond the rate cost no key agreement."""
-    pair = Pair()
+    pair = HandshakePair()
     served = 0
     for _ in range(SOURCE_BURST + 100):
         pair.dialer = pair.another()
@@ -170,7 +170,7 @@ def test_the_sources_are_bounded() -> None:
 
 def test_the_answers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kcpg.core.native.handshake.handshake.MAX_ANSWERS", 20)
-    pair = Pair()
+    pair = HandshakePair()
     for _ in range(60):
         pair.dialer = pair.another()
         got = pair.to_listener(pair.init())

@@ -28,7 +28,7 @@ PASSWORD = b"qwerty1234"
 SERVER, CLIENT = b"server", b"client"
 
 
-class Pair:
+class TubePair:
     """A dialer and a listener whose datagrams are carried by hand."""
 
     def __init__(self, engine: str, wire_format: Format, tunnels: int, seed: int = 1) -> None:
@@ -96,7 +96,7 @@ FORMATS = [Format(algorithm, PASSWORD) for algorithm in ALGORITHMS] + [
 @settings(max_examples=30)  # each makes a pair of legs and goes through a handshake
 @given(data=st.data())
 def test_any_bytes_are_counted_drops(wire_format: Format, data: st.DataObject) -> None:
-    pair = Pair("compiled", wire_format, 1)
+    pair = TubePair("compiled", wire_format, 1)
     pair.up()
     for leg, sock in ((pair.l, 1), (pair.d, 1)):
         before = sum(leg.wire.drops.values())
@@ -113,7 +113,7 @@ def test_any_bytes_are_counted_drops(wire_format: Format, data: st.DataObject) -
 @given(data=st.data())
 def test_authentic_nonsense_raises_nothing(wire_format: Format, data: st.DataObject) -> None:
     """What a peer with the password may send: every layer below the seal, down to the messages."""
-    pair = Pair("compiled", wire_format, 1)
+    pair = TubePair("compiled", wire_format, 1)
     pair.up()
     peer = Cipher(wire_format.algorithm, wire_format.password, (7, 3))
     stamp = WALL_S.to_bytes(4, "little")
@@ -141,7 +141,7 @@ def messages_of(conv: int, command: int, sn: int, body: bytes) -> bytes:
 @settings(max_examples=30)
 @given(seed=st.integers(0, 1 << 32))
 def test_flipped_and_cut_datagrams_do_no_harm(tunnels: int, seed: int) -> None:
-    pair = Pair("compiled", Format("AES-GCM", PASSWORD), tunnels, seed)
+    pair = TubePair("compiled", Format("AES-GCM", PASSWORD), tunnels, seed)
     flow = pair.up()
     assert not flow.opening and len(pair.taken) == 1
     sent = flow.write(b"x" * 5000)
@@ -222,7 +222,7 @@ def test_what_was_seen_lately_is_known_and_memory_is_bounded(marks: list[int]) -
 
 
 def test_a_port_that_is_used_again_is_answered_again(engine: str) -> None:
-    pair = Pair(engine, Format("AES-GCM", PASSWORD), 0)
+    pair = TubePair(engine, Format("AES-GCM", PASSWORD), 0)
     pair.up()
     for _ in range(60):  # the first answer is acknowledged and old
         pair.step(100)
@@ -231,7 +231,7 @@ def test_a_port_that_is_used_again_is_answered_again(engine: str) -> None:
 
 
 def test_requests_beyond_the_limit_are_dropped(engine: str) -> None:
-    pair = Pair(engine, Format("none", b""), 0)
+    pair = TubePair(engine, Format("none", b""), 0)
     peer = Cipher("none", b"")
     stamp = WALL_S.to_bytes(4, "little")
     request = messages_of(0, 81, 0, messages.pack_settings(Carries.MUX, Settings()))
@@ -246,7 +246,7 @@ def test_requests_beyond_the_limit_are_dropped(engine: str) -> None:
 
 
 def test_whoever_asks_and_acknowledges_nothing_gets_few_answers(engine: str) -> None:
-    pair = Pair(engine, Format("none", b""), 1)
+    pair = TubePair(engine, Format("none", b""), 1)
     pair.up()
     (link,) = pair.l.links
     number = link.conv.number

@@ -11,7 +11,7 @@ from kcpg.core.native.wire import frames
 from kcpg.core.native.wire.events import STRANGER
 from kcpg.core.pacer import BURST_DATAGRAMS, BURST_MS, Pacer
 from tests.links import LinkRig, echo
-from tests.wires import PATH_A, Ends, make_wire
+from tests.wires import PATH_A, WirePair, make_wire
 
 TEXT = st.text(max_size=60).filter(lambda text: len(text.encode("utf-8", "replace")) <= 255)
 NAMES = TEXT.filter(lambda text: text and text.isprintable())
@@ -94,7 +94,7 @@ def test_strangers_get_nothing(engine, datagrams):
 @given(st.lists(st.tuples(st.integers(0, 255), st.binary(max_size=200)), max_size=20))
 def test_authentic_nonsense_raises_nothing(engine, contents):
     """A peer with the right key may still be of a later version, or broken."""
-    ends = Ends(engine)
+    ends = WirePair(engine)
     ends.b.open(1, ends.params)
     for kind, payload in contents:
         ends.a.send(kind, payload)

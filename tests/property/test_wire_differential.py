@@ -25,7 +25,7 @@ class Course:
         self.rates = {"loss": 0.0, "chaos": 0.0, "noise": 0.0, "packets": 0.0, "control": 0.0} | rates
         self.flying: dict[str, list[tuple[int, int, tuple[int, bytes], bytes]]] = {"a": [], "b": []}
         self.count = 0
-        self.epochs = [0] * len(step.worlds[0].link_wires["a"])
+        self.epochs = [0] * len(step.rigs[0].link_wires["a"])
 
     def run(self, steps: int) -> None:
         """So many random acts, with the network's between them."""
@@ -33,7 +33,7 @@ class Course:
             self.act()
             self.network()
             for side in SIDES:
-                self.step.do(f"news {side}", lambda world, side=side: world.news(side), side)
+                self.step.do(f"news {side}", lambda rig, side=side: rig.news(side), side)
             self.step.now_ms += self.rng.choice([0, 0, 1, 1, 2, 5, 10, 40, 40, 300])
 
     def network(self) -> None:
@@ -83,12 +83,10 @@ class Course:
         rng = self.rng
         side, number = rng.choice("ab"), rng.randrange(len(self.epochs))
         conv = rng.randrange(1, self.convs + 1)
-        if self.step.worlds[0].conv(side, number, conv) is None:
-            self.step.do(
-                "open", lambda world: bool(world.link_wires[side][number].open(conv, world.params).conv)
-            )
+        if self.step.rigs[0].conv(side, number, conv) is None:
+            self.step.do("open", lambda rig: bool(rig.link_wires[side][number].open(conv, rig.params).conv))
         name, arguments = self.call()
-        self.step.do(name, lambda world: getattr(world.conv(side, number, conv), name)(*arguments))
+        self.step.do(name, lambda rig: getattr(rig.conv(side, number, conv), name)(*arguments))
 
     def call(self) -> tuple[str, tuple[Any, ...]]:
         """A method of a conversation, with its arguments."""
@@ -123,36 +121,36 @@ class Course:
         """Something that a link or its leg does."""
         rng, step = self.rng, self.step
         side, number = rng.choice("ab"), rng.randrange(len(self.epochs))
-        link_wire = lambda world: world.link_wires[side][number]  # noqa: E731
+        link_wire = lambda rig: rig.link_wires[side][number]  # noqa: E731
         conv = rng.randrange(1, self.convs + 1)
         match rng.randrange(13):
             case 0:
                 frame = rng.choice([frames.PING, frames.PATH_CHALLENGE, frames.RESET, frames.PAD, 200])
                 path = rng.choice([None, None, PATH_A if side == "b" else PATH_B])
                 payload = rng.randbytes(rng.choice([0, 8, 500]))
-                step.do("frame", lambda world: link_wire(world).send(frame, payload, path))
+                step.do("frame", lambda rig: link_wire(rig).send(frame, payload, path))
             case 1 if self.epochs[number] < 60:
                 self.epochs[number] += 1
-                step.do("rekey", lambda world: world.rekey(number, self.epochs[number]))
+                step.do("rekey", lambda rig: rig.rekey(number, self.epochs[number]))
             case 2:
                 size = rng.choice([600, 1280, 1400, 1400, 1472])
-                step.do("size", lambda world: setattr(link_wire(world), "datagram_bytes", size))
+                step.do("size", lambda rig: setattr(link_wire(rig), "datagram_bytes", size))
             case 3:
-                step.do("close", lambda world: link_wire(world).close(conv))
+                step.do("close", lambda rig: link_wire(rig).close(conv))
             case 4:
-                step.do("hurry", lambda world: link_wire(world).hurry(step.now_ms))
+                step.do("hurry", lambda rig: link_wire(rig).hurry(step.now_ms))
             case 5:
-                step.do("losses", lambda world: tuple(link_wire(world).losses()))
+                step.do("losses", lambda rig: tuple(link_wire(rig).losses()))
             case 6:
-                step.do("count", lambda world: setattr(link_wire(world), "counts_losses", True))
+                step.do("count", lambda rig: setattr(link_wire(rig), "counts_losses", True))
             case 7:
                 watched = rng.random() < 0.5
-                step.do("watch", lambda world: setattr(link_wire(world), "watched", watched))
+                step.do("watch", lambda rig: setattr(link_wire(rig), "watched", watched))
             case 8:
                 path = rng.choice([PATH_OF[SIDES[side]], OTHER_PATH])
-                step.do("path", lambda world: link_wire(world).set_path(*path))
+                step.do("path", lambda rig: link_wire(rig).set_path(*path))
             case 9:
-                step.do("post", lambda world: world.wires[side].post(3, b"somewhere", b"d" * 400))
+                step.do("post", lambda rig: rig.wires[side].post(3, b"somewhere", b"d" * 400))
             case 10:
                 wants = ("want_room", True) if rng.random() < 0.5 else ("want_drained", True)
                 self.with_conv("wait", side, number, conv, lambda one: setattr(one, *wants))
@@ -163,13 +161,13 @@ class Course:
 
     def with_conv(self, what: str, side: str, number: int, conv: int, act: Any) -> None:
         """Let both do something with a conversation, if it is open."""
-        if self.step.worlds[0].conv(side, number, conv) is not None:
-            self.step.do(what, lambda world: act(world.conv(side, number, conv)))
+        if self.step.rigs[0].conv(side, number, conv) is not None:
+            self.step.do(what, lambda rig: act(rig.conv(side, number, conv)))
 
     def relay(self, side: str, number: int, conv: int) -> None:
         """Move what came on into another conversation, as a relay does."""
         onward, packets = 1 + conv % self.convs, self.rng.random() < 0.5
-        if onward != conv and self.step.worlds[0].conv(side, number, onward) is not None:
+        if onward != conv and self.step.rigs[0].conv(side, number, onward) is not None:
             self.with_conv(
                 "move_to", side, number, conv, lambda one: one.move_to(one.link_wire.convs[onward], packets)
             )
@@ -220,8 +218,8 @@ def run(seed: int, convs: int, use: dict[str, float], **options: Any) -> None:
 
 def prepare(rng: random.Random, step: LockStep, options: dict[str, Any]) -> None:
     """Rate, FEC and size of datagrams."""
-    for world in step.worlds:
-        for link_wire in (each for side in SIDES for each in world.link_wires[side]):
+    for rig in step.rigs:
+        for link_wire in (each for side in SIDES for each in rig.link_wires[side]):
             link_wire.datagram_bytes = options.get("datagram_bytes", 1400)
             if "rate_bps" in options:
                 link_wire.rate_bps = options["rate_bps"]

@@ -47,7 +47,7 @@ class Hop:
     both: dict[str, Any] = field(default_factory=dict)  # and those that both have
 
 
-class Chain:
+class SimChain:
     """`relays` nodes between client and server; `profiles`: one for all hops, or one per hop.
 
     `serve(open)` answers what the server dials; the default goes by `open.source`, because flows that are

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from netem.profile import Chance, Impair, Reorder
-from tests.sim.chain import Chain
+from tests.sim.chain import SimChain
 
 MS = 10**6
 RELAYS = (0, 1, 2, 3)
@@ -22,7 +22,7 @@ ROUGH = Impair(
 
 @pytest.mark.parametrize("relays", RELAYS)
 def test_carries_both_directions(engine: str, relays: int) -> None:
-    chain = Chain(engine, f"both {relays}", relays)
+    chain = SimChain(engine, f"both {relays}", relays)
     chain.bounded()
     chain.talk(300_000, 200_000)
     chain.finish(5_000)
@@ -32,7 +32,7 @@ def test_carries_both_directions(engine: str, relays: int) -> None:
 
 @pytest.mark.parametrize("relays", RELAYS)
 def test_a_rough_network(engine: str, relays: int) -> None:
-    chain = Chain(engine, f"rough {relays}", relays, ROUGH)
+    chain = SimChain(engine, f"rough {relays}", relays, ROUGH)
     chain.bounded()
     chain.talk(120_000, 80_000)
     chain.finish(20_000)
@@ -43,7 +43,7 @@ def test_a_rough_network(engine: str, relays: int) -> None:
     "profile", ["wifi", "mobile", "satellite", "lossy10", "bursty", "reorder", "duplicate", "throttled"]
 )
 def test_every_kind_of_network(engine: str, profile: str) -> None:
-    chain = Chain(engine, profile, 1, profile)
+    chain = SimChain(engine, profile, 1, profile)
     chain.talk(60_000, 60_000)
     chain.finish(30_000)
     chain.settle()

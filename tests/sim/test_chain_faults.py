@@ -7,7 +7,7 @@ import pytest
 from kcpg.core.env import EventKind
 from kcpg.core.flow import ResetCode
 from kcpg.core.native.link.setup import LinkLimits
-from tests.sim.chain import Chain, Hop
+from tests.sim.chain import Hop, SimChain
 
 RELAYS = (0, 1, 2, 3)
 
@@ -16,7 +16,7 @@ RELAYS = (0, 1, 2, 3)
 @pytest.mark.parametrize("off_ms", [400, 3_000, 300_000])
 def test_a_blackhole_and_return(engine: str, relays: int, off_ms: int) -> None:
     """The flow that was under way goes on, soon after the network does."""
-    chain = Chain(engine, f"blackhole {off_ms} {relays}", relays, "transcontinental")
+    chain = SimChain(engine, f"blackhole {off_ms} {relays}", relays, "transcontinental")
     chain.bounded()
     chain.talk(2_000_000, 500_000)
     chain.world.pass_time(600)
@@ -31,7 +31,7 @@ def test_a_blackhole_and_return(engine: str, relays: int, off_ms: int) -> None:
 @pytest.mark.parametrize("relays", [0, 1])
 def test_a_network_that_fails_again_and_again(engine: str, relays: int) -> None:
     """The profile has 3 s without anything after every 10 s; two of them fall into this transfer."""
-    chain = Chain(engine, f"outages {relays}", relays, "blackhole")
+    chain = SimChain(engine, f"outages {relays}", relays, "blackhole")
     chain.world.pass_time(9_000)
     chain.talk(2_000_000, 100_000, far={"reads": (20_000, 100)})
     assert chain.finish(60_000) > 4_000
@@ -52,7 +52,7 @@ def test_a_restarted_node(engine: str, relays: int, victim: str, down_ms: int) -
     Behind a node that dials nobody notices its restart, only its silence: hence the limit.
     """
     limits = LinkLimits(silent_ms=30_000)
-    chain = Chain(engine, f"restart {victim} {relays} {down_ms}", relays, "mobile", limits=limits)
+    chain = SimChain(engine, f"restart {victim} {relays} {down_ms}", relays, "mobile", limits=limits)
     near, far = chain.talk(5_000_000, 5_000_000)
     chain.world.pass_time(700)
     assert near.received and far.received and not near.over
@@ -68,7 +68,7 @@ def test_a_restarted_node(engine: str, relays: int, victim: str, down_ms: int) -
 
 @pytest.mark.parametrize("victim", ["client", "relay1", "server"])
 def test_an_orderly_stop_is_told_at_once(engine: str, victim: str) -> None:
-    chain = Chain(engine, f"stop {victim}", 1, "transcontinental")
+    chain = SimChain(engine, f"stop {victim}", 1, "transcontinental")
     near, far = chain.talk(5_000_000, 5_000_000)
     chain.world.pass_time(1_000)
     chain[victim].stop()
@@ -81,7 +81,7 @@ def test_an_orderly_stop_is_told_at_once(engine: str, victim: str) -> None:
 @pytest.mark.parametrize("relays", [0, 1])
 def test_flows_that_come_before_the_peer_is_up(engine: str, relays: int) -> None:
     """The client runs for 20 s before the rest does; flows dialled meanwhile wait, and then work."""
-    chain = Chain(engine, f"early {relays}", relays)
+    chain = SimChain(engine, f"early {relays}", relays)
     for name in chain.names[1:]:
         chain[name].crash()
     chain["client"].restart()
@@ -95,7 +95,7 @@ def test_flows_that_come_before_the_peer_is_up(engine: str, relays: int) -> None
 
 
 def test_nobody_is_there(engine: str) -> None:
-    chain = Chain(engine, "nobody")
+    chain = SimChain(engine, "nobody")
     chain["server"].crash()
     near, _ = chain.talk(1_000, 1_000)
     took_ms = chain.world.run(lambda: near.over, 60_000)
@@ -105,7 +105,7 @@ def test_nobody_is_there(engine: str) -> None:
 
 
 def test_a_wrong_password(engine: str) -> None:
-    chain = Chain(engine, "password", hops=[Hop(bytes(32), dialer_key=bytes([1] * 32))])
+    chain = SimChain(engine, "password", hops=[Hop(bytes(32), dialer_key=bytes([1] * 32))])
     near, _ = chain.talk(1_000, 1_000)
     chain.world.run(lambda: near.over, 60_000)
     assert near.reset_reason is not None and near.reset_reason.code is ResetCode.UNREACHABLE
@@ -118,7 +118,7 @@ def test_a_wrong_password(engine: str) -> None:
 @pytest.mark.parametrize("when", ["idle", "busy"])
 def test_the_client_s_address_changes(engine: str, relays: int, when: str) -> None:
     """A NAT forgets the mapping: flows survive, without a handshake if the client speaks first."""
-    chain = Chain(engine, f"nat {when} {relays}", relays, "transcontinental")
+    chain = SimChain(engine, f"nat {when} {relays}", relays, "transcontinental")
     chain.world.network.behind_nat("client")
     chain["client"].restart()
     near, far = chain.talk(
@@ -142,7 +142,7 @@ def test_the_client_s_address_changes(engine: str, relays: int, when: str) -> No
 def test_the_same_seed_is_the_same_history(engine: str) -> None:
     histories = []
     for _ in range(2):
-        chain = Chain(engine, "history", 2, "lossy5")
+        chain = SimChain(engine, "history", 2, "lossy5")
         seen: list[tuple[int, bytes, bytes]] = []
         chain.world.network.tap = lambda source, target, datagram, chain=chain, seen=seen: seen.append(
             (chain.world.elapsed_ms, source + target, datagram)

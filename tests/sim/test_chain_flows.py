@@ -8,7 +8,7 @@ import pytest
 
 from kcpg.core.flow import Kind, Open, Reset, ResetCode, Target
 from tests.sim.actors import Talker
-from tests.sim.chain import Chain
+from tests.sim.chain import SimChain
 from tests.sim.memory import Answer
 
 RELAYS = (0, 1, 2, 3)
@@ -18,7 +18,7 @@ RELAYS = (0, 1, 2, 3)
 @pytest.mark.parametrize("side", ["near", "far"])
 def test_a_slow_reader_stops_the_sender(engine: str, relays: int, side: str) -> None:
     """One end reads 4 kB every 10 ms: what is under way stays bounded at every step; nothing is lost."""
-    chain = Chain(engine, f"slow {side} {relays}", relays)
+    chain = SimChain(engine, f"slow {side} {relays}", relays)
     chain.bounded()
     options: dict[str, Any] = {side: {"reads": (4_000, 10)}}
     sends = {"near": (0, 3_000_000), "far": (3_000_000, 0)}[side]
@@ -34,7 +34,7 @@ def test_a_slow_reader_stops_the_sender(engine: str, relays: int, side: str) -> 
 @pytest.mark.parametrize("relays", RELAYS)
 def test_a_reader_that_stops_and_goes_on(engine: str, relays: int) -> None:
     """Windows close for 20 s, on a network that loses every tenth datagram, the news of it included."""
-    chain = Chain(engine, f"stopped {relays}", relays, "lossy10")
+    chain = SimChain(engine, f"stopped {relays}", relays, "lossy10")
     chain.bounded()
     total = 1_000_000 * (relays + 1)  # more than all windows and buffers
     near, far = chain.talk(total, 0, far={"reads_from_ms": 20_000})
@@ -49,7 +49,7 @@ def test_a_reader_that_stops_and_goes_on(engine: str, relays: int) -> None:
 @pytest.mark.parametrize("relays", RELAYS)
 def test_half_close(engine: str, relays: int) -> None:
     """A request, its end, and then the whole answer; and the other way round."""
-    chain = Chain(engine, f"half-close {relays}", relays, "lossy5")
+    chain = SimChain(engine, f"half-close {relays}", relays, "lossy5")
     chain.talk(50, 150_000, far={"wait_for": 50, "reads_from_ms": 1_000})
     chain.talk(150_000, 50, near={"wait_for": 50, "reads_from_ms": 1_000})
     chain.finish()
@@ -58,7 +58,7 @@ def test_half_close(engine: str, relays: int) -> None:
 
 @pytest.mark.parametrize("relays", RELAYS)
 def test_the_target_speaks_first(engine: str, relays: int) -> None:
-    chain = Chain(engine, f"greeting {relays}", relays)
+    chain = SimChain(engine, f"greeting {relays}", relays)
     chain.talk(100, 30, near={"wait_for": 30})
     chain.finish(2_000)
     chain.settle()
@@ -67,7 +67,7 @@ def test_the_target_speaks_first(engine: str, relays: int) -> None:
 @pytest.mark.parametrize("relays", RELAYS)
 @pytest.mark.parametrize("side", ["near", "far"])
 def test_a_reset_reaches_the_other_end(engine: str, relays: int, side: str) -> None:
-    chain = Chain(engine, f"reset {side} {relays}", relays, "lossy5")
+    chain = SimChain(engine, f"reset {side} {relays}", relays, "lossy5")
     options: dict[str, Any] = {side: {"reset_after": 50_000}}
     near, far = chain.talk(3_000_000, 3_000_000, **options)
     other = far if side == "near" else near
@@ -79,7 +79,7 @@ def test_a_reset_reaches_the_other_end(engine: str, relays: int, side: str) -> N
 @pytest.mark.parametrize("relays", RELAYS)
 @pytest.mark.parametrize("delay_ms", [0, 50])
 def test_dial_failure_is_told_to_the_application(engine: str, relays: int, delay_ms: int) -> None:
-    chain = Chain(engine, f"refused {relays}", relays, "lossy5")
+    chain = SimChain(engine, f"refused {relays}", relays, "lossy5")
     refusal = Reset(ResetCode.REFUSED, "nobody listens there")
     near = Talker(chain.world, "near", ("up", 10_000))
     chain.connect(near, Answer(delay_ms, refuse=refusal))
@@ -89,7 +89,7 @@ def test_dial_failure_is_told_to_the_application(engine: str, relays: int, delay
 
 
 def test_the_target_travels(engine: str) -> None:
-    chain = Chain(engine, "target", 2)
+    chain = SimChain(engine, "target", 2)
     asked: list[Open] = []
 
     def serve(request: Open) -> Answer:
@@ -107,7 +107,7 @@ def test_the_target_travels(engine: str) -> None:
 
 @pytest.mark.parametrize("relays", [0, 2])
 def test_an_application_that_gives_up_at_once(engine: str, relays: int) -> None:
-    chain = Chain(engine, f"gives up {relays}", relays)
+    chain = SimChain(engine, f"gives up {relays}", relays)
     for wait_ms in (0, 1, 2, 5, 20):
         sock = chain.connect(
             Talker(chain.world, "near", ("up", 10_000)), Answer(10, refuse=Reset(ResetCode.TIMEOUT))
@@ -119,7 +119,7 @@ def test_an_application_that_gives_up_at_once(engine: str, relays: int) -> None:
 
 @pytest.mark.parametrize("relays", [0, 1, 3])
 def test_many_flows_at_once(engine: str, relays: int) -> None:
-    chain = Chain(engine, f"many {relays}", relays, "lossy1")
+    chain = SimChain(engine, f"many {relays}", relays, "lossy1")
     for number in range(60):
         chain.talk(200 * number, 9_000 - 150 * number, delay_ms=number % 7)
     chain.finish()
@@ -129,10 +129,10 @@ def test_many_flows_at_once(engine: str, relays: int) -> None:
 @pytest.mark.parametrize("relays", [0, 2])
 def test_a_dead_destination_delays_nobody(engine: str, relays: int) -> None:
     """One target never answers, one never reads; a third flow is as quick as if it were alone."""
-    alone = Chain(engine, f"alone {relays}", relays, "transcontinental")
+    alone = SimChain(engine, f"alone {relays}", relays, "transcontinental")
     alone.talk(200_000, 200_000)
     alone_ms = alone.finish()
-    chain = Chain(engine, f"beside {relays}", relays, "transcontinental")
+    chain = SimChain(engine, f"beside {relays}", relays, "transcontinental")
     dead = Talker(chain.world, "dead", ("dead", 500_000))
     chain.connect(dead, Answer(30_000, refuse=Reset(ResetCode.TIMEOUT, "no answer")))
     deaf = Talker(chain.world, "deaf", ("deaf", 2_000_000))
@@ -148,7 +148,7 @@ def test_a_dead_destination_delays_nobody(engine: str, relays: int) -> None:
 
 @pytest.mark.parametrize("relays", [0, 1, 3])
 def test_flows_one_after_another_leave_nothing(engine: str, relays: int) -> None:
-    chain = Chain(engine, f"turns {relays}", relays, "lossy1")
+    chain = SimChain(engine, f"turns {relays}", relays, "lossy1")
     for _ in range(30):
         chain.talk(3_000, 3_000)
         chain.finish(10_000)

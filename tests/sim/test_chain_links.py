@@ -9,7 +9,7 @@ import pytest
 from kcpg.core.env import EventKind
 from kcpg.core.flow import ResetCode
 from netem.profile import Impair, load
-from tests.sim.chain import PORTS, Chain, Hop
+from tests.sim.chain import PORTS, Hop, SimChain
 from tests.sim.network import address, host_of
 
 KEY = bytes([7] * 32)
@@ -18,7 +18,7 @@ KEY = bytes([7] * 32)
 @pytest.mark.parametrize("relays", [0, 1])
 def test_keys_are_renewed_under_a_running_flow(engine: str, relays: int) -> None:
     """Six and a half minutes at 4 kB/s, over a network that loses and reorders: no byte notices."""
-    chain = Chain(engine, f"rekey {relays}", relays, "lossy5")
+    chain = SimChain(engine, f"rekey {relays}", relays, "lossy5")
     chain.talk(1_700_000, 0, far={"reads": (2_000, 500)})
     chain.world.pass_time(390_000)
     counters = chain.link(chain.names[-2]).counters
@@ -30,7 +30,7 @@ def test_keys_are_renewed_under_a_running_flow(engine: str, relays: int) -> None
 
 @pytest.mark.parametrize("pause_ms", [30_000, 700_000, 4_000_000])
 def test_after_a_long_pause_the_first_flow_works_at_once(engine: str, pause_ms: int) -> None:
-    chain = Chain(engine, f"pause {pause_ms}", 1, "transcontinental")
+    chain = SimChain(engine, f"pause {pause_ms}", 1, "transcontinental")
     chain.talk(1_000, 1_000)
     chain.finish(2_000)
     chain.world.pass_time(pause_ms)
@@ -41,7 +41,7 @@ def test_after_a_long_pause_the_first_flow_works_at_once(engine: str, pause_ms: 
 
 def test_an_idle_node_does_nothing(engine: str) -> None:
     """No flow: an hour passes with at most a handful of datagrams, and as few wake-ups."""
-    chain = Chain(engine, "idle hour", 1)
+    chain = SimChain(engine, "idle hour", 1)
     chain.talk(1_000, 1_000)
     chain.finish(1_000)
     chain.settle()
@@ -53,7 +53,7 @@ def test_an_idle_node_does_nothing(engine: str) -> None:
 
 def test_a_quiet_flow_is_kept_alive_for_hours(engine: str) -> None:
     """Three hours without a byte, then it is used again. PINGs keep the NATs on the way open."""
-    chain = Chain(engine, "quiet flow", 1, "lossy1")
+    chain = SimChain(engine, "quiet flow", 1, "lossy1")
     near, far = chain.talk(1_000, 0, near={"end": False}, far={"end": False})
     chain.world.pass_time(3 * 3_600_000)
     near.send_bytes = far.expect_bytes = 50_000
@@ -65,7 +65,7 @@ def test_a_quiet_flow_is_kept_alive_for_hours(engine: str) -> None:
 
 
 def test_strangers_get_no_answer_and_leave_no_state(engine: str) -> None:
-    chain = Chain(engine, "strangers")
+    chain = SimChain(engine, "strangers")
     chain.talk(1_000, 1_000)
     chain.finish(1_000)
     chain.settle()
@@ -92,7 +92,7 @@ def network_of(profile: str) -> Impair:
 
 def test_what_was_recorded_is_worth_nothing_later(engine: str) -> None:
     """Every datagram is played again, from its own address and from another: nothing happens."""
-    chain = Chain(engine, "replay")
+    chain = SimChain(engine, "replay")
     network = chain.world.network
     recorded: list[tuple[bytes, bytes, bytes]] = []
     network.tap = lambda source, target, datagram: recorded.append((source, target, bytes(datagram)))
@@ -115,7 +115,7 @@ def test_what_was_recorded_is_worth_nothing_later(engine: str) -> None:
 
 
 def test_ciphers_that_differ_are_told_in_words(engine: str) -> None:
-    chain = Chain(engine, "ciphers", hops=[Hop(KEY, "AES-OCB", params={"algorithm": "AES-GCM"})])
+    chain = SimChain(engine, "ciphers", hops=[Hop(KEY, "AES-OCB", params={"algorithm": "AES-GCM"})])
     near, _ = chain.talk(10, 10)
     chain.world.run(lambda: near.over, 2_000)
     assert near.reset_reason is not None and near.reset_reason.code is ResetCode.REFUSED
@@ -128,7 +128,7 @@ def test_ciphers_that_differ_are_told_in_words(engine: str) -> None:
 
 @pytest.mark.parametrize("bps", [2_000_000, 20_000_000])
 def test_a_configured_rate_is_kept_and_used(engine: str, bps: int) -> None:
-    chain = Chain(engine, f"rate {bps}", hops=[Hop(KEY, params={"outbound_bps": bps, "inbound_bps": bps})])
+    chain = SimChain(engine, f"rate {bps}", hops=[Hop(KEY, params={"outbound_bps": bps, "inbound_bps": bps})])
     chain.talk(bps // 8, bps // 16)
     took_ms = chain.finish(10_000)
     assert 1_000 <= took_ms <= 1_200
@@ -137,7 +137,7 @@ def test_a_configured_rate_is_kept_and_used(engine: str, bps: int) -> None:
 def test_lossless_networks_see_no_retransmission(engine: str) -> None:
     """What is sent beyond the data is headers and acknowledgements: less than 6 %."""
     for profile in ("lan", "transcontinental"):
-        chain = Chain(engine, f"overhead {profile}", 0, "lan")
+        chain = SimChain(engine, f"overhead {profile}", 0, "lan")
         chain.talk(1_000_000, 0)
         chain.finish()
         assert chain.world.network.counts["bytes"] < 1_060_000

@@ -7,7 +7,7 @@ from typing import Any
 from kcpg.core.kcp.kcp import KcpParams
 from netem.profile import Chance, Impair
 from tests.line import MS
-from tests.sim.chain import Chain, Hop
+from tests.sim.chain import Hop, SimChain
 from tests.sim.network import HEADERS_BYTES
 
 KEY = bytes([7] * 32)
@@ -28,7 +28,7 @@ class Bulk:
     """A chain with bulk flows from the client, and a network that can be changed."""
 
     def __init__(self, engine: str, name: str, impair: Impair, flows: int = 1) -> None:
-        self.chain = Chain(engine, name, 0, impair, hops=[Hop(KEY, kcp=AUTO)])
+        self.chain = SimChain(engine, name, 0, impair, hops=[Hop(KEY, kcp=AUTO)])
         self.world = self.chain.world
         self.change(impair)
         for _ in range(flows):
@@ -159,7 +159,7 @@ def test_ten_flows_share_a_link(engine: str) -> None:
 
 
 def test_configured_rates_stay_upper_limits(engine: str) -> None:
-    chain = Chain(
+    chain = SimChain(
         engine, "limit", 0, path(20, 40), hops=[Hop(KEY, kcp=AUTO, params={"outbound_bps": 5_000_000})]
     )
     chain.talk(2_500_000, 0)
@@ -169,7 +169,7 @@ def test_configured_rates_stay_upper_limits(engine: str) -> None:
 
 def test_a_reader_that_never_read_is_sent_little(engine: str) -> None:
     """The receive window opens with what was read: 1,024 segments before, 8,192 at the end."""
-    chain = Chain(engine, "reader", 0, path(100, 20), hops=[Hop(KEY, kcp=AUTO)])
+    chain = SimChain(engine, "reader", 0, path(100, 20), hops=[Hop(KEY, kcp=AUTO)])
     near, far = chain.talk(20_000_000, 0, far={"reads_from_ms": 3_000})
     chain.world.pass_time(2_500)
     assert near.sent <= (1024 + 256 + 16) * 1400 + 300_000

@@ -8,7 +8,7 @@ from kcpg.core.flow import ResetCode
 from kcpg.core.native.link.liveness import RETURN_MS
 from netem.profile import Impair
 from tests.line import MS
-from tests.sim.chain import Chain
+from tests.sim.chain import SimChain
 
 FOREVER = 1 << 40
 RTT_MS = 80
@@ -17,7 +17,7 @@ DIRECTIONS = {"up": (FOREVER, 0), "down": (0, FOREVER), "both": (FOREVER, FOREVE
 LINE = Impair(delay_ns=RTT_MS * MS // 2, jitter_ns=MS)
 
 
-def flows_again(chain: Chain, direction: str) -> int:
+def flows_again(chain: SimChain, direction: str) -> int:
     """Milliseconds until data arrives again, wherever it is going.
 
     Not until it is new to the application: what was delivered just before the end was not acknowledged.
@@ -40,7 +40,7 @@ def flows_again(chain: Chain, direction: str) -> int:
 @pytest.mark.parametrize("relays", [0, 1])
 @pytest.mark.parametrize("off_ms", [1_500, 5_000, 60_000, 600_000])
 def test_a_path_returns(engine: str, direction: str, relays: int, off_ms: int) -> None:
-    chain = Chain(engine, f"return {direction} {relays} {off_ms}", relays, LINE)
+    chain = SimChain(engine, f"return {direction} {relays} {off_ms}", relays, LINE)
     chain.talk(*DIRECTIONS[direction])
     chain.world.pass_time(2_000)
     near, far = chain.links[-1]
@@ -55,7 +55,7 @@ def test_a_path_returns(engine: str, direction: str, relays: int, off_ms: int) -
 @pytest.mark.parametrize("victim", ["client", "server"])
 @pytest.mark.parametrize("for_ms", [5_000, 60_000, 600_000])
 def test_a_machine_wakes_up(engine: str, direction: str, victim: str, for_ms: int) -> None:
-    chain = Chain(engine, f"sleep {direction} {victim} {for_ms}", 0, LINE)
+    chain = SimChain(engine, f"sleep {direction} {victim} {for_ms}", 0, LINE)
     chain.talk(*DIRECTIONS[direction])
     chain.world.pass_time(2_000)
     chain[victim].sleep(for_ms)
@@ -65,7 +65,7 @@ def test_a_machine_wakes_up(engine: str, direction: str, victim: str, for_ms: in
 
 def test_a_machine_sleeps_too_long(engine: str) -> None:
     """The peer has given its flow up: both applications are told, and the next flow works at once."""
-    chain = Chain(engine, "overslept", 0, LINE)
+    chain = SimChain(engine, "overslept", 0, LINE)
     near, far = chain.talk(0, FOREVER)
     chain.world.pass_time(2_000)
     chain["client"].sleep(3_600_000)
@@ -81,7 +81,7 @@ def test_a_machine_sleeps_too_long(engine: str) -> None:
 
 def test_a_download_whose_path_dies_is_noticed_within_a_second(engine: str) -> None:
     """Who only receives owes nothing and is owed nothing: it asks, once."""
-    chain = Chain(engine, "stalled download", 0, LINE)
+    chain = SimChain(engine, "stalled download", 0, LINE)
     chain.talk(0, FOREVER)
     chain.world.pass_time(2_000)
     chain.world.network.cut("client", "server")
@@ -90,7 +90,7 @@ def test_a_download_whose_path_dies_is_noticed_within_a_second(engine: str) -> N
 
 
 def test_a_pause_is_asked_about_once_and_keystrokes_never(engine: str) -> None:
-    chain = Chain(engine, "pauses", 0, LINE)
+    chain = SimChain(engine, "pauses", 0, LINE)
     near, far = chain.talk(100, 100_000, near={"end": False}, far={"end": False})
     chain.world.pass_time(10_000)
     assert near.received == 100_000
@@ -108,7 +108,7 @@ def test_a_pause_is_asked_about_once_and_keystrokes_never(engine: str) -> None:
 
 def test_a_dead_peer_is_asked_ever_more_rarely(engine: str) -> None:
     """With nothing waiting, a night of silence costs a few PINGs and INITs a minute."""
-    chain = Chain(engine, "night", 0, LINE)
+    chain = SimChain(engine, "night", 0, LINE)
     chain.talk(100, 100, near={"end": False}, far={"end": False})
     chain.world.pass_time(5_000)
     chain.world.network.cut("client", "server")

@@ -11,7 +11,7 @@ from kcpg.core.flow import Kind
 from kcpg.core.native.handshake.params import FEC_AUTO, FEC_OFF, Fec
 from tests.fecchain import AUTO, Pinger, bulk, chain_of, line, link_wires, ping
 from tests.sim.actors import Echo, PacketStream
-from tests.sim.chain import Chain, Hop
+from tests.sim.chain import Hop, SimChain
 from tests.sim.memory import Answer
 
 ENGINES = ("compiled", "python")
@@ -62,7 +62,7 @@ def test_packets_that_are_sent_once_arrive(engine: str) -> None:
     missing = {}
     for fec in (FEC_OFF, FEC_AUTO):
         hops = [Hop(bytes([7] * 32), kcp=AUTO, both={"fec_out": fec})]
-        chain = Chain(engine, "packets", 0, line(0.05), hops=hops, udp_delivery="datagram")
+        chain = SimChain(engine, "packets", 0, line(0.05), hops=hops, udp_delivery="datagram")
         chain.stream(200, 10)
         chain.world.pass_time(2_500)
         stream = chain.stream(1_000, 10)
@@ -84,7 +84,7 @@ def test_runs_of_losses_are_met_too() -> None:
 def test_both_ends_may_differ_and_say_so(engine: str) -> None:
     """The dialer sends by 4:2, the listener adapts; either direction is protected by its sender's setting."""
     hop = Hop(bytes([7] * 32), kcp=AUTO, both={"fec_out": FEC_AUTO}, params={"fec_out": Fec(4, 2)})
-    chain = Chain(engine, "differ", 0, line(0.05), hops=[hop])
+    chain = SimChain(engine, "differ", 0, line(0.05), hops=[hop])
     pinger = Pinger(chain.world)
     chain.connect(pinger, Answer(0, Echo(chain.world)))
     chain.world.pass_time(8_000)
@@ -103,7 +103,7 @@ def test_each_hop_has_its_own(engine: str) -> None:
         Hop(bytes([7] * 32), kcp=AUTO, both={"fec_out": Fec(4, 2)}),
         Hop(bytes([8] * 32), kcp=AUTO),
     ]
-    chain = Chain(engine, "hops", 1, [line(0.05), line(0.0)], hops=hops)
+    chain = SimChain(engine, "hops", 1, [line(0.05), line(0.0)], hops=hops)
     chain.talk(200_000, 50_000)
     chain.finish(60_000)
     fecs = {node.name: [link.link_wire.fec for leg in node.node.tunnels for link in leg.links]  # type: ignore[attr-defined]

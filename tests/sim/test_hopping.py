@@ -13,7 +13,7 @@ from kcpg.core.native.link.link import Link
 from netem.profile import Impair, load
 from tests.line import MS
 from tests.sim.actors import PacketStream
-from tests.sim.chain import KCP, PORTS, Chain, Hop
+from tests.sim.chain import KCP, PORTS, Hop, SimChain
 from tests.sim.network import host_of, port_of
 
 EVERY_MS = 400  # between hops: shorter than the configuration permits, as the simulation has no time to waste
@@ -27,7 +27,7 @@ UP_MS = 500
 class Watch:
     """Which ports the client's datagrams leave from and go to."""
 
-    def __init__(self, chain: Chain, host: str = "client") -> None:
+    def __init__(self, chain: SimChain, host: str = "client") -> None:
         self.chain = chain
         self.host = host
         self.sources: set[bytes] = set()
@@ -40,25 +40,27 @@ class Watch:
             self.targets.add(target)
 
 
-def hopping(engine: str, seed: str, relays: int = 0, line: str | Impair = LINE, **options: object) -> Chain:
+def hopping(
+    engine: str, seed: str, relays: int = 0, line: str | Impair = LINE, **options: object
+) -> SimChain:
     dial = {"hop_every_ms": EVERY_MS}
-    chain = Chain(engine, seed, relays, line, dial=dial, udp_timeout_ms=5_000, **options)  # type: ignore[arg-type]
+    chain = SimChain(engine, seed, relays, line, dial=dial, udp_timeout_ms=5_000, **options)  # type: ignore[arg-type]
     chain.world.pass_time(UP_MS)  # the handshakes; what is measured is a link that is up
     return chain
 
 
-def peer(chain: Chain) -> Link:
+def peer(chain: SimChain) -> Link:
     """The client's link as its listener has it."""
     (link,) = chain[chain.names[1]].node.tunnels[0].links  # type: ignore[attr-defined]
     assert isinstance(link, Link)
     return link
 
 
-def run_stream(chain: Chain, stream: PacketStream, limit_ms: int = 60_000) -> None:
+def run_stream(chain: SimChain, stream: PacketStream, limit_ms: int = 60_000) -> None:
     chain.world.run(stream.complete, limit_ms)
 
 
-def sockets(chain: Chain, name: str = "client") -> int:
+def sockets(chain: SimChain, name: str = "client") -> int:
     """UDP sockets of the dialling leg; in a relay those of the listening leg come on top."""
     return len(chain[name].sockets) - (len(PORTS) if name != "client" else 0)
 
@@ -235,7 +237,7 @@ def test_sockets_are_given_back(engine: str) -> None:
 
 def test_a_blocked_port_is_left_within_a_second(engine: str) -> None:
     """Blocked all at once, both ways: silence, and RESUME finds another port. The clock has no part in it."""
-    chain = Chain(engine, "blocked", 0, LINE)
+    chain = SimChain(engine, "blocked", 0, LINE)
     stream = chain.stream(count=400, every_ms=10)
     chain.world.pass_time(1_000)
     path = chain.link("client").link_wire.path
@@ -250,7 +252,7 @@ def test_a_blocked_port_is_left_within_a_second(engine: str) -> None:
 @pytest.mark.parametrize("deaf", ["client", "server"])
 def test_a_port_blocked_one_way_is_left_in_about_a_second(engine: str, deaf: str) -> None:
     """Who hears nothing notices the silence; who is not heard, that everything has to be sent again."""
-    chain = Chain(engine, f"one way {deaf}", 0, LINE)
+    chain = SimChain(engine, f"one way {deaf}", 0, LINE)
     chain.world.pass_time(UP_MS)
     chain.talk(0, 3_000_000)
     stream = chain.stream(count=400, every_ms=10)
@@ -269,7 +271,7 @@ def test_a_port_blocked_one_way_is_left_in_about_a_second(engine: str, deaf: str
 @pytest.mark.parametrize("direction", ["up", "down"])
 def test_a_throttled_port_is_left_within_a_second(engine: str, direction: str) -> None:
     """From some moment on a port loses three datagrams of ten. A hop, at a time of its own."""
-    chain = Chain(engine, f"throttled {direction}", 0, LINE)
+    chain = SimChain(engine, f"throttled {direction}", 0, LINE)
     size = 8_000_000
     chain.talk(size if direction == "up" else 0, size if direction == "down" else 0)
     chain.world.pass_time(1_000)
@@ -293,7 +295,7 @@ def test_a_throttled_port_is_left_within_a_second(engine: str, direction: str) -
 
 
 def test_a_network_that_loses_everywhere_is_no_reason_to_hop_for_ever(engine: str) -> None:
-    chain = Chain(engine, "everywhere", 0, "lossy10")
+    chain = SimChain(engine, "everywhere", 0, "lossy10")
     chain.talk(8_000_000, 0)
     chain.finish(120_000)
     assert chain.link("client").counters.hops_urgent <= 4
@@ -326,7 +328,7 @@ def test_ports_that_are_slowed_down_one_by_one(engine: str) -> None:
     """A provider slows a port down after a megabyte: the transfer is faster than the slow rate alone."""
     took = []
     for every_ms in (0, 300):
-        chain = Chain(engine, "slowed", 0, load("port-throttle").up, dial={"hop_every_ms": every_ms})
+        chain = SimChain(engine, "slowed", 0, load("port-throttle").up, dial={"hop_every_ms": every_ms})
         chain.talk(0, 2_500_000)
         took.append(chain.finish(120_000))
     assert max(took) < 2_500_000 * 8 / 2_000, "the slow rate alone, in ms"

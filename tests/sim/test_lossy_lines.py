@@ -12,7 +12,7 @@ from netem.profile import Chance, Impair
 from tests.fecchain import Pinger
 from tests.line import MS
 from tests.sim.actors import Echo
-from tests.sim.chain import Chain, Hop
+from tests.sim.chain import Hop, SimChain
 from tests.sim.memory import Answer
 from tests.sim.network import HEADERS_BYTES, host_of
 
@@ -43,7 +43,7 @@ class Transfer:
         self, engine: str, seed: str, mbit: float, rtt_ms: int, loss: float, bulk: bool = True
     ) -> None:
         line = Impair(delay_ns=rtt_ms * MS // 2, loss=Chance(loss), rate_bps=int(mbit * 1e6), limit=1000)
-        self.chain = Chain(engine, seed, 0, line, hops=[HOP])
+        self.chain = SimChain(engine, seed, 0, line, hops=[HOP])
         self.loss = loss
         self.wire_bytes = self.datagrams = 0
         network = self.chain.world.network

@@ -12,7 +12,7 @@ from kcpg.core.native.link.link import Link
 from kcpg.core.native.link.pathmtu import BASE_BYTES, LEAST_BYTES, RAISE_MS
 from netem.profile import Chance, Impair
 from tests.line import MS
-from tests.sim.chain import Chain, Hop
+from tests.sim.chain import Hop, SimChain
 from tests.sim.network import host_of
 
 LINE = Impair(delay_ns=20 * MS, rate_bps=100_000_000)
@@ -20,25 +20,25 @@ RTT_MS = 40
 FOREVER = 1 << 40
 
 
-def sized(engine: str, seed: str, mtu: int, line: Impair = LINE, **options: Any) -> Chain:
+def sized(engine: str, seed: str, mtu: int, line: Impair = LINE, **options: Any) -> SimChain:
     """A client and a server that agree on jumbo datagrams, over a line that takes `mtu` bytes of payload."""
-    chain = Chain(engine, seed, 0, line, hops=[Hop(bytes(32), datagram_bytes=MOST_FOUND_BYTES)], **options)
+    chain = SimChain(engine, seed, 0, line, hops=[Hop(bytes(32), datagram_bytes=MOST_FOUND_BYTES)], **options)
     narrow(chain, mtu)
     return chain
 
 
-def narrow(chain: Chain, mtu: int) -> None:
+def narrow(chain: SimChain, mtu: int) -> None:
     for near, far in chain.links:
         chain.world.network.set_mtu(near, far, mtu)
         chain.world.network.set_mtu(far, near, mtu)
 
 
-def ends(chain: Chain) -> tuple[Link, Link]:
+def ends(chain: SimChain) -> tuple[Link, Link]:
     (peer,) = chain["server"].node.ingress.links  # type: ignore[attr-defined]
     return chain.link("client"), peer
 
 
-def found(chain: Chain) -> bool:
+def found(chain: SimChain) -> bool:
     return not any(link.mtu.searching for link in ends(chain))
 
 

@@ -9,7 +9,7 @@ from kcpg.core.native.link.link import Link
 from netem.profile import Impair
 from tests.line import MS
 from tests.sim.actors import PacketStream
-from tests.sim.chain import PORTS, Chain
+from tests.sim.chain import PORTS, SimChain
 from tests.sim.network import host_of
 
 LINE = Impair(delay_ns=20 * MS, rate_bps=100_000_000)
@@ -18,29 +18,29 @@ SCHEDULING_MS = 12
 UP_MS = 500
 
 
-def spread(engine: str, seed: str, paths: int, relays: int = 0, **options: object) -> Chain:
+def spread(engine: str, seed: str, paths: int, relays: int = 0, **options: object) -> SimChain:
     dial = {"paths": paths, **options.pop("dial", {})}  # type: ignore[dict-item]
     line = options.pop("line", LINE)
-    chain = Chain(engine, seed, relays, line, dial=dial, udp_timeout_ms=5_000, **options)  # type: ignore[arg-type]
+    chain = SimChain(engine, seed, relays, line, dial=dial, udp_timeout_ms=5_000, **options)  # type: ignore[arg-type]
     chain.world.pass_time(UP_MS)
     return chain
 
 
-def links(chain: Chain, name: str = "client") -> list[Link]:
+def links(chain: SimChain, name: str = "client") -> list[Link]:
     leg = chain[name].node.egress
     assert isinstance(leg, TunnelDialer)
     return leg.links
 
 
-def loads(chain: Chain, name: str = "client") -> list[int]:
+def loads(chain: SimChain, name: str = "client") -> list[int]:
     return sorted(len(link.flows.flows) for link in links(chain, name))
 
 
-def sockets(chain: Chain, name: str = "client") -> int:
+def sockets(chain: SimChain, name: str = "client") -> int:
     return len(chain[name].sockets) - (len(PORTS) if name != "client" else 0)
 
 
-def busy_sources(chain: Chain, name: str = "client") -> list[bytes]:
+def busy_sources(chain: SimChain, name: str = "client") -> list[bytes]:
     """The sources of the links that carry flows."""
     held = chain[name].sockets
     paths = [link.link_wire.path for link in links(chain, name) if link.flows.flows]
@@ -173,7 +173,7 @@ def test_an_idle_path_is_as_good_as_a_used_one(engine: str) -> None:
 
 
 def test_the_limit_of_the_rate_is_one_for_all_paths(engine: str) -> None:
-    hops = Chain(engine, "unused").hops
+    hops = SimChain(engine, "unused").hops
     hops[0].params = {"outbound_bps": 8_000_000}
     chain = spread(engine, "rate", 4, hops=hops)
     for _ in range(4):
@@ -184,7 +184,7 @@ def test_the_limit_of_the_rate_is_one_for_all_paths(engine: str) -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_an_address_that_is_dead_from_the_start_is_asked_once(engine: str, seed: int) -> None:
-    chain = Chain(engine, f"dead {seed}", 0, LINE, addresses=("other", "third"), dial={"paths": 3})
+    chain = SimChain(engine, f"dead {seed}", 0, LINE, addresses=("other", "third"), dial={"paths": 3})
     chain.world.network.cut("client", "other")
     chain.world.network.cut("client", "third")
     chain.world.run(lambda: len(links(chain)) == 3, 1_200)

@@ -13,7 +13,7 @@ from kcpg.core.kcptube.listener import ListenSettings, TubeListener
 from kcpg.core.kcptube.wire import Format
 from kcpg.core.native.dial.pathchoice import Destination
 from tests.engines import twin
-from tests.sim.chain import PORTS, Chain, Hop
+from tests.sim.chain import PORTS, Hop, SimChain
 from tests.sim.memory import Answer, App, AppSocket
 from tests.sim.network import LegSlot
 from tests.sim.world import SimNode
@@ -35,7 +35,7 @@ class TubeHop(Hop):
         return Format(self.algorithm, password or self.key, self.datagram_bytes, self.fec)
 
 
-class TubeChain(Chain):
+class TubeChain(SimChain):
     """See the module. A hop that is no TubeHop is native."""
 
     def __init__(self, engine: str, seed: object, hops: list[Hop], **options: Any) -> None:
@@ -44,7 +44,7 @@ class TubeChain(Chain):
         self.serve = self._by_target
 
     def connect(self, app: App, answer: Answer, kind: Kind = Kind.TCP) -> AppSocket:
-        """As of Chain; the format has no field for who asks, so the target tells which flow it is."""
+        """As of SimChain; the format has no field for who asks, so the target tells which flow it is."""
         name = f"flow-{len(self.answers)}"
         self.answers[name] = answer
         return self.listener.connect(kind, app, source=name, target=Target(name, 7))

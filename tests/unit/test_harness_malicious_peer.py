@@ -10,7 +10,7 @@ from harness import malicious_peer
 from harness.malicious_peer import Honest
 from kcpg.core.kcp.kcp import KcpParams
 from tests.engines import ENGINES
-from tests.wires import PATH_A, Ends
+from tests.wires import PATH_A, WirePair
 
 COUNT = 80
 WINDOW = 128
@@ -21,7 +21,7 @@ class Attacked:
 
     def __init__(self, engine: str) -> None:
         params = KcpParams(nodelay=1, interval_ms=10, snd_wnd=WINDOW, rcv_wnd=WINDOW)
-        self.ends = Ends("python", params, engine_b=engine)
+        self.ends = WirePair("python", params, engine_b=engine)
         self.conv, self.other = self.ends.open(1), self.ends.open(2)
         self.held = 0
         for conv in (self.conv, self.other):

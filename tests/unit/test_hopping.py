@@ -10,7 +10,7 @@ from kcpg.core.native.dial.penaltybox import MOST_ENTRIES, MOST_LEVEL, PenaltyBo
 from kcpg.core.native.link.quality import WINDOW_MS, Quality
 from kcpg.core.native.wire import frames
 from kcpg.core.native.wire.events import FRAME, MOVED
-from tests.wires import PATH_A, PATH_B, Ends
+from tests.wires import PATH_A, PATH_B, WirePair
 
 
 def choice(*hosts: str, ports: tuple[int, ...] = (1, 2, 3)) -> PathChoice:
@@ -142,7 +142,7 @@ def test_a_new_epoch_is_not_compared_with_the_old_one():
 
 
 def test_probing_a_path_does_not_take_it(engine):
-    ends = Ends(engine)
+    ends = WirePair(engine)
     other = (PATH_A[0], b"elsewhere")
     ends.b.send(frames.PING, bytes(8))
     for _, _, datagram in ends.wires["b"].transmit(ends.now_ms):

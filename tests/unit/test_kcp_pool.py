@@ -8,15 +8,15 @@ from kcpg.core.kcp.kcp import KcpParams
 from kcpg.core.kcp.params import QUEUE_SEGMENTS
 from kcpg.core.native.wire.conv import WRITABLE
 from kcpg.core.native.wire.events import READY
-from tests.wires import CID_A, CID_B, PATH_A, PATH_B, Ends, make_wire
+from tests.wires import CID_A, CID_B, PATH_A, PATH_B, WirePair, make_wire
 
 SLOTS = 512
 SLOT_BYTES = 1536  # 1,500, rounded up as the wire does
 
 
-def tight_ends() -> Ends:
+def tight_ends() -> WirePair:
     """Two wires with a pool of SLOTS slots each, and windows of which two could take a whole pool."""
-    ends = Ends("compiled", KcpParams(nodelay=1, interval_ms=10, snd_wnd=400, rcv_wnd=400))
+    ends = WirePair("compiled", KcpParams(nodelay=1, interval_ms=10, snd_wnd=400, rcv_wnd=400))
     ends.wires = {side: make_wire("compiled", side, pool_bytes=SLOTS * SLOT_BYTES) for side in "ab"}
     ends.a, ends.b = (ends.wires[side].link_wire(side) for side in "ab")
     ends.install(CID_A, CID_B, 0)

@@ -15,16 +15,18 @@ from kcpg.core.native.wire import frames
 from kcpg.core.native.wire.events import FRAME
 from kcpg.core.seal.seal import iv_bytes
 from tests.engines import twin
-from tests.wires import C2S, CID_B, MASKS, Ends, key, lossy
+from tests.wires import C2S, CID_B, MASKS, WirePair, key, lossy
 
 WAIT_MS = 8
 UNORDERED = KcpParams(nodelay=1, interval_ms=10, resend=2, snd_wnd=512, rcv_wnd=512)
 PAIRS = [("python", "python"), ("compiled", "compiled"), ("python", "compiled"), ("compiled", "python")]
 
 
-def make(engine: str, other: str | None = None, data: int = 4, parity: int = 2, bulk: bool = True) -> Ends:
+def make(
+    engine: str, other: str | None = None, data: int = 4, parity: int = 2, bulk: bool = True
+) -> WirePair:
     """Both ends protect what they send."""
-    ends = Ends(engine, UNORDERED, engine_b=other)
+    ends = WirePair(engine, UNORDERED, engine_b=other)
     for link_wire in (ends.a, ends.b):
         link_wire.fec_use(plan_fixed(data, parity), WAIT_MS, bulk)
     return ends
@@ -33,7 +35,7 @@ def make(engine: str, other: str | None = None, data: int = 4, parity: int = 2, 
 class Opened:
     """Tells the type of each datagram of side a."""
 
-    def __init__(self, ends: Ends) -> None:
+    def __init__(self, ends: WirePair) -> None:
         self._mask = twin("python", "HeaderMask")(MASKS["a"]["mask_tx"])
         self._sealer = twin("python", "Sealer")("AES-GCM", key(C2S), bytes(iv_bytes("AES-GCM")))
         self._pn = 0
@@ -161,7 +163,7 @@ def test_a_long_transfer_fills_whole_datagrams_where_bulk_is_left_out(engine: st
 
 def test_a_frame_too_long_for_a_shard_travels_bare(engine: str) -> None:
     """A conversation that was opened before this link had FEC (it was resumed with another setting)."""
-    ends = Ends(engine, UNORDERED)
+    ends = WirePair(engine, UNORDERED)
     conv = ends.open()
     ends.a.fec_use(plan_fixed(4, 2), WAIT_MS, True)
     opened = Opened(ends)
@@ -221,7 +223,7 @@ def test_a_plan_may_change_and_end(engine: str) -> None:
 
 
 def test_shards_that_cannot_be_are_counted(engine: str) -> None:
-    ends = Ends(engine)
+    ends = WirePair(engine)
     rng = random.Random("malformed")
     for _ in range(300):
         ends.a.send(rng.choice((frames.FEC_DATA, frames.FEC_PARITY)), rng.randbytes(rng.randrange(60)))
@@ -233,7 +235,7 @@ def test_shards_that_cannot_be_are_counted(engine: str) -> None:
 
 def test_a_shard_may_carry_only_data(engine: str) -> None:
     """No control frame, and no shard within a shard."""
-    ends = Ends(engine)
+    ends = WirePair(engine)
     for group, inner in enumerate((b"", bytes((frames.PING,)) + b"12345678", bytes((frames.FEC_DATA,)) * 20)):
         ends.a.send(frames.FEC_DATA, group.to_bytes(4, "big") + bytes((0, 1, 1)) + inner)
         ends.step()
@@ -262,7 +264,7 @@ def test_streams_survive_loss_and_reordering(engine: str, other: str, controlled
 
 
 def test_losses_are_counted_for_reports(engine: str) -> None:
-    ends = Ends(engine)
+    ends = WirePair(engine)
     ends.b.counts_losses = True
     opened = Opened(ends)
     opened.lose = lambda number, kind: number % 10 in (3, 4, 7)
@@ -282,7 +284,7 @@ def test_losses_are_counted_for_reports(engine: str) -> None:
 
 def test_no_loss_escapes_between_reports(engine: str) -> None:
     """More datagrams than the replay window holds."""
-    ends = Ends(engine)
+    ends = WirePair(engine)
     ends.b.counts_losses = True
     for number in range(10_000):
         ends.a.send(frames.PAD, b"")

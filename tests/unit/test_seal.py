@@ -318,15 +318,15 @@ def test_everything_works_without_cryptography() -> None:
         import sys
         sys.modules["cryptography"] = None
         from kcpg.core.seal.seal import Sealer
-        from tests.handshakes import Pair
+        from tests.handshakes import HandshakePair
         sealer = Sealer("xchacha20", bytes(range(32)), bytes(24))
         assert sealer.backend == "pycryptodomex"
-        print(sealer.seal(7, b"h", b"data").hex(), Pair(seed=4).meet()[0].session_secret.hex())
+        print(sealer.seal(7, b"h", b"data").hex(), HandshakePair(seed=4).meet()[0].session_secret.hex())
     """
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
     )
-    from tests.handshakes import Pair
+    from tests.handshakes import HandshakePair
 
     sealed = Sealer("xchacha20", bytes(range(32)), bytes(24)).seal(7, b"h", b"data")
-    assert done.stdout.split() == [sealed.hex(), Pair(seed=4).meet()[0].session_secret.hex()]
+    assert done.stdout.split() == [sealed.hex(), HandshakePair(seed=4).meet()[0].session_secret.hex()]

@@ -76,7 +76,7 @@ def stalls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Stall]]:
     yield seen
 
 
-class Line:
+class MeasuredLink:
     """A link whose measurements are given: for each a list of problems, by when they were measured."""
 
     profile = profiles.load("lossy1")
@@ -97,14 +97,14 @@ class Line:
         return [found]
 
 
-def check(line: Line) -> linkcheck.Report:
+def check(line: MeasuredLink) -> linkcheck.Report:
     return linkcheck.check(line)  # type: ignore[arg-type]
 
 
 def test_a_line_that_is_wrong_without_a_stall_fails_at_once(
     monkeypatch: pytest.MonkeyPatch, stalls: list[Stall]
 ) -> None:
-    line = Line(monkeypatch, [(0, 100)], [])
+    line = MeasuredLink(monkeypatch, [(0, 100)], [])
     report = check(line)
     assert report.problems and not report.disturbed
     assert len(line.left) == 1, "it was not measured again"
@@ -113,7 +113,7 @@ def test_a_line_that_is_wrong_without_a_stall_fails_at_once(
 def test_a_stall_elsewhere_is_no_excuse(monkeypatch: pytest.MonkeyPatch, stalls: list[Stall]) -> None:
     """One problem fell into it, the other did not."""
     stalls.append(Stall(1000, 2000))
-    line = Line(monkeypatch, [(1500, 1600), (3000, 4000)], [])
+    line = MeasuredLink(monkeypatch, [(1500, 1600), (3000, 4000)], [])
     assert check(line).problems and len(line.left) == 1
 
 
@@ -121,7 +121,7 @@ def test_a_disturbed_measurement_is_made_again_and_said(
     monkeypatch: pytest.MonkeyPatch, stalls: list[Stall]
 ) -> None:
     stalls.append(Stall(90, 120))
-    report = check(Line(monkeypatch, [(0, 100)], []))
+    report = check(MeasuredLink(monkeypatch, [(0, 100)], []))
     assert not report.problems
     assert "disturbed: measurement 1: the machine stood still for 10.0% of the time" in report.text()
     assert "up rate: too low" in report.text()
@@ -131,7 +131,7 @@ def test_a_line_that_is_disturbed_every_time_has_not_passed(
     monkeypatch: pytest.MonkeyPatch, stalls: list[Stall]
 ) -> None:
     stalls.append(Stall(0, 1000))
-    line = Line(monkeypatch, *[[(0, 100)]] * (ATTEMPTS + 1))
+    line = MeasuredLink(monkeypatch, *[[(0, 100)]] * (ATTEMPTS + 1))
     report = check(line)
     assert report.problems and len(report.disturbed) == ATTEMPTS
     assert len(line.left) == 1

@@ -10,7 +10,7 @@ import pytest
 from kcpg.core.kcp.kcp import KcpParams
 from kcpg.core.native.wire import frames
 from kcpg.core.native.wire.events import FRAME, MOVED, STRANGER
-from tests.wires import C2S, CID_B, PATH_A, PATH_B, Ends, key, lossy, make_wire, taken
+from tests.wires import C2S, CID_B, PATH_A, PATH_B, WirePair, key, lossy, make_wire, taken
 
 READABLE, WRITABLE = 1, 2
 ALGORITHMS = ("AES-GCM", "AES-OCB", "chacha20", "xchacha20", "none", "XOR")
@@ -28,7 +28,7 @@ def read_all(conv):
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_stream_bytes_arrive(engine, algorithm):
-    ends = Ends(engine, algorithm=algorithm)
+    ends = WirePair(engine, algorithm=algorithm)
     conv = ends.open()
     assert conv.write(b"hello") == 5
     ends.run()
@@ -38,7 +38,7 @@ def test_stream_bytes_arrive(engine, algorithm):
 
 
 def test_a_datagram_is_header_type_payload_tag(engine):
-    ends = Ends(engine)
+    ends = WirePair(engine)
     ends.open().write(b"x" * 100)
     ends.step()
     sender, datagram = ends.sent[0]
@@ -47,7 +47,7 @@ def test_a_datagram_is_header_type_payload_tag(engine):
 
 
 def test_control_frames_arrive_padded_to_the_shortest_datagram(engine):
-    ends = Ends(engine)
+    ends = WirePair(engine)
     ends.a.send(frames.RESET_ACK, b"\x07\0\0\0")
     ends.a.send(frames.PING, b"12345678")
     ends.step()
@@ -61,7 +61,7 @@ def test_control_frames_arrive_padded_to_the_shortest_datagram(engine):
 
 
 def test_frames_are_sealed_when_sent_not_when_they_leave(engine):
-    ends = Ends(engine)
+    ends = WirePair(engine)
     ends.a.send(frames.PING, b"12345678")
     ends.a.install_tx(CID_B + 1, "AES-GCM", key(C2S, 9), bytes(12))
     ends.step()
@@ -69,7 +69,7 @@ def test_frames_are_sealed_when_sent_not_when_they_leave(engine):
 
 
 def test_a_farewell_outlives_its_link_wire(engine):
-    ends = Ends(engine)
+    ends = WirePair(engine)
     ends.a.send(frames.CLOSE, frames.pack_close(7, "bye"))
     ends.a.free()
     ends.step()
@@ -94,14 +94,14 @@ def test_posted_datagrams_leave_as_they_are(engine):
     ],
 )
 def test_frames_nobody_handles_are_counted(engine, type, reason):
-    ends = Ends(engine)
+    ends = WirePair(engine)
     ends.a.send(type, b"12345678")
     ends.step()
     assert drops(ends.wires["b"]) == {reason: 1}
 
 
 def test_padding_is_no_frame_and_no_drop(engine):
-    ends = Ends(engine)
+    ends = WirePair(engine)
     ends.a.send(frames.PAD, b"")
     ends.step()
     assert ends.taken("b", FRAME) == [] and not drops(ends.wires["b"])
@@ -133,7 +133,7 @@ def test_strangers_are_bounded(engine):
 
 
 def test_frames_are_bounded(engine):
-    ends = Ends(engine)
+    ends = WirePair(engine)
     for _ in range(1030):
         ends.a.send(frames.PING, b"12345678")
     while datagrams := ends.wires["a"].transmit(ends.now_ms):
@@ -144,7 +144,7 @@ def test_frames_are_bounded(engine):
 
 
 def test_a_datagram_counts_once(engine):
-    ends = Ends(engine)
+    ends = WirePair(engine)
     ends.a.send(frames.PING, b"12345678")
     ends.step()
     ends.wires["b"].receive(*PATH_A, ends.sent[0][1], 1001)
@@ -153,7 +153,7 @@ def test_a_datagram_counts_once(engine):
 
 
 def test_a_reflected_datagram_fails(engine):
-    ends = Ends(engine)
+    ends = WirePair(engine)
     ends.a.send(frames.PING, b"12345678")
     ends.step()
     ends.wires["a"].receive(*PATH_B, ends.sent[0][1], 1001)
@@ -162,7 +162,7 @@ def test_a_reflected_datagram_fails(engine):
 
 
 def test_damage_is_noticed_at_every_byte(engine):
-    ends = Ends(engine)
+    ends = WirePair(engine)
     ends.lose = lambda sender, datagram: True
     ends.open().write(b"some payload")
     ends.step()
@@ -183,7 +183,7 @@ def test_damage_is_noticed_at_every_byte(engine):
     "payload", [b"\1\0\0\0" + bytes(20) + b"x", b"short", bytes(23), b"\xff" * 24, b"\xff" * 40]
 )
 def test_broken_segments_are_counted(engine, payload):
-    ends = Ends(engine)
+    ends = WirePair(engine)
     ends.b.open(1, ends.params)
     ends.a.send(frames.KCP, payload)
     ends.step()
@@ -191,7 +191,7 @@ def test_broken_segments_are_counted(engine, payload):
 
 
 def test_segments_of_several_conversations_share_datagrams(engine):
-    ends = Ends(engine)
+    ends = WirePair(engine)
     convs = [ends.open(number) for number in range(1, 6)]
     for conv in convs:
         conv.write(bytes([conv.conv]) * 50)
@@ -201,7 +201,7 @@ def test_segments_of_several_conversations_share_datagrams(engine):
 
 
 def test_a_conversation_nobody_wants_is_told_to_the_link(engine):
-    ends = Ends(engine)
+    ends = WirePair(engine)
     ends.b.accept = lambda number: None
     ends.open(77).write(b"x")
     ends.step()
@@ -210,7 +210,7 @@ def test_a_conversation_nobody_wants_is_told_to_the_link(engine):
 
 
 def test_late_acknowledgements_are_not_answered(engine):
-    ends = Ends(engine)
+    ends = WirePair(engine)
     conv = ends.open()
     conv.write(b"x")
     ends.lose = lambda sender, datagram: sender == "b"
@@ -223,7 +223,7 @@ def test_late_acknowledgements_are_not_answered(engine):
 
 
 def test_a_closed_conversation_is_forgotten_at_once(engine):
-    ends = Ends(engine)
+    ends = WirePair(engine)
     conv = ends.open()
     conv.write(b"x" * 5000)
     ends.lose = lambda sender, datagram: True
@@ -241,7 +241,7 @@ def test_a_closed_conversation_is_forgotten_at_once(engine):
 
 def test_everything_arrives_through_loss_both_ways(engine):
     rng = random.Random(20)
-    ends = Ends(engine)
+    ends = WirePair(engine)
     ends.lose = lossy(rng, 0.2)
     conv = ends.open()
     up, down = rng.randbytes(60_000), rng.randbytes(40_000)
@@ -261,7 +261,7 @@ def test_everything_arrives_through_loss_both_ways(engine):
 
 
 def test_retransmission_by_deadline(engine):
-    ends = Ends(engine)
+    ends = WirePair(engine)
     conv = ends.open()
     conv.write(b"x")
     ends.lose = lambda sender, datagram: True
@@ -278,14 +278,14 @@ def test_retransmission_by_deadline(engine):
 
 
 def test_nothing_outstanding_means_no_deadline(engine):
-    ends = Ends(engine)
+    ends = WirePair(engine)
     ends.open().write(b"x" * 10_000)
     ends.run(1000)
     assert all(wire.deadline() is None and not wire.backlog for wire in ends.wires.values())
 
 
 def test_facts(engine):
-    ends = Ends(engine)
+    ends = WirePair(engine)
     assert (ends.a.rx_last_ms, ends.a.tx_last_ms, ends.a.rx_cid) == (-1, -1, None)
     assert ends.a.path == PATH_B and ends.a.source is None and ends.a.OVERHEAD == 25
     ends.open().write(b"x")
@@ -297,7 +297,7 @@ def test_facts(engine):
 
 
 def test_the_newest_source_is_followed_and_older_ones_are_not(engine):
-    ends = Ends(engine)
+    ends = WirePair(engine)
     ends.lose = lambda sender, datagram: True
     for _ in range(3):
         ends.a.send(frames.PAD, b"")
@@ -316,7 +316,7 @@ def test_the_newest_source_is_followed_and_older_ones_are_not(engine):
 
 
 def test_a_new_epoch_replaces_the_old_without_a_gap(engine):
-    ends = Ends(engine)
+    ends = WirePair(engine)
     conv = ends.open()
     ends.lose = lambda sender, datagram: True
     conv.write(b"under the old key, ")
@@ -350,7 +350,7 @@ def test_without_a_key_or_a_path_nothing_leaves_and_nothing_is_lost(engine):
 
 
 def test_relay_of_a_stream_stops_where_there_is_no_room(engine):
-    ends, onward = Ends(engine), Ends(engine, KcpParams(snd_wnd=32, rcv_wnd=32))
+    ends, onward = WirePair(engine), WirePair(engine, KcpParams(snd_wnd=32, rcv_wnd=32))
     conv, next_conv = ends.open(), onward.open()
     data = random.Random(4).randbytes(2_000_000)
     sent, got = 0, b""
@@ -370,7 +370,7 @@ def test_relay_of_a_stream_stops_where_there_is_no_room(engine):
 
 
 def test_relay_of_packets_keeps_their_boundaries(engine):
-    ends, onward = Ends(engine), Ends(engine)
+    ends, onward = WirePair(engine), WirePair(engine)
     conv, next_conv = ends.open(), onward.open()
     packets = [bytes([n]) * (n * 700) for n in range(12)]
     for packet in packets:
@@ -384,7 +384,7 @@ def test_relay_of_packets_keeps_their_boundaries(engine):
 
 
 def test_relay_stops_before_the_end_of_a_stream(engine):
-    ends, onward = Ends(engine), Ends(engine)
+    ends, onward = WirePair(engine), WirePair(engine)
     conv, next_conv = ends.open(), onward.open()
     conv.write(b"all of it")
     conv.send(b"")
@@ -397,7 +397,7 @@ def test_relay_stops_before_the_end_of_a_stream(engine):
 
 
 def test_smaller_datagrams_for_conversations_opened_later(engine):
-    ends = Ends(engine)
+    ends = WirePair(engine)
     ends.a.datagram_bytes = 600
     ends.open().write(bytes(5000))
     ends.run()
@@ -405,7 +405,7 @@ def test_smaller_datagrams_for_conversations_opened_later(engine):
 
 
 def test_free_forgets_everything(engine):
-    ends = Ends(engine)
+    ends = WirePair(engine)
     ends.open().write(bytes(5000))
     ends.step()
     ends.b.free()

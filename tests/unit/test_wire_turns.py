@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kcpg.core.kcp.kcp import KcpParams
 from kcpg.core.native.wire.events import FRAME
-from tests.wires import PATH_A, Ends
+from tests.wires import PATH_A, WirePair
 
 READABLE, WRITABLE = 1, 2
 
@@ -20,7 +20,7 @@ def read_all(conv):
 
 
 def test_the_writer_is_woken_when_there_is_room_again(engine):
-    ends = Ends(engine, KcpParams(snd_wnd=32, rcv_wnd=32))
+    ends = WirePair(engine, KcpParams(snd_wnd=32, rcv_wnd=32))
     conv = ends.open()
     data = bytes(1400) * 400
     taken = conv.write(data)
@@ -34,7 +34,7 @@ def test_the_writer_is_woken_when_there_is_room_again(engine):
 
 
 def test_a_reader_that_stops_stops_the_sender(engine):
-    ends = Ends(engine, KcpParams(snd_wnd=64, rcv_wnd=64))
+    ends = WirePair(engine, KcpParams(snd_wnd=64, rcv_wnd=64))
     conv = ends.open()
     total = 0
     for _ in range(50):
@@ -53,7 +53,7 @@ def test_a_reader_that_stops_stops_the_sender(engine):
 
 
 def test_a_stopped_reader_is_no_reason_to_suspect_the_peer(engine):
-    ends = Ends(engine, KcpParams(snd_wnd=32, rcv_wnd=32))
+    ends = WirePair(engine, KcpParams(snd_wnd=32, rcv_wnd=32))
     conv = ends.open()
     conv.write(bytes(200_000))
     ends.run(1000)
@@ -61,7 +61,7 @@ def test_a_stopped_reader_is_no_reason_to_suspect_the_peer(engine):
 
 
 def test_turns_are_shared(engine):
-    ends = Ends(engine)
+    ends = WirePair(engine)
     bulk, small = ends.open(1), ends.open(2)
     bulk.write(bytes(300_000))
     small.write(b"quick")
@@ -73,7 +73,7 @@ def test_turns_are_shared(engine):
 
 
 def test_transmit_is_bounded_and_says_so(engine):
-    ends = Ends(engine, KcpParams(snd_wnd=1024, rcv_wnd=1024))
+    ends = WirePair(engine, KcpParams(snd_wnd=1024, rcv_wnd=1024))
     for number in range(1, 9):
         conv = ends.open(number)
         conv.write(bytes(400_000))
@@ -85,7 +85,7 @@ def test_transmit_is_bounded_and_says_so(engine):
 
 
 def test_pacing_holds_the_rate(engine):
-    ends = Ends(engine, KcpParams(snd_wnd=4096, rcv_wnd=4096))
+    ends = WirePair(engine, KcpParams(snd_wnd=4096, rcv_wnd=4096))
     ends.a.rate_bps = 8_000_000  # 1000 bytes per ms
     conv = ends.open()
     sent = [0]
@@ -106,7 +106,7 @@ def test_pacing_holds_the_rate(engine):
 
 
 def test_the_pacer_sets_the_deadline(engine):
-    ends = Ends(engine)
+    ends = WirePair(engine)
     ends.a.rate_bps = 80_000  # 10 bytes per ms
     ends.open().write(bytes(50_000))
     ends.step()
@@ -116,7 +116,7 @@ def test_the_pacer_sets_the_deadline(engine):
 
 
 def test_a_turn_that_sends_nothing_is_no_sending(engine):
-    ends = Ends(engine)
+    ends = WirePair(engine)
     ends.a.rate_bps = 8000
     ends.open().write(bytes(50_000))
     assert ends.step()
@@ -128,7 +128,7 @@ def test_a_turn_that_sends_nothing_is_no_sending(engine):
 
 def test_conversations_take_turns_of_sixteen_segments(engine):
     """Of however few bytes each segment is."""
-    ends = Ends(engine)
+    ends = WirePair(engine)
     convs = [ends.open(number) for number in (1, 2)]
     for conv in convs:
         for _ in range(200):
@@ -143,7 +143,7 @@ def test_conversations_take_turns_of_sixteen_segments(engine):
 
 
 def test_acknowledgements_pass_the_pacer(engine):
-    ends = Ends(engine)
+    ends = WirePair(engine)
     ends.b.rate_bps = 8000  # a byte per ms
     conv = ends.open()
     conv.write(b"first")
@@ -156,7 +156,7 @@ def test_acknowledgements_pass_the_pacer(engine):
 
 
 def test_a_held_back_retransmission_does_not_spin(engine):
-    ends = Ends(engine)
+    ends = WirePair(engine)
     ends.a.rate_bps = 8000
     ends.lose = lambda sender, datagram: True
     ends.open().write(bytes(14_000))
@@ -173,7 +173,7 @@ def test_a_held_back_retransmission_does_not_spin(engine):
 
 
 def test_unreliable_packets(engine):
-    ends = Ends(engine)
+    ends = WirePair(engine)
     conv = ends.open()
     conv.write(b"x")
     ends.run()
@@ -191,7 +191,7 @@ def test_unreliable_packets(engine):
 
 
 def test_a_lost_unreliable_packet_is_not_sent_again(engine):
-    ends = Ends(engine)
+    ends = WirePair(engine)
     conv = ends.open()
     conv.write(b"x")
     ends.run(10)
@@ -204,7 +204,7 @@ def test_a_lost_unreliable_packet_is_not_sent_again(engine):
 
 
 def test_unreliable_packets_are_bounded(engine):
-    ends = Ends(engine)
+    ends = WirePair(engine)
     conv = ends.open()
     conv.write(b"x")
     ends.run()
@@ -220,7 +220,7 @@ def test_unreliable_packets_are_bounded(engine):
 
 
 def test_an_unreliable_packet_may_overtake_the_open(engine):
-    ends = Ends(engine)
+    ends = WirePair(engine)
     ends.open().send_datagram(b"packet")
     ends.run()
     assert drops(ends.wires["b"]) == {"conv_unknown": 1}
@@ -229,7 +229,7 @@ def test_an_unreliable_packet_may_overtake_the_open(engine):
 
 def test_the_writer_is_woken_with_the_smallest_datagrams(engine):
     """The largest packet would then need more room than a queue ever has."""
-    ends = Ends(engine, KcpParams(snd_wnd=32, rcv_wnd=32))
+    ends = WirePair(engine, KcpParams(snd_wnd=32, rcv_wnd=32))
     ends.a.datagram_bytes = ends.b.datagram_bytes = 256
     conv = ends.open()
     conv.write(bytes(100_000))
