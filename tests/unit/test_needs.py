@@ -51,11 +51,12 @@ def test_nothing_is_said_where_nothing_was_skipped() -> None:
 def test_a_run_ends_with_what_it_did_not_run(processes: str, tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text("from tests.needs import pytest_terminal_summary\n")
     (tmp_path / "test_skipping.py").write_text(SKIPPING)
-    words = ["-q", "-n", processes, "-p", "no:cacheprovider", "--rootdir", str(tmp_path), "-c", os.devnull]
+    words = ["-q", "-p", "xdist", "-n", processes, "-p", "no:cacheprovider"]
+    words += ["--rootdir", str(tmp_path), "-c", os.devnull]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *words, str(tmp_path)],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         capture_output=True,
         text=True,
         check=False,
