@@ -30,7 +30,7 @@ REAL = ("tests/net/", "tests/bench/")
 
 
 class InTurn(LoadScopeScheduling):
-    """What is real is one piece of work, a simulation is one, and so is any other file."""
+    """What is real is one piece of work, a simulation is one, and any other file: in the order of `_rank`."""
 
     def _split_scope(self, nodeid: str) -> str:
         if nodeid.startswith(REAL):
@@ -43,7 +43,25 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> InTurn:
     """Whatever --dist says. Its loadgroup would do, but it groups nothing under pytest 9.2 and says nothing
     (github.com/pytest-dev/pytest-xdist/issues/1386).
     """
+    config.option.loadscopereorder = False  # by the number of tests, which says nothing of how long they take
     return InTurn(config, log)
+
+
+def _rank(item: pytest.Item) -> int:
+    """The longest pieces first, and at last what is short, so that no process waits long for the other."""
+    if item.nodeid.startswith(REAL):
+        return 0
+    if item.nodeid.startswith("tests/property/"):
+        return 1
+    if item.nodeid.startswith("tests/sim/"):
+        return 3 if "[compiled" in item.nodeid else 2  # the plain engine takes three times as long
+    return 4
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Every process orders them alike; one alone keeps the order of the files."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=_rank)
 
 
 _claimed: list[socket.socket] = []
