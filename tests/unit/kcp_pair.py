@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
@@ -74,17 +75,15 @@ class KcpLine:
 
 
 class Pacer:
-    """Tokens of one end: what a line of `rate_bps` takes, and a little at once. 0: no limit."""
+    """Tokens of one end: what a line of `rate_bps` takes, and a little at once."""
 
     def __init__(self, rate_bps: int, now: int) -> None:
         self.rate_bps = rate_bps
         self._tokens: float = BURST_BYTES
         self._at = now
 
-    def tokens(self, now: int) -> int | None:
-        """Bytes that may leave now; None: any number."""
-        if not self.rate_bps:
-            return None
+    def tokens(self, now: int) -> int:
+        """Bytes that may leave now."""
         most = max(BURST_BYTES, self.rate_bps / 4000)
         self._tokens = min(self._tokens + (now - self._at) * self.rate_bps / 8000, most)
         self._at = now
@@ -100,18 +99,67 @@ class Stalls:
     def __init__(self, every_ms: int, seed: str, now: int) -> None:
         self._rng = random.Random(seed)
         self._every_ms = every_ms
-        self._from = self._until = now
-        self._draw()
+        self._begins = [now]
+        self._ends = [now]
 
-    def _draw(self) -> None:
-        self._from = self._until + round(self._rng.expovariate(1 / self._every_ms))
-        self._until = self._from + self._rng.randint(20, 50)
+    def awake_at(self, at: int) -> int:
+        """`at`, or the end of the stall that it falls into. Asked for any time, later or earlier."""
+        while self._ends[-1] <= at:
+            self._begins.append(self._ends[-1] + round(self._rng.expovariate(1 / self._every_ms)))
+            self._ends.append(self._begins[-1] + self._rng.randint(20, 50))
+        number = bisect_right(self._ends, at)  # the first that is not over
+        return self._ends[number] if self._begins[number] <= at else at
 
-    def awake_at(self, now: int) -> int:
-        """`now`, or the end of the stall that it falls into."""
-        while now >= self._until:
-            self._draw()
-        return self._until if now >= self._from else now
+
+class KcpEnd:
+    """One end of a simulation: its lines, and what holds it back, if anything does."""
+
+    def __init__(
+        self, kcp: Peer, inward: KcpLine, outward: KcpLine, pacer: Pacer | None, stalls: Stalls | None
+    ) -> None:
+        self.kcp = kcp
+        self.inward = inward
+        self.outward = outward
+        self.pacer = pacer
+        self.stalls = stalls
+
+    def take(self, now: int) -> None:
+        """What has arrived."""
+        if self.is_awake(now):
+            for datagram in self.inward.take(now):
+                assert self.kcp.input(datagram, now) == 0
+
+    def send(self, now: int) -> None:
+        """What may leave."""
+        kcp = self.kcp
+        deadline = kcp.deadline
+        if not (kcp.wants_flush or (deadline is not None and deadline <= now)) or not self.is_awake(now):
+            return
+        if self.pacer is None:
+            for datagram in kcp.flush(now):
+                self.outward.put(datagram, now)
+            assert not kcp.wants_flush
+        else:
+            for datagram in kcp.flush(now, self.pacer.tokens(now)):  # type: ignore[call-arg]
+                self.pacer.spend(len(datagram) + LOWER_BYTES)
+                self.outward.put(datagram, now)
+        assert kcp.deadline is None or kcp.deadline > now
+
+    def is_awake(self, now: int) -> bool:
+        return self.stalls is None or self.stalls.awake_at(now) <= now
+
+    def due(self, now: int) -> int | None:
+        """When it has something to do: never while it stands still."""
+        at, deadline = self.inward.next_at, self.kcp.deadline
+        if at is None or (deadline is not None and deadline < at):
+            at = deadline
+        if self.kcp.wants_flush:
+            wanted = now + (self.pacer is not None)  # 1: the pacer held it
+            at = wanted if at is None else min(at, wanted)
+        if at is None:
+            return None
+        at = max(at, now)
+        return at if self.stalls is None else self.stalls.awake_at(at)
 
 
 class KcpSim:
@@ -141,50 +189,29 @@ class KcpSim:
         alike = impaired(**both)  # type: ignore[arg-type]
         self.to_right = KcpLine(up or alike, f"{seed}:up")
         self.to_left = KcpLine(down or alike, f"{seed}:down")
-        self._pacers = {id(end): Pacer(pace_bps, start_ms) for end in (left, right)}
-        self._stalls = {
-            id(end): Stalls(stall_every_ms, f"{seed}:stalls:{side}", start_ms)
-            for end, side in ((left, "left"), (right, "right"))
-            if stall_every_ms
-        }
+        ways = (left, self.to_left, self.to_right), (right, self.to_right, self.to_left)
+        self._left, self._right = (
+            KcpEnd(
+                *way,
+                Pacer(pace_bps, start_ms) if pace_bps else None,
+                Stalls(stall_every_ms, f"{seed}:stalls:{side}", start_ms) if stall_every_ms else None,
+            )
+            for side, way in zip(("left", "right"), ways, strict=True)
+        )
 
     def exchange(self) -> None:
         """Deliver what has arrived, then let both ends send what they may."""
-        ways = ((self.left, self.to_left, self.to_right), (self.right, self.to_right, self.to_left))
-        awake = [way for way in ways if self._awake_at(way[0], self.now) <= self.now]
-        for end, inward, _ in reversed(awake):
-            for datagram in inward.take(self.now):
-                assert end.input(datagram, self.now) == 0
-        for end, _, outward in awake:
-            deadline = end.deadline
-            if end.wants_flush or (deadline is not None and deadline <= self.now):
-                self._flush(end, outward)
-
-    def _flush(self, end: Peer, outward: KcpLine) -> None:
-        pacer = self._pacers[id(end)]
-        tokens = pacer.tokens(self.now)
-        allowed = () if tokens is None else (tokens,)  # ikcp has no pacer
-        for datagram in end.flush(self.now, *allowed):
-            pacer.spend(len(datagram) + LOWER_BYTES)
-            outward.put(datagram, self.now)
-        assert tokens is not None or not end.wants_flush
-        assert end.deadline is None or end.deadline > self.now
-
-    def _awake_at(self, end: Peer, now: int) -> int:
-        stalls = self._stalls.get(id(end))
-        return now if stalls is None else stalls.awake_at(now)
-
-    def _due(self, end: Peer, inward: KcpLine) -> int | None:
-        """When an end has something to do: never while it stands still."""
-        times = [inward.next_at, end.deadline]
-        if end.wants_flush:
-            times.append(self.now + (self._pacers[id(end)].rate_bps > 0))  # 1: the pacer held it
-        due = min((at for at in times if at is not None), default=None)
-        return None if due is None else self._awake_at(end, max(due, self.now))
+        now = self.now
+        self._right.take(now)
+        self._left.take(now)
+        self._left.send(now)
+        self._right.send(now)
 
     def next_event(self) -> int | None:
-        times = (self._due(self.left, self.to_left), self._due(self.right, self.to_right))
-        return min((at for at in times if at is not None), default=None)
+        left, right = self._left.due(self.now), self._right.due(self.now)
+        if left is None or right is None:
+            return right if left is None else left
+        return min(left, right)
 
     def advance(self, most: int) -> None:
         """To the next event, or to `most` if that is sooner."""
