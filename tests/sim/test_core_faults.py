@@ -10,7 +10,7 @@ from kcpg.core.kcp.kcp import KcpParams
 from netem.profile import Impair
 from tests.line import MS
 from tests.sim.actors import Echo, PacketStream
-from tests.sim.chain import Chain, Hop
+from tests.sim.chain import Hop, SimChain
 from tests.sim.memory import Answer
 from tests.sim.network import host_of
 
@@ -22,7 +22,7 @@ HOUR_MS = 3_600_000
 def test_flows_of_which_nobody_heard_outlive_a_restart(engine: str, pause_ms: int, relays: int) -> None:
     """The next node is restarted while no flow is open. Nothing of the next flow reached anybody, so it is
     opened again on the new link."""
-    chain = Chain(engine, f"restart {pause_ms} {relays}", relays, Impair(delay_ns=20 * MS))
+    chain = SimChain(engine, f"restart {pause_ms} {relays}", relays, Impair(delay_ns=20 * MS))
     chain.talk(1_000, 1_000)
     chain.finish(2_000)
     chain.world.pass_time(5_000)
@@ -37,7 +37,7 @@ def test_flows_of_which_nobody_heard_outlive_a_restart(engine: str, pause_ms: in
 
 def test_a_flow_that_was_heard_does_not(engine: str) -> None:
     """Its first bytes may have been acted upon: it is reset, never sent twice."""
-    chain = Chain(engine, "restart, heard", 0, Impair(delay_ns=20 * MS))
+    chain = SimChain(engine, "restart, heard", 0, Impair(delay_ns=20 * MS))
     near, _ = chain.talk(1_000, 1 << 40)
     chain.world.run(lambda: near.received > 0, 2_000)
     chain["server"].restart()
@@ -49,7 +49,7 @@ def test_a_flow_that_was_heard_does_not(engine: str) -> None:
 def test_a_lost_reset_ack_makes_no_node_spin(engine: str, lost_ms: int) -> None:
     """Two UDP associations end one after the other; what acknowledges the end of the first is lost for a
     while. The simulation fails where a node is due again and again while no time passes."""
-    chain = Chain(engine, f"tombstones {lost_ms}", 0, Impair(delay_ns=20 * MS))
+    chain = SimChain(engine, f"tombstones {lost_ms}", 0, Impair(delay_ns=20 * MS))
     socks = [
         chain.connect(PacketStream(chain.world, name, 1, 5), Answer(0, Echo(chain.world)), Kind.UDP)
         for name in ("a", "b")
@@ -67,7 +67,7 @@ def test_a_lost_reset_ack_makes_no_node_spin(engine: str, lost_ms: int) -> None:
 
 @pytest.mark.parametrize("rtt_ms", [250, 600])
 def test_new_flows_on_a_long_path_send_everything_once(engine: str, rtt_ms: int) -> None:
-    chain = Chain(
+    chain = SimChain(
         engine, f"long {rtt_ms}", 0, Impair(delay_ns=rtt_ms * MS // 2), dial={"hop_every_ms": 60_000}
     )
     chain.talk(1_000, 1_000)
@@ -82,7 +82,7 @@ def test_new_flows_on_a_long_path_send_everything_once(engine: str, rtt_ms: int)
     assert not [event for _, event in chain.events if event.kind == "link_hopped"]
 
 
-def counts(chain: Chain, name: str) -> tuple[int, int]:
+def counts(chain: SimChain, name: str) -> tuple[int, int]:
     """Segments that a node sent, and those of them that it sent again."""
     found = [link.link_wire.segment_counts() for leg in chain[name].node.tunnels for link in leg.links]  # type: ignore[attr-defined]
     again = ("segments_resent_fast", "segments_resent_rto", "segments_resent_tail")
@@ -92,7 +92,7 @@ def counts(chain: Chain, name: str) -> tuple[int, int]:
 def test_data_flows_after_a_rest(engine: str) -> None:
     """Time x rate is more than 63 bits hold. (tests/unit/test_wire_turns.py has a year.)"""
     hop = Hop(bytes([7] * 32), kcp=KcpParams(), params={"outbound_bps": 10**12})
-    chain = Chain(engine, "rest", 0, Impair(delay_ns=5 * MS), hops=[hop], dial={"hop_every_ms": 0})
+    chain = SimChain(engine, "rest", 0, Impair(delay_ns=5 * MS), hops=[hop], dial={"hop_every_ms": 0})
     chain.talk(1_000, 1_000)
     chain.finish(2_000)
     chain.world.pass_time(3 * HOUR_MS)
@@ -103,7 +103,7 @@ def test_data_flows_after_a_rest(engine: str) -> None:
 @pytest.mark.parametrize("rtt_ms", [9_000, 12_000, 20_000])
 def test_a_link_comes_up_over_a_round_trip_of_many_seconds(engine: str, rtt_ms: int) -> None:
     hop = Hop(bytes([1] * 32), kcp=KcpParams())
-    chain = Chain(engine, f"rtt {rtt_ms}", 0, Impair(delay_ns=rtt_ms * MS // 2), hops=[hop])
+    chain = SimChain(engine, f"rtt {rtt_ms}", 0, Impair(delay_ns=rtt_ms * MS // 2), hops=[hop])
     chain.talk(1_000, 1_000)
     chain.finish(20 * rtt_ms)
 
@@ -112,7 +112,7 @@ def test_a_link_comes_up_over_a_round_trip_of_many_seconds(engine: str, rtt_ms: 
 @pytest.mark.parametrize("rcv_wnd", [64, 32, 1])
 def test_a_packet_larger_than_the_window_costs_only_itself(engine: str, delivery: str, rcv_wnd: int) -> None:
     hop = Hop(bytes([1] * 32), kcp=KcpParams(snd_wnd=128, rcv_wnd=rcv_wnd))
-    chain = Chain(
+    chain = SimChain(
         engine, f"large {delivery} {rcv_wnd}", 0, Impair(delay_ns=5 * MS), hops=[hop], udp_delivery=delivery
     )
     stream = chain.stream(400, 10, size=lambda number: 50_000 if number == 20 else 200)
@@ -123,7 +123,7 @@ def test_a_packet_larger_than_the_window_costs_only_itself(engine: str, delivery
 @pytest.mark.parametrize(("narrow", "wide"), [(1252, 1472), (1472, 8972)])
 def test_a_wide_path_is_used_after_a_narrow_one(engine: str, narrow: int, wide: int) -> None:
     hop = Hop(bytes([1] * 32), kcp=KcpParams(), datagram_bytes=wide)
-    chain = Chain(engine, f"mtu {narrow}", 0, Impair(delay_ns=10 * MS), hops=[hop], addresses=("other",))
+    chain = SimChain(engine, f"mtu {narrow}", 0, Impair(delay_ns=10 * MS), hops=[hop], addresses=("other",))
     network = chain.world.network
     for ends in (("client", "server"), ("server", "client")):
         network.set_mtu(*ends, narrow)
