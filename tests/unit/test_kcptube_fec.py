@@ -29,11 +29,11 @@ def parts(frame: bytes) -> tuple[int, int, bytes]:
 
 def test_the_bytes_of_a_group() -> None:
     sender = ShardSender(2, 2, CONV)
-    first, second = block(10), block(30)
+    first, second = block(30), segment(30)[24:78]
     assert sender.frames(first) == [bytes.fromhex("0000000000") + first]
     shard, *parity = sender.frames(second)
     assert shard == bytes.fromhex("0000000001") + second
-    blocks = [bytes([0, 34]) + first + bytes(20), bytes([0, 54]) + second]
+    blocks = [bytes([0, 54]) + first, bytes([0, 54]) + second]
     for row, frame in enumerate(parity):
         assert frame[:9].hex() == f"00000000{2 + row:02x}11223344"
         assert frame[9:] == fec.combine([[3, 2], [5, 4]][row], blocks, 56)
@@ -57,13 +57,22 @@ def test_any_parity_gives_back_what_was_lost(data: int, parity: int) -> None:
 
 
 def test_a_shorter_block_makes_the_rest_untrusted() -> None:
-    sender, receiver = ShardSender(2, 1, CONV), ShardReceiver(2, 1, CONV)
-    short, *_ = sender.frames(block(10))
-    _, parity = sender.frames(block(500))
-    assert receiver.take(*parts(short)) == []
-    group, index, contents = parts(parity)
-    assert receiver.take(group, index, contents[4:]) == []
+    """As a kcptube sends it."""
+    receiver, short, long = ShardReceiver(2, 1, CONV), block(10), block(500)
+    blocks = [len(short).to_bytes(2, "big") + short + bytes(490), len(long).to_bytes(2, "big") + long]
+    (parity,) = fec.Code(2, 1).encode(blocks)
+    assert receiver.take(0, 0, short) == []
+    assert receiver.take(0, 2, bytes(parity)) == []
     assert receiver.untrusted == 1 and receiver.rebuilt == 0
+
+
+def test_blocks_of_unequal_length_get_no_parity() -> None:
+    """A kcptube would rebuild the longer ones wrongly, and deliver them."""
+    sender = ShardSender(3, 2, CONV)
+    sent = [sender.frames(block(size)) for size in (500, 10, 500, 400, 400, 400)]
+    assert [len(frames) for frames in sent] == [1, 1, 1, 1, 1, 3]
+    assert [parts(frames[0])[:2] for frames in sent] == [(g, i) for g in (0, 1) for i in range(3)]
+    assert sender.groups == 1 and sender.parity_bytes == 2 * (2 + 24 + 400)
 
 
 def test_wrong_parity_is_not_believed() -> None:

@@ -5,7 +5,8 @@
 
 A block counts with its length, u16, before it and zeros behind it. kcptube fills with whatever its memory
 holds instead, and older versions' parity is wrong altogether. So what is rebuilt is used only if no shorter
-block had part in it and if it is whole segments of its conversation; KCP sends everything else again.
+block had part in it and if it is whole segments of its conversation; KCP sends everything else again. And a
+kcptube, which believes whatever it rebuilds, gets parity only of blocks that are equally long.
 """
 
 from __future__ import annotations
@@ -37,16 +38,17 @@ class ShardSender:
         self._blocks: list[bytes] = []
 
     def frames(self, block: bytes) -> list[bytes]:
-        """The shard of a block, and the parity if it completes its group."""
+        """The shard of a block, and the parity if it completes a group of equally long ones."""
         index = len(self._blocks)
         found = [SHARD.pack(self._group, index) + block]
         self._blocks.append(len(block).to_bytes(PREFIX_BYTES, "big") + block)
         if len(self._blocks) == self._code.data:
-            for row, parity in enumerate(self._code.encode(self._blocks), self._code.data):
-                found.append(PARITY.pack(self._group, row, self._number) + parity)
-                self.parity_bytes += len(parity)
+            if len({len(block) for block in self._blocks}) == 1:
+                for row, parity in enumerate(self._code.encode(self._blocks), self._code.data):
+                    found.append(PARITY.pack(self._group, row, self._number) + parity)
+                    self.parity_bytes += len(parity)
+                self.groups += 1
             self._blocks.clear()
-            self.groups += 1
             self._group = add32(self._group, 1)
         return found
 
