@@ -29,16 +29,25 @@ from kcpg.core.flow import (
     Blocked,
     Flow,
     Moved,
+    Reset,
+    ResetCode,
 )
 
 if TYPE_CHECKING:
-    from kcpg.core.flow import Open, Reset
+    from kcpg.core.flow import Open
 
 # How often one pump repeats because it was asked for again from inside, before others get their turn.
 REPEATS = 16
 
 NOTHING_MORE = Moved(0, ENDED)
 IN_PROGRESS = Moved(0, SOURCE_DRY)
+
+
+def abrupt(reason: Reset) -> Reset:
+    """The reason of an abort, as the other flow tells it: FINISHED would mean there that all went well."""
+    if reason.code is not ResetCode.FINISHED:
+        return reason
+    return Reset(ResetCode.RESET_BY_APPLICATION, reason.text)
 
 
 class Owner(Protocol):
@@ -223,12 +232,12 @@ class Splice:
             self.finished(self.flows[0])
 
     def on_reset(self, flow: Flow, reason: Reset) -> None:
-        """`flow` was aborted by its own side and is gone: abort the other with the same reason."""
+        """`flow` was aborted by its own side and is gone: abort the other as well, see `abrupt`."""
         if self.over:
             return
         partner = self.partner(flow)
         owner = self._detach()
-        partner.reset(reason)
+        partner.reset(abrupt(reason))
         if owner is not None:
             owner.splice_over(self, reason)
 
@@ -239,7 +248,7 @@ class Splice:
         flows = self.flows
         owner = self._detach()
         for flow in flows:
-            flow.reset(reason)
+            flow.reset(abrupt(reason))
         if owner is not None:
             owner.splice_over(self, reason)
 

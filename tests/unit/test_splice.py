@@ -148,6 +148,17 @@ def test_abort_resets_both() -> None:
     assert a.calls == b.calls == [GONE] and diary.overs == [GONE]
 
 
+@pytest.mark.parametrize("code", ResetCode)
+@pytest.mark.parametrize("kind", Kind)
+def test_no_abort_goes_on_as_a_clean_end(kind: Kind, code: ResetCode) -> None:
+    a, b, splice, _ = pair(kind)
+    splice.on_reset(b, Reset(code, "why"))
+    c, d, other, _ = pair(kind)
+    other.abort(Reset(code, "why"))
+    said = ResetCode.RESET_BY_APPLICATION if code is ResetCode.FINISHED else code
+    assert a.calls == c.calls == d.calls == [Reset(said, "why")] and b.calls == []
+
+
 def test_readiness_goes_to_the_partner() -> None:
     a, b, splice, _ = pair(b=1)
     a.source.append(b"xyz")
