@@ -43,7 +43,6 @@ def dial_settings(config: LegConfig) -> DialSettings:
 def listen_settings(config: LegConfig, max_flows: int) -> ListenSettings:
     """What a server or a relay offers. A plain link carries one flow, so the limit on flows is that on
     links."""
-    ports = legsettings.ranges(config.ports)
     return ListenSettings(
         name=config.section or "tunnel",
         format=wire_format(config),
@@ -51,6 +50,5 @@ def listen_settings(config: LegConfig, max_flows: int) -> ListenSettings:
         outbound_bps=config.outbound_bps,
         inbound_bps=config.inbound_bps,
         keep_alive_ms=config.keep_alive_s * 1000,
-        ports=ports[0] if len(ports) == 1 else (0, 0),
         max_links=max_flows,
     )

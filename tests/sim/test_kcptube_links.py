@@ -9,14 +9,14 @@ import pytest
 
 from kcpg.core.env import EventKind
 from kcpg.core.flow import ResetCode
-from kcpg.core.kcptube.dialedlink import LOST_MS
-from kcpg.core.kcptube.link import IDLE_MS, IDLE_MUX_MS, SILENT_MS
+from kcpg.core.kcptube.dialedlink import LOST_MS, DialedLink
+from kcpg.core.kcptube.link import CLOSED_SILENT_MS, END_GRACE_MS, IDLE_MS, IDLE_MUX_MS, SILENT_MS
 from tests.sim.actors import Talker
-from tests.sim.chain import PORTS
+from tests.sim.chain import PORTS, Hop
 from tests.sim.memory import Answer
-from tests.sim.network import port_of
+from tests.sim.network import host_of, port_of
 from tests.sim.test_kcptube_chain import TUNNELS, chain
-from tests.sim.tubechain import TubeChain
+from tests.sim.tubechain import TubeChain, TubeHop
 
 FOREVER = 1 << 40
 NARROW = "3g"  # where bytes that never end stay few
@@ -100,7 +100,7 @@ def test_a_mux_link_is_called_again_after_an_outage(engine: str) -> None:
     near, far = tube.talk(FOREVER, FOREVER)
     tube.world.pass_time(500)
     tube.world.network.cut("client", "server", for_ms=IDLE_MUX_MS + 5_000)
-    tube.world.run(lambda: near.over and far.over, IDLE_MUX_MS + 12_000)
+    tube.world.run(lambda: near.over and far.over, IDLE_MUX_MS + 21_000)
     assert {end.reset_reason and end.reset_reason.code for end in (near, far)} == {ResetCode.LINK_LOST}
     tube.pairs.clear()
     tube.talk(10_000, 10_000)
@@ -135,6 +135,52 @@ def test_hops(engine: str, tunnels: int) -> None:
     assert len({target for _, target in seen}) == len(PORTS)
     assert near.received > 100_000 and far.received > 100_000
     assert len(tube["client"].sockets) <= 4 * max(tunnels, 1)
+
+
+@pytest.mark.parametrize("tunnels", TUNNELS)
+def test_who_probed_is_asked_soon(engine: str, tunnels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """kcptube takes a path that it probed when it sends something next, which is too late after 8 s."""
+
+    def probed(self: DialedLink, message: bytes) -> None:
+        assert self._request is not None
+        self._request.close()
+        self._request = None
+
+    monkeypatch.setattr(DialedLink, "_probed", probed)
+    tube = chain(engine, f"probed {tunnels}", tunnels, "lan", hop_every_ms=5_000)
+    tube.talk(FOREVER, FOREVER, near={"wait_for": 1}, far={"wait_for": 1})
+    tube.world.run(lambda: bool(tube.tube_listener().links), 5_000)
+    start_ms = tube.world.now_ms
+    tube.world.pass_time(4_500)
+    answered = tube.tube_listener().counters.answered
+    tube.world.pass_time(1_000)
+    assert tube.tube_listener().counters.answered > answered, "it probed"
+    tube.world.pass_time(7_000)
+    for link in tube.tube_listener().links:
+        assert 8_900 <= link.conv.heard_ms - start_ms <= 9_500, "asked once, after four seconds"
+
+
+@pytest.mark.parametrize("tunnels", TUNNELS)
+def test_a_peer_that_closes_both_ways_is_no_clean_end_behind_a_relay(engine: str, tunnels: int) -> None:
+    """A kcptube forgets a flow at the first end, and answers nothing more."""
+    hops = [Hop(bytes(range(32))), TubeHop(bytes(range(32)), tunnels=tunnels)]
+    tube = TubeChain(engine, f"both ways {tunnels}", hops, profiles="lan")
+    near, _ = tube.talk(50, 5_000, far={"wait_for": 50, "reads_from_ms": 60_000})
+    tube.world.pass_time(END_GRACE_MS + 1_000)
+    server = tube["server"]
+    tube.world.network.lose = lambda source, target: host_of(source) == server.name
+    tube.world.run(lambda: near.over, IDLE_MUX_MS + CLOSED_SILENT_MS + 5_000)
+    assert near.reset_reason is not None and near.reset_reason.code is not ResetCode.FINISHED
+
+
+def test_tunnels_that_nobody_uses_fill_no_log(engine: str) -> None:
+    """A kcptube client opens tunnels, says nothing on them, and opens others when they are gone."""
+    tube = chain(engine, "unused", 2)
+    tube.world.run(lambda: len(tube.tube_listener().links) == 2, 5_000)
+    tube.world.network.lose = lambda source, target: host_of(source) == "server"
+    tube.world.pass_time(120_000)
+    told = [event.kind for name, event in tube.events if name == "server"]
+    assert told.count(EventKind.LINK_DOWN) == 0 and told.count(EventKind.LINK_UP) <= 4
 
 
 def test_a_port_that_is_closed_is_left(engine: str) -> None:

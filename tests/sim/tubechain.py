@@ -18,8 +18,6 @@ from tests.sim.memory import Answer, App, AppSocket
 from tests.sim.network import LegSlot
 from tests.sim.world import SimNode
 
-PORT_RANGE = (PORTS[0], PORTS[-1])
-
 
 @dataclass
 class TubeHop(Hop):
@@ -59,7 +57,7 @@ class TubeChain(SimChain):
             return super()._tunnel_listener(sim, place)
         slot = LegSlot()
         settings = ListenSettings(
-            name=sim.name, format=hop.format(), kcp=hop.kcp, keep_alive_ms=hop.keep_alive_ms, ports=PORT_RANGE
+            name=sim.name, format=hop.format(), kcp=hop.kcp, keep_alive_ms=hop.keep_alive_ms
         )
         leg = TubeListener(settings, self._env(sim, slot), self.kcp)
         for port in PORTS:

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 IDLE_MS = 255_000  # A link that was silent for this long is over: kcptube has forgotten it by then
 
-IDLE_MUX_MS = 31_000  # The same of a mux link
+# The same of a mux link. A dialer gives it up first, as kcptube's does: it must not take a flow to a listener
+# that has forgotten the link a moment ago.
+IDLE_MUX_MS = 31_000
+IDLE_MUX_LISTENER_MS = 40_000
 
 # Silence after which the peer is asked for a sign of life where `keep_alive` is not set: often enough that a
 # lost answer or two leaves the link alive. A UDP flow may end by silence.
@@ -32,6 +35,11 @@ ASK_MS = {Carries.TCP: 60_000, Carries.UDP: IDLE_MS, Carries.MUX: 10_000}
 # A dialer tells the end of what the application sends only after this long without an answer: kcptube cuts
 # off an answer that is under way. Most come within this.
 END_GRACE_MS = 1000
+
+# kcptube takes a path that it has probed at its next transmission, but forgets the path 8 s after the probe.
+# A peer that may have probed, and is silent since, is asked in time, so that its answer takes the path.
+PROBED_ASK_MS = (4000, 6000)
+PROBED_HEARD_MS = 1000  # What comes within this of the probe may still have taken the former path
 
 SILENT_MS = 5000  # A peer that owes an answer for this long is looked for by another path
 
@@ -102,10 +110,13 @@ class Link:
         self.counters = LinkCounters()
         self.since_ms = owner.now_ms
         self.ask_ms = keep_alive_ms or ASK_MS[carries]
-        self.idle_ms = IDLE_MUX_MS if carries is Carries.MUX else IDLE_MS
+        self.idle_ms = IDLE_MS
+        if carries is Carries.MUX:
+            self.idle_ms = IDLE_MUX_MS if dials else IDLE_MUX_LISTENER_MS
         if keep_alive_ms:
             self.idle_ms = max(self.idle_ms, 3 * keep_alive_ms)
         self._asked_ms = owner.now_ms
+        self._probed_ms: list[int] = []  # when to ask after a probe
         self._peer = b""
         conv.user = self
 
@@ -165,12 +176,17 @@ class Link:
         """Speak first: the peer learns our path, and may speak."""
         self._ask()
 
+    def probed(self) -> None:
+        """The peer's host has probed a path, perhaps for this link (listener)."""
+        self._probed_ms = [self.now_ms + ms for ms in PROBED_ASK_MS]
+        self.owner.link_touched(self)
+
     def advance(self, now_ms: int) -> None:
         """Serve the timers."""
         if self.silent_ms >= self.idle_ms:
             self.close(Reset(ResetCode.LINK_LOST, f"nothing came for {self.silent_ms // 1000} s"))
         elif self.state is LinkState.UP and self._ask_at() <= now_ms:
-            self._ask()
+            self._ask_for_a_sign()
 
     def deadline(self) -> int | None:
         """When `advance` has something to do."""
@@ -276,7 +292,18 @@ class Link:
         self.conv.wire.drop("message_unknown")
 
     def _ask_at(self) -> int:
-        return max(self.conv.heard_ms, self._asked_ms) + self.ask_ms
+        silent_ms = max(self.conv.heard_ms, self._asked_ms) + self.ask_ms
+        return min(silent_ms, self._probed_ms[0]) if self._probed_ms else silent_ms
+
+    def _ask_for_a_sign(self) -> None:
+        """Ask, unless a question after a probe is not needed any more."""
+        if self._probed_ms and self._probed_ms[0] <= self.now_ms:
+            probe_ms = self._probed_ms[-1] - PROBED_ASK_MS[-1]
+            del self._probed_ms[0]
+            if self.conv.heard_ms > probe_ms + PROBED_HEARD_MS:
+                self._probed_ms.clear()
+                return
+        self._ask()
 
     def _ask(self) -> None:
         self._asked_ms = self.now_ms
@@ -419,7 +446,9 @@ class PlainLink(Link):
         if flow is not None and flow.end_sent != flow.heard_end:
             if self.owed and self.silent_ms >= CLOSED_SILENT_MS:
                 self._finish()
-                flow.aborted(Reset(ResetCode.FINISHED, "the other end has closed both directions"))
+                flow.aborted(
+                    Reset(ResetCode.RESET_BY_APPLICATION, "the other end has closed both directions")
+                )
                 return
             if flow.end_sent and self._ended_ask_at() <= now_ms:
                 self._ask()

@@ -38,14 +38,12 @@ LAST_NUMBER = 0xFFFFFFFE
 class ListenSettings:
     """How a TubeListener works."""
 
-    # First and last port listened to; (0, 0): not told, as where they have gaps.
     name: str
     format: Format = field(default_factory=Format)
     kcp: KcpParams = field(default_factory=KcpParams)
     outbound_bps: int = 0
     inbound_bps: int = 0
     keep_alive_ms: int = 0
-    ports: tuple[int, int] = (0, 0)
     max_links: int = 65_536  # A plain link is one flow
 
 
@@ -94,7 +92,8 @@ class TubeListener(TubeLeg):
         super().link_over(link, reason)
         self._convs.pop(link.conv.number, None)
         self._asked.pop(link, None)
-        if reason is not None and isinstance(link, MuxLink):
+        # kcptube opens tunnels that it does not use, and new ones when they are gone.
+        if reason is not None and isinstance(link, MuxLink) and link.counters.flows_opened:
             self.report(EventKind.LINK_DOWN, link.peer, f"mux tunnel lost: {reason}", REPEAT_EVENT_MS)
 
     def link_taken(self, link: Link, flow: TubeFlow) -> None:
@@ -149,6 +148,10 @@ class TubeListener(TubeLeg):
         self._remember(greeting)
         if settings is None:
             self._answer(greeting, messages.PROBE)
+            host = self.env.source_key(greeting.addr)
+            for link in self._links:
+                if link.peer and self.env.source_key(link.peer) == host:
+                    link.probed()
             return
         greeting.carries = Carries(carries)
         if len(self._links) >= self.settings.max_links:
@@ -183,7 +186,7 @@ class TubeListener(TubeLeg):
             self.add(link)
             self._accept(greeting, link)
             text = f"mux tunnel up, {self.format.algorithm}"
-            self.report(EventKind.LINK_UP, greeting.addr, text)
+            self.report(EventKind.LINK_UP, greeting.addr, text, REPEAT_EVENT_MS)
             return
         flow = TubeFlow(messages.KIND_OF[greeting.carries])
         link = PlainLink(self, conv, flow, False, keep_alive_ms)
@@ -201,9 +204,9 @@ class TubeListener(TubeLeg):
             link.flow_taken(flow)
 
     def _accept(self, greeting: _Greeting, link: Link) -> None:
+        # No ports are told: kcptube needs none, and crashes where a forwarded port stands outside of them.
         fields = messages.Settings(
             number=link.conv.number,
-            ports=self.settings.ports,
             out_bytes_s=self.settings.outbound_bps // 8,
             in_bytes_s=self.settings.inbound_bps // 8,
         )
