@@ -24,13 +24,12 @@ from tests.tidy import tree
 # Compiled parts without a plain module of their stem, by the reason.
 WITHOUT_TWIN = {
     "memory, which Python looks after": "core/kcp/_pool core/kcp/_rings core/native/wire/_pool",
-    "its twin serves both dialects and stands above": "core/native/wire/_pacer",
+    "its twin serves both dialects and stands above": "core/native/wire/_pacer core/native/wire/_timers",
     "numbers in memory; Python has struct": "core/kcp/_numbers",
     "the other half of a file that would be too long": "core/kcp/_face",
     "the module that the parts of a folder make up": "core/fec/_fec",
     "libraries, which plain Python reaches through packages": """
         core/seal/_evp core/seal/_ipsec core/seal/_short""",
-    "lists and heaps of the compiled wire, where Python has its own": "core/native/wire/_timers",
     "what only the compiled engine has": "core/native/wire/_bypass",
     "system calls, for which Python has socket": "net/_syscalls",
 }

@@ -3,7 +3,6 @@
 cdef enum:
     EV_READABLE = 1
     EV_WRITABLE = 2
-    SLOT_BYTES = 1536
     WRITABLE_ROOM_SEGMENTS = 64     # a starved writer is woken at this much room
     PACKET_MAX_BYTES = 65535        # a user's largest UDP packet
     ACK_HOLD_MS = 2

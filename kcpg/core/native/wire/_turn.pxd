@@ -1,6 +1,7 @@
 """See turn.py. Included by _wire.pxd."""
 
 cdef enum:
+    SLOT_BYTES = 1536               # most payload of a segment
     BUILD_DATAGRAMS = 128           # of one build: more would leave the L2 cache before they are sent
     TURN_SEGMENTS = 16              # of one conversation before the next has its turn
     COLD_TURNS = 4                  # conversations with full queues: 1.4 MB, more than an L2 cache has

@@ -10,6 +10,7 @@ from kcpg.core.kcp.kcp import Kcp, KcpParams
 from kcpg.core.kcp.params import MAX_FRAGMENTS
 from kcpg.core.native.wire import frames
 from kcpg.core.native.wire.linkfec import BULK_SEGMENTS, LONG_SEGMENTS
+from kcpg.core.native.wire.turn import SLOT_BYTES
 
 if TYPE_CHECKING:
     from kcpg.core.native.wire.linkwire import LinkWire
@@ -18,10 +19,6 @@ READABLE = 1
 WRITABLE = 2
 
 SEGMENT_HEADER_BYTES = 24
-
-# Most payload of a segment, whatever a datagram holds: a jumbo one carries several. So memory is that of
-# Ethernet, and a segment never needs more than two pieces where the path shrinks to 1,280.
-SLOT_BYTES = 1536
 
 # A starved writer is woken at this much room, not at one segment: fewer, larger refills.
 WRITABLE_ROOM_SEGMENTS = 64

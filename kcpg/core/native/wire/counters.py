@@ -30,8 +30,7 @@ def add_segments(total: Counter[str], conv: Kcp) -> None:
 
 @dataclass(slots=True)
 class LinkCounters:
-    """One link's life in numbers. Datagrams and bytes are counted by its link wire, drops by the leg's
-    wire."""
+    """One link's life in numbers. Its link wire counts datagrams and bytes, the leg's wire drops."""
 
     flows_opened: int = 0
     flows_finished: int = 0

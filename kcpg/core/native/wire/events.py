@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from kcpg.core.native.wire.conv import Conv
-    from kcpg.core.native.wire.linkwire import LinkWire
+from typing import Any, Protocol
 
 READY = 0  # conv: it has events of its own, see `Conv.take_events`
 HEARD = 1  # link wire: something authentic came, once however much
@@ -22,13 +18,19 @@ STRANGERS_LIMIT = 256
 Event = tuple[Any, ...]
 
 
+class Watched(Protocol):
+    """A link wire. `watched`: that it was heard is urgent."""
+
+    watched: bool
+
+
 class Events:
     """The events since they were last taken. `urgent`: links or flows have to act on some of them now."""
 
     def __init__(self) -> None:
         self.urgent = False
         self._waiting: list[Event] = []
-        self._told: set[tuple[int, LinkWire]] = set()  # those of them that are told once
+        self._told: set[tuple[int, Watched]] = set()  # those of them that are told once
         self._frames = self._strangers = 0
 
     def __len__(self) -> int:
@@ -41,29 +43,29 @@ class Events:
         self._frames = self._strangers = 0
         return [event for event in taken if event[0] not in (READY, DRAINED) or not event[1].closed]
 
-    def ready(self, conv: Conv) -> None:
+    def ready(self, conv: object) -> None:
         """A conversation has its first event."""
         self._tell(READY, conv)
 
-    def drained(self, conv: Conv) -> None:
+    def drained(self, conv: object) -> None:
         """A conversation that waits for its end owes nothing any more."""
         self._waiting.append((DRAINED, conv))
 
-    def heard(self, link_wire: LinkWire) -> None:
+    def heard(self, link_wire: Watched) -> None:
         """An authentic datagram came."""
         self._tell_once(HEARD, link_wire)
         self.urgent |= link_wire.watched
 
-    def begun(self, link_wire: LinkWire) -> None:
+    def begun(self, link_wire: Watched) -> None:
         """Data is under way, the first for a while."""
         self._tell_once(BEGUN, link_wire)
 
-    def moved(self, link_wire: LinkWire) -> None:
+    def moved(self, link_wire: Watched) -> None:
         """The newest datagram came by another path."""
         self._tell_once(MOVED, link_wire)
         self.urgent = True
 
-    def frame(self, link_wire: LinkWire, frame_type: int, payload: bytes, path: tuple[int, bytes]) -> bool:
+    def frame(self, link_wire: Watched, frame_type: int, payload: bytes, path: tuple[int, bytes]) -> bool:
         """A control frame came; False: there are too many."""
         if self._frames >= FRAMES_LIMIT:
             return False
@@ -83,7 +85,7 @@ class Events:
         self._waiting.append(event)
         self.urgent = True
 
-    def _tell_once(self, kind: int, link_wire: LinkWire) -> None:
+    def _tell_once(self, kind: int, link_wire: Watched) -> None:
         if (kind, link_wire) not in self._told:
             self._told.add((kind, link_wire))
             self._waiting.append((kind, link_wire))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from kcpg.core.kcp.kcp import KcpParams
 from kcpg.core.kcp.params import DONE, PACED
 from kcpg.core.native.wire import frames
-from kcpg.core.native.wire.conv import SEGMENT_HEADER_BYTES, SLOT_BYTES, Conv
+from kcpg.core.native.wire.conv import SEGMENT_HEADER_BYTES, Conv
 from kcpg.core.native.wire.counters import SEGMENTS, add_segments
 from kcpg.core.native.wire.flight import SPARSE_SEGMENTS, Flight
 from kcpg.core.native.wire.headers import HEADER_BYTES, OVERHEAD_BYTES, TAG_BYTES
@@ -18,6 +18,7 @@ from kcpg.core.native.wire.pieces import Pieces, cut
 from kcpg.core.native.wire.rxepoch import NO_LOSSES, RxEpoch
 from kcpg.core.native.wire.turn import (
     BUILD_DATAGRAMS,
+    SLOT_BYTES,
     TURN_SEGMENTS,
     Batch,
     Turn,

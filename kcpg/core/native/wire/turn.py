@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from kcpg.core.kcp.datagrams import Datagrams
 from kcpg.core.native.wire import frames
-from kcpg.core.native.wire.conv import SLOT_BYTES
 from kcpg.core.native.wire.headers import HEADER_BYTES, OVERHEAD_BYTES, TAG_BYTES, TYPE_BYTES
 from kcpg.core.native.wire.linkfec import FEC_ROOM_BYTES, LinkFec
+
+# Most payload of a segment, whatever a datagram holds: a jumbo one carries several. So memory is that of
+# Ethernet, and a segment never needs more than two pieces where the path shrinks to 1,280.
+SLOT_BYTES = 1536
 
 BUILD_DATAGRAMS = 128  # Of one batch: more would leave the L2 cache before they are sent
 
