@@ -10,6 +10,7 @@ cdef enum:
     WINDOW_START_SEGMENTS = 1024    # of the receive window where it grows
 
 
+@cython.final
 cdef class Conv(Kcp):
     cdef SegmentPool segment_pool
     cdef readonly LinkWire link_wire
@@ -39,12 +40,12 @@ cdef class Conv(Kcp):
     cdef int take_packet(self, uint8_t* to) except -2
     cdef int return_packet(self, const uint8_t* p, size_t n) except -1
     cdef bint is_served(self)
-    cdef void leave_timers(self)
+    cdef int leave_timers(self) except -1
     cdef int join(self, LinkWire link_wire, object params) except -1
-    cdef void changed(self)         # after anything that the user did to `k`
-    cdef void raise_events(self, int events)
-    cdef bint is_drained(self)
-    cdef void notice(self)
-    cdef int wake_segments(self)
-    cdef void fit(self)
-    cdef void open_window(self)
+    cdef int changed(self) except -1    # after anything that the user did to `k`
+    cdef int raise_events(self, int events) except -1
+    cdef bint is_drained(self) noexcept
+    cdef int notice(self) except -1
+    cdef int wake_segments(self) noexcept
+    cdef void fit(self) noexcept
+    cdef void open_window(self) noexcept

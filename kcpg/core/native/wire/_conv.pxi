@@ -198,11 +198,11 @@ cdef class Conv(Kcp):
         """Nothing is owed: all that was queued has arrived, and what came is acknowledged."""
         return self.is_drained()
 
-    cdef bint is_drained(self):
+    cdef bint is_drained(self) noexcept:
         """Nothing is owed, in either direction."""
         return kcp_idle(&self.k) and not kcp_wants_flush(&self.k) and not kcp_owes_ack(&self.k)
 
-    cdef void notice(self):
+    cdef int notice(self) except -1:
         """Say what the user waits for, if it is there: WRITABLE when there is room enough, or the end."""
         if self.want_room and kcp_room(&self.k) >= self.wake_segments():
             self.want_room = False
@@ -216,19 +216,19 @@ cdef class Conv(Kcp):
         """Segments of room that end a wait: always enough for the largest packet that can travel."""
         return self.wake_segments()
 
-    cdef int wake_segments(self):
+    cdef int wake_segments(self) noexcept:
         """Segments of room that end a wait."""
         cdef int packet = <int>((PACKET_MAX_BYTES + self.k.mss - 1) // self.k.mss)
         if packet > KCP_MAX_FRAGMENTS:
             packet = KCP_MAX_FRAGMENTS
         return packet if packet > WRITABLE_ROOM_SEGMENTS else WRITABLE_ROOM_SEGMENTS
 
-    cdef void leave_timers(self):
+    cdef int leave_timers(self) except -1:
         """Once, at the end: no deadline any more, and no room for one."""
         timer_remove(&self.link_wire.wire.timers, self)
         self.link_wire.wire.timers.convs -= 1
 
-    cdef void fit(self):
+    cdef void fit(self) noexcept:
         """Cut segments as large as the frames they will travel in."""
         cdef bint is_long
         if kcp_queued(&self.k) <= BULK_SEGMENTS:
@@ -238,7 +238,7 @@ cdef class Conv(Kcp):
             self.is_long = is_long
             kcp_set_mtu(&self.k, self.link_wire.segment_bytes(is_long))
 
-    cdef void open_window(self):
+    cdef void open_window(self) noexcept:
         """Grow the window by what the reader has taken so far; one that never reads holds little."""
         cdef uint64_t wanted
         if self.k.rcv_wnd >= self.rcv_limit or self.k.segments_received <= WINDOW_START_SEGMENTS // 2:
@@ -249,7 +249,7 @@ cdef class Conv(Kcp):
         if wanted > self.k.rcv_wnd:
             kcp_set_windows(&self.k, self.k.snd_wnd, <uint32_t>wanted)
 
-    cdef void changed(self):
+    cdef int changed(self) except -1:
         """The user did something: note if it must wait for room, and let the link know."""
         if kcp_room(&self.k) == 0:
             self.want_room = True
@@ -257,7 +257,7 @@ cdef class Conv(Kcp):
                 self.link_wire.wire.starved[self] = None    # it waits for what others hold
         self.link_wire.conv_changed(self)
 
-    cdef void raise_events(self, int events):
+    cdef int raise_events(self, int events) except -1:
         """Tell the user something, by an event of the wire."""
         if self.events == 0:
             self.link_wire.wire.events.ready(self)

@@ -5,6 +5,7 @@ cdef enum:
     STRANGERS_LIMIT = 256
 
 
+@cython.final
 cdef class Events:
     cdef list waiting
     cdef int urgent                 # how many of them the leg has to act on now ...
@@ -14,10 +15,10 @@ cdef class Events:
 
     cdef list take(self)
     cdef int bypass(self) except -1
-    cdef void ready(self, Conv conv)
-    cdef void drained(self, Conv conv)
-    cdef void heard(self, LinkWire link_wire)
-    cdef void begun(self, LinkWire link_wire)
-    cdef void moved(self, LinkWire link_wire)
+    cdef int ready(self, Conv conv) except -1
+    cdef int drained(self, Conv conv) except -1
+    cdef int heard(self, LinkWire link_wire) except -1
+    cdef int begun(self, LinkWire link_wire) except -1
+    cdef int moved(self, LinkWire link_wire) except -1
     cdef bint frame(self, LinkWire link_wire, int frame_type, bytes payload, const Path* path) except -1
     cdef bint stranger(self, const Path* path, const uint8_t* p, uint32_t n) except -1

@@ -56,17 +56,17 @@ cdef class Events:
         self.waiting = left
         return 0
 
-    cdef void ready(self, Conv conv):
+    cdef int ready(self, Conv conv) except -1:
         """A conversation has its first event."""
         self.waiting.append((READY, conv))
         self.readies += 1
         self.urgent += 1
 
-    cdef void drained(self, Conv conv):
+    cdef int drained(self, Conv conv) except -1:
         """A conversation that waits for its end owes nothing any more."""
         self.waiting.append((DRAINED, conv))
 
-    cdef void heard(self, LinkWire link_wire):
+    cdef int heard(self, LinkWire link_wire) except -1:
         """An authentic datagram came."""
         if not link_wire.is_heard:
             link_wire.is_heard = True
@@ -75,13 +75,13 @@ cdef class Events:
             link_wire.is_urgent = True
             self.urgent += 1
 
-    cdef void begun(self, LinkWire link_wire):
+    cdef int begun(self, LinkWire link_wire) except -1:
         """Data is under way, the first for a while."""
         if not link_wire.has_begun:
             link_wire.has_begun = True
             self.waiting.append((BEGUN, link_wire))
 
-    cdef void moved(self, LinkWire link_wire):
+    cdef int moved(self, LinkWire link_wire) except -1:
         """The newest datagram came by another path."""
         if not link_wire.has_moved:
             link_wire.has_moved = True

@@ -11,6 +11,7 @@ cdef struct totals_t:               # as kcpg.core.congestion.Totals
     int64_t resent
 
 
+@cython.final
 cdef class Flight:
     cdef readonly object control    # CongestionController
     cdef readonly int64_t limit_bytes
@@ -19,11 +20,11 @@ cdef class Flight:
     cdef int64_t starved_at
     cdef object capped              # deque of Conv
 
-    cdef void update(self, Conv conv)
-    cdef void admit(self, Conv conv)
-    cdef void leave(self, Conv conv)
-    cdef void run_dry(self)
+    cdef int update(self, Conv conv) except -1
+    cdef int admit(self, Conv conv) except -1
+    cdef int leave(self, Conv conv) except -1
+    cdef int run_dry(self) except -1
     cdef int measure(self, int64_t now_ms, int srtt_ms) except -1
-    cdef void clear(self)
+    cdef int clear(self) except -1
     cdef bint tally(self, Conv conv)
-    cdef void release(self)
+    cdef int release(self) except -1

@@ -15,14 +15,14 @@ cdef class Flight:
         """Of segments sent and not acknowledged, headers included."""
         return self.totals.sent - self.totals.acked
 
-    cdef void update(self, Conv conv):
+    cdef int update(self, Conv conv) except -1:
         """Follow a change of this conversation: its share of the flight, its window, and who may go on."""
         if self.tally(conv):
             self.release()
         if kcp_queued(&conv.k) > 0:
             self.admit(conv)
 
-    cdef void admit(self, Conv conv):
+    cdef int admit(self, Conv conv) except -1:
         """Set the window to what the flight has room for; without room the conversation waits its turn."""
         cdef kcp_t* k = &conv.k
         cdef int64_t segment = k.mss + KCP_HEADER_BYTES
@@ -37,13 +37,13 @@ cdef class Flight:
         allowed += kcp_in_flight(k)
         k.snd_wnd = <uint32_t>allowed if allowed < conv.snd_limit else conv.snd_limit
 
-    cdef void leave(self, Conv conv):
+    cdef int leave(self, Conv conv) except -1:
         """Forget what this conversation has under way: it is over, and nobody will acknowledge it."""
         self.tally(conv)
         self.totals.sent -= conv.seen.sent - conv.seen.acked
         self.release()
 
-    cdef void run_dry(self):
+    cdef int run_dry(self) except -1:
         """Nobody has more to send. Unless somebody is capped, it is the application that is slow."""
         if not self.capped:
             self.starved_at = self.totals.sent
@@ -58,7 +58,7 @@ cdef class Flight:
         self.release()
         return 0
 
-    cdef void clear(self):
+    cdef int clear(self) except -1:
         """Forget who waits."""
         self.capped.clear()
 
@@ -79,7 +79,7 @@ cdef class Flight:
         self.totals.resent += now.resent - seen.resent
         return now.acked > seen.acked
 
-    cdef void release(self):
+    cdef int release(self) except -1:
         """Let those go on that waited longest, as many as the flight has room for."""
         cdef int64_t room = self.limit_bytes - (self.totals.sent - self.totals.acked)
         cdef Conv conv

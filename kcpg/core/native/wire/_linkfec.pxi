@@ -57,11 +57,11 @@ cdef class LinkFec:
         self.bulk = bulk
         return 0
 
-    cdef bint wants(self, uint32_t queued):
+    cdef bint wants(self, uint32_t queued) noexcept:
         """Whether to protect a conversation with this many segments waiting."""
         return self.tx.data > 0 and (self.bulk or queued <= BULK_SEGMENTS)
 
-    cdef void protect(self, Tx* tx, int at, uint32_t room, int64_t now_ms):
+    cdef void protect(self, Tx* tx, int at, uint32_t room, int64_t now_ms) noexcept:
         """Make a shard of a datagram with room for its header, where it lies, if it may be one and fits."""
         cdef uint8_t* p = tx.buf + tx.off[at] + HEADER_BYTES
         cdef uint32_t n = tx.len[at] - HEADER_BYTES - SHARD_ROOM_BYTES - TAG_BYTES
@@ -72,11 +72,11 @@ cdef class LinkFec:
         p[0] = <uint8_t>T_FEC_DATA
         fec_tx_data(&self.tx, p + TYPE_BYTES, p + SHARD_ROOM_BYTES, n, now_ms)
 
-    cdef void expire(self, int64_t now_ms):
+    cdef void expire(self, int64_t now_ms) noexcept:
         """Close a group whose time has come: its parity is ready."""
         fec_tx_expire(&self.tx, now_ms)
 
-    cdef uint32_t parity(self, uint8_t* p, uint32_t room):
+    cdef uint32_t parity(self, uint8_t* p, uint32_t room) noexcept:
         """Write the next parity frame to `p`: its bytes; 0: it does not fit any more, and is lost."""
         cdef uint32_t n = self.parity_ready_bytes()
         fec_tx_parity(&self.tx, p + TYPE_BYTES)
@@ -86,18 +86,18 @@ cdef class LinkFec:
         self.parity_bytes += n
         return n
 
-    cdef uint32_t parity_ready_bytes(self):
+    cdef uint32_t parity_ready_bytes(self) noexcept:
         """How long the next parity frame is; 0: there is none."""
         cdef uint32_t n = fec_tx_parity_bytes(&self.tx)
         return TYPE_BYTES + n if n > 0 else 0
 
-    cdef int64_t deadline(self):
+    cdef int64_t deadline(self) noexcept:
         """When there is parity to send; -1: never."""
         return 0 if self.tx.ready != NULL else fec_tx_deadline(&self.tx)
 
     # In.
 
-    cdef bint receive(self, int frame_type, const uint8_t* p, uint32_t n):
+    cdef bint receive(self, int frame_type, const uint8_t* p, uint32_t n) noexcept:
         """Take in a shard. True: the frame it carries is news; those it makes known stand in `rx.rebuilt`."""
         if frame_type == T_FEC_DATA:
             fec_rx_data(&self.rx, p, n)

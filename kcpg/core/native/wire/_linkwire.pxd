@@ -5,6 +5,7 @@ cdef enum:
     NOT_YET_MS = -1
 
 
+@cython.final
 cdef class LinkWire:
     cdef readonly Wire wire
     cdef public object user
@@ -58,31 +59,31 @@ cdef class LinkWire:
     cdef public bint counts_losses
     cdef object losses_before       # of epochs that are over
 
-    cdef uint32_t segment_bytes(self, bint is_long)
-    cdef uint32_t data_room(self)
+    cdef uint32_t segment_bytes(self, bint is_long) noexcept
+    cdef uint32_t data_room(self) noexcept
     cdef LinkFec link_fec(self)
     cdef bint note_received(
         self, RxEpoch epoch, uint64_t pn, const Path* path, size_t size, bint probes, uint64_t now_ms)
 
     # After any change of a conversation.
-    cdef void conv_changed(self, Conv conv)
-    cdef void let_go(self, Conv gone)
-    cdef void note_outstanding(self, Conv conv)
-    cdef void note_heeded(self, Conv conv)
-    cdef void schedule(self, Conv conv)
-    cdef void mark_dirty(self, Conv conv)
+    cdef int conv_changed(self, Conv conv) except -1
+    cdef int let_go(self, Conv gone) except -1
+    cdef int note_outstanding(self, Conv conv) except -1
+    cdef void note_heeded(self, Conv conv) noexcept
+    cdef int schedule(self, Conv conv) except -1
+    cdef int mark_dirty(self, Conv conv) except -1
 
     cdef bint can_send(self)
     cdef int64_t held_until(self)
     cdef int measure(self, int64_t now_ms) except -1
-    cdef void set_pace(self)
+    cdef int set_pace(self) except -1
 
     # A turn.
     cdef int turn(self, Tx* tx, uint64_t now_ms, int budget) except -1
-    cdef void line_up(self)
+    cdef int line_up(self) except -1
     cdef int round(self, turn_t* turn, int budget) except -1
     cdef bint serve(self, Conv conv, turn_t* turn, int max_segments) except -1
     cdef int flush_packets(self, Conv conv, turn_t* turn) except -1
     cdef int flush(self, Conv conv, turn_t* turn, int max_segments)
-    cdef void pay(self, const turn_t* turn, uint64_t sent_bytes)
+    cdef void pay(self, const turn_t* turn, uint64_t sent_bytes) noexcept
     cdef int seal(self, Tx* tx, int start) except -1

@@ -80,7 +80,7 @@ cdef class LinkWire:
         """Of segments cut now, headers included: as many as a datagram needs fill it."""
         return self.segment_bytes(False)
 
-    cdef uint32_t segment_bytes(self, bint is_long):
+    cdef uint32_t segment_bytes(self, bint is_long) noexcept:
         """Of a segment that is protected, or of one of a long transfer, which is not."""
         cdef uint32_t room = self._datagram_bytes - OVERHEAD_BYTES - (0 if is_long else self.fec_room)
         return room // ((room + KCP_HEADER_BYTES + SLOT_BYTES - 1) // (KCP_HEADER_BYTES + SLOT_BYTES))
@@ -90,7 +90,7 @@ cdef class LinkWire:
         """Bytes for the payload of a frame of data."""
         return self.data_room()
 
-    cdef uint32_t data_room(self):
+    cdef uint32_t data_room(self) noexcept:
         """Bytes for the payload of a frame of data."""
         return self._datagram_bytes - OVERHEAD_BYTES - self.fec_room
 
@@ -191,7 +191,7 @@ cdef class LinkWire:
         conv.join(self, params)
         conv.changed()
 
-    cdef void let_go(self, Conv gone):
+    cdef int let_go(self, Conv gone) except -1:
         """Count what a conversation has done here, and forget that it is under way."""
         add_segments(&self.segments_before, &gone.k)
         if self.flight is not None:
@@ -287,7 +287,7 @@ cdef class LinkWire:
 
     # Sending.
 
-    cdef void mark_dirty(self, Conv conv):
+    cdef int mark_dirty(self, Conv conv) except -1:
         """This conversation has something to send: give it a turn."""
         if not conv.is_dirty and not conv.closed:
             conv.is_dirty = True
@@ -297,10 +297,10 @@ cdef class LinkWire:
                 self.sparse.append(conv)
             self.wire.wake(self)
 
-    cdef void conv_changed(self, Conv conv):
+    cdef int conv_changed(self, Conv conv) except -1:
         """Follow any change of a conversation: what it may send, what its user waits for, its next turn."""
         if conv.closed:
-            return
+            return 0
         if self.spares_bulk:
             conv.fit()
         if self.flight is not None:
@@ -311,17 +311,17 @@ cdef class LinkWire:
         conv.notice()
         self.schedule(conv)
 
-    cdef void note_outstanding(self, Conv conv):
+    cdef int note_outstanding(self, Conv conv) except -1:
         """Keep count of the conversations that have data under way; the first of them is an event."""
         cdef bint outstanding = kcp_in_flight(&conv.k) > 0
         if outstanding == conv.is_outstanding:
-            return
+            return 0
         conv.is_outstanding = outstanding
         self.outstanding_convs += 1 if outstanding else -1
         if outstanding and self.outstanding_convs == 1:
             self.wire.events.begun(self)
 
-    cdef void note_heeded(self, Conv conv):
+    cdef void note_heeded(self, Conv conv) noexcept:
         """Take over what the conversation knows of the path and the peer."""
         if conv.k.srtt_ms > 0:
             self.srtt_ms = conv.k.srtt_ms
@@ -329,7 +329,7 @@ cdef class LinkWire:
         conv.heeded_spurious = conv.k.resends_spurious
         self.heeded_ms = max(self.heeded_ms, conv.k.acked_ms)
 
-    cdef void schedule(self, Conv conv):
+    cdef int schedule(self, Conv conv) except -1:
         """Give the conversation its next turn: now, or at its deadline."""
         if kcp_wants_flush(&conv.k) or (conv.packets_out is not None and conv.packets_out):
             self.mark_dirty(conv)
@@ -372,10 +372,10 @@ cdef class LinkWire:
         self.pay(&turn, self.tx_bytes - sent)
         return tx.count - turn.start
 
-    cdef void line_up(self):
+    cdef int line_up(self) except -1:
         """Those with little to send go before the others."""
         if not self.sparse:
-            return
+            return 0
         if self.dirty:
             self.dirty.extendleft(reversed(self.sparse))
             self.sparse.clear()
@@ -447,7 +447,7 @@ cdef class LinkWire:
         self.timeouts += k.segments_resent_rto - late
         return answer
 
-    cdef void pay(self, const turn_t* turn, uint64_t sent_bytes):
+    cdef void pay(self, const turn_t* turn, uint64_t sent_bytes) noexcept:
         """Tell the pacer what a turn has sent."""
         if self._rate_bps:
             pacer_spend(&self.pacer, <int64_t>sent_bytes)
@@ -486,7 +486,7 @@ cdef class LinkWire:
         self.set_pace()
         return 0
 
-    cdef void set_pace(self):
+    cdef int set_pace(self) except -1:
         """The lower of the user's and the controller's rate, as bits of UDP payload if it is the user's."""
         cdef int64_t rate = self._rate_bps
         cdef int64_t found = 0 if self.flight is None else self.flight.control.rate_bps

@@ -4,6 +4,7 @@ cdef enum:
     LOSS_SCAN = 4096
 
 
+@cython.final
 cdef class RxEpoch:
     cdef LinkWire owner
     cdef uint32_t cid
@@ -13,6 +14,6 @@ cdef class RxEpoch:
     cdef fec_losses_t losses
     cdef uint64_t settled           # packet numbers below it are late by now if they did not come
 
-    cdef void note_losses(self, uint64_t pn)
-    cdef void judge_losses(self)
+    cdef void note_losses(self, uint64_t pn) noexcept
+    cdef void judge_losses(self) noexcept
     cdef object add_losses(self, object before)

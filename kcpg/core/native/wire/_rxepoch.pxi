@@ -13,12 +13,12 @@ cdef class RxEpoch:
         self.sealer = sealer
         replay_init(&self.replay)
 
-    cdef void note_losses(self, uint64_t pn):
+    cdef void note_losses(self, uint64_t pn) noexcept:
         """Call with every packet number, so that none leaves the window uncounted."""
         if pn >= self.losses.next + LOSS_SCAN:
             fec_losses_scan(&self.losses, &self.replay, 0)
 
-    cdef void judge_losses(self):
+    cdef void judge_losses(self) noexcept:
         """Count as lost what was expected before the last call and has not come."""
         fec_losses_scan(&self.losses, &self.replay, self.settled)
         self.settled = self.replay.next

@@ -5,7 +5,7 @@ A turn builds its datagrams at the end of the wire's vector, from `start` on; th
 
 
 cdef void turn_begin(
-        turn_t* turn, Tx* tx, LinkFec fec, uint32_t datagram_bytes, int64_t tokens, int64_t now_ms):
+        turn_t* turn, Tx* tx, LinkFec fec, uint32_t datagram_bytes, int64_t tokens, int64_t now_ms) noexcept:
     """Prepare the vector; the parity of a group whose time has come is the first thing in it."""
     turn.tx = tx
     turn.start = turn.first = tx.count
@@ -28,7 +28,7 @@ cdef inline int64_t turn_spent(const turn_t* turn) noexcept nogil:
     return turn.tokens - turn.tx.tokens
 
 
-cdef void turn_shield(turn_t* turn, LinkFec fec, bint wanted):
+cdef void turn_shield(turn_t* turn, LinkFec fec, bint wanted) noexcept:
     """Whether what follows is to be protected: keep room for the headers of shards, or do not."""
     if wanted == turn.shielded:
         return
@@ -55,7 +55,7 @@ cdef bint turn_packet(turn_t* turn, uint32_t conv, bytes packet):
     return True
 
 
-cdef void turn_finish(turn_t* turn, LinkFec fec):
+cdef void turn_finish(turn_t* turn, LinkFec fec) noexcept:
     """Close the open datagram, and make shards of those that were built with room for it."""
     cdef Tx* tx = turn.tx
     cdef int i
@@ -70,7 +70,7 @@ cdef void turn_finish(turn_t* turn, LinkFec fec):
     turn.first = tx.count
 
 
-cdef void turn_parity(turn_t* turn, LinkFec fec):
+cdef void turn_parity(turn_t* turn, LinkFec fec) noexcept:
     """Datagrams of the parity that is ready."""
     cdef Tx* tx = turn.tx
     cdef uint32_t n = fec.parity_ready_bytes()

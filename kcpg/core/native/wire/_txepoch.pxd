@@ -1,6 +1,7 @@
 """See txepoch.py. Included by _wire.pxd."""
 
 
+@cython.final
 cdef class TxEpoch:
     cdef uint32_t cid
     cdef Sealer sealer

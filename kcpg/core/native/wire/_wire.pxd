@@ -2,8 +2,10 @@
 """C interface of the compiled native data plane: `kcpg.net` feeds and drains it, a batch per call.
 
 It is one translation unit, so that nothing within it is called through another module. Each part has its
-declarations in a .pxd and its code in a .pxi of one stem, which is that of its twin in plain Python.
+declarations in a .pxd and its code in a .pxi of one stem, which is that of its twin in plain Python. Classes
+that nothing derives from are final: the C compiler then sees which method a call means, and can inline it.
 """
+cimport cython
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
@@ -64,7 +66,7 @@ cdef class Wire:
     # Let each conversation's bypass take what little came; what is left stays an event.
     cdef int run_bypasses(self) except -1
     # Everything in `tx` has left or is given up.
-    cdef void tx_done(self)
+    cdef void tx_done(self) noexcept
 
     cdef int build_outbox(self) except -1
     cdef int datagram(self, uint8_t* p, uint32_t n, uint64_t now_ms) except -1
@@ -76,7 +78,7 @@ cdef class Wire:
         self, LinkWire link_wire, const uint8_t* p, uint32_t n, bint rebuilt, uint64_t now_ms) except -1
     cdef int unreliable(self, LinkWire link_wire, const uint8_t* p, uint32_t n) except -1
     cdef int frame(self, LinkWire link_wire, int frame_type, bytes payload) except -1
-    cdef void feed(self)
-    cdef void count_drop(self, str reason)
+    cdef int feed(self) except -1
+    cdef int count_drop(self, str reason) except -1
     cdef int ripen(self, uint64_t now_ms) except -1
-    cdef void wake(self, LinkWire link_wire)
+    cdef int wake(self, LinkWire link_wire) except -1

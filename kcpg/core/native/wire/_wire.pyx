@@ -21,10 +21,10 @@ from kcpg.core.fec._fec cimport (
 )
 from kcpg.core.kcp._kcp cimport (
     KCP_DONE, KCP_HEADER_BYTES, KCP_MAX_FRAGMENTS, KCP_PACED, KCP_QUEUE_SEGMENTS, PATH_ADDRESS_BYTES, Kcp,
-    Path, Tx, get32, kcp_clear, kcp_deadline, kcp_expect_rtt, kcp_flush, kcp_hurry,
-    kcp_idle, kcp_in_flight, kcp_input, kcp_move_message, kcp_move_stream, kcp_owes_ack, kcp_peek_size,
-    kcp_queued, kcp_readable, kcp_recv_message, kcp_restart, kcp_room, kcp_send_message, kcp_set_mtu,
-    kcp_set_windows, kcp_t, kcp_unread, kcp_wants_flush, kcp_write_bytes, pool_free, pool_new, put32, tx_close, tx_need,
+    Path, Tx, get32, kcp_clear, kcp_deadline, kcp_expect_rtt, kcp_flush, kcp_hurry, kcp_idle,
+    kcp_in_flight, kcp_input, kcp_move_message, kcp_move_stream, kcp_owes_ack, kcp_peek_size, kcp_queued,
+    kcp_readable, kcp_recv_message, kcp_restart, kcp_room, kcp_send_message, kcp_set_mtu, kcp_set_windows,
+    kcp_t, kcp_unread, kcp_wants_flush, kcp_write_bytes, pool_free, pool_new, put32, tx_close, tx_need,
 )
 from kcpg.core.seal._seal cimport (
     HeaderMask, Sealer, mask_batch, replay_check, replay_commit, replay_expand, replay_init, sealer_open,
@@ -162,7 +162,7 @@ cdef class Wire:
             due = self.timers.heap[0].due_ms
         return due
 
-    cdef void wake(self, LinkWire link_wire):
+    cdef int wake(self, LinkWire link_wire) except -1:
         """This link has something to send: give it a turn."""
         if not link_wire.is_active and link_wire.can_send():
             link_wire.is_active = True
@@ -227,7 +227,7 @@ cdef class Wire:
         """Let each conversation's bypass take what little came; what is left stays an event."""
         return self.events.bypass()
 
-    cdef void tx_done(self):
+    cdef void tx_done(self) noexcept:
         """Everything in the vector has left or is given up."""
         self.tx.count = 0
         self.tx.used = 0
@@ -253,7 +253,7 @@ cdef class Wire:
         """There are some, urgent or not."""
         return len(self.events.waiting) > 0
 
-    cdef void feed(self):
+    cdef int feed(self) except -1:
         """Tell those that waited for segments of the pool, longest first, that there are some again."""
         cdef Conv conv
         for conv in list(self.starved):
@@ -275,7 +275,7 @@ cdef class Wire:
             self.feed()
         return self.events.urgent > 0
 
-    cdef void count_drop(self, str reason):
+    cdef int count_drop(self, str reason) except -1:
         """Count one discarded datagram or frame under its name."""
         self.drops[reason] = self.drops.get(reason, 0) + 1
 
