@@ -171,6 +171,33 @@ def test_a_dead_port_is_found_out_without_a_gap(engine: str) -> None:
     assert link.counters.silences == 0
 
 
+def test_ports_that_the_listener_does_not_tell_are_not_tried(engine: str) -> None:
+    told = Hop(bytes(32), both={"ports": ((PORTS[0], PORTS[1]),)})
+    chain = SimChain(engine, "told", 0, LINE, hops=[told], dial={"hop_every_ms": EVERY_MS})
+    chain.world.network.lose = lambda source, target: (
+        host_of(target) == "server" and port_of(target) not in PORTS[:2]
+    )
+    stream = chain.stream(count=1_200, every_ms=10)
+    run_stream(chain, stream)
+    link = chain.link("client")
+    assert link.counters.hops >= 10 and link.counters.hops_failed == 0
+
+
+def test_hops_that_always_fail_are_told_once(engine: str) -> None:
+    chain = hopping(engine, "stuck")
+    watch = Watch(chain)
+    stream = chain.stream(count=2_500, every_ms=10)
+    chain.world.pass_time(100)
+    used = set(watch.sources)
+    chain.world.network.lose = lambda source, target: host_of(source) == "client" and source not in used
+    chain.world.pass_time(600)  # what was under way
+    before = chain.link("client").counters.hops
+    run_stream(chain, stream)
+    assert chain.link("client").counters.hops == before
+    told = [event.text for name, event in chain.events if event.kind == EventKind.HOPS_FAILED]
+    assert len(told) == 1 and "destination_port" in told[0]
+
+
 def test_a_path_that_answers_but_carries_nothing_back_is_left_again(engine: str) -> None:
     """The first datagram from the server, which answers the challenge, comes through, and none after it."""
     chain = hopping(engine, "one answer")

@@ -74,6 +74,20 @@ def test_if_everything_failed_something_is_chosen_all_the_same():
     assert ask(chooser) == b"a1"
 
 
+def test_only_ports_are_tried_that_the_listener_told() -> None:
+    chooser = choice("a", "b", ports=tuple(range(1, 9)))
+    used = next(addr for addr in iter(lambda: ask(chooser), b"") if addr in (b"a2", b"a3"))
+    chooser.heed(used, [(2, 3), (5, 5), (100, 200)])
+    found = {ask(chooser) for _ in range(500)}
+    assert {addr for addr in found if addr[:1] == b"a"} == {b"a2", b"a3", b"a5"}
+    assert len({addr for addr in found if addr[:1] == b"b"}) == 8, "of another host nothing is known"
+    chooser.heed(used, [(9, 10)])
+    assert len({ask(chooser) for _ in range(500)}) == 16, "its port is forwarded"
+    chooser.heed(used, [(2, 3)])
+    chooser.heed_nobody()
+    assert len({ask(chooser) for _ in range(500)}) == 16
+
+
 # Quality.
 
 

@@ -123,6 +123,12 @@ class DialHost(Protocol):
         """Report an event."""
 
 
+STUCK_TEXT = (
+    "no hop to another port or address succeeds: does the next node listen to every port of "
+    "destination_port, and does every firewall on the way let them pass? The link stays where it is"
+)
+
+
 class DialedLink:
     """See the module. `host` owns the wire, the memory of bad paths, and the flows that wait.
 
@@ -138,7 +144,7 @@ class DialedLink:
         self._env = env = replace(host.env, resolve=self._resolve)
         self._attempt: HandshakeAttempt | None = None
         self._sockets = SourcePorts(env)
-        self._hopper = Hopper(hop_every_ms, host.choice, self._sockets, env, self._hopped)
+        self._hopper = Hopper(hop_every_ms, host.choice, self._sockets, env, self._hopped, self._stuck)
         self._unanswered_since_ms: int | None = None
         self._call_at_ms: int | None = None
 
@@ -268,6 +274,9 @@ class DialedLink:
     def _hopped(self, link: Link, why: str) -> None:
         self._report(EventKind.LINK_HOPPED, link.peer, why, HOPPED_EVENT_MS)
 
+    def _stuck(self, link: Link) -> None:
+        self._report(EventKind.HOPS_FAILED, link.peer, STUCK_TEXT)
+
     # -- attempts --
 
     def _turn(self, what: DialInput) -> bool:
@@ -338,6 +347,7 @@ class DialedLink:
             sock = self._sockets.second(now_ms)
         if attempt.asked:
             self._host.choice.blame_host(attempt.asked, now_ms)
+        self._host.choice.heed_nobody()
         host, port = self._host.choice.target(now_ms)
         self._env.resolve(
             host, port, lambda found: self._resolved(attempt, sock, (host, port), found, now_ms)
@@ -408,6 +418,7 @@ class DialedLink:
             link = self._begin(epoch, answer, path, attempt, now_ms)
         self._turn(DialInput.ACCEPTED)
         self._host.choice.praise(path[1])
+        self._host.choice.heed(path[1], answer.params.ports)
         self._hopper.begin(link.peer, now_ms)
         link.liveness.ping(now_ms)
 

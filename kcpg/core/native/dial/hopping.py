@@ -63,6 +63,8 @@ AGAIN_MOST_MS = 60_000
 HOME_MS = 5000
 HOME_MOST_MS = 60_000
 
+STUCK_HOPS = 3  # So many that failed, with none that succeeded between them, are no accident
+
 CALM_PAUSES = 4  # After this many pauses without a bad path the pause is short again
 
 
@@ -124,7 +126,7 @@ class Hopper:
     then calls `stop`, and `begin` when there is a path again.
 
     `refresh_ms`: between hops by the clock, 0: only away from bad paths. `moved(link, why)` is told of hops
-    that had a reason.
+    that had a reason, `stuck(link)` once of hops that never succeed.
     """
 
     def __init__(
@@ -134,6 +136,7 @@ class Hopper:
         sockets: SourcePorts,
         env: Env,
         moved: Callable[[Link, str], None],
+        stuck: Callable[[Link], None],
     ) -> None:
         self.state = HopState.RESTING
         self._refresh_ms = refresh_ms
@@ -141,6 +144,8 @@ class Hopper:
         self._sockets = sockets
         self._env = env
         self._moved = moved
+        self._stuck = stuck
+        self._fruitless: int | None = 0  # hops since the last that succeeded; None: `stuck` was told
         self._quality = Quality()
         self._candidate: _Candidate | None = None
         self._move: _Move | None = None
@@ -311,8 +316,17 @@ class Hopper:
             self._open(link, now_ms)
             return
         self._rest(now_ms)
+        self._note_failure(link)
         if self._refresh_ms:
             self._due_ms = now_ms + min(self._refresh_ms, PAUSE_MS)
+
+    def _note_failure(self, link: Link) -> None:
+        if self._fruitless is None:
+            return
+        self._fruitless += 1
+        if self._fruitless >= STUCK_HOPS:
+            self._fruitless = None
+            self._stuck(link)
 
     def _ask_home_later(self, now_ms: int) -> None:
         self._home_wait_ms = min(2 * self._home_wait_ms, HOME_MOST_MS)
@@ -361,6 +375,7 @@ class Hopper:
         rto_ms = link.liveness.rto_ms
         self._sockets.retire(move.old[0], now_ms + max(DRAIN_RTOS * rto_ms, DRAIN_MIN_MS))
         link.counters.hops += 1
+        self._fruitless = 0
         self._rest(now_ms)
         self._quality.reset(now_ms + rto_ms)
         if move.urgent:

@@ -51,6 +51,7 @@ class PathChoice:
         self._last: tuple[str, int] | None = None
         self._last_addr = b""
         self._chosen: dict[bytes, tuple[str, int]] = {}
+        self._heeded: dict[str, list[int]] = {}
 
     @property
     def hosts(self) -> list[str]:
@@ -82,6 +83,25 @@ class PathChoice:
         if len(self._chosen) > MOST_ENTRIES:
             del self._chosen[next(iter(self._chosen))]
         return best
+
+    def heed(self, addr: bytes, told: Sequence[tuple[int, int]]) -> None:
+        """The listener at this address tells the first and last ports of what it listens to: others of that
+        host are not tried. Where a port is forwarded its numbers mean nothing, as the one in use shows.
+        """
+        host, used = self._chosen.get(addr, ("", 0))
+        self._heeded.pop(host, None)
+        if any(first <= used <= last for first, last in told):
+            self._heeded[host] = [
+                port
+                for destination in self._destinations
+                if destination.host == host
+                for port in destination.ports
+                if any(first <= port <= last for first, last in told)
+            ]
+
+    def heed_nobody(self) -> None:
+        """The peer is looked for, and may listen to other ports by now."""
+        self._heeded.clear()
 
     def is_same_host(self, one: bytes, other: bytes) -> bool:
         """Two addresses of one host."""
@@ -128,4 +148,5 @@ class PathChoice:
 
     def _pick(self) -> tuple[str, int]:
         destination = self._rng.choice(self._destinations)
-        return destination.host, self._rng.choice(destination.ports)
+        ports = self._heeded.get(destination.host, destination.ports)
+        return destination.host, self._rng.choice(ports)
