@@ -296,9 +296,9 @@ cdef bint flush_acks(kcp_t* k, Tx* tx) noexcept nogil:
         k.ack_done += 1
     if any_told and k.ack_maps and rcv_gap(k):
         map_make(k, tx)
-    if k.ack_count > 0:
-        if any_told and not k.ack_maps:
-            flush_acks_again(k, tx)
+    if k.ack_count > 0 and any_told and not k.ack_maps:
+        flush_acks_again(k, tx)
+    if k.ack_count > 0 or k.ack_credit > 0:
         rcv_keep_acks(k)
     return True
 

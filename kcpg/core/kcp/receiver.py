@@ -243,8 +243,6 @@ class Receiver:
 
     def keep_acks(self, maps: bool) -> None:
         """A flush has told all: keep what it told beyond a gap to tell it again, unless `maps` do that."""
-        if not self._acks_told and not self._acks_fresh:
-            return
         fresh, self._acks_fresh = self._acks_fresh, []
         if maps or not self._gap:
             self._acks_told = []
