@@ -76,7 +76,7 @@ class Totals:
 
 
 class CongestionController:
-    """See the module. `rate_bps`: bits of segments per second, 0 not paced; `flight_bytes`: the most that may
+    """`rate_bps`: bits of segments per second, 0 not paced; `flight_bytes`: the most that may
     be unacknowledged; `due_ms`: when `round` is to be called, or at the first opportunity after it."""
 
     def __init__(self, datagram_bytes: int) -> None:

@@ -105,7 +105,7 @@ class HandOver:
         self._task: Task | None = None
 
     def give(self, worker: int, path: Path, header: bytes, body: bytes) -> bool:
-        """See `Share.hand_over`. One for which there is no room is lost, as on any network."""
+        """One for which there is no room is lost, as on any network."""
         if worker not in self.present:
             return False
         sock, addr = path

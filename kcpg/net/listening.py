@@ -37,7 +37,7 @@ class ListeningPort(ABC):
             self.sock.close()
 
     def _first(self) -> bool:
-        """See Task: what can be done without a turn."""
+        """What can be done without a turn."""
         return False
 
     @abstractmethod

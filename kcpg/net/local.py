@@ -103,7 +103,7 @@ class LocalLeg:
         self.notice("internal_error", f"an error of this program ended {what}:\n{trace}")
 
     def advance(self, now_ms: int) -> None:
-        """See Leg: nothing here waits for the clock or for other flows; sockets wake their own greenlets."""
+        """Nothing here waits for the clock or for other flows; sockets wake their own greenlets."""
 
     def deadline(self) -> int | None:
         return None
@@ -112,7 +112,7 @@ class LocalLeg:
         return None
 
     def close(self, now_ms: int, reason: str) -> None:
-        """See Leg. Flows that were still delivering their last bytes are cut off."""
+        """Flows that were still delivering their last bytes are cut off."""
         for flow in list(self.flows):
             flow.reset(Reset(ResetCode.SHUTDOWN, reason))
 
@@ -233,7 +233,7 @@ class LocalDialer(LocalLeg):
         self._addr = found[0] if isinstance(found, list) else b""
 
     def start(self, now_ms: int) -> None:
-        """See Leg: nothing to prepare."""
+        """Nothing to prepare."""
 
     def dial(self, request: Open, now_ms: int) -> Flow | Reset:
         target = request.target or self.settings.target

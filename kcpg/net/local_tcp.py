@@ -180,7 +180,7 @@ class TcpFlow(Flow):
             return None
 
     def write(self, data: bytes) -> int:
-        """See Flow.write: takes all of it, keeps what the kernel has no room for, and then has no room
+        """Takes all of it, keeps what the kernel has no room for, and then has no room
         itself."""
         assert not self._pending and self._fd >= 0
         try:

@@ -121,14 +121,14 @@ class UdpAssociation(_UdpFlow):
         return [queue.popleft() for _ in range(min(limit, len(queue)))]
 
     def send_packets(self, packets: list[bytes]) -> int:
-        """See Flow.send_packets: to the application."""
+        """To the application."""
         return self._port.send(packets, self._place)
 
     def _open_bypass(self, conv: Any, datagrams: bool) -> Any:
         return self._port.open_bypass(self._place, conv, datagrams)
 
     def wake(self, events: int) -> None:
-        """See Flow.wake: pumps at once, nothing here blocks."""
+        """Pumps at once, nothing here blocks."""
         splice = self.splice
         if splice is None:
             return
@@ -381,7 +381,7 @@ class UdpTarget(_UdpFlow):
         return moved
 
     def wake(self, events: int) -> None:
-        """See Flow.wake: packets for the target are sent at once; its own are taken in its turn."""
+        """Packets for the target are sent at once; its own are taken in its turn."""
         splice = self.splice
         if splice is not None and events & READABLE:
             splice.run(splice.partner(self))

@@ -92,7 +92,7 @@ class TxtPeer:
             job.kill(block=False)
 
     def resolve(self, _host: str, _port: int, answer: Resolved) -> None:
-        """See `Env.resolve`. What is known is answered at once, and looked up anew for the next time."""
+        """What is known is answered at once, and looked up anew for the next time."""
         since_ms = None if self._asked_ms is None else now_ms() - self._asked_ms
         if since_ms is None or since_ms >= (NAME_MAX_AGE_MS if self.places else RETRY_WANTED_MS):
             self._wanted.set()

@@ -34,7 +34,7 @@ class TubeHop(Hop):
 
 
 class TubeChain(SimChain):
-    """See the module. A hop that is no TubeHop is native."""
+    """A hop that is no TubeHop is native."""
 
     def __init__(self, engine: str, seed: object, hops: list[Hop], **options: Any) -> None:
         self.kcp = twin(engine, "Kcp")

@@ -68,6 +68,17 @@ def test_a_ring_speaks_one_language(ring: str) -> None:
     assert not wrong, "\n".join(sorted(set(wrong)))
 
 
+def test_docstrings_say_something() -> None:
+    """One that begins by sending its reader elsewhere says what the base class says, or nothing."""
+    wrong = [
+        f"{tree.name(path)}:{number}: {line.strip()}"
+        for path in tree.sources("kcpg", "netem", "harness", suffixes=(".py", ".pyx", ".pxi"))
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if line.lstrip().startswith('"""See ')
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
 def test_what_is_allowed_is_used() -> None:
     used = {identifier for ring in RINGS for _, _, identifier in _all(ring)}
     assert not set(ALLOWED) - used, "an exception that is none any more"

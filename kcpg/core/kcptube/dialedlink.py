@@ -37,7 +37,7 @@ REFUSED_WAIT_MS = 5000
 
 
 class DialedLink:
-    """See the module. `flow` and `wanted`: what a plain link is for; None: a mux link.
+    """`flow` and `wanted`: what a plain link is for; None: a mux link.
 
     After every call the dialer asks for `deadline` again.
     """

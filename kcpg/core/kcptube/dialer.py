@@ -57,7 +57,7 @@ class _Waiting:
 
 
 class TubeDialer(TubeLeg):
-    """See the module and `node.EgressLeg`."""
+    """The dialling leg of a node (`node.EgressLeg`)."""
 
     def __init__(self, settings: DialSettings, env: Env, kcp: type[Kcp] | None = None) -> None:
         super().__init__(settings.name, settings.format, settings.kcp, settings.outbound_bps, env, False, kcp)
@@ -73,7 +73,7 @@ class TubeDialer(TubeLeg):
         self._waiting: deque[_Waiting] = deque()
 
     def start(self, now_ms: int) -> None:
-        """See `node.Leg`: mux links are called at once."""
+        """Mux links are called at once."""
         self._clock(now_ms)
         self._running = True
         for _ in range(min(self.settings.tunnels, MAX_TUNNELS)):
@@ -98,7 +98,7 @@ class TubeDialer(TubeLeg):
         return flow
 
     def close(self, now_ms: int, reason: str) -> None:
-        """See `node.Leg`: kcptube has no farewell but those of flows, which were reset."""
+        """There is no farewell but those of flows, which were reset."""
         self._clock(now_ms)
         self._running = False
         for dialed in list(self._dialed):
@@ -163,7 +163,7 @@ class TubeDialer(TubeLeg):
         self._by_link.pop(link).link_gone(by_silence=reason is not None)
 
     def link_taken(self, link: Link, flow: TubeFlow) -> None:
-        """See `LinkOwner`: nobody dials to here."""
+        """Nobody dials to here."""
 
     def link_refused(self, link: Link, reason: Reset) -> bool:
         return False

@@ -44,7 +44,7 @@ class Carrier(Protocol):
 
 
 class TubeFlow(Flow):
-    """See the module. `opening` until there is a link that takes bytes."""
+    """`opening` until there is a link that takes bytes."""
 
     __slots__ = (
         "asked",
@@ -101,14 +101,14 @@ class TubeFlow(Flow):
         return b"" if self.heard_end else None
 
     def write(self, data: bytes) -> int:
-        """See Flow. Bytes written after the flow was reset, or after the peer's end, are gone."""
+        """Bytes written after the flow was reset, or after the peer's end, are gone."""
         if self.link is None or self.closed:
             return len(data)
         return self.link.write(self, data)
 
     @property
     def room(self) -> int:
-        """See Flow. Room of 0 is followed by WRITABLE."""
+        """Room of 0 is followed by WRITABLE."""
         return 0 if self.link is None or self.closed else self.link.room(self)
 
     # -- packets --
@@ -157,7 +157,7 @@ class TubeFlow(Flow):
             self.link.flow_released(self)
 
     def wake(self, events: int) -> None:
-        """See Flow. A flow that came in is answered once the node has reached where it goes."""
+        """A flow that came in is answered once the node has reached where it goes."""
         if self.asked and events & WRITABLE and self.link is not None:
             self.link.flow_taken(self)
         super().wake(events)

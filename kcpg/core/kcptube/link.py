@@ -347,7 +347,7 @@ class PlainLink(Link):
     # -- in --
 
     def receive(self) -> None:
-        """See Link: what is for the flow waits until it is read, unless there is no flow any more."""
+        """What is for the flow waits until it is read, unless there is no flow any more."""
         flow = self.flow
         if flow is None:
             while self.conv.recv() is not None:
@@ -358,7 +358,7 @@ class PlainLink(Link):
             flow.notice(READABLE)
 
     def fill(self, flow: TubeFlow) -> None:
-        """See Link: at most one message, so that KCP's window is what bounds the rest."""
+        """At most one message, so that KCP's window is what bounds the rest."""
         while not flow.inbox and not flow.closed:
             message = self.conv.recv()
             if message is None:
@@ -405,7 +405,7 @@ class PlainLink(Link):
             self.owner.link_touched(self)
 
     def flow_reset(self, flow: TubeFlow, reason: Reset) -> None:
-        """See Link. kcptube's server may take FAILURE for nothing, so the end follows it."""
+        """A kcptube server may take FAILURE for nothing, so the end follows it."""
         self.counters.flows_reset += 1
         if not self.owner.link_refused(self, reason) and flow.kind is Kind.TCP:
             self.conv.send(messages.pack_failure(self.carries, reason))

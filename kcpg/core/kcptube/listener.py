@@ -65,7 +65,7 @@ class _Greeting:
 
 
 class TubeListener(TubeLeg):
-    """See the module and `node.IngressLeg`."""
+    """The listening leg of a node (`node.IngressLeg`)."""
 
     def __init__(self, settings: ListenSettings, env: Env, kcp: type[Kcp] | None = None) -> None:
         super().__init__(settings.name, settings.format, settings.kcp, settings.outbound_bps, env, True, kcp)
@@ -78,11 +78,11 @@ class TubeListener(TubeLeg):
         self._closed = False
 
     def start(self, now_ms: int) -> None:
-        """See `node.Leg`: the sockets are the driver's."""
+        """The sockets are the driver's."""
         self._clock(now_ms)
 
     def close(self, now_ms: int, reason: str) -> None:
-        """See `node.Leg`: kcptube has no farewell but those of flows, which were reset."""
+        """There is no farewell but those of flows, which were reset."""
         self._clock(now_ms)
         self._closed = True
 
@@ -97,7 +97,7 @@ class TubeListener(TubeLeg):
             self.report(EventKind.LINK_DOWN, link.peer, f"mux tunnel lost: {reason}", REPEAT_EVENT_MS)
 
     def link_taken(self, link: Link, flow: TubeFlow) -> None:
-        """See `LinkOwner`: a plain link's request is answered now."""
+        """A plain link's request is answered now."""
         greeting = self._asked.pop(link, None)
         if greeting is not None:
             self._accept(greeting, link)

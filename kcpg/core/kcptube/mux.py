@@ -50,7 +50,7 @@ ID_TRIES = 16  # Draws of a free number; with MAX_FLOWS of 2^32 in use the first
 
 
 class MuxLink(Link):
-    """See the module. `on_flow` None: this end dials."""
+    """`on_flow` None: this end dials."""
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class MuxLink(Link):
         return messages.mux_data(messages.CARRIES[flow.kind], flow.number)
 
     def room(self, flow: TubeFlow) -> int:
-        """See Link. Flows that wait take turns."""
+        """Flows that wait take turns."""
         room = self.conv.kcp.room
         if flow.quota <= 0 and room and not self._waiting:
             flow.quota = QUANTUM_SEGMENTS
@@ -136,7 +136,7 @@ class MuxLink(Link):
     # -- in --
 
     def receive(self) -> None:
-        """See Link: as far as the inboxes hold it."""
+        """As far as the inboxes hold it."""
         while self.state is not LinkState.CLOSED and not self._is_blocked():
             message = self.conv.recv()
             if message is None:
@@ -145,7 +145,7 @@ class MuxLink(Link):
                 self._message(message)
 
     def fill(self, flow: TubeFlow) -> None:
-        """See Link: the link gives what it has by itself."""
+        """The link gives what it has by itself."""
 
     def drained(self, flow: TubeFlow, size: int) -> None:
         self._held -= size
@@ -301,7 +301,7 @@ class MuxLink(Link):
             flow.aborted(reason)
 
     def deadline(self) -> int | None:
-        """See Link. Tombstones need no punctuality."""
+        """Tombstones need no punctuality."""
         due_ms = super().deadline()
         if due_ms is None:
             return None

@@ -157,7 +157,7 @@ Stranger = tuple[int, bytes, bytes]
 
 
 class Wire:
-    """See the module. `find(sock, addr, number)`: whose a datagram is. `greets`: those of conversation 0 that
+    """`find(sock, addr, number)`: whose a datagram is. `greets`: those of conversation 0 that
     are nobody's are kept for `take_strangers`. `wall_s`: seconds since 1970. `kcp`: the engine's class if not
     the default one.
     """

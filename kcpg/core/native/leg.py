@@ -114,7 +114,7 @@ class NativeLeg:
         raise NotImplementedError
 
     def link_path_answered(self, link: Link, token: bytes, path: Path) -> None:
-        """See `LinkOwner`: a leg that asks about no path ignores answers."""
+        """A leg that asks about no path ignores answers."""
 
     def link_closed(self, link: Link, reason: Reset, by_peer: bool) -> None:
         self._links.pop(link, None)

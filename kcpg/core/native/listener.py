@@ -52,7 +52,7 @@ class ListenSettings:
 
 
 class TunnelListener(NativeLeg):
-    """See the module and `node.IngressLeg`. `wire`: the engine's class if not the default one."""
+    """`wire`: the engine's class if not the default one."""
 
     def __init__(
         self, settings: ListenSettings, keys: RootKeys, env: Env, wire: type[Wire] | None = None
@@ -73,7 +73,7 @@ class TunnelListener(NativeLeg):
         return self._responder.drops
 
     def start(self, now_ms: int) -> None:
-        """See `node.Leg`: the sockets are the driver's."""
+        """The sockets are the driver's."""
         self.now_ms = now_ms
 
     def close(self, now_ms: int, reason: str) -> None:
@@ -93,7 +93,7 @@ class TunnelListener(NativeLeg):
             self._report(EventKind.LINK_UP, link.peer, text)
 
     def link_silent(self, link: Link) -> None:
-        """See `LinkOwner`: the link asks, a listener can do no more."""
+        """The link asks, a listener can do no more."""
 
     def link_closed(self, link: Link, reason: Reset, by_peer: bool) -> None:
         super().link_closed(link, reason, by_peer)

@@ -130,7 +130,7 @@ STUCK_TEXT = (
 
 
 class DialedLink:
-    """See the module. `host` owns the wire, the memory of bad paths, and the flows that wait.
+    """`host` owns the wire, the memory of bad paths, and the flows that wait.
 
     `further`: the host keeps others as well; then this one reports less. After every call the host asks for
     `deadline()` again.

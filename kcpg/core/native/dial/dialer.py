@@ -79,7 +79,7 @@ UP = DialState.UP  # Looking it up in its class for each flow is slow
 
 
 class TunnelDialer(NativeLeg):
-    """See the module and `node.EgressLeg`. `wire`: the engine's class if not the default one.
+    """`wire`: the engine's class if not the default one.
 
     Where each flow has its own path, a path without a flow is spare: the next flow takes it, and another one
     is called. Beyond MAX_PATHS, and where a new path does not come, flows share the least used one.
@@ -155,7 +155,7 @@ class TunnelDialer(NativeLeg):
             self._trim(now_ms)
 
     def close(self, now_ms: int, reason: str) -> None:
-        """See `node.Leg`. The sockets stay open for the farewells; they are the driver's to close."""
+        """The sockets stay open for the farewells; they are the driver's to close."""
         self.now_ms = now_ms
         self._running = False
         self._trim_ms = None

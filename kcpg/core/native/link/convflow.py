@@ -120,14 +120,14 @@ class ConvFlow(Flow):
         return b"" if self._reached_end() else None
 
     def write(self, data: bytes) -> int:
-        """See Flow. Bytes written after the flow was reset are gone."""
+        """Bytes written after the flow was reset are gone."""
         if self.conv is None or self.closed:
             return len(data)
         return self.conv.write(data)
 
     @property
     def room(self) -> int:
-        """See Flow. Room of 0 is followed by WRITABLE."""
+        """Room of 0 is followed by WRITABLE."""
         if self.conv is None or self.closed:
             return 0
         room = self.conv.room

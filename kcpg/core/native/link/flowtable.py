@@ -58,7 +58,7 @@ class _Resetting:
 
 
 class FlowTable:
-    """See the module. `limit`: most conversations at once. `on_flow` None: the peer opens none.
+    """`limit`: most conversations at once. `on_flow` None: the peer opens none.
 
     `now_ms` is set by the link before anything else of a turn. `touch` is called when `deadline` may have
     come nearer.

@@ -66,7 +66,7 @@ class LinkOwner(Protocol):
 
 
 class Link:
-    """See the module."""
+    """One peer: what its wire carries, how it lives and how it ends."""
 
     def __init__(self, owner: LinkOwner, setup: LinkSetup, now_ms: int) -> None:
         self.link_wire = setup.link_wire

@@ -67,7 +67,7 @@ cdef class Conv(Kcp):
         return self.put_datagram(<const uint8_t*>copy, len(copy))
 
     cdef bint put_datagram(self, const uint8_t* p, size_t n) except -1:
-        """See send_datagram."""
+        """The same for C callers: n bytes at p."""
         if n < MIN_PACKET_BYTES or n + 4 > self.link_wire.data_room():
             return False
         if self.packets_out is None:

@@ -35,7 +35,7 @@ _PARITY_TYPE = bytes((frames.FEC_PARITY,))
 
 
 class LinkFec:
-    """See the module. Facts: `groups` begun, `parity_bytes` of datagrams sent; of what came: `rebuilt`
+    """Facts: `groups` begun, `parity_bytes` of datagrams sent; of what came: `rebuilt`
     frames, `lost` ones that a group with parity lacked in the end, `held` shards, `malformed` ones."""
 
     def __init__(self, max_payload: int) -> None:

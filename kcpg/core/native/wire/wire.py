@@ -40,7 +40,7 @@ _ASK_WINDOW = 83
 
 
 class Wire:
-    """See the module. `max_datagram`: longest UDP payload taken or sent.
+    """`max_datagram`: longest UDP payload taken or sent.
 
     `pool_bytes` bounds the compiled engine's segment memory; here the windows alone bound it.
     """
