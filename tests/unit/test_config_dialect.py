@@ -82,14 +82,10 @@ def test_the_dialer_is_told() -> None:
     assert told.kcp.interval_ms == 30 and told.kcp.snd_wnd == 1024
 
 
-def test_the_listener_is_told() -> None:
+def test_what_the_listener_is_given() -> None:
     told = legsettings_kcptube.listen_settings(leg(text=SERVER), 99)
-    assert told.ports == (13000, 13010) and told.max_links == 99
+    assert told.max_links == 99
     assert told.format == Format("AES-OCB", b"qwerty1234", 1440)
-    gaps = SERVER.replace("13000-13010", "13000,13010")
-    assert legsettings_kcptube.listen_settings(
-        load_text("a.conf", gaps + TUBE).nodes[0].ingress, 99
-    ).ports == (0, 0)
 
 
 @pytest.mark.parametrize(
