@@ -74,8 +74,11 @@ def stale() -> bool:
     return bool(compiled) and max(shared) > min(compiled)
 
 
-def extensions() -> list[Extension]:
-    """The compiled modules, ready for setup(); empty when the plain-Python engine was asked for."""
+def extensions(force: bool = False) -> list[Extension]:
+    """The compiled modules, ready for setup(); empty when the plain-Python engine was asked for.
+
+    `force`: compile also what seems to be up to date.
+    """
     if os.environ.get("KCPG_ENGINE") == "python":
         return []
     from Cython.Build import cythonize
@@ -95,7 +98,7 @@ def extensions() -> list[Extension]:
         build_dir="build/cython",
         language_level=3,
         quiet=True,
-        force=stale(),
+        force=force,
         compiler_directives={"annotation_typing": False},
     )
     for extension in built:
@@ -140,8 +143,9 @@ class BuildAndNote(build_ext):
 
 
 if __name__ == "__main__":
+    FORCE = stale()
     setup(
-        ext_modules=extensions(),
+        ext_modules=extensions(FORCE),
         cmdclass={"build_ext": BuildAndNote},
-        options={"build_ext": {"parallel": os.cpu_count() or 1, "force": stale()}},
+        options={"build_ext": {"parallel": os.cpu_count() or 1, "force": FORCE}},
     )
