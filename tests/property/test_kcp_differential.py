@@ -10,43 +10,8 @@ from hypothesis import strategies as st
 
 from kcpg.core.kcp.kcp import Kcp, KcpParams
 from tests.engines import twin
+from tests.lockstep import KCP_FACTS
 from tests.unit.kcp_pair import CONV, KcpLine, impaired, segment
-
-FACTS = [
-    "acks_sent",
-    "at_end",
-    "bytes_received",
-    "bytes_sent",
-    "cwnd",
-    "deadline",
-    "duplicates_received",
-    "idle",
-    "in_flight",
-    "kcp_mtu",
-    "payloads_held",
-    "queued",
-    "rcv_nxt",
-    "rcv_wnd",
-    "readable",
-    "resends_spurious",
-    "rmt_wnd",
-    "room",
-    "rto_ms",
-    "rttvar_ms",
-    "segments_received",
-    "segments_refused",
-    "segments_resent_fast",
-    "segments_resent_rto",
-    "segments_resent_tail",
-    "segments_sent",
-    "snd_nxt",
-    "snd_una",
-    "snd_wnd",
-    "srtt_ms",
-    "unordered",
-    "unread",
-    "wants_flush",
-]
 
 
 class Twins:
@@ -75,7 +40,7 @@ class Twins:
         self.check()
 
     def check(self) -> None:
-        plain, compiled = ({name: getattr(kcp, name) for name in FACTS} for kcp in self.both)
+        plain, compiled = ({name: getattr(kcp, name) for name in KCP_FACTS} for kcp in self.both)
         assert plain == compiled
 
     def move_to(self, other: Twins, packets: bool) -> None:
