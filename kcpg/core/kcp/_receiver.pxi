@@ -28,9 +28,10 @@ cdef inline uint32_t rcv_limit(const kcp_t* k) noexcept nogil:
 cdef inline uint32_t rcv_window(const kcp_t* k) noexcept nogil:
     """The window to advertise, in segments. Unordered: what is held beyond a gap counts too."""
     cdef uint32_t taken = k.rcv_nxt - k.rcv_read
+    cdef uint32_t limit = rcv_limit(k)
     if k.unordered and k.rcv_held > taken:
         taken = k.rcv_held
-    return rcv_limit(k) - taken if rcv_limit(k) > taken else 0
+    return limit - taken if limit > taken else 0
 
 
 cdef inline void rcv_check_tell(kcp_t* k) noexcept nogil:
