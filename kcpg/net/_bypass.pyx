@@ -32,12 +32,8 @@ cdef enum:
     FEW_PACKETS = 8             # of one call; where there are more, others batch them
 
 
-cdef class TcpBypass(Bypass):
-    """One TCP socket and the conversation at its other side."""
-
-    def __init__(self, Conv conv not None, int fd):
-        self.conv = conv
-        self.fd = fd
+cdef class SocketBypass(Bypass):
+    """A socket and the conversation at its other side."""
 
     cpdef open(self):
         """Let what little comes for the conversation be written to the socket at once."""
@@ -49,6 +45,14 @@ cdef class TcpBypass(Bypass):
         if self.conv is not None:
             self.conv.set_bypass(None)
             self.conv = None
+
+
+cdef class TcpBypass(SocketBypass):
+    """One TCP socket and the conversation at its other side."""
+
+    def __init__(self, Conv conv not None, int fd):
+        self.conv = conv
+        self.fd = fd
 
     cpdef int read(self) noexcept:
         """Read from the socket into the conversation's segments.
@@ -109,7 +113,7 @@ cdef class TcpBypass(Bypass):
         return conv.is_served()
 
 
-cdef class PacketBypass(Bypass):
+cdef class PacketBypass(SocketBypass):
     """One UDP association and the conversation at its other side.
 
     `place`: where packets go, a packed remote address and behind it a local one or nothing; b"" where the
@@ -121,17 +125,6 @@ cdef class PacketBypass(Bypass):
         self.fd = fd
         self.place = place
         self.datagrams = datagrams
-
-    cpdef open(self):
-        """Let the few packets that come for the conversation leave by the socket at once."""
-        if self.conv is not None:
-            self.conv.set_bypass(self)
-
-    cpdef close(self):
-        """No more; to be said before the descriptor is closed. Idempotent."""
-        if self.conv is not None:
-            self.conv.set_bypass(None)
-            self.conv = None
 
     cdef bint put(self, const uint8_t* p, size_t n) except -1:
         """One packet into the conversation; False: there is no room."""
