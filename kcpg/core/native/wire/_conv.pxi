@@ -22,6 +22,10 @@ cdef class Conv(Kcp):
         self.link_wire = link_wire
         kcp_set_mtu(&self.k, link_wire.segment_bytes(False))
         kcp_set_windows(&self.k, params.snd_wnd, params.rcv_wnd)
+        self.is_dirty = self.is_capped = self.is_long = False
+        self.bulk_from = self.heeded_spurious = 0
+        memset(&self.seen, 0, sizeof(self.seen))
+        self.acked_empty = 0
         if max(link_wire.srtt_ms, link_wire.rtt_hint_ms) > 0:
             kcp_expect_rtt(&self.k, link_wire.srtt_ms if link_wire.srtt_ms > 0 else link_wire.rtt_hint_ms)
         self.snd_limit = self.k.snd_wnd

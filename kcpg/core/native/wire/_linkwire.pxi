@@ -182,10 +182,6 @@ cdef class LinkWire:
         former.let_go(conv)
         timer_remove(&self.wire.timers, conv)
         kcp_restart(&conv.k, number)
-        conv.is_dirty = conv.is_capped = conv.is_long = False
-        conv.bulk_from = conv.heeded_spurious = 0
-        memset(&conv.seen, 0, sizeof(conv.seen))
-        conv.acked_empty = 0
         self.convs[number] = conv
         self.longest = max(self.longest, self.segment_bytes(True) + OVERHEAD_BYTES)
         conv.join(self, params)
