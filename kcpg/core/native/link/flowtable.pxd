@@ -31,8 +31,9 @@ cdef class FlowTable:
     cdef object _draining
     cdef list _ended
 
-    @cython.locals(number="long long")
     cpdef dial(self, ConvFlow flow, Open request)
+    @cython.locals(number="long long")
+    cdef long long _enter(self, ConvFlow flow)
     @cython.locals(flow=ConvFlow)
     cpdef ready(self, conv)
     cpdef abort(self, ConvFlow flow, reason)

@@ -101,12 +101,8 @@ class FlowTable:
         """Open a conversation for `flow`: its OPEN message goes out with the first data, without a round
         trip."""
         assert not self.full
-        number = self._next_conv
-        self._next_conv += 1
-        conv = self._link_wire.open(number, self._params)
+        conv = self._link_wire.open(self._enter(flow), self._params)
         conv.send(OpenMessage(request, flow.delivery).encode())
-        self.flows[number] = flow
-        self._counters.flows_opened += 1
         flow.attach(self, conv)
 
     def take_over(self, lost: FlowTable) -> None:
@@ -119,12 +115,16 @@ class FlowTable:
             if conv is None or not conv.is_unheard or self.full or (flow.draining and flow.kind is UDP):
                 continue
             del lost.flows[number]
-            mine = self._next_conv
-            self._next_conv += 1
-            self._link_wire.adopt(conv, mine, self._params)
-            self.flows[mine] = flow
-            self._counters.flows_opened += 1
+            self._link_wire.adopt(conv, self._enter(flow), self._params)
             flow.change_table(self)
+
+    def _enter(self, flow: ConvFlow) -> int:
+        """Give a flow that this end opens the next number."""
+        number = self._next_conv
+        self._next_conv += 1
+        self.flows[number] = flow
+        self._counters.flows_opened += 1
+        return number
 
     # -- what the wire tells --
 
