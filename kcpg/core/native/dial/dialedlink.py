@@ -436,7 +436,6 @@ class DialedLink:
         text = f"link up, {what}{took}{note}"
         self._report(EventKind.LINK_UP, path[1], text)
         if former is not None:
-            link.flows.now_ms = now_ms
             link.flows.take_over(former.flows)
             former.close(Reset(ResetCode.LINK_LOST, "the peer does not know the link any more"), tell=False)
         self.link = link

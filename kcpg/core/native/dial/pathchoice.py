@@ -88,15 +88,19 @@ class PathChoice:
         """The listener at this address tells the first and last ports of what it listens to: others of that
         host are not tried. Where a port is forwarded its numbers mean nothing, as the one in use shows.
         """
+
+        def is_told(port: int) -> bool:
+            return any(first <= port <= last for first, last in told)
+
         host, used = self._chosen.get(addr, ("", 0))
         self._heeded.pop(host, None)
-        if any(first <= used <= last for first, last in told):
+        if is_told(used):
             self._heeded[host] = [
                 port
                 for destination in self._destinations
                 if destination.host == host
                 for port in destination.ports
-                if any(first <= port <= last for first, last in told)
+                if is_told(port)
             ]
 
     def heed_nobody(self) -> None:
