@@ -125,7 +125,8 @@ class Program:
 
     def _last_words(self) -> str:
         lines = self.output().strip().splitlines()[-12:]
-        return ":\n    " + "\n    ".join(lines) if lines else " and wrote nothing"
+        # The last one stands in the first line, too, which is all that a table shows.
+        return f": {lines[-1].strip()}\n    " + "\n    ".join(lines) if lines else " and wrote nothing"
 
 
 def cpu_s(pid: int) -> float:

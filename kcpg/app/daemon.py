@@ -15,13 +15,14 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 from kcpg.app import logs, status_report
 from kcpg.app.config.explain import load_or_explain, read
 from kcpg.app.config.explain import log as log_problems
+from kcpg.app.descriptors import MAX_DESCRIPTORS, in_use
 from kcpg.app.lock import PidLock
 from kcpg.app.paths import STATE_VARIABLE, Instance, all_instances, hidden_instances, instance, running_pid
 from kcpg.app.status import ask
@@ -199,10 +200,14 @@ def _let_go(keep: set[int]) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
-    for name in os.listdir("/dev/fd"):
-        if int(name) > 2 and int(name) not in keep:
-            with contextlib.suppress(OSError):  # the listing's own descriptor is closed already
-                os.close(int(name))
+    try:
+        numbers: Iterable[int] = in_use()
+    except OSError:
+        numbers = range(min(os.sysconf("SC_OPEN_MAX"), MAX_DESCRIPTORS))
+    for fd in numbers:
+        if fd > 2 and fd not in keep:
+            with contextlib.suppress(OSError):
+                os.close(fd)
 
 
 def _serve(

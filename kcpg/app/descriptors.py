@@ -12,6 +12,9 @@ MAX_DESCRIPTORS = 1 << 20  # The kernel's default limit per process (fs.nr_open,
 # hundred connections.
 FEW_FLOWS = 1000
 
+# Lists this process's own (proc(5)). /dev/fd leads here, but that link is udev's: a small system has none.
+_LIST = "/proc/self/fd"
+
 HOW_TO_RAISE = "raise the limit: ulimit -n in a shell, LimitNOFILE= in a systemd unit"
 
 
@@ -24,13 +27,30 @@ def allow_descriptors() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
+def in_use() -> list[int]:
+    """The numbers of this process's descriptors. Raises OSError where /proc is not mounted."""
+    numbers = [int(name) for name in os.listdir(_LIST)]
+    return [fd for fd in numbers if _is_open(fd)]  # without the listing's own
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
 def shortage(flows: int) -> str:
     """What is wrong with the descriptors of a process whose nodes have started and may have so many flows;
-    empty if nothing is."""
+    empty if nothing is, or if nobody can tell."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if limit == resource.RLIM_INFINITY:
         return ""
-    used = len(os.listdir("/dev/fd")) - 1  # without the listing's own
+    try:
+        used = len(in_use())
+    except OSError:
+        return ""
     left = limit - used
     if left >= min(flows, FEW_FLOWS):
         return ""

@@ -39,6 +39,21 @@ one = lock.PidLock(Path(sys.argv[1]).with_suffix(".pid"), sys.argv[1][-40:])
 print(loaded.ok and one.acquire(), get_hub_if_exists())
 """
 
+LET_GO = """
+import os, sys
+from kcpg.app import daemon, descriptors
+descriptors._LIST = sys.argv[1]
+ours = os.dup(1)
+kept, gone = os.pipe()
+daemon._let_go({ours, kept})
+def open_still(fd):
+    try:
+        return bool(os.fstat(fd))
+    except OSError:
+        return False
+os.write(ours, f"{open_still(kept)} {open_still(gone)}".encode())
+"""
+
 SQUAT = """
 import os, socket, sys
 os.setuid(65534)
@@ -48,6 +63,14 @@ sock.listen()
 print("taken", flush=True)
 sys.stdin.read()
 """
+
+
+@pytest.mark.parametrize("listing", ["/proc/self/fd", "/nonexistent"])
+def test_a_daemon_lets_go_of_its_callers_descriptors(listing):
+    """Where /proc is mounted, and where it is not."""
+    argv = [sys.executable, "-c", LET_GO, listing]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert done.stdout == "True False", done.stderr
 
 
 def test_lock_belongs_to_the_process_and_dies_with_it(tmp_path):

@@ -90,7 +90,7 @@ def test_a_process_without_descriptors_still_answers(tmp_path, capfd):
 )
 def test_few_descriptors_are_told_with_the_way_to_more(left, flows, says):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    used = len(os.listdir("/dev/fd")) - 1
+    used = len(descriptors.in_use())
     resource.setrlimit(resource.RLIMIT_NOFILE, (used + left, hard))
     try:
         text = descriptors.shortage(flows)
@@ -100,6 +100,22 @@ def test_few_descriptors_are_told_with_the_way_to_more(left, flows, says):
     if says:
         assert f"{used} of {used + left} file descriptors are in use, so {left} are left" in text
         assert "ulimit -n" in text and "LimitNOFILE" in text
+
+
+def test_where_nobody_can_tell_the_descriptors_a_node_starts_all_the_same(monkeypatch):
+    """A jail without /proc, a guest whose /dev has no fd."""
+    monkeypatch.setattr(descriptors, "_LIST", "/nonexistent")
+    assert descriptors.shortage(1 << 30) == ""
+
+
+def test_descriptors_in_use_are_those_that_are_open():
+    before = set(descriptors.in_use())
+    fd = os.open(os.devnull, os.O_RDONLY)
+    try:
+        assert set(descriptors.in_use()) - before == {fd}
+    finally:
+        os.close(fd)
+    assert set(descriptors.in_use()) == before
 
 
 def test_page_for_people():
