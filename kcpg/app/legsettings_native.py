@@ -13,9 +13,9 @@ from kcpg.core.native.listener import ListenSettings
 MAX_LINK_FLOWS = 65_535
 
 
-def dial_settings(config: LegConfig, max_flows: int) -> DialSettings:
+def dial_settings(config: LegConfig, max_flows: int, identity: bytes = b"") -> DialSettings:
     """How a client or a relay reaches the next node: by any address, as all reach the same peer, and any
-    port."""
+    port. `identity`: what this dialer tells of itself (`kcpg.app.identity`); empty: nothing."""
     return DialSettings(
         name=config.section or "tunnel",
         targets=legsettings.destinations(config),
@@ -25,6 +25,7 @@ def dial_settings(config: LegConfig, max_flows: int) -> DialSettings:
         hop_every_ms=config.dport_refresh_s * 1000,
         paths=config.mux_tunnels,
         flow_wait_ms=config.dial_timeout_s * 1000,
+        identity=identity,
         # The link stays up without flows, so that the next flow needs no handshake.
         limits=LinkLimits(max_flows=min(max_flows, MAX_LINK_FLOWS), idle_ms=None),
     )

@@ -85,7 +85,7 @@ def state_directory(environ: Mapping[str, str]) -> Path:
     reasons = []
     for directory in candidates:
         try:
-            _make_private(directory)
+            make_private(directory)
             return directory
         except OSError as error:
             reasons.append(f"{directory}: {error.strerror or error}")
@@ -108,7 +108,7 @@ def _home_of(uid: int) -> str:
         return ""
 
 
-def _make_private(directory: Path) -> None:
+def make_private(directory: Path) -> None:
     """Create `directory` with mode 0700, or check that it is ours alone. Raises OSError."""
     directory.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -19,6 +19,7 @@ import gevent.socket
 from kcpg.app import legsettings, legsettings_kcptube, legsettings_native, status_report
 from kcpg.app.config.model import LegConfig, LegKind, NodeConfig
 from kcpg.app.descriptors import HOW_TO_RAISE
+from kcpg.app.identity import dialer_identity
 from kcpg.app.linksummary import SummarizingDialer, SummarizingListener
 from kcpg.app.logs import NodeLog
 from kcpg.app.memory import Memory
@@ -202,7 +203,8 @@ class RunningNode:
         if worker is None:
             return None
         over = worker.hand_over
-        return WorkerSlot(worker.index, worker.cookie_secret, over.give, over.count, over.choose)
+        give, count, tell_life, choose = over.give, over.count, over.tell_life, over.choose
+        return WorkerSlot(worker.index, worker.cookie_secret, give, count, tell_life, choose)
 
     def _take_over(self, node: Node, driver: Driver) -> None:
         """Start to receive the datagrams of our links that arrive in other processes of this node."""
@@ -229,9 +231,10 @@ class RunningNode:
         if config.is_kcptube:
             leg = TubeDialer(legsettings_kcptube.dial_settings(config), env)
         else:
-            leg = SummarizingDialer(
-                legsettings_native.dial_settings(config, self.config.max_flows), self._root(config), env
-            )
+            worker = self._worker.index if self._worker is not None else 0
+            identity = dialer_identity(self.config.file, config.section, worker, os.environ)
+            settings = legsettings_native.dial_settings(config, self.config.max_flows, identity)
+            leg = SummarizingDialer(settings, self._root(config), env)
         self.ports[leg] = ports
         return leg
 

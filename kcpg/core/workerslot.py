@@ -28,6 +28,8 @@ class WorkerSlot:
     # is not there.
     hand_over: Callable[[int, Path, bytes, bytes], bool]
     count: Callable[[int], None]  # Tell the others how many links are here now
+    # Tell the others that a dialer has begun a new life: its incarnation, packed.
+    tell_life: Callable[[bytes], None]
     choose: Callable[[], int]  # The number of the process that should have one more link
 
 

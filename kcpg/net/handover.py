@@ -39,6 +39,8 @@ TALLY_BYTES = 4 * MAX_WORKERS
 
 _HEAD = struct.Struct("=HB")  # number of the socket, length of the address
 
+_LIFE = _HEAD.pack(0xFFFF, 0)  # in place of both: no datagram follows, but the incarnation of a dialer
+
 _SO_SNDBUFFORCE = 32
 
 # Told a socket's number and a sender's address whose datagrams should come here at once.
@@ -115,6 +117,14 @@ class HandOver:
             self.lost += 1
         return True
 
+    def tell_life(self, incarnation: bytes) -> None:
+        """Tell all others that a dialer has begun a new life."""
+        for worker in self.present - {self._index}:
+            try:
+                self._write[worker].send(_LIFE + incarnation)
+            except OSError:
+                self.lost += 1
+
     def count(self, links: int) -> None:
         self._tally.put(self._index, links)
 
@@ -166,6 +176,9 @@ class _Taker:
 
     def take(self, message: bytes, now: int) -> None:
         """One datagram; masked again, because that is how it goes into a wire."""
+        if message.startswith(_LIFE):
+            self._leg.take_life(message[_HEAD.size :], now)
+            return
         sock, length = _HEAD.unpack_from(message)
         at = _HEAD.size + length
         addr, header, body = message[_HEAD.size : at], message[at : at + 8], message[at + 8 :]

@@ -13,7 +13,7 @@ from kcpg.core.kcp.kcp import KcpParams
 from kcpg.core.native.dial.dialer import DialSettings, TunnelDialer
 from kcpg.core.native.dial.pathchoice import Destination
 from kcpg.core.native.handshake.keys import RootKeys
-from kcpg.core.native.handshake.params import LinkParams
+from kcpg.core.native.handshake.params import DIALER_BYTES, LinkParams
 from kcpg.core.native.leg import NativeLeg
 from kcpg.core.native.link.link import Link
 from kcpg.core.native.link.setup import LinkLimits
@@ -143,7 +143,7 @@ class SimChain:
             targets=tuple(Destination(host, PORTS) for host in self._hosts(place + 1)),
             params=replace(self._params(hop), **hop.params),
             kcp=hop.kcp,
-            **self.dial,
+            **{"identity": sim.name.encode().ljust(DIALER_BYTES, b"."), **self.dial},
         )
         keys = RootKeys.from_key(hop.dialer_key or hop.key)
         leg = TunnelDialer(settings, keys, self._env(sim, slot), self.wire)

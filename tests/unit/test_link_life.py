@@ -358,3 +358,45 @@ def test_paced_links_carry_everything(engine):
     assert got == data
     assert 190 <= rig.now_ms - start <= 400, "500 kB at 20 Mbit/s take 0.2 s"
     assert rig.d.link.counters.silences == 0
+
+
+def with_identity(engine):
+    return LinkRig(engine, dial={"identity": b"i" * 16}).up()
+
+
+def test_a_dialer_that_answers_keeps_its_flows_whoever_has_its_identity(engine):
+    """Machines that were copied from one image come and go."""
+    rig = with_identity(engine)
+    near, far = rig.pair()
+    for life in range(20):
+        rig.l.take_life(b"i" * 16 + b"%08d" % life, rig.now_ms)
+        rig.run(3_000)
+    echo(near, far, rig)
+    assert rig.d.link.counters.resumes == 0 and near.reason is far.reason is None
+
+
+@pytest.mark.parametrize(("off_ms", "survives"), [(7_000, True), (20_000, False)])
+def test_a_dialer_that_cannot_be_asked_has_some_seconds(engine, off_ms, survives):
+    rig = with_identity(engine)
+    _, far = rig.pair()
+    rig.lose = lambda sender, path, datagram: True
+    rig.l.take_life(b"i" * 16 + b"another.", rig.now_ms)
+    rig.run(off_ms)
+    rig.lose = lambda sender, path, datagram: False
+    rig.run(2_000)
+    assert (far.reason is None) == survives
+    assert survives or far.reason.code is ResetCode.LINK_LOST
+
+
+def test_other_identities_and_the_same_life_are_no_reason_to_ask(engine):
+    rig = with_identity(engine)
+    rig.pair()
+    link = rig.l.links[0]
+    pings = link.counters.pings_sent
+    rig.l.take_life(b"j" * 16 + b"another.", rig.now_ms)
+    rig.l.take_life(b"".join(link.incarnation), rig.now_ms)
+    rig.run(1_000)
+    assert link.counters.pings_sent == pings
+    rig.d.close(rig.now_ms, "over")
+    rig.run(1_000)
+    assert not rig.l._of_dialer, "what a link had is forgotten with it"

@@ -13,6 +13,7 @@ from kcpg.core.native.handshake.params import (
     FEC_AUTO,
     MAX_VERDICT_BYTES,
     Fec,
+    Incarnation,
     LinkParams,
     Offer,
     Verdict,
@@ -47,9 +48,19 @@ params = st.builds(
 )
 
 
-@given(params, st.none() | st.integers(0, (1 << 32) - 1), st.binary(min_size=32, max_size=32))
-def test_an_offer_survives_the_journey(offered: LinkParams, cid: int | None, proof: bytes) -> None:
-    offer = Offer(offered, cid, proof if cid is not None else b"")
+incarnations = st.builds(Incarnation, st.binary(min_size=16, max_size=16), st.binary(min_size=8, max_size=8))
+
+
+@given(
+    params,
+    st.none() | st.integers(0, (1 << 32) - 1),
+    st.binary(min_size=32, max_size=32),
+    st.none() | incarnations,
+)
+def test_an_offer_survives_the_journey(
+    offered: LinkParams, cid: int | None, proof: bytes, incarnation: Incarnation | None
+) -> None:
+    offer = Offer(offered, cid, proof if cid is not None else b"", incarnation)
     assert read_offer(pack_offer(offer)) == offer
 
 
@@ -68,7 +79,7 @@ def test_garbage_never_raises(data: bytes) -> None:
 @given(params, st.integers(0, 300), st.binary(max_size=3))
 def test_damage_never_raises(offered: LinkParams, at: int, put: bytes) -> None:
     for read, packed in (
-        (read_offer, pack_offer(Offer(offered))),
+        (read_offer, pack_offer(Offer(offered, incarnation=Incarnation(bytes(16), bytes(8))))),
         (read_answer, pack_answer(1, offered, Verdict(True))),
     ):
         read(packed[:at] + put + packed[at + 2 :])
@@ -83,6 +94,7 @@ def test_a_newer_peer_is_understood() -> None:
 @pytest.mark.parametrize(
     "data",
     [
+        b"\x0f\x17" + bytes(23),  # a dialer with a life too short
         b"\x04",  # no length
         b"\x04\x04\0\0",  # cut short
         b"\x04\x01\x05\x04\x01\x05",  # twice

@@ -21,7 +21,7 @@ from kcpg.core.native.handshake.envelope import (
 )
 from kcpg.core.native.handshake.handshake import PROLOGUE, RetryReason, resume_proof
 from kcpg.core.native.handshake.keys import EpochKeys, RootKeys
-from kcpg.core.native.handshake.params import LinkParams, Offer, Verdict, pack_answer, pack_offer
+from kcpg.core.native.handshake.params import Incarnation, LinkParams, Offer, Verdict, pack_answer, pack_offer
 from kcpg.core.native.handshake.rekey_messages import RekeyInitiator, RekeyResponder
 from kcpg.core.seal.replay import ReplayWindow
 from kcpg.core.seal.seal import ALGORITHMS, iv_bytes, xor
@@ -118,9 +118,13 @@ def handshake() -> tuple[Vectors, noise.Keys]:
     random = given("handshake.rand") + given("handshake.salt")
     init, salt = out.seal(0, pack_init(Init(time_s, cid, NO_COOKIE, one)), 384, entropy(random))
     retry = RetryFields(RetryReason.CLOCK, given("handshake.cookie"), time_s, salt)
+    told = Offer(
+        LinkParams(), 0x0BADCAFE, proof, Incarnation(bytes(range(0xD0, 0xE0)), bytes(range(0xE0, 0xE8)))
+    )
     return {
         "handshake.proof": proof.hex(),
         "handshake.offer": offer.hex(),
+        "handshake.offer_of_dialer": pack_offer(told).hex(),
         "handshake.answer": answer.hex(),
         "handshake.message1": one.hex(),
         "handshake.message2": two.hex(),

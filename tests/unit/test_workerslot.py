@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from kcpg.core.flow import ResetCode
 from kcpg.core.native.dial.dialer import DialState
 from kcpg.core.native.handshake.handshake import Initiator, InitRequest, Reply, Responder, RetryReason
 from kcpg.core.native.handshake.params import LinkParams
@@ -47,7 +48,11 @@ class Crew:
         def count(links: int) -> None:
             self.counts[index] = links
 
-        slot = WorkerSlot(index, bytes(32), hand_over, count, lambda: self.best)
+        def tell_life(incarnation: bytes) -> None:
+            for other in {*range(WORKERS)} - {index}:
+                self.legs[other].take_life(incarnation, rig.now_ms)
+
+        slot = WorkerSlot(index, bytes(32), hand_over, count, tell_life, lambda: self.best)
         env = replace(rig._env("l"), worker=slot)
         leg = TunnelListener(rig._listen, KEYS, env, twin(rig.engine, "Wire"))
         leg.on_flow = rig._on_flow
@@ -227,3 +232,16 @@ def test_a_cookie_is_good_for_every_worker():
     assert followed is not None and followed.reason == RetryReason.COOKIE
     assert isinstance(ask(other), Reply), "another secret, another cookie"
     assert isinstance(ask(second), InitRequest)
+
+
+def test_a_new_life_is_told_to_every_worker(engine):
+    """The dialer died, and its successor's link is in another process."""
+    rig = WorkersRig(engine, dial={"identity": b"i" * 16}).up()
+    _, far = rig.pair()
+    assert len(rig.l.legs[0].links) == 1
+    rig.l.best = 1
+    rig.new_dialer()
+    rig.d.start(rig.now_ms)
+    rig.until(lambda: len(rig.l.legs[1].links) == 1)
+    rig.until(lambda: far.reason is not None, 12_000)
+    assert far.reason.code is ResetCode.LINK_LOST and not rig.l.legs[0].links

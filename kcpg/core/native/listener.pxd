@@ -10,6 +10,7 @@ cdef class TunnelListener(NativeLeg):
     cdef public object on_flow
     cdef object _responder
     cdef dict _half_open
+    cdef readonly dict _of_dialer
     cdef dict _requests
     cdef dict _left
     cdef bint _closed

@@ -11,7 +11,7 @@ from kcpg.core.flow import Flow, Open, Reset, ResetCode
 from kcpg.core.kcp.kcp import KcpParams
 from kcpg.core.native.handshake.handshake import Accepted, InitRequest, Reply, Responder
 from kcpg.core.native.handshake.keys import RootKeys
-from kcpg.core.native.handshake.params import LinkParams, Verdict, negotiate
+from kcpg.core.native.handshake.params import DIALER_BYTES, Incarnation, LinkParams, Verdict, negotiate
 from kcpg.core.native.leg import NativeLeg
 from kcpg.core.native.link.convflow import ConvFlow
 from kcpg.core.native.link.epochs import NewEpoch
@@ -63,6 +63,7 @@ class TunnelListener(NativeLeg):
         secret = env.worker.cookie_secret if env.worker is not None else None
         self._responder = Responder(keys, env.entropy, cookie_secret=secret)
         self._half_open: dict[Link, None] = {}
+        self._of_dialer: dict[bytes, dict[Link, None]] = {}  # by the identity that a dialer tells
         self._requests: dict[Link, deque[InitRequest]] = {}
         self._left: dict[bytes, int] = {}
         self._closed = False
@@ -87,6 +88,10 @@ class TunnelListener(NativeLeg):
     def link_heard(self, link: Link, former: LinkState) -> None:
         if former is LinkState.FRESH:
             self._half_open.pop(link, None)
+            if link.incarnation is not None:
+                self._doubt_former(link.incarnation)
+                if self.env.worker is not None:
+                    self.env.worker.tell_life(b"".join(link.incarnation))
             params = link.params
             fec = params.fec_text()
             text = f"link up, {params.algorithm}, at most {params.datagram_bytes} bytes a datagram{fec}"
@@ -100,6 +105,7 @@ class TunnelListener(NativeLeg):
         self._tell_count()
         for request in self._requests.pop(link, ()):
             request.forget()
+        self._forget_dialer(link)
         if link in self._half_open:
             del self._half_open[link]
             self.counters.half_open_expired += 1
@@ -127,6 +133,28 @@ class TunnelListener(NativeLeg):
         self.now_ms = now_ms
         if not self._closed:
             self._init(path, header, body, settled=True)
+
+    def take_life(self, packed: bytes, now_ms: int) -> None:
+        """Another process of this leg has a link of a dialer's new life. `advance` must follow."""
+        self.now_ms = now_ms
+        self._doubt_former(Incarnation(packed[:DIALER_BYTES], packed[DIALER_BYTES:]))
+
+    def _doubt_former(self, incarnation: Incarnation) -> None:
+        """Ask on the links of a dialer's other lives whether it is there.
+
+        Where nobody answers, it died, and its flows hold their targets in vain. A clone that lives answers.
+        """
+        for link in self._of_dialer.get(incarnation.dialer, ()):
+            if link.incarnation != incarnation:
+                link.doubt(self.now_ms)
+
+    def _forget_dialer(self, link: Link) -> None:
+        if link.incarnation is None:
+            return
+        links = self._of_dialer[link.incarnation.dialer]
+        del links[link]
+        if not links:
+            del self._of_dialer[link.incarnation.dialer]
 
     def _init(self, path: Path, header: bytes, body: bytes, settled: bool) -> None:
         """`settled`: this process answers it, even if another one might do it better."""
@@ -205,7 +233,7 @@ class TunnelListener(NativeLeg):
         self.counters.answers_sent += 1
         self.wire.post(*path, datagram)
         if link is None:
-            link = self._begin(accepted, path)
+            link = self._begin(accepted, path, request.incarnation)
         else:
             link.renew(_epoch(accepted), accepted.params.mirrored(), self.now_ms)
             self._report(
@@ -227,7 +255,7 @@ class TunnelListener(NativeLeg):
             return None
         return link if any(request.proves(secret) for secret in link.rekey.secrets) else None
 
-    def _begin(self, accepted: Accepted, path: Path) -> Link:
+    def _begin(self, accepted: Accepted, path: Path, incarnation: Incarnation | None) -> Link:
         link_wire = self.wire.link_wire(None)
         link_wire.set_path(*path)
         params, settings = accepted.params.mirrored(), self.settings
@@ -239,10 +267,13 @@ class TunnelListener(NativeLeg):
             settings.limits,
             settings.find_mtu,
             on_flow=self._flow,
+            incarnation=incarnation,
         )
         link = Link(self, setup, self.now_ms)
         self._add(link)
         self._half_open[link] = None
+        if incarnation is not None:
+            self._of_dialer.setdefault(incarnation.dialer, {})[link] = None
         self._tell_count()
         return link
 

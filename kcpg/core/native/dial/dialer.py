@@ -13,7 +13,7 @@ from kcpg.core.native.dial.dialedlink import DialedLink, DialState
 from kcpg.core.native.dial.pathchoice import Destination, PathChoice
 from kcpg.core.native.handshake.handshake import Initiator, Resume
 from kcpg.core.native.handshake.keys import RootKeys
-from kcpg.core.native.handshake.params import DELIVERIES, LinkParams
+from kcpg.core.native.handshake.params import DELIVERIES, LIFE_BYTES, Incarnation, LinkParams
 from kcpg.core.native.leg import INSPECT_MS, NativeLeg
 from kcpg.core.native.link.convflow import ConvFlow
 from kcpg.core.native.link.epochs import NewEpoch
@@ -64,6 +64,8 @@ class DialSettings:
     # Paths, each a link of its own, that the flows share; 0: each flow has its own. At most MAX_PATHS.
     paths: int = 1
     flow_wait_ms: int = FLOW_WAIT_MS  # How long a flow waits for a link before it is reset
+    # 16 bytes that this dialer has over all its restarts, and no other one has; empty: it has none.
+    identity: bytes = b""
 
 
 class _Waiting:
@@ -93,6 +95,8 @@ class TunnelDialer(NativeLeg):
         self.keys = keys
         self.choice = PathChoice(settings.targets, env.rng, env.source_key)
         self.clock_offset_s = 0
+        life = self.entropy(LIFE_BYTES)
+        self._incarnation = Incarnation(settings.identity, life) if settings.identity else None
         self._delivery = Delivery(DELIVERIES.index(settings.params.udp_delivery))
         self._paths = settings.paths
         self._running = False
@@ -175,7 +179,9 @@ class TunnelDialer(NativeLeg):
 
     def initiator(self, resume: Resume | None) -> Initiator:
         params, offset_s = self.settings.params, self.clock_offset_s
-        return Initiator(self.keys, params, self.cids.draw(), self.entropy, resume, offset_s)
+        return Initiator(
+            self.keys, params, self.cids.draw(), self.entropy, resume, offset_s, self._incarnation
+        )
 
     def clock_differs(self, offset_s: int) -> None:
         self.clock_offset_s = offset_s

@@ -37,6 +37,7 @@ from kcpg.core.native.handshake.envelope import (
 )
 from kcpg.core.native.handshake.keys import EpochKeys, RootKeys, expand
 from kcpg.core.native.handshake.params import (
+    Incarnation,
     LinkParams,
     Offer,
     Verdict,
@@ -125,7 +126,7 @@ class Initiator(Drops):
     """The dialer's side of one handshake. Make a new one when tries have failed for half a minute.
 
     `client_cid`: non-zero, not in use by this leg. `clock_offset_s`: of an earlier Initiator that met this
-    listener.
+    listener. `incarnation`: who the dialer is over its restarts; None: it does not tell.
     """
 
     def __init__(
@@ -136,10 +137,12 @@ class Initiator(Drops):
         entropy: Entropy,
         resume: Resume | None = None,
         clock_offset_s: int = 0,
+        incarnation: Incarnation | None = None,
     ) -> None:
         assert 0 < client_cid < 1 << 32
         super().__init__()
         self.params = params
+        self.incarnation = incarnation
         self.client_cid = client_cid
         self.clock_offset_s = clock_offset_s  # the listener's clock minus ours, as far as known
         self._entropy = entropy
@@ -208,9 +211,9 @@ class Initiator(Drops):
 
     def _offer(self, resume: Resume | None) -> Offer:
         if resume is None:
-            return Offer(self.params)
+            return Offer(self.params, incarnation=self.incarnation)
         proof = resume_proof(resume.session_secret, resume.server_cid, self._noise.public)
-        return Offer(self.params, resume.server_cid, proof)
+        return Offer(self.params, resume.server_cid, proof, self.incarnation)
 
 
 class InitRequest:
@@ -222,6 +225,7 @@ class InitRequest:
         self.client_cid = init.client_cid
         self.params = offer.params  # as offered
         self.resume_cid = offer.resume_cid  # the listener's CID of the link to resume, None: a new link
+        self.incarnation = offer.incarnation  # the dialer's; None: it does not tell
         self._responder = responder
         self._offer = offer
         self._noise = side

@@ -24,9 +24,11 @@ MAX_WINDOW = 65535  # what a KCP segment can advertise
 MAX_PORT_RANGES = 15
 MAX_VERDICT_BYTES = 160  # of text; fits the shortest INIT, which a RESP is never longer than
 PROOF_BYTES = 32
+DIALER_BYTES = 16
+LIFE_BYTES = 8
 
 _VERSION, _ALGORITHM, _DATAGRAM, _SND_WND, _RCV_WND, _OUT_BPS, _IN_BPS = range(1, 8)
-_KEEP_ALIVE, _DELIVERY, _FEC_OUT, _PORTS, _RESUME, _VERDICT, _FEC_IN = range(8, 15)
+_KEEP_ALIVE, _DELIVERY, _FEC_OUT, _PORTS, _RESUME, _VERDICT, _FEC_IN, _DIALER = range(8, 16)
 _ACCEPTED, _RESUMED = 1, 2
 
 
@@ -90,6 +92,13 @@ class Verdict:
     resumed: bool = False  # the old link's conversations live on
 
 
+class Incarnation(NamedTuple):
+    """Who a dialer is over its restarts, 16 bytes; and the life that it has between two of them, 8 bytes."""
+
+    dialer: bytes
+    life: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Offer:
     """The payload of noise message 1."""
@@ -97,6 +106,7 @@ class Offer:
     params: LinkParams
     resume_cid: int | None = None  # the listener's CID of the link to resume
     proof: bytes = b""
+    incarnation: Incarnation | None = None  # None: the dialer does not tell
 
 
 def negotiate(offer: LinkParams, mine: LinkParams) -> tuple[LinkParams, Verdict]:
@@ -134,6 +144,8 @@ def pack_offer(offer: Offer) -> bytes:
     fields = _pack_params(offer.params)
     if offer.resume_cid is not None:
         fields += _field(_RESUME, offer.resume_cid.to_bytes(4, "big") + offer.proof)
+    if offer.incarnation is not None:
+        fields += _field(_DIALER, b"".join(offer.incarnation))
     return fields
 
 
@@ -143,14 +155,15 @@ def read_offer(data: bytes) -> Offer | None:
     params = _read_params(fields) if fields is not None else None
     if fields is None or params is None:
         return None
-    resume = fields.get(_RESUME)
+    resume, dialer = fields.get(_RESUME), fields.get(_DIALER)
+    if resume is not None and len(resume) != 4 + PROOF_BYTES:
+        return None
+    if dialer is not None and len(dialer) != DIALER_BYTES + LIFE_BYTES:
+        return None
+    incarnation = Incarnation(dialer[:DIALER_BYTES], dialer[DIALER_BYTES:]) if dialer is not None else None
     if resume is None:
-        return Offer(params)
-    return (
-        Offer(params, int.from_bytes(resume[:4], "big"), resume[4:])
-        if len(resume) == 4 + PROOF_BYTES
-        else None
-    )
+        return Offer(params, incarnation=incarnation)
+    return Offer(params, int.from_bytes(resume[:4], "big"), resume[4:], incarnation)
 
 
 def pack_answer(server_cid: int, params: LinkParams, verdict: Verdict) -> bytes:

@@ -73,6 +73,7 @@ class Link:
         self.params = setup.params
         self.limits = setup.limits
         self.dials = setup.dials
+        self.incarnation = setup.incarnation
         self.state = FRESH
         self.since_ms = self._silent_ms = now_ms
         self.timer_ms: int | None = None  # the leg's own note
@@ -205,6 +206,12 @@ class Link:
                 self._owner.link_heard(self, former)
         self._touch()
 
+    def doubt(self, now_ms: int) -> None:
+        """The dialer has begun a new life: if this link is of its former one, nobody is there any more."""
+        if self.state is not FRESH and not self.closed:
+            self.liveness.doubt(now_ms)
+            self._touch()
+
     def share(self, links: int) -> None:
         """This many links keep to the limit of the rate together."""
         rate_bps = self.params.outbound_bps // links
@@ -309,6 +316,8 @@ class Link:
         """When the link is given up if the peer is not heard."""
         if self.state is FRESH and not self.dials:
             return self.since_ms + self.limits.fresh_ms
+        if self.liveness.doubted_ms is not None:
+            return self.liveness.doubted_ms + self.limits.doubted_ms
         if self._used:
             silent_ms = self.liveness.heard_ms + self.limits.silent_ms
             owed_ms = self.liveness.owed_ms
@@ -319,7 +328,11 @@ class Link:
         expires_ms = self._expires_at()
         if expires_ms is None or expires_ms > now_ms:
             return False
-        self.close(Reset(ResetCode.TIMEOUT, "not heard for too long"), tell=self.state is not FRESH)
+        if self.liveness.doubted_ms is not None:
+            reason = Reset(ResetCode.LINK_LOST, "the dialer was started again, and does not answer here")
+        else:
+            reason = Reset(ResetCode.TIMEOUT, "not heard for too long")
+        self.close(reason, tell=self.state is not FRESH)
         return True
 
     def _rekey_at(self) -> int | None:

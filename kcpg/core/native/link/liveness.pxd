@@ -14,6 +14,7 @@ cdef class Liveness:
     cdef object _pinged_ms
     cdef long long _ponged_ms
     cdef long long _heard_before
+    cdef object _doubted_ms
     cdef long long _hold_until_ms
 
     cpdef advance(self, long long now_ms, bint flows, bint silent)
@@ -23,4 +24,4 @@ cdef class Liveness:
     cpdef silent_at(self)
     cpdef bint is_silent(self, long long now_ms)
     cpdef ping_at(self, bint flows, bint silent)
-    cdef _retry_at(self, long long pinged_ms)
+    cdef _retry_at(self, long long pinged_ms, bint flows)

@@ -21,6 +21,10 @@ RTO_MIN_MS = 100  # Floor of the estimate below, so that three of them span a fe
 # (RFC 4787 demands 120 s, many boxes have 30 to 60).
 NAT_MS = 20_000
 
+# A dialer with flows that says nothing for this long has missed three of its own PINGs. The listener asks
+# then, and every NAT_MS: more often would keep a sleeping machine's radio awake.
+UNHEARD_MS = 3 * NAT_MS
+
 # A link without flows is touched this often, so that the listener, who drops it after 600 s, keeps it ready
 # even if one PING gets lost.
 IDLE_MS = 240_000
@@ -54,7 +58,8 @@ class Liveness:
     silent (`silent_at`) when it has owed one for `silence_ms` and said nothing. Then the link decides what
     happens.
 
-    `pings` False: this side only answers (the listener, unless a keep-alive is configured).
+    `pings` False: this side mostly answers (the listener, unless a keep-alive is configured). It asks only a
+    dialer with flows that falls silent, or that it doubts.
     """
 
     def __init__(
@@ -77,6 +82,7 @@ class Liveness:
         self._pinged_ms: int | None = None  # ... and the last; None: none waits
         self._ponged_ms = now_ms  # when a PING was answered last
         self._heard_before = 0  # datagrams received before the last PING
+        self._doubted_ms: int | None = None  # since when the peer may have died; None: nobody doubts it
         self._hold_until_ms = 0  # no verdict before this, as the last one was noticed late
 
     @property
@@ -132,6 +138,18 @@ class Liveness:
         if rtt_ms <= NAT_MS:
             self.rtt_ms = rtt_ms
 
+    def doubt(self, now_ms: int) -> None:
+        """The peer seems to have died: ask it, and ask again soon until it answers."""
+        if self.doubted_ms is None:
+            self._doubted_ms = now_ms
+            self.ping(now_ms)
+
+    @property
+    def doubted_ms(self) -> int | None:
+        """Since when the peer has been doubted; None: it is not, or it has shown meanwhile that it lives."""
+        since_ms = self._doubted_ms
+        return since_ms if since_ms is not None and self.heeded_ms <= since_ms else None
+
     def forgive(self, now_ms: int) -> None:
         """Begin anew: the peer has proved itself by other means."""
         self._begin_ms = self._calm_ms = now_ms
@@ -168,9 +186,9 @@ class Liveness:
     def ping_at(self, flows: bool, silent: bool) -> int | None:
         """When the next PING is due, as `advance` has it; None: never. `flows`: somebody uses the link."""
         if self._pinged_ms is not None and not self._answered:
-            return self._retry_at(self._pinged_ms) if silent else self._pinged_ms + self.rto_ms
+            return self._retry_at(self._pinged_ms, flows) if silent else self._pinged_ms + self.rto_ms
         if not self._pings:
-            return None
+            return self.heard_ms + UNHEARD_MS if flows else None
         owed_ms = self.owed_ms
         if owed_ms is not None and self.heard_ms > owed_ms:
             return owed_ms + self.silence_ms // 2
@@ -178,14 +196,16 @@ class Liveness:
             return self.heard_ms + max(NOTICE_MS - self.silence_ms, QUIET_MIN_MS)
         return self.heard_ms + (self._keep_alive_ms or (NAT_MS if flows else IDLE_MS))
 
-    def _retry_at(self, pinged_ms: int) -> int | None:
-        """When a silent peer is asked again; by a side that does not ping by itself, for its data only."""
+    def _retry_at(self, pinged_ms: int, flows: bool) -> int | None:
+        """When a silent peer is asked again; by a side that does not ping by itself, seldom without data."""
         least_ms = max(RETURN_MS - self._known_rtt_ms // 2, RETRY_MIN_MS)
         age_ms = pinged_ms - self.heeded_ms
         if self._link_wire.outstanding and age_ms < URGENT_MS:
             return pinged_ms + least_ms
+        if self.doubted_ms is not None:
+            return pinged_ms + max(self.rto_ms, least_ms)
         if not self._pings:
-            return None
+            return pinged_ms + NAT_MS if flows else None
         return pinged_ms + max(min(age_ms // RETRY_AGE, RETRY_MAX_MS), least_ms)
 
     @property

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from kcpg.core.flow import Open
 from kcpg.core.kcp.kcp import KcpParams
-from kcpg.core.native.handshake.params import LinkParams
+from kcpg.core.native.handshake.params import Incarnation, LinkParams
 from kcpg.core.native.link.epochs import NewEpoch
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ class LinkLimits:
     # With flows whose data nobody acknowledges: given up after as long as Linux's TCP would resend it
     # (tcp_retries2 = 15).
     unanswered_ms: int = 924_000
+    # Of a dialer that began a new life, and does not answer on a link of an earlier one: given up.
+    doubted_ms: int = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class LinkSetup:
     find_mtu: bool
     rtt_ms: int = RTT_UNKNOWN_MS
     on_flow: Callable[[ConvFlow, Open, int], None] | None = None
+    incarnation: Incarnation | None = None  # The dialer's, as the listener was told
 
     @property
     def dials(self) -> bool:
