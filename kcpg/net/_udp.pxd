@@ -25,7 +25,7 @@ cdef class UdpIo(DatagramIo):
     cdef int offer(self, object take, const Path* path, uint8_t* data, uint32_t n, uint32_t size,
                    uint64_t now_ms) except -1
     cdef void note_too_big(self, int number, const Path* path, uint32_t size)
-    cdef void refused(self, int number, int error, uint32_t times)
+    cdef void refused(self, int number, int error, const Path* path, uint32_t times)
     cdef bint forget_local(self, int count, int error) except -1
     cdef int run(self, int first, uint32_t* size) except -1
     cdef int send_some(self) except -1

@@ -219,7 +219,7 @@ cdef class UdpIo(DatagramIo):
         if got < 0:
             self.more = False
             if errno != EAGAIN and errno != EINTR:
-                self.refused(sock_id, errno, 1)  # an ICMP error of an earlier datagram; the socket is fine
+                self.refused(sock_id, errno, NULL, 1)  # an ICMP error of an earlier one; the socket is fine
                 self.more = True
             return 0
         count[0] = got
@@ -340,7 +340,7 @@ cdef class UdpIo(DatagramIo):
             port.doubted = False
             self.note_too_big(sock_id, &tx.path[wire.tx_cursor], tx.len[wire.tx_cursor])
         else:
-            self.refused(sock_id, errno, runs[0])
+            self.refused(sock_id, errno, &tx.path[wire.tx_cursor], runs[0])
         wire.tx_cursor += runs[0]
         return -2
 
@@ -404,7 +404,7 @@ cdef class UdpIo(DatagramIo):
         if len(self.too_big) < MAX_TOO_BIG:
             self.too_big[number, (<const uint8_t*>path.addr)[:path.addrlen]] = size
 
-    cdef void refused(self, int number, int error, uint32_t times):
+    cdef void refused(self, int number, int error, const Path* path, uint32_t times):
         name = NAMES.get(error)
         self.errors[name if name is not None else f"errno_{error}"] += times
-        self.faults[number] = error
+        self.faults[number] = error, b"" if path == NULL else (<const uint8_t*>path.addr)[:name_bytes(path)]

@@ -58,7 +58,7 @@ class DatagramIo:
         """There are faults, or datagrams that were too big."""
         raise NotImplementedError
 
-    def take_faults(self) -> dict[int, int]:
+    def take_faults(self) -> dict[int, tuple[int, bytes]]:
         """Sockets that had an error since the last call, with the last errno."""
         raise NotImplementedError
 

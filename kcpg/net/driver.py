@@ -261,8 +261,8 @@ class _Tunnel:
         if blocked >= 0:
             self._wait_writable(blocked)
         if io.troubled():
-            for number, error in io.take_faults().items():
-                self._sockets.fault(number, error, now)
+            for number, (error, dest) in io.take_faults().items():
+                self._sockets.fault(number, error, dest, now)
             for path, size in io.take_too_big().items():
                 self._leg.too_big(*path, size)
         return sent

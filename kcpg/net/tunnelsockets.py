@@ -106,12 +106,14 @@ class TunnelSockets:
         port = self._ports.get(number)
         return None if port is None else port.socket
 
-    def fault(self, number: int, error: int, now_ms: int) -> None:
-        """The kernel refused to send on a socket: say so, and bind it anew where that can help."""
+    def fault(self, number: int, error: int, dest: bytes, now_ms: int) -> None:
+        """The kernel refused to send on a socket: say so, and bind it anew where that can help. `dest`: the
+        address, b"" if it is not known."""
         port = self._ports.get(number)
         if port is None:
             return
-        text = f"sending from UDP port {port.socket.port} fails: {os.strerror(error)}"
+        whither = f" to {addresses.text(dest)}" if dest else ""
+        text = f"sending from UDP port {port.socket.port}{whither} fails: {os.strerror(error)}"
         self._failed, self._failed_ms = text, now_ms
         self._notice(f"udp_send_failed_{errno.errorcode.get(error, error)}", text)
         # A listening port stays: its peers know it, and it works again as soon as its address is back.

@@ -227,7 +227,7 @@ class UdpIo(DatagramIo):
         self.datagrams_out = 0
         self.more = False
         self._sockets: dict[int, UdpSocket] = {}
-        self._faults: dict[int, int] = {}
+        self._faults: dict[int, tuple[int, bytes]] = {}
         self._too_big: dict[tuple[int, bytes], int] = {}
         self._kept: deque[tuple[int, bytes, bytes]] = deque()
         self._buffer = bytearray(_MAX_GRO_BYTES)
@@ -252,8 +252,11 @@ class UdpIo(DatagramIo):
         """There are faults, or datagrams that were too big."""
         return bool(self._faults or self._too_big)
 
-    def take_faults(self) -> dict[int, int]:
-        """Sockets that had an error since the last call, with the last errno."""
+    def take_faults(self) -> dict[int, tuple[int, bytes]]:
+        """Sockets that had an error since the last call: the last errno, and the address it was about.
+
+        b"": an error of receiving.
+        """
         faults, self._faults = self._faults, {}
         return faults
 
@@ -276,7 +279,7 @@ class UdpIo(DatagramIo):
                 self.more = False
                 break
             except OSError as error:  # an ICMP error of an earlier datagram; the socket is fine
-                self._count(sock_id, error.errno or 0)
+                self._count(sock_id, error.errno or 0, b"")
                 continue
             source, step = self._pack(where) + pktinfo.asked(control), _gro_size(control) or size
             if port.stun is not None and view[COOKIE_AT : COOKIE_AT + len(COOKIE)] == COOKIE:
@@ -348,7 +351,7 @@ class UdpIo(DatagramIo):
                 if len(self._too_big) < _MAX_TOO_BIG:
                     self._too_big[sock_id, dest] = len(run[0])
             elif error:
-                self._count(sock_id, error, len(run))
+                self._count(sock_id, error, dest, len(run))
             else:
                 self.datagrams_out += len(run)
                 if sock.gso_doubted:  # this route or device cannot segment
@@ -414,9 +417,9 @@ class UdpIo(DatagramIo):
             packed = self._packed[where] = addresses.from_tuple(where)
         return packed
 
-    def _count(self, sock_id: int, number: int, times: int = 1) -> None:
+    def _count(self, sock_id: int, number: int, dest: bytes, times: int = 1) -> None:
         self.errors[NAMES.get(number, f"errno_{number}")] += times
-        self._faults[sock_id] = number
+        self._faults[sock_id] = number, addresses.remote(dest) if dest else b""
 
 
 def _place(family: int, dest: bytes) -> tuple[tuple[Any, ...], list[pktinfo.Item]]:

@@ -1,6 +1,7 @@
 """The driver's rules: advance, drain, wait for the deadline; nothing spins, is lost, or ends it."""
 
 import errno
+import os
 import resource
 import socket
 
@@ -290,6 +291,7 @@ def test_what_the_network_refuses_ends_nothing(rig, number):
     assert rig.received() == [b"arrives later"]
     assert sum(rig.driver.errors().values()) == 1
     assert rig.keys() == [f"udp_send_failed_{errno.errorcode[number]}"]
+    assert f" to {addr.text(rig.peer_addr)} fails: {os.strerror(number)}" in rig.notices[0].text
     assert rig.ports.get(rig.number) is sock
 
 

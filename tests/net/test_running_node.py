@@ -17,7 +17,7 @@ from kcpg.app.config.explain import read
 from kcpg.app.run import RunningNode, derive_keys, make_env, start_error
 from kcpg.core.env import Event, EventKind
 from kcpg.errors import StartError
-from kcpg.net import Notice
+from kcpg.net import Notice, addr
 from kcpg.net.clock import now_ms
 from kcpg.net.resolve import Resolver
 from kcpg.net.tunnelsockets import TunnelSockets
@@ -205,14 +205,15 @@ def test_silence_after_nothing_could_be_sent_is_not_blamed_on_the_password() -> 
     event = Event(EventKind.NO_ANSWER, "tunnel", b"", "no answer from a.example: is the password the same?")
     env.report(event)
     number = ports.open()
-    ports.fault(number, 1, now_ms())
+    ports.fault(number, 1, addr.pack("192.0.2.1", 9), now_ms())
     env.report(event)
     ports.close_all()
     waiting = TunnelSockets(Resolver(lambda *_: gevent.sleep(60) or []), report=lambda _notice: None)
     waiting.resolve("a.example", 1, lambda _answer: None)
     make_env(waiting, told.append).report(event)
     assert told[0] is event
-    assert "nothing leaves this machine" in told[1].text and "Operation not permitted" in told[1].text
+    assert "nothing leaves this machine" in told[1].text
+    assert "to 192.0.2.1:9 fails: Operation not permitted" in told[1].text
     assert "firewall" in told[1].text and "password" not in told[1].text
     assert "no name server has answered for a.example" in told[2].text and "password" not in told[2].text
 
@@ -222,6 +223,6 @@ def test_different_errors_of_sending_are_different_kinds() -> None:
     ports = TunnelSockets(Resolver(), report=notices.append)
     number = ports.open()
     for error in (1, 12, 1):
-        ports.fault(number, error, now_ms())
+        ports.fault(number, error, b"", now_ms())
     ports.close_all()
     assert [notice.key.rpartition("_")[2] for notice in notices] == ["EPERM", "ENOMEM", "EPERM"]
