@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from kcpg.core.env import EventKind
-from kcpg.core.flow import ResetCode
+from kcpg.core.flow import Reset, ResetCode
 from kcpg.core.kcptube.dialedlink import LOST_MS, DialedLink
+from kcpg.core.kcptube.flow import TubeFlow
 from kcpg.core.kcptube.link import CLOSED_SILENT_MS, END_GRACE_MS, IDLE_MS, IDLE_MUX_MS, SILENT_MS
+from kcpg.core.kcptube.mux import MuxLink
 from tests.sim.actors import Talker
 from tests.sim.chain import PORTS, Hop
 from tests.sim.memory import Answer
@@ -171,6 +173,49 @@ def test_a_peer_that_closes_both_ways_is_no_clean_end_behind_a_relay(engine: str
     tube.world.network.lose = lambda source, target: host_of(source) == server.name
     tube.world.run(lambda: near.over, IDLE_MUX_MS + CLOSED_SILENT_MS + 5_000)
     assert near.reset_reason is not None and near.reset_reason.code is not ResetCode.FINISHED
+
+
+@pytest.fixture
+def closes_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kcptube at the listening end: the dialer's MUX_CANCEL is the end of the flow, both ways."""
+    of_ours = MuxLink._canceled
+
+    def canceled(self: MuxLink, flow: TubeFlow, code: ResetCode | None) -> None:
+        if self.dials:
+            of_ours(self, flow, code)
+        else:
+            self._forget(flow)
+            flow.aborted(Reset(ResetCode.FINISHED, ""))
+
+    monkeypatch.setattr(MuxLink, "_canceled", canceled)
+
+
+@pytest.mark.usefixtures("closes_both_ways")
+def test_an_answer_that_a_mux_peer_cuts_off_is_no_clean_end(engine: str) -> None:
+    tube = chain(engine, "cut off", 2, "mobile")
+    near, _ = tube.talk(50, 5_000, far={"wait_for": 50, "reads_from_ms": 60_000})
+    tube.world.run(lambda: near.over, END_GRACE_MS + 2_000)
+    assert near.received == 0
+    assert near.reset_reason is not None and near.reset_reason.code is ResetCode.RESET_BY_APPLICATION
+
+
+@pytest.mark.usefixtures("closes_both_ways")
+@pytest.mark.parametrize("answer", [0, 5_000])
+def test_an_answer_in_time_from_a_mux_peer_is_whole(engine: str, answer: int) -> None:
+    """That the target ends within the second of grace is told before our end."""
+    tube = chain(engine, f"in time {answer}", 2, "mobile")
+    near, _ = tube.talk(50, answer, far={"wait_for": 50})
+    tube.world.run(lambda: near.over, END_GRACE_MS + 2_000)
+    assert near.received == answer and near.reset_reason is None
+
+
+@pytest.mark.parametrize("late_ms", [0, END_GRACE_MS - 40, END_GRACE_MS + 500])
+def test_an_empty_answer_of_a_mux_peer_of_ours_is_a_clean_end(engine: str, late_ms: int) -> None:
+    """However late, as of a target that takes an upload and closes."""
+    tube = chain(engine, f"empty {late_ms}", 2, "mobile")
+    tube.talk(50_000, 0, far={"wait_for": 50_000, "reads_from_ms": late_ms})
+    tube.finish()
+    tube.settle()
 
 
 def test_tunnels_that_nobody_uses_fill_no_log(engine: str) -> None:

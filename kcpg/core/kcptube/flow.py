@@ -52,6 +52,7 @@ class TubeFlow(Flow):
         "end_sent",
         "ended",
         "heard_end",
+        "heard_since_end",
         "held",
         "inbox",
         "link",
@@ -71,6 +72,7 @@ class TubeFlow(Flow):
         self.ended = False  # end() was called
         self.end_sent = False  # and the peer was told
         self.end_at_ms: int | None = None  # when it will be
+        self.heard_since_end = False  # a message came after our end was sent
         self.heard_end = False  # the peer's end is behind what is in the inbox
         self.moved_ms = 0  # when bytes came or were taken last
         self.quota = 0  # segments it may queue before the other flows of its link have their turn

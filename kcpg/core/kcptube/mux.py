@@ -8,6 +8,9 @@ A flow begins with its first message and ends with MUX_CANCEL. kcptube closes bo
 end of one direction, or a reset if its last byte says so, and a second one means that the peer has forgotten
 the flow. After our end an empty MUX_DATA asks just that: kcptube answers it with a MUX_CANCEL, a node of ours
 only if the flow is over.
+
+A listener of ours sends an empty MUX_DATA before its end. So a dialer that has sent its end and then gets
+nothing but MUX_CANCEL knows that a kcptube has cut the answer off.
 """
 
 from __future__ import annotations
@@ -183,6 +186,7 @@ class MuxLink(Link):
             self._take(flow, message[messages.ID_BYTES :])
 
     def _take(self, flow: TubeFlow, piece: bytes) -> None:
+        flow.heard_since_end = flow.end_sent
         if flow.heard_end or (not piece and flow.kind is Kind.TCP):
             return
         if flow.kind is Kind.UDP and len(flow.inbox) >= INBOX_PACKETS:
@@ -218,6 +222,8 @@ class MuxLink(Link):
             self.conv.wire.drop("control_overflow")
 
     def _canceled(self, flow: TubeFlow, code: ResetCode | None) -> None:
+        if code is None and self._cuts_off(flow):
+            code = ResetCode.RESET_BY_APPLICATION
         if code is None and not flow.heard_end and flow.kind is Kind.TCP:
             if flow.ended:
                 self._send_end(flow)
@@ -229,6 +235,11 @@ class MuxLink(Link):
             self.counters.flows_reset += 1
             code = ResetCode.RESET_BY_APPLICATION if code is None else code
             flow.aborted(Reset(code, "the other end has closed the flow"))
+
+    def _cuts_off(self, flow: TubeFlow) -> bool:
+        """A kcptube answers our end by this, whatever was to come."""
+        unanswered = flow.end_sent and not flow.heard_since_end and not flow.heard_end
+        return self.dials and flow.kind is Kind.TCP and unanswered
 
     # -- ends --
 
@@ -246,8 +257,11 @@ class MuxLink(Link):
         flow.end_sent, flow.end_at_ms = True, None
         self._ending.pop(flow, None)
         carries = messages.CARRIES[flow.kind]
+        tcp = flow.kind is Kind.TCP
+        if tcp and not self.dials:
+            self.conv.send(messages.mux_data(carries, flow.number))
         self.conv.send(messages.mux_cancel(carries, flow.number))
-        if not flow.heard_end and flow.kind is Kind.TCP:
+        if tcp and not flow.heard_end:
             self.conv.send(messages.mux_data(carries, flow.number))
 
     def flow_reset(self, flow: TubeFlow, reason: Reset) -> None:
