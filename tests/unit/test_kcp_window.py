@@ -10,6 +10,7 @@ from kcpg.core.kcp.kcp import KcpParams
 from tests.unit.kcp_pair import ASK, PUSH, TELL, KcpPair, new_kcp, segment, segments
 
 SMALL = KcpParams(nodelay=1, interval_ms=10, snd_wnd=64, rcv_wnd=64)
+RTT_MS = 40
 MTU = 124  # 100 bytes of payload: a window is filled by few bytes
 
 
@@ -58,6 +59,57 @@ def test_a_lost_window_tell_is_repeated(engine: str, lost: int) -> None:
     pair.right.read(6400)
     took = pair.run(lambda: pair.right.segments_received > 64, limit_ms=200_000)
     assert took <= 40 + lost * 200  # the right end never measured an RTT: its RTO is 200 ms
+
+
+@pytest.mark.parametrize("pause_ms", [1_000, 60_000, 900_000])
+@pytest.mark.parametrize("away_ms", [100, 300, 1_500, 25_000])
+def test_a_reader_that_goes_on_during_an_outage_is_heard_soon_after_it(
+    engine: str, pause_ms: int, away_ms: int
+) -> None:
+    """Whatever the pause was: the sender's own asks are up to two minutes apart by then."""
+    pair = stalled(engine)
+    pair.run(limit_ms=pause_ms)
+    until_ms = pair.now + away_ms
+    for line in (pair.to_left, pair.to_right):
+        line.lose = lambda datagram: pair.now < until_ms
+    pair.right.read(6400)
+    took = pair.run(lambda: pair.right.segments_received > 64, limit_ms=away_ms + 30_000)
+    assert away_ms <= took <= away_ms + RTT_MS + 250
+
+
+def test_windows_below_what_is_held_wait_for_it(engine: str) -> None:
+    """The reader has 64 segments, the sender 64 in flight and more in its queue; all of it arrives."""
+    pair = stalled(engine)
+    for side in (pair.left, pair.right):
+        side.set_windows(1, 1)
+    assert pair.right.unread == 64
+    got = 0
+    for _ in range(600):
+        got += len(pair.right.read(1000))
+        pair.run(limit_ms=100)
+        if got == 25_600:
+            break
+    assert got == 25_600
+
+
+@pytest.mark.parametrize("room", [0, 1, 3])
+@pytest.mark.parametrize("fragments", [1, 2, 5])
+def test_messages_that_do_not_fit_the_next_hop_stay_or_go_whole(
+    engine: str, room: int, fragments: int
+) -> None:
+    """Where there is too little room they wait, and nothing loops for them."""
+    pair = KcpPair(engine, SMALL, mtu=MTU)
+    message = bytes(range(100)) * fragments
+    for _ in range(8):
+        pair.left.send(message)
+    pair.run(lambda: pair.right.unread == 8 * fragments, limit_ms=2_000)
+    following = new_kcp(engine, SMALL, mtu=MTU)
+    filler = 0
+    while following.room > room:
+        filler += following.write(bytes(100))
+    moved = pair.right.move_to(following, True)
+    assert moved == (room // fragments) * len(message)
+    assert pair.right.unread == 8 * fragments - room // fragments * fragments
 
 
 def test_when_all_window_tells_are_lost_the_probe_recovers(engine: str) -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
+
 from kcpg.core.kcp.kcp import KcpParams
 from kcpg.core.native.wire.events import FRAME
 from tests.wires import PATH_A, WirePair
 
 READABLE, WRITABLE = 1, 2
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+YEAR_MS = 365 * DAY_MS
 
 
 def drops(wire):
@@ -103,6 +108,47 @@ def test_pacing_holds_the_rate(engine):
             read_all(ends.peer(conv))
     assert 0.9 * 500_000 <= sent[0] <= 1.1 * 500_000 + 14_000
     assert conv.segments_resent_rto == 0, "what the pacer holds back is not counted as sent"
+
+
+@pytest.mark.parametrize("rate_bps", [10**6, 10**10, 10**12, 10**15, (1 << 63) - 1, 1 << 63, (1 << 64) - 1])
+@pytest.mark.parametrize("rest_ms", [HOUR_MS, 11 * DAY_MS, 36 * DAY_MS, YEAR_MS, 100 * YEAR_MS])
+def test_after_a_rest_of_any_length_data_leaves_at_any_rate(engine, rate_bps, rest_ms):
+    """Time x rate is more than 64 bits hold. A peer may tell any rate of 64 bits."""
+    ends = WirePair(engine)
+    ends.a.rate_bps = rate_bps
+    conv = ends.open()
+    conv.write(b"before")
+    ends.run(100)
+    assert read_all(ends.peer(conv)) == b"before"
+    ends.now_ms += rest_ms
+    conv.write(bytes(12_000))
+    ends.run(200)
+    assert read_all(ends.peer(conv)) == bytes(12_000)
+    assert not ends.a.outstanding
+
+
+@pytest.mark.parametrize("rate_bps", [10**12, (1 << 64) - 1])
+def test_a_rate_that_changes_after_a_rest_is_kept(engine, rate_bps):
+    """What was saved up at a high rate is not spent at a low one."""
+    ends = WirePair(engine, KcpParams(snd_wnd=4096, rcv_wnd=4096))
+    ends.a.rate_bps = rate_bps
+    conv = ends.open()
+    conv.write(b"before")
+    ends.run(100)
+    ends.now_ms += YEAR_MS
+    ends.a.rate_bps = 8_000_000  # 1000 bytes per ms
+    sent = [0]
+
+    def count(sender, datagram):
+        sent[0] += len(datagram) if sender == "a" else 0
+        return False
+
+    ends.lose = count
+    for _ in range(200):
+        conv.write(bytes(50_000))
+        ends.run(1)
+        read_all(ends.peer(conv))
+    assert 0.9 * 200_000 <= sent[0] <= 1.1 * 200_000 + 14_000
 
 
 def test_the_pacer_sets_the_deadline(engine):
