@@ -20,6 +20,7 @@ _LEVELS = {
     EventKind.LINK_RESUMED: logging.INFO,
     EventKind.LINK_MOVED: logging.INFO,
     EventKind.LINK_HOPPED: logging.INFO,
+    EventKind.LINK_LEAVING: logging.INFO,
     EventKind.HOPS_FAILED: logging.WARNING,
     EventKind.LINK_SILENT: logging.WARNING,
     EventKind.NO_ANSWER: logging.WARNING,

@@ -33,6 +33,7 @@ from kcpg.core.kcptube import LACKS
 from kcpg.core.kcptube.dialer import TubeDialer
 from kcpg.core.kcptube.listener import TubeListener
 from kcpg.core.native.handshake.keys import RootKeys
+from kcpg.core.native.listener import TunnelListener
 from kcpg.core.node import Node, NodeSettings
 from kcpg.core.workerslot import WorkerSlot
 from kcpg.errors import StartError
@@ -137,11 +138,18 @@ class RunningNode:
         """The listening tunnel socket's public addresses from STUN, packed; empty until they are known."""
         return [address for client in self._stun for address in client.public]
 
-    def stop_accepting(self) -> None:
-        """Refuse new flows; existing ones go on."""
-        if self.node is None:
+    def stop_accepting(self, drain_s: float) -> None:
+        """Send those elsewhere who have an elsewhere; existing flows go on for up to `drain_s`.
+
+        Dialers of the native dialect are told, and may open flows until they have gone. Others are refused.
+        """
+        if self.node is None or self.driver is None:
             return
         ingress = self.node.ingress
+        if isinstance(ingress, TunnelListener):
+            ingress.drain(clock.now_ms(), int(drain_s * 1000), "the node is shutting down")
+            self.driver.request_advance()
+            return
         ingress.on_flow = _refuse
         if isinstance(ingress, LocalListener):
             for port in ingress.tcp_ports:

@@ -101,7 +101,7 @@ class Service:
             "version": __version__,
             "pid": os.getpid(),
             "uptime_s": round(time.time() - self._started_s, 3),
-            "drain_s": self._drain_s,
+            "drain_s": self.drain_s,
             "state_directory": str(self._where.directory) if self._where is not None else None,
             "configurations": [os.path.abspath(path) for path in self._paths],
             "nodes": [node.snapshot() for node in self.nodes],
@@ -183,15 +183,26 @@ class Service:
     # -- End --
 
     def _drain(self) -> None:
-        """Take no new flows and wait for the TCP flows to finish, until a second signal or the limit."""
+        """Send peers elsewhere and wait for the TCP flows to finish, until a second signal or the limit."""
         for node in self.nodes:
-            node.stop_accepting()
-        until_s = time.monotonic() + self._drain_s
+            node.stop_accepting(self._drain_limit_s(node))
+        began_s = time.monotonic()
         waiting = sum(node.tcp_flows for node in self.nodes)
-        if waiting and self._drain_s:
-            process_log().info("stopping: waiting up to %.0f s for %d TCP flows", self._drain_s, waiting)
-        while self._stops < 2 and time.monotonic() < until_s and any(node.tcp_flows for node in self.nodes):
+        if waiting and self.drain_s:
+            process_log().info("stopping: waiting up to %.0f s for %d TCP flows", self.drain_s, waiting)
+        while self._stops < 2 and any(
+            node.tcp_flows and time.monotonic() < began_s + self._drain_limit_s(node) for node in self.nodes
+        ):
             gevent.sleep(DRAIN_LOOK_S)
+
+    @property
+    def drain_s(self) -> float:
+        """How long a stop may take for flows to finish."""
+        return max((self._drain_limit_s(node) for node in self.nodes), default=self._drain_s)
+
+    def _drain_limit_s(self, node: AnyNode) -> float:
+        own_s = node.config.drain_timeout_s
+        return self._drain_s if own_s is None else own_s
 
     def _end(self) -> None:
         for node in self.nodes:

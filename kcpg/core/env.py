@@ -20,6 +20,7 @@ class EventKind:
     LINK_SILENT = "link_silent"
     LINK_MOVED = "link_moved"
     LINK_HOPPED = "link_hopped"
+    LINK_LEAVING = "link_leaving"
     HOPS_FAILED = "hops_failed"
     NO_ANSWER = "no_answer"
     REFUSED = "refused"

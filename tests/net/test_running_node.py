@@ -143,7 +143,7 @@ def test_a_node_that_cannot_start_leaves_nothing_open(nodes: list[RunningNode], 
 
 def test_a_node_that_stops_accepting_says_so_to_applications(nodes: list[RunningNode], listen: int) -> None:
     _carry(listen)
-    nodes[0].stop_accepting()
+    nodes[0].stop_accepting(5.0)
     with pytest.raises(ConnectionRefusedError):
         gevent.socket.create_connection(("127.0.0.1", listen))
 

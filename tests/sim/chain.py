@@ -52,7 +52,8 @@ class SimChain:
 
     `serve(open)` answers what the server dials; the default goes by `open.source`, because flows that are
     opened at once arrive in any order. `dial`: further DialSettings of every dialer. `addresses`: hosts that
-    are the server as well, each with a link of its own from whoever dials it.
+    are the server as well, each with a link of its own from whoever dials it. `servers`: others, each
+    a node of its own under the same secret.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class SimChain:
         hops: list[Hop] | None = None,
         dial: dict[str, Any] | None = None,
         addresses: Sequence[str] = (),
+        servers: Sequence[str] = (),
     ) -> None:
         self.wire = twin(engine, "Wire")
         self.world = World(f"{engine} {seed}")
@@ -76,6 +78,7 @@ class SimChain:
         self.limits = limits or LinkLimits()
         self.dial = dial or {}
         self.addresses = tuple(addresses)
+        self.servers = tuple(servers)
         self.answers: dict[str, Answer] = {}
         self.serve: Callable[[Open], Answer] = lambda request: self.answers[request.source]
         self.events: list[tuple[str, Event]] = []
@@ -87,13 +90,14 @@ class SimChain:
         every = [profiles] * (relays + 1) if isinstance(profiles, str | Impair) else list(profiles)
         for (near, far), profile in zip(self.links, every, strict=True):
             self.world.network.link(near, far, load(profile) if isinstance(profile, str) else profile)
-        for host in self.addresses:
+        for host in (*self.addresses, *self.servers):
             profile = every[-1]
             self.world.network.link(
                 self.names[-2], host, load(profile) if isinstance(profile, str) else profile
             )
         # The server first: whoever dials finds somebody. (That others find their peers late is a scenario.)
-        self.nodes = {name: SimNode(self.world, name, self._build) for name in reversed(self.names)}
+        names = [*self.servers, *reversed(self.names)]
+        self.nodes = {name: SimNode(self.world, name, self._build) for name in names}
 
     @property
     def links(self) -> list[tuple[str, str]]:
@@ -106,7 +110,7 @@ class SimChain:
     # -- building --------------------------------------------------------------------------------------------
 
     def _build(self, sim: SimNode) -> Node:
-        place = self.names.index(sim.name)
+        place = self.names.index("server" if sim.name in self.servers else sim.name)
         first, last = place == 0, place == len(self.names) - 1
         ingress: IngressLeg = self._local_listener(sim) if first else self._tunnel_listener(sim, place)
         egress: EgressLeg = self._local_dialer(sim) if last else self._tunnel_dialer(sim, place)
@@ -152,7 +156,7 @@ class SimChain:
 
     def _hosts(self, place: int) -> list[str]:
         name = self.names[place]
-        return [name, *self.addresses] if name == "server" else [name]
+        return [name, *self.addresses, *self.servers] if name == "server" else [name]
 
     def _params(self, hop: Hop) -> LinkParams:
         return LinkParams(
@@ -180,7 +184,7 @@ class SimChain:
     def _resolve(self, host: str, port: int, resolved: Resolved) -> None:
         resolved(
             [address(host, port)]
-            if host in self.names or host in self.addresses
+            if host in self.nodes or host in self.addresses
             else ResolveFailed("no such host")
         )
 

@@ -58,10 +58,19 @@ def test_garbage_never_raises(payload: bytes) -> None:
 def test_what_is_cut_short_is_none() -> None:
     reset, close, rekey = frames.pack_reset(1, 2, "no"), frames.pack_close(2, "no"), frames.pack_rekey(b"abc")
     assert all(frames.read_reset(reset[:n]) is None for n in range(len(reset)))
-    assert all(frames.read_close(close[:n]) is None for n in range(len(close)))
+    assert all(frames.read_close(close[:n]) is None for n in range(len(close) - 4))
+    goaway = frames.pack_goaway(1000, 60_000, "no")
+    assert all(frames.read_goaway(goaway[:n]) is None for n in range(len(goaway)))
     assert all(frames.read_rekey(rekey[:n]) is None for n in range(len(rekey)))
     assert frames.read_rekey(bytes(7)) is None
     assert all(frames.read_opaque(bytes(n)) is None for n in range(8))
+
+
+def test_an_end_of_an_older_node_tells_no_spread() -> None:
+    assert frames.read_close(frames.pack_close(7, "bye", 2500)) == (7, "bye", 2500)
+    assert frames.read_close(b"\x07\x03bye") == (7, "bye", 0)
+    assert frames.read_close(b"\x07\x03bye" + bytes(2)) == (7, "bye", 0), "padded"
+    assert frames.read_goaway(frames.pack_goaway(1 << 40, 5, "bye")) == ((1 << 32) - 1, 5, "bye")
 
 
 def test_the_smallest_datagram_adds_up() -> None:

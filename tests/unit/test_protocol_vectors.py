@@ -23,6 +23,7 @@ from kcpg.core.native.handshake.handshake import PROLOGUE, RetryReason, resume_p
 from kcpg.core.native.handshake.keys import EpochKeys, RootKeys
 from kcpg.core.native.handshake.params import Incarnation, LinkParams, Offer, Verdict, pack_answer, pack_offer
 from kcpg.core.native.handshake.rekey_messages import RekeyInitiator, RekeyResponder
+from kcpg.core.native.wire import frames
 from kcpg.core.seal.replay import ReplayWindow
 from kcpg.core.seal.seal import ALGORITHMS, iv_bytes, xor
 from tests.engines import twin
@@ -139,6 +140,15 @@ def handshake() -> tuple[Vectors, noise.Keys]:
 
 def test_handshake() -> None:
     compare(handshake()[0])
+
+
+def test_farewells() -> None:
+    compare(
+        {
+            "frame.close": frames.pack_close(7, "bye", 2500).hex(),
+            "frame.goaway": frames.pack_goaway(1000, 60_000, "bye").hex(),
+        }
+    )
 
 
 @pytest.mark.parametrize("algorithm", ["AES-GCM", "xchacha20"])

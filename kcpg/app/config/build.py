@@ -45,6 +45,7 @@ def build(raw: RawFile, name: str, ends_timeout_s: int) -> NodeConfig:
         log_path=Path(os.path.abspath(log_path)) if log_path else None,
         log_level=outside.get("log_level", str) or "info",
         max_flows=outside.get("max_flows", int) or 65536,
+        drain_timeout_s=outside.get("drain_timeout", int),
         workers=outside.get("workers", int) or 1,
     )
 

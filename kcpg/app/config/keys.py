@@ -232,6 +232,11 @@ _KEYS = (
         "Most flows at once; the node refuses more.", default=65536, own=True, whole_node=True,
     ),
     Key(
+        "drain_timeout", "Flows", values.within(0, 86400), "0-86400 s", "5 (--drain)", _NODE,
+        "How long flows may take to finish when the node is told to end. Dialers go elsewhere meanwhile, and "
+        "open their new flows there. A second signal ends the node at once.", own=True, whole_node=True,
+    ),
+    Key(
         "keep_alive", "Paths", values.clamped(0, 65535), "0-65535 s", "0 (off)", _ALL,
         "After this long without a datagram, kcpg asks the other end for a sign of life.",
         limits="clamped to the range",

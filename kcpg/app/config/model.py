@@ -238,6 +238,9 @@ class NodeConfig:
     log_path: Path | None = None  # Existing directory for this node's log files (absolute); None = no files
     log_level: str = "info"  # One of debug, info, warning, error
     max_flows: int = 65536  # Most flows at once; the node refuses more
+    drain_timeout_s: int | None = (
+        None  # How long flows may take to finish at the end; None: the command line's
+    )
     workers: int = 1  # Processes that run the node
 
 

@@ -117,7 +117,7 @@ class WorkerHandle:
         if problem is not None:
             raise StartError(*problem)
 
-    def ask(self, what: str) -> gevent.event.AsyncResult:
+    def ask(self, what: object) -> gevent.event.AsyncResult:
         """Ask the worker; the result becomes its answer, or None if it dies first."""
         self._last_ask += 1
         result = self._asked[self._last_ask] = gevent.event.AsyncResult()

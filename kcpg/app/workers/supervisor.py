@@ -56,7 +56,7 @@ class AnyNode(Protocol):
 
     def snapshot(self) -> Snapshot: ...
 
-    def stop_accepting(self) -> None: ...
+    def stop_accepting(self, drain_s: float) -> None: ...
 
     def keep_house(self, now_s: float, summary: bool) -> None: ...
 
@@ -134,10 +134,10 @@ class WorkerPool:
             "workers": [one.row(found.get(one.index)) for one in self._workers],
         }
 
-    def stop_accepting(self) -> None:
-        """Refuse new flows; existing ones go on."""
+    def stop_accepting(self, drain_s: float) -> None:
+        """As of `RunningNode`, in every worker."""
         self._serves = False  # so that no worker is restarted
-        self._ask("stop_accepting")
+        self._ask(("stop_accepting", drain_s))
         for sock in self._all_ports():
             if sock.type == _socket.SOCK_STREAM:
                 sock.close()  # an open copy would go on accepting connections
@@ -219,7 +219,7 @@ class WorkerPool:
                 text = f"the kernel cannot steer datagrams to workers ({error.strerror}): they hand them over"
                 self.log.say(logging.WARNING, text, "no_steering", now_s=time.monotonic())
 
-    def _ask(self, what: str) -> dict[int, object]:
+    def _ask(self, what: object) -> dict[int, object]:
         """The answers of the running workers, by number, without those that do not answer in time."""
         asked = {worker.index: worker.ask(what) for worker in self._workers if worker.is_up}
         gevent.wait(list(asked.values()), ANSWER_LIMIT_S)

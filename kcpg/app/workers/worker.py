@@ -94,10 +94,13 @@ class _Worker:
             case ("ask", number, what):
                 self._channel.post("answer", number, self._answer(what))
 
-    def _answer(self, what: str) -> object:
-        if what == "stop_accepting":
-            self._node.stop_accepting()
-        return self._node.snapshot() if what == "snapshot" else self._node.tcp_flows
+    def _answer(self, what: object) -> object:
+        match what:
+            case ("stop_accepting", drain_s):
+                self._node.stop_accepting(drain_s)
+            case "snapshot":
+                return self._node.snapshot()
+        return self._node.tcp_flows
 
 
 class _Handler(logging.Handler):

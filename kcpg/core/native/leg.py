@@ -116,6 +116,9 @@ class NativeLeg:
     def link_path_answered(self, link: Link, token: bytes, path: Path) -> None:
         """A leg that asks about no path ignores answers."""
 
+    def link_leaving(self, link: Link, spread_ms: int, text: str) -> None:
+        """A dialer goes away by closing its links."""
+
     def link_closed(self, link: Link, reason: Reset, by_peer: bool) -> None:
         self._links.pop(link, None)
         self._touched.pop(link, None)

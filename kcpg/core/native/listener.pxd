@@ -14,6 +14,8 @@ cdef class TunnelListener(NativeLeg):
     cdef dict _requests
     cdef dict _left
     cdef bint _closed
+    cdef object _drain
 
+    cpdef advance(self, long long now_ms)
     cpdef _own_deadline(self)
     cpdef _flow(self, ConvFlow flow, Open request, long long now_ms)

@@ -31,6 +31,15 @@ REQUESTS = 8
 # Handshakes that were left to other processes and may be repeated: of half a minute, at 30 in a second.
 MAX_LEFT = 1024
 
+# Links that call again at once after this node told them to go are spread: a handshake takes up to 1.5 ms of
+# CPU with all that belongs to it, and a fleet's other servers have work of their own.
+HANDSHAKES_PER_S = 300
+
+# At the least, so that flows of the next moment do not wait for a link while the old one still serves.
+GOAWAY_SPREAD_MS = 1000
+
+GOAWAY_AGAIN_MS = 1000  # A GOAWAY may get lost; it is told again after this and then ever twice as long
+
 MOVED_EVENT_MS = 10_000  # Peers that change their path often are reported at most this often
 
 
@@ -51,6 +60,23 @@ class ListenSettings:
     load_half_open: int = 64
 
 
+class _Drain:
+    """A leg that is about to end, and when it says so again."""
+
+    __slots__ = ("_again_ms", "reason", "tell_ms", "until_ms")
+
+    def __init__(self, until_ms: int, reason: str, now_ms: int) -> None:
+        self.until_ms = until_ms
+        self.reason = reason
+        self.tell_ms = now_ms
+        self._again_ms = GOAWAY_AGAIN_MS
+
+    def told(self) -> None:
+        """All links were told now."""
+        self.tell_ms += self._again_ms
+        self._again_ms *= 2
+
+
 class TunnelListener(NativeLeg):
     """`wire`: the engine's class if not the default one."""
 
@@ -67,6 +93,7 @@ class TunnelListener(NativeLeg):
         self._requests: dict[Link, deque[InitRequest]] = {}
         self._left: dict[bytes, int] = {}
         self._closed = False
+        self._drain: _Drain | None = None
 
     @property
     def handshake_drops(self) -> dict[str, int]:
@@ -80,8 +107,31 @@ class TunnelListener(NativeLeg):
     def close(self, now_ms: int, reason: str) -> None:
         self.now_ms = now_ms
         self._closed = True
+        spread_ms = self._spread_ms
         for link in self.links:
-            link.close(Reset(ResetCode.SHUTDOWN, reason), tell=True)
+            link.close(Reset(ResetCode.SHUTDOWN, reason), tell=True, spread_ms=spread_ms)
+
+    def drain(self, now_ms: int, for_ms: int, reason: str) -> None:
+        """Have the dialers go elsewhere: this leg closes in `for_ms`. It takes no new link meanwhile."""
+        self.now_ms = now_ms
+        self._drain = _Drain(now_ms + for_ms, reason, now_ms)
+
+    def advance(self, now_ms: int) -> None:
+        NativeLeg.advance(self, now_ms)
+        drain = self._drain
+        if drain is not None and drain.tell_ms <= now_ms and not self._closed:
+            self._tell_drain(drain)
+
+    @property
+    def _spread_ms(self) -> int:
+        return len(self._links) * 1000 // HANDSHAKES_PER_S
+
+    def _tell_drain(self, drain: _Drain) -> None:
+        spread_ms = max(self._spread_ms, GOAWAY_SPREAD_MS)
+        for link in self._links:
+            if link.state is not LinkState.FRESH:
+                link.go_away(spread_ms, max(drain.until_ms - self.now_ms, 0), drain.reason)
+        drain.told()
 
     # -- LinkOwner --
 
@@ -176,7 +226,7 @@ class TunnelListener(NativeLeg):
             self._unknown(path)
 
     def _own_deadline(self) -> int | None:
-        return None
+        return None if self._drain is None or self._closed else self._drain.tell_ms
 
     # -- handshakes --
 
@@ -220,6 +270,9 @@ class TunnelListener(NativeLeg):
             self._refuse(request, params, verdict, path)
             return
         link = self._resumed(request)
+        if link is None and self._drain is not None:
+            self.counters.draining += 1
+            return
         if link is None and not self._make_room():
             self.counters.links_full += 1
             full = Verdict(False, f"{self.settings.max_links} links are already open")

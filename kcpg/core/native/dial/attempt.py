@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 from kcpg.core.native.handshake.handshake import Initiator
 
 # Waits between INITs: quick enough for a lost datagram, slow enough for a peer that is away for hours. They
@@ -11,13 +13,18 @@ WAIT_GROWTH = 1.5
 AWAITED_WAIT_MS = 1000
 MOST_WAIT_MS = 5000
 
+# Each wait is varied by up to this part of it, so that many dialers that began together do not go on in step.
+JITTER = 0.25
+
 LIFE_MS = 30_000  # Then a fresh key agreement begins (handshake.Initiator asks for it)
 
 
 class HandshakeAttempt:
     """The timing of one Initiator's INITs. `first_wait_ms`: before the second one."""
 
-    def __init__(self, initiator: Initiator, now_ms: int, first_wait_ms: int, resumes: bool) -> None:
+    def __init__(
+        self, initiator: Initiator, now_ms: int, first_wait_ms: int, resumes: bool, rng: random.Random
+    ) -> None:
         self.initiator = initiator
         self.resumes = resumes  # It asks to resume the link there is
         # The peer was heard meanwhile: send nothing more, but take an answer that is on its way.
@@ -28,6 +35,7 @@ class HandshakeAttempt:
         self.due_ms: int = now_ms
         self.ends_ms = now_ms + LIFE_MS
         self._wait_ms = float(first_wait_ms)
+        self._rng = rng
 
     @property
     def wait_ms(self) -> int:
@@ -39,7 +47,7 @@ class HandshakeAttempt:
         if self.quiet or self.due_ms > now_ms:
             return False
         self.tries += 1
-        self.due_ms = now_ms + int(self._wait_ms)
+        self.due_ms = now_ms + int(self._wait_ms * self._rng.uniform(1 - JITTER, 1 + JITTER))
         self._wait_ms = min(self._wait_ms * WAIT_GROWTH, AWAITED_WAIT_MS if awaited else MOST_WAIT_MS)
         return True
 

@@ -45,6 +45,11 @@ HOPPED_EVENT_MS = 10_000  # Hops away from bad paths are reported at most this o
 
 FURTHER_EVENT_MS = 10_000  # What happens to further links of a dialer is reported at most this often
 
+# Another host may answer sooner than the one that the link is with, and then know nothing of it. For this
+# long after a silence was noticed such an answer is not taken while flows would be lost by it: the host may
+# only have stood still.
+GRACE_MS = 1500
+
 FAREWELL_MS = 1000  # A link that is given up keeps its sockets this long: its farewell still has to leave
 
 
@@ -147,6 +152,12 @@ class DialedLink:
         self._hopper = Hopper(hop_every_ms, host.choice, self._sockets, env, self._hopped, self._stuck)
         self._unanswered_since_ms: int | None = None
         self._call_at_ms: int | None = None
+        self.is_replaced = False  # the host has called for another link in place of this one
+
+    @property
+    def is_leaving(self) -> bool:
+        """The peer ends soon: new flows belong to another link."""
+        return self.link is not None and self.link.is_leaving
 
     @property
     def flows(self) -> int:
@@ -236,7 +247,7 @@ class DialedLink:
         self._hopper.stop(now_ms)
         self._drop_attempt()
         if self._turn(DialInput.LOST):
-            self._call(now_ms, FIRST_WAIT_MS)
+            self._call_at_ms = now_ms + int(self._env.rng.uniform(0, link.close_spread_ms))
 
     def path_answered(self, link: Link, token: bytes, path: Path, now_ms: int) -> None:
         """A PATH_RESPONSE came."""
@@ -297,7 +308,7 @@ class DialedLink:
         if self._unanswered_since_ms is None:
             self._unanswered_since_ms = now_ms
         initiator = self._host.initiator(resume)
-        self._attempt = HandshakeAttempt(initiator, now_ms, first_wait_ms, resume is not None)
+        self._attempt = HandshakeAttempt(initiator, now_ms, first_wait_ms, resume is not None, self._env.rng)
 
     def _drop_attempt(self) -> None:
         self._attempt = None
@@ -404,6 +415,8 @@ class DialedLink:
     def _accepted(self, attempt: HandshakeAttempt, answer: Accepted, path: Path, now_ms: int) -> None:
         if self.link is not None and self.state is not DialState.RESUMING and not answer.verdict.resumed:
             return  # heard meanwhile: the old link serves, and this one expires at the peer unused
+        if self._is_too_soon(answer, path, now_ms):
+            return  # the INITs go on, and so does this answer when the time has come
         self._attempt = None
         self._unanswered_since_ms = None
         ours = self._sockets.use(path[0], now_ms)
@@ -422,6 +435,16 @@ class DialedLink:
         self._hopper.begin(link.peer, now_ms)
         link.liveness.ping(now_ms)
 
+    def _is_too_soon(self, answer: Accepted, path: Path, now_ms: int) -> bool:
+        """Another host offers a fresh link, which would end flows that the silent one may still have."""
+        if self.link is None or answer.verdict.resumed or not self.flows:
+            return False
+        if self._host.choice.is_same_host(path[1], self.link.peer):
+            return False
+        since_ms = self._unanswered_since_ms
+        grace_ms = max(GRACE_MS, self.link.liveness.silence_ms)
+        return since_ms is not None and now_ms - since_ms < grace_ms
+
     def _begin(
         self, epoch: NewEpoch, answer: Accepted, path: Path, attempt: HandshakeAttempt, now_ms: int
     ) -> Link:
@@ -437,6 +460,7 @@ class DialedLink:
         self._report(EventKind.LINK_UP, path[1], text)
         if former is not None:
             link.flows.take_over(former.flows)
-            former.close(Reset(ResetCode.LINK_LOST, "the peer does not know the link any more"), tell=False)
+            # Told by the old path, too: another host may have answered, and the one that was left then knows.
+            former.close(Reset(ResetCode.LINK_LOST, "the peer does not know the link any more"), tell=True)
         self.link = link
         return link

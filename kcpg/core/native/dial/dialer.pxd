@@ -31,6 +31,8 @@ cdef class TunnelDialer(NativeLeg):
     cdef object _waiting
     cdef long long _inspected_ms
     cdef object _trim_ms
+    cdef dict _leave_at_ms
+    cdef object _retire_ms
 
     @cython.locals(flow=ConvFlow)
     cpdef dial(self, Open request, long long now_ms)

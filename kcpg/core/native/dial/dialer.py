@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from kcpg.core.env import Env
+from kcpg.core.env import Env, EventKind
 from kcpg.core.flow import UDP, Open, Reset, ResetCode
 from kcpg.core.kcp.kcp import KcpParams
 from kcpg.core.native.dial.dialedlink import DialedLink, DialState
@@ -47,6 +47,8 @@ SPARE_PATHS = 4
 # How often paths that nobody uses are given up, but for the spare ones: half of them each time, so that what
 # comes in bursts finds them again.
 TRIM_MS = 30_000
+
+RETIRE_MS = 500  # How often a link to a peer that is going away is looked at, to close it after its last flow
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,8 @@ class TunnelDialer(NativeLeg):
         self._waiting: deque[_Waiting] = deque()
         self._inspected_ms = -INSPECT_MS
         self._trim_ms: int | None = None
+        self._leave_at_ms: dict[DialedLink, int] = {}  # when to call in place of a link that ends soon
+        self._retire_ms: int | None = None  # when to see which of those have no flow any more
 
     @property
     def state(self) -> DialState:
@@ -154,6 +158,8 @@ class TunnelDialer(NativeLeg):
             self._inspect(now_ms)
         if self._due_ms is not None and self._due_ms <= now_ms:
             self._serve_due(now_ms)
+        if self._leave_at_ms or self._retire_ms is not None:
+            self._leave(now_ms)
         self._serve_waiting(now_ms)
         if self._trim_ms is not None and self._trim_ms <= now_ms:
             self._trim(now_ms)
@@ -162,7 +168,8 @@ class TunnelDialer(NativeLeg):
         """The sockets stay open for the farewells; they are the driver's to close."""
         self.now_ms = now_ms
         self._running = False
-        self._trim_ms = None
+        self._trim_ms = self._retire_ms = None
+        self._leave_at_ms.clear()
         shutdown = Reset(ResetCode.SHUTDOWN, reason)
         for dialed in self._dialed:
             dialed.close(shutdown)
@@ -221,8 +228,19 @@ class TunnelDialer(NativeLeg):
 
     def link_closed(self, link: Link, reason: Reset, by_peer: bool) -> None:
         super().link_closed(link, reason, by_peer)
-        self._owner(link).closed(link, reason, by_peer, self.now_ms)
+        dialed = self._owner(link)
+        dialed.closed(link, reason, by_peer, self.now_ms)
         del self._owners[link]
+        self._leave_at_ms.pop(dialed, None)
+        if dialed.is_replaced and self._running:
+            self._give_up(dialed, "another link has taken its place")
+
+    def link_leaving(self, link: Link, spread_ms: int, text: str) -> None:
+        at_ms = self.now_ms + int(self.env.rng.uniform(0, spread_ms))
+        self._leave_at_ms[self._owner(link)] = at_ms
+        self._report(
+            EventKind.LINK_LEAVING, link.peer, f"the peer is going away: {text}; calling for another link"
+        )
 
     def link_path_answered(self, link: Link, token: bytes, path: Path) -> None:
         self._owner(link).path_answered(link, token, path, self.now_ms)
@@ -242,6 +260,10 @@ class TunnelDialer(NativeLeg):
     def _own_deadline(self) -> int | None:
         self._set_due()
         due_ms = earliest(self._due_ms, self._trim_ms)
+        if self._leave_at_ms:
+            due_ms = earliest(due_ms, min(self._leave_at_ms.values()))
+        if self._retire_ms is not None:
+            due_ms = earliest(due_ms, self._retire_ms)
         return earliest(due_ms, self._patience_ends_ms()) if self._waiting else due_ms
 
     # -- dialed links --
@@ -264,7 +286,8 @@ class TunnelDialer(NativeLeg):
         if wanted == 0:
             wanted = sum(dialed.flows > 0 for dialed in self._dialed) + len(self._waiting) + SPARE_PATHS
         try:
-            while len(self._dialed) < min(wanted, MAX_PATHS):
+            replaced = sum(dialed.is_replaced for dialed in self._dialed)
+            while len(self._dialed) - replaced < min(wanted, MAX_PATHS):
                 self._begin(now_ms)
         except OSError:
             self.counters.sockets_missing += 1
@@ -277,10 +300,35 @@ class TunnelDialer(NativeLeg):
         surplus = len(idle) + 1 - SPARE_PATHS - len(self._waiting)
         idle.sort(key=lambda dialed: dialed.link.liveness.heard_ms if dialed.link is not None else 0)
         for dialed in idle[: (surplus + 1) // 2 if surplus > 0 else 0]:
-            dialed.give_up(Reset(ResetCode.FINISHED, "this path is not needed any more"), now_ms)
-            del self._dialed[dialed]
-            self.wake(dialed)
+            self._give_up(dialed, "this path is not needed any more")
         self._trim_ms = now_ms + TRIM_MS if len(self._dialed) > SPARE_PATHS else None
+
+    def _give_up(self, dialed: DialedLink, why: str) -> None:
+        dialed.give_up(Reset(ResetCode.FINISHED, why), self.now_ms)
+        self._dialed.pop(dialed, None)
+        self._leave_at_ms.pop(dialed, None)
+        self.wake(dialed)
+
+    def _leave(self, now_ms: int) -> None:
+        """Call in place of links whose peer ends soon, and give those up that have no flow any more."""
+        for dialed, at_ms in list(self._leave_at_ms.items()):
+            if at_ms <= now_ms:
+                del self._leave_at_ms[dialed]
+                if dialed.link is not None:
+                    self.choice.blame_host(dialed.link.peer, now_ms)
+                dialed.is_replaced = True
+                self._retire_ms = now_ms
+        if self._retire_ms is None or self._retire_ms > now_ms:
+            return
+        self._top_up(now_ms)
+        stays = any(dialed.state is UP and not dialed.is_leaving for dialed in self._dialed)
+        for dialed in [dialed for dialed in self._dialed if dialed.is_replaced]:
+            if not dialed.is_leaving:  # it has found another peer by itself
+                dialed.is_replaced = False
+            elif stays and not dialed.flows:
+                self._give_up(dialed, "its flows are over, and the peer is going away")
+        going = any(dialed.is_replaced for dialed in self._dialed)
+        self._retire_ms = now_ms + RETIRE_MS if going else None
 
     def _inspect(self, now_ms: int) -> None:
         """Notice what no timer tells, on the links that carry something."""
@@ -317,6 +365,7 @@ class TunnelDialer(NativeLeg):
         that is older than its silence was."""
         up = [dialed.link for dialed in self._dialed if dialed.state is UP]
         links = [link for link in up if link is not None]
+        links = [link for link in links if not link.is_leaving] or links
         lively = (link.since_ms for link in links if self.now_ms - link.liveness.heard_ms < STALE_MS)
         since_ms = min(lively, default=None)
         return [] if since_ms is None else [link for link in links if link.liveness.heard_ms >= since_ms]

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 # 1,000.
 CLOSE_COPIES = 3
 
+# What a peer may ask for at most: that many seconds an application waits for a new link, and no longer.
+MAX_SPREAD_MS = 60_000
+
 CHALLENGED_PATHS = 8  # Paths that the peer asked about lately: more than a dialer tries one after another
 
 
@@ -61,6 +64,9 @@ class LinkOwner(Protocol):
     def link_path_answered(self, link: Link, token: bytes, path: Path) -> None:
         """A PATH_RESPONSE with these 8 bytes came by this path."""
 
+    def link_leaving(self, link: Link, spread_ms: int, text: str) -> None:
+        """The peer ends soon. Calls for another link are to be spread over this time."""
+
     def link_closed(self, link: Link, reason: Reset, by_peer: bool) -> None:
         """The link is gone, its flows are reset."""
 
@@ -77,6 +83,8 @@ class Link:
         self.state = FRESH
         self.since_ms = self._silent_ms = now_ms
         self.timer_ms: int | None = None  # the leg's own note
+        self.is_leaving = False  # the peer ends soon: new flows belong elsewhere
+        self.close_spread_ms = 0  # over this time the peer wants calls for another link to be spread
         self.counters = LinkCounters()
         self._owner = owner
         self._state_rx = 0
@@ -257,11 +265,16 @@ class Link:
             times.append(self.mtu.deadline(self._used))
         return min((at for at in times if at is not None), default=None)
 
-    def close(self, reason: Reset, tell: bool) -> None:
-        """End the link and its flows. `tell`: say so to the peer, which then does the same at once."""
+    def go_away(self, spread_ms: int, deadline_ms: int, text: str) -> None:
+        """Tell the peer that this end will be gone in `deadline_ms`."""
+        self.link_wire.send(frames.GOAWAY, frames.pack_goaway(spread_ms, deadline_ms, text))
+
+    def close(self, reason: Reset, tell: bool, spread_ms: int = 0) -> None:
+        """End the link and its flows. `tell`: say so to the peer, which then does the same at once, and calls
+        for another link at some moment within `spread_ms`."""
         if tell and not self.closed:
             for _ in range(CLOSE_COPIES):
-                self.link_wire.send(frames.CLOSE, frames.pack_close(reason.code, reason.text))
+                self.link_wire.send(frames.CLOSE, frames.pack_close(reason.code, reason.text, spread_ms))
         self._end(reason, by_peer=False)
 
     # -- inside --
@@ -379,7 +392,13 @@ class Link:
     def _on_reset_ack(self, payload: bytes, path: Path, now_ms: int) -> None:
         self.flows.on_reset_ack(payload)
 
+    def _on_goaway(self, goaway: frames.GoAwayFrame, path: Path, now_ms: int) -> None:
+        if self.dials and not self.is_leaving:
+            self.is_leaving = True
+            self._owner.link_leaving(self, min(goaway.spread_ms, MAX_SPREAD_MS), goaway.text)
+
     def _on_close(self, close: frames.CloseFrame, path: Path, now_ms: int) -> None:
+        self.close_spread_ms = min(close.spread_ms, MAX_SPREAD_MS)
         self._end(Reset(reset_code(close.code), close.text), by_peer=True)
 
     def _on_rekey(self, message: bytes, path: Path, now_ms: int) -> None:
@@ -410,6 +429,7 @@ ACTIONS: dict[int, tuple[Callable[[bytes], Any], Callable[[Link, Any, Path, int]
     frames.RESET_ACK: (bytes, Link._on_reset_ack),
     frames.CLOSE: (frames.read_close, Link._on_close),
     frames.REKEY: (frames.read_rekey, Link._on_rekey),
+    frames.GOAWAY: (frames.read_goaway, Link._on_goaway),
     frames.LOSS_REPORT: (frames.read_losses, Link._on_losses),
     UNKNOWN_CONV: (frames.read_conv, Link._on_unknown),
 }

@@ -28,13 +28,14 @@ FEC_DATA = 12  # a KCP or DATAGRAM frame as a data shard: see kcpg.core.fec.grou
 FEC_PARITY = 13  # a parity shard
 MTU_ACK = 14  # the 8 bytes of an MTU_PROBE, which has arrived
 LOSS_REPORT = 15  # expected u32 | lost u32 | bursts u32: counted since the link began
+GOAWAY = 17  # spread u32 | deadline u32 | text: the link ends soon, and new flows belong elsewhere
 PIECE = 16  # number | place | count | part of a KCP or DATAGRAM frame that the path does not take whole
 
 # What concerns the link and not a conversation's data.
 CONTROL = frozenset(
     {
         *(PING, PONG, PATH_CHALLENGE, PATH_RESPONSE, MTU_PROBE, MTU_ACK),
-        *(RESET, RESET_ACK, CLOSE, REKEY, LOSS_REPORT),
+        *(RESET, RESET_ACK, CLOSE, REKEY, LOSS_REPORT, GOAWAY),
     }
 )
 
@@ -52,6 +53,7 @@ MIN_PAYLOAD_BYTES = MIN_DATAGRAM_BYTES - 25
 MIN_PACKET_BYTES = MIN_PAYLOAD_BYTES - 4
 
 _LOSSES = struct.Struct(">III")
+_GOAWAY = struct.Struct(">II")
 
 OPAQUE_BYTES = 8
 MAX_TEXT_BYTES = 255
@@ -74,9 +76,18 @@ class ResetFrame(NamedTuple):
 
 
 class CloseFrame(NamedTuple):
-    """A link's end: a `ResetCode` number, words for a person."""
+    """A link's end: a `ResetCode` number, words for a person, over how many ms to spread new calls."""
 
     code: int
+    text: str
+    spread_ms: int
+
+
+class GoAwayFrame(NamedTuple):
+    """A link that ends soon: over how many ms to spread new calls, in how many ms it ends, why in words."""
+
+    spread_ms: int
+    deadline_ms: int
     text: str
 
 
@@ -106,15 +117,29 @@ def read_reset(payload: bytes) -> ResetFrame | None:
     return ResetFrame(int.from_bytes(payload[:4], "little"), payload[4], text) if text is not None else None
 
 
-def pack_close(code: int, text: str) -> bytes:
+def pack_close(code: int, text: str, spread_ms: int = 0) -> bytes:
     """Payload of CLOSE; a text too long is cut."""
-    return bytes((code,)) + pack_text(text)
+    return bytes((code,)) + pack_text(text) + min(spread_ms, MASK32).to_bytes(4, "big")
 
 
 def read_close(payload: bytes) -> CloseFrame | None:
     """The contents of CLOSE."""
     text = read_text(payload[1:])
-    return CloseFrame(payload[0], text) if text is not None else None
+    if text is None:
+        return None
+    behind = 2 + payload[1]
+    return CloseFrame(payload[0], text, int.from_bytes(payload[behind : behind + 4].ljust(4, b"\0"), "big"))
+
+
+def pack_goaway(spread_ms: int, deadline_ms: int, text: str) -> bytes:
+    """Payload of GOAWAY; a text too long is cut."""
+    return _GOAWAY.pack(min(spread_ms, MASK32), min(deadline_ms, MASK32)) + pack_text(text)
+
+
+def read_goaway(payload: bytes) -> GoAwayFrame | None:
+    """The contents of GOAWAY."""
+    text = read_text(payload[_GOAWAY.size :])
+    return GoAwayFrame(*_GOAWAY.unpack_from(payload), text) if text is not None else None
 
 
 def pack_rekey(message: bytes) -> bytes:
