@@ -46,7 +46,7 @@ MANY_PROFILES = (
         "transpacific",
     ),
     *("lossy1", "lossy5", "lossy10", "bursty", "throttled", "reorder", "duplicate", "corrupt", "bufferbloat"),
-    *("blackhole", "port-throttle"),
+    *("blackhole", "port-throttle", "trace"),
 )
 
 # Seconds of a bulk measurement each way, 3 for others: every controller needs some round trips to start.

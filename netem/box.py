@@ -173,7 +173,7 @@ def hurry() -> str:
 def read_profile(text: str) -> Profile:
     """A profile by name, or from a file. Raises ProfileError or OSError."""
     path = Path(text)
-    return profiles.parse(path.read_text(encoding="utf-8"), path.name) if path.suffix else profiles.load(text)
+    return profiles.read(path) if path.suffix else profiles.load(text)
 
 
 def main(words: Sequence[str]) -> int:

@@ -6,6 +6,7 @@ simulation, in the user-space link and under `tc`. Per packet, in this order:
     duplicate? +1   lost? -1   none left: drop   two left: the copy starts from the top, without duplicating
     corrupt: one random bit    queue at `limit`: drop
     reorder: leaves at once    else delay, jitter    rate: behind the last one waiting, plus its own length
+    instead of a rate, a trace: behind the last one waiting, at the opportunity that takes its last byte
     port throttle, behind all of this: the token bucket of the packet's port, as a class of tc's htb
 
 Each purpose has its own random stream. A stream in use is drawn from once per packet, whether it matters or
@@ -22,6 +23,7 @@ from functools import cache
 from statistics import NormalDist
 from typing import NamedTuple
 
+from netem import trace as traces
 from netem.profile import Chance, FourState, GilbertElliott, Impair, Outage, PortThrottle
 
 TABLE_ENTRIES = 4096  # of tc's .dist files
@@ -53,13 +55,15 @@ class Direction:
         self.duplicated = self.corrupted = self.reordered = 0
         self._seed = seed
         self._changes = 0
+        self._epoch_ns = epoch_ns
+        self._queue: deque[tuple[int, int]] = deque()  # (due, bytes) of what waits, if `limit` counts them
+        self._queue_bytes = 0
+        self._last_due_ns = 0
         self._use(impair, seed)
         self._loss_state = 1  # of gemodel (1 good, 3 bad) or of the four-state chain
         self._waiting: list[int] = []  # due times of what has not left yet, a heap
-        self._last_due_ns = 0
         self._counter = 0  # packets since the last one that was reordered
         self._index = -1
-        self._epoch_ns = epoch_ns
         self._buckets: dict[int, _Bucket] = {}  # of the ports, when each has its own rate
 
     def offer(self, now_ns: int, length_bytes: int, port: int = 0) -> list[Departure]:
@@ -88,8 +92,8 @@ class Direction:
         """Change to another `impair`: waiting packets keep their times, the timeline and the streams
         restart."""
         self._changes += 1
-        self._use(impair, f"{self._seed}:{self._changes}")
         self._epoch_ns = now_ns
+        self._use(impair, f"{self._seed}:{self._changes}")
         self._index = -1
         self._buckets.clear()
 
@@ -103,6 +107,8 @@ class Direction:
         self._duplicates = impair.duplicate.fraction > 0
         self._corrupts = impair.corrupt.fraction > 0
         self._reorders = impair.reorder.fraction > 0
+        trace = impair.trace
+        self._served = None if trace is None else traces.Served(trace, self._epoch_ns, self._last_due_ns)
 
     @property
     def queued(self) -> int:
@@ -154,10 +160,9 @@ class Direction:
     ) -> None:
         impair = self.impair
         flipped = draw.bit if self._corrupts and hit(impair.corrupt, draw.corrupt) else None
-        if len(self._waiting) >= impair.limit:
+        if len(self._waiting) >= impair.limit and not impair.limit_bytes:
             self.drops["limit"] += 1
             return
-        self.corrupted += flipped is not None
         overtakes = self._reorders and self._counter >= impair.reorder.gap - 1
         if overtakes and draw.reorder <= impair.reorder.fraction * ALL:
             due_ns = now_ns
@@ -168,10 +173,19 @@ class Direction:
             if impair.jitter_ns:
                 due_ns = max(due_ns + self._jitter_ns(draw.jitter), now_ns)
             self._counter += 1
-            if impair.rate_bps:
-                wire_bytes = length_bytes + impair.packetoverhead
+            wire_bytes = length_bytes + impair.packetoverhead
+            if impair.limit_bytes and self._backlog(due_ns) + wire_bytes > impair.limit_bytes:
+                self.drops["limit"] += 1
+                return
+            if self._served is not None:
+                due_ns = self._served.done_ns(due_ns, wire_bytes)
+            elif impair.rate_bps:
                 due_ns = max(due_ns, self._last_due_ns) + wire_bytes * 8 * 10**9 // impair.rate_bps
+            if impair.limit_bytes:
+                self._queue.append((due_ns, wire_bytes))
+                self._queue_bytes += wire_bytes
             self._last_due_ns = max(self._last_due_ns, due_ns)
+        self.corrupted += flipped is not None
         heapq.heappush(self._waiting, due_ns)
         if impair.port is not None:
             throttled_ns = self._bucket(impair.port, port).pass_ns(due_ns, length_bytes)
@@ -180,6 +194,13 @@ class Direction:
                 return
             due_ns = throttled_ns
         departures.append(Departure(due_ns, flipped))
+
+    def _backlog(self, now_ns: int) -> int:
+        """The bytes that wait for the line when a packet gets there."""
+        queue = self._queue
+        while queue and queue[0][0] <= now_ns:
+            self._queue_bytes -= queue.popleft()[1]
+        return self._queue_bytes
 
     def _bucket(self, throttle: PortThrottle, port: int) -> _Bucket:
         bucket = self._buckets.pop(port, None) or _Bucket(throttle)

@@ -9,23 +9,30 @@
     duplicate = { percent = "1%", correlation = "0%" }     corrupt = { percent = "0.1%", correlation = "0%" }
     reorder = { percent = "2%", correlation = "50%", gap = 5 }
     rate = "20mbit"  packetoverhead = 0  limit = 200  droplist = [1, 3, 4]
+    trace = { file = "cell.down" }      # instead of a rate: delivery opportunities, in mahimahi's form
+    trace = { mean = "8mbit", seed = 1, spread = "50%", memory = "2s", outage = "500ms", every = "20s",
+              length = "120s" }         # a generated one
+    limit = "1mb"                       # of what waits for the rate or the trace alone, in bytes
     port = { rate = "2mbit", burst = "1mb", limit = 50 }    # each UDP or TCP port of the far side by itself
     [outage]                    # nothing passes for `off` after every `on`
     on = "10s"  off = "3s"
 
-Up is what the client's side sends. tc has neither `droplist` (packet numbers, from 0) nor `outage`: only the
-simulator and the user-space link do. `port` is a token bucket after the rest, for every port of the server's
-side: `burst` bytes pass unhindered, then `rate` applies. A change of ports escapes it.
+Up is what the client's side sends. tc has no `droplist` (packet numbers, from 0), `outage`, `trace` or limit
+in bytes: only the simulator and the user-space link do. `port` is a token bucket after the rest, for every
+port of the server's side: `burst` bytes pass unhindered, then `rate` applies. A change of ports escapes it.
+netem/trace.py says what a trace is.
 """
 
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from netem import quantity
+from netem import trace as traces
+from netem.reader import Reader
+from netem.trace import Trace
 
 PROFILES = Path(__file__).parent / "profiles"
 
@@ -99,7 +106,10 @@ class Outage:
 
 @dataclass(frozen=True, slots=True)
 class Impair:
-    """The impairments of one direction. `rate_bps` 0: unlimited; `limit`: all waiting or delayed packets."""
+    """The impairments of one direction. `rate_bps` 0: unlimited, or as the trace says.
+
+    `limit`: all waiting or delayed packets; `limit_bytes`: instead, what waits for the rate or the trace.
+    """
 
     delay_ns: int = 0
     jitter_ns: int = 0
@@ -110,11 +120,18 @@ class Impair:
     corrupt: Chance = Chance()
     reorder: Reorder = Reorder()
     rate_bps: int = 0
+    trace: Trace | None = None
     packetoverhead: int = 0
     limit: int = LIMIT_PACKETS
+    limit_bytes: int = 0
     port: PortThrottle | None = None
     droplist: tuple[int, ...] = ()
     outage: Outage | None = None
+
+    @property
+    def mean_bps(self) -> int:
+        """The rate, or the trace's in the mean; 0: unlimited."""
+        return self.rate_bps if self.trace is None else traces.mean_bps(self.trace)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +172,7 @@ def theory(impair: Impair) -> Theory:
         lost = _four_state_loss(loss)
     else:
         lost = None if loss.correlation else loss.fraction
-    return Theory(waiting * impair.delay_ns / 1e6, lost, impair.duplicate.fraction, impair.rate_bps)
+    return Theory(waiting * impair.delay_ns / 1e6, lost, impair.duplicate.fraction, impair.mean_bps)
 
 
 def _four_state_loss(chain: FourState) -> float:
@@ -174,56 +191,18 @@ def _four_state_loss(chain: FourState) -> float:
 # -- Reading --
 
 
-@dataclass(slots=True)
-class _Reader:
-    """Reads one table: returns values by key, and collects their problems."""
-
-    where: str
-    table: dict[str, Any]
-    problems: list[str]
-    known: set[str] = field(default_factory=set)
-
-    def take(self, key: str, parse: quantity.Parser, default: Any) -> Any:
-        self.known.add(key)
-        if key not in self.table:
-            return default
-        try:
-            return parse(self.table[key])
-        except ValueError as error:
-            self.problems.append(f"{self.where}.{key}: {error}")
-            return default
-
-    def need(self, key: str, parse: quantity.Parser, stand_in: Any) -> Any:
-        if key not in self.table:
-            self.problems.append(f"{self.where}.{key}: missing")
-        return self.take(key, parse, stand_in)
-
-    def sub(self, key: str) -> _Reader | None:
-        self.known.add(key)
-        value = self.table.get(key)
-        if value is None:
-            return None
-        if not isinstance(value, dict):
-            self.problems.append(f'{self.where}.{key}: is a table, for example {key} = {{ percent = "1%" }}')
-            return None
-        return _Reader(f"{self.where}.{key}", value, self.problems)
-
-    def finish(self) -> None:
-        """Report every key that no `take` has asked for. To be called after the last one."""
-        for key in self.table:
-            if key not in self.known:
-                self.problems.append(
-                    f"{self.where}.{key}: unknown key (known: {', '.join(sorted(self.known))})"
-                )
-
-
 def load(name: str) -> Profile:
     """The profile with this name in netem/profiles. Raises ProfileError."""
     path = PROFILES / f"{name}.toml"
     if not path.is_file():
         names = ", ".join(known_profiles())
         raise ProfileError([f"there is no profile {name!r} (there are: {names})"])
-    return parse(path.read_text(encoding="utf-8"), path.name)
+    return read(path)
+
+
+def read(path: Path) -> Profile:
+    """The profile in a file. Raises ProfileError or OSError."""
+    return parse(path.read_text(encoding="utf-8"), path.name, path.parent)
 
 
 def known_profiles() -> list[str]:
@@ -231,14 +210,17 @@ def known_profiles() -> list[str]:
     return sorted(path.stem for path in PROFILES.glob("*.toml"))
 
 
-def parse(text: str, where: str = "profile") -> Profile:
-    """Read a profile from TOML text. Raises ProfileError with every problem, named by `where` and key."""
+def parse(text: str, where: str = "profile", directory: Path = Path()) -> Profile:
+    """Read a profile from TOML text, whose files are in `directory`.
+
+    Raises ProfileError with every problem, named by `where` and key.
+    """
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ProfileError([f"{where}: {error}"]) from None
     problems: list[str] = []
-    top = _Reader(where, table, problems)
+    top = Reader(where, table, problems)
     name = top.need("name", quantity.text, "")
     summary = top.need("summary", quantity.text, "")
     sources = top.need("sources", quantity.texts, ())
@@ -247,7 +229,9 @@ def parse(text: str, where: str = "profile") -> Profile:
     top.finish()
     base = both.table if both else {}
     directions = [
-        _impair(f"{where}[{key}]", base, own.table if own else {}, outage, problems)
+        _impair(
+            Reader(f"{where}[{key}]", {**base, **(own.table if own else {})}, problems), outage, directory
+        )
         for key, own in (("up", up), ("down", down))
     ]
     if problems:
@@ -255,10 +239,9 @@ def parse(text: str, where: str = "profile") -> Profile:
     return Profile(name, summary, sources, *directions)
 
 
-def _impair(
-    where: str, base: dict[str, Any], own: dict[str, Any], outage: Outage | None, problems: list[str]
-) -> Impair:
-    reader = _Reader(where, {**base, **own}, problems)
+def _impair(reader: Reader, outage: Outage | None, directory: Path) -> Impair:
+    limit = reader.take("limit", quantity.count_or_bytes, LIMIT_PACKETS)
+    in_bytes = isinstance(limit, quantity.Bytes)
     impair = Impair(
         delay_ns=reader.take("delay", quantity.time_ns, 0),
         jitter_ns=reader.take("jitter", quantity.time_ns, 0),
@@ -269,14 +252,16 @@ def _impair(
         corrupt=_chance(reader.sub("corrupt")),
         reorder=_reorder(reader.sub("reorder")),
         rate_bps=reader.take("rate", quantity.rate_bps, 0),
+        trace=traces.read(reader.sub("trace"), directory),
         packetoverhead=reader.take("packetoverhead", quantity.whole, 0),
-        limit=reader.take("limit", quantity.count, LIMIT_PACKETS),
+        limit=LIMIT_PACKETS if in_bytes else limit,
+        limit_bytes=int(limit) if in_bytes else 0,
         port=_port(reader.sub("port")),
         droplist=reader.take("droplist", quantity.wholes, ()),
         outage=outage,
     )
     reader.finish()
-    _check(where, impair, problems)
+    _check(reader.where, impair, reader.problems)
     return impair
 
 
@@ -286,15 +271,21 @@ def _check(where: str, impair: Impair, problems: list[str]) -> None:
         problems.append(f"{where}.jitter: larger than delay: packets would leave before they arrive")
     if impair.reorder.fraction and not impair.delay_ns:
         problems.append(f"{where}.reorder: requires delay (a packet can only overtake others that wait)")
-    needed = -(-impair.rate_bps * impair.delay_ns // (8 * 10**9 * FULL_FRAME_BYTES))
-    if impair.limit < needed:
+    if impair.rate_bps and impair.trace is not None:
+        problems.append(f"{where}.trace: is the line's rate already; leave rate out")
+    if impair.limit_bytes and not (impair.rate_bps or impair.trace):
+        problems.append(
+            f"{where}.limit: in bytes it is of what waits for a rate or a trace, and there is none"
+        )
+    needed = -(-impair.mean_bps * impair.delay_ns // (8 * 10**9 * FULL_FRAME_BYTES))
+    if impair.limit < needed and not impair.limit_bytes:
         problems.append(
             f"{where}.limit: {impair.limit} packets are fewer than rate x delay holds ({needed}); "
             "the queue would cut the rate"
         )
 
 
-def _loss(reader: _Reader | None) -> Chance | GilbertElliott | FourState:
+def _loss(reader: Reader | None) -> Chance | GilbertElliott | FourState:
     if reader is None:
         return Chance()
     model = reader.need("model", quantity.one_of(("random", "gemodel", "state")), "random")
@@ -324,7 +315,7 @@ def _loss(reader: _Reader | None) -> Chance | GilbertElliott | FourState:
     return loss
 
 
-def _chance(reader: _Reader | None) -> Chance:
+def _chance(reader: Reader | None) -> Chance:
     if reader is None:
         return Chance()
     chance = Chance(
@@ -334,7 +325,7 @@ def _chance(reader: _Reader | None) -> Chance:
     return chance
 
 
-def _reorder(reader: _Reader | None) -> Reorder:
+def _reorder(reader: Reader | None) -> Reorder:
     if reader is None:
         return Reorder()
     reorder = Reorder(
@@ -346,7 +337,7 @@ def _reorder(reader: _Reader | None) -> Reorder:
     return reorder
 
 
-def _port(reader: _Reader | None) -> PortThrottle | None:
+def _port(reader: Reader | None) -> PortThrottle | None:
     if reader is None:
         return None
     throttle = PortThrottle(
@@ -364,7 +355,7 @@ def _port(reader: _Reader | None) -> PortThrottle | None:
     return throttle
 
 
-def _outage(reader: _Reader | None) -> Outage | None:
+def _outage(reader: Reader | None) -> Outage | None:
     if reader is None:
         return None
     outage = Outage(reader.need("on", quantity.time_ns, 1), reader.need("off", quantity.time_ns, 0))

@@ -61,6 +61,17 @@ def count(value: object) -> int:
     return whole(value)
 
 
+class Bytes(int):
+    """A number of bytes, where there may also be one of packets."""
+
+
+def count_or_bytes(value: object) -> int:
+    """A number of packets, or a size with its unit as `Bytes`; 1 or more."""
+    if not isinstance(value, str):
+        return count(value)
+    return Bytes(count(size_bytes(value)))
+
+
 def wholes(value: object) -> tuple[int, ...]:
     """A list of whole numbers."""
     if not isinstance(value, list):

@@ -41,6 +41,10 @@ def unsupported(impair: Impair) -> list[str]:
         reasons.append("droplist: tc cannot drop packets by their number")
     if impair.outage is not None:
         reasons.append("outage: tc has no timeline")
+    if impair.trace is not None:
+        reasons.append("trace: tc has no delivery opportunities")
+    if impair.limit_bytes:
+        reasons.append("limit in bytes: netem counts packets")
     if impair.packetoverhead and not impair.rate_bps:
         reasons.append("packetoverhead: tc knows it only together with rate")
     return reasons

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from netem.profile import Chance, FourState, GilbertElliott, Impair, Profile
+from netem.trace import Trace, TraceFile
 
 
 def to_toml(profile: Profile) -> str:
@@ -32,7 +33,7 @@ def _lines(impair: Impair) -> list[str]:
         f"duplicate = {{ {_chance(impair.duplicate)} }}",
         f"corrupt = {{ {_chance(impair.corrupt)} }}",
         f"packetoverhead = {impair.packetoverhead}",
-        f"limit = {impair.limit}",
+        f'limit = "{impair.limit_bytes}b"' if impair.limit_bytes else f"limit = {impair.limit}",
         f"droplist = {json.dumps(impair.droplist)}",
     ]
     if impair.reorder.fraction:
@@ -41,11 +42,22 @@ def _lines(impair: Impair) -> list[str]:
         lines.append(f"reorder = {{ {chance}, gap = {reorder.gap} }}")
     if impair.rate_bps:
         lines.append(f'rate = "{impair.rate_bps}bit"')
+    if impair.trace is not None:
+        lines.append(f"trace = {{ {_trace(impair.trace)} }}")
     if impair.port is not None:
         port = impair.port
         bucket = f'rate = "{port.rate_bps}bit", burst = "{port.burst_bytes}b", limit = {port.limit}'
         lines.append(f"port = {{ {bucket} }}")
     return lines
+
+
+def _trace(trace: Trace) -> str:
+    if isinstance(trace, TraceFile):
+        return f"file = {json.dumps(trace.path)}"
+    times = {"memory": trace.memory_ns, "outage": trace.outage_ns, "every": trace.every_ns}
+    pairs = [f'{key} = "{value}ns"' for key, value in {**times, "length": trace.length_ns}.items()]
+    pairs += [f'mean = "{trace.mean_bps}bit"', f"spread = {_percent(trace.spread)}", f"seed = {trace.seed}"]
+    return ", ".join(pairs)
 
 
 def _loss(loss: Chance | GilbertElliott | FourState) -> str:
