@@ -46,7 +46,8 @@ MANY_PROFILES = (
         "transpacific",
     ),
     *("lossy1", "lossy5", "lossy10", "bursty", "throttled", "reorder", "duplicate", "corrupt", "bufferbloat"),
-    *("blackhole", "port-throttle", "trace"),
+    *("blackhole", "port-throttle", "trace", "policer"),
+    *("rate-steps", "rtt-steps", "rtt-swing"),
 )
 
 # Seconds of a bulk measurement each way, 3 for others: every controller needs some round trips to start.

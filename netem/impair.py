@@ -4,9 +4,10 @@ The rules are those of Linux's netem (net/sched/sch_netem.c), so that a profile 
 simulation, in the user-space link and under `tc`. Per packet, in this order:
 
     duplicate? +1   lost? -1   none left: drop   two left: the copy starts from the top, without duplicating
-    corrupt: one random bit    queue at `limit`: drop
+    corrupt: one random bit    police: no tokens, drop    queue at `limit`: drop
     reorder: leaves at once    else delay, jitter    rate: behind the last one waiting, plus its own length
     instead of a rate, a trace: behind the last one waiting, at the opportunity that takes its last byte
+    steps and swing: the delay of the time when the packet comes; the rates of the times when it is carried
     port throttle, behind all of this: the token bucket of the packet's port, as a class of tc's htb
 
 Each purpose has its own random stream. A stream in use is drawn from once per packet, whether it matters or
@@ -23,6 +24,7 @@ from functools import cache
 from statistics import NormalDist
 from typing import NamedTuple
 
+from netem import timeline as times
 from netem import trace as traces
 from netem.profile import Chance, FourState, GilbertElliott, Impair, Outage, PortThrottle
 
@@ -31,7 +33,7 @@ TABLE_SCALE = 8192  # netem: NETEM_DIST_SCALE, one standard deviation
 TABLE_MAX = 32767  # entries are 16 bits wide, so that 4 standard deviations are the most
 ALL = 1 << 32  # netem draws 32-bit numbers
 
-DROP_REASONS = ("loss", "limit", "outage", "droplist", "port")
+DROP_REASONS = ("loss", "limit", "outage", "droplist", "police", "port")
 
 # throttled ports remembered; the one silent for the longest is forgotten, and starts afresh
 MOST_PORTS = 4096
@@ -107,8 +109,14 @@ class Direction:
         self._duplicates = impair.duplicate.fraction > 0
         self._corrupts = impair.corrupt.fraction > 0
         self._reorders = impair.reorder.fraction > 0
-        trace = impair.trace
-        self._served = None if trace is None else traces.Served(trace, self._epoch_ns, self._last_due_ns)
+        self._timeline = impair.timeline(self._epoch_ns) if impair.steps else None
+        self._served: traces.Served | times.Stepped | None = None
+        if impair.trace is not None:
+            self._served = traces.Served(impair.trace, self._epoch_ns, self._last_due_ns)
+        elif self._timeline is not None and impair.rate_bps:
+            self._served = times.Stepped(self._timeline, self._last_due_ns)
+        police = impair.police
+        self._police = None if police is None else _Bucket(police.rate_bps, police.burst_bytes, 0)
 
     @property
     def queued(self) -> int:
@@ -160,6 +168,9 @@ class Direction:
     ) -> None:
         impair = self.impair
         flipped = draw.bit if self._corrupts and hit(impair.corrupt, draw.corrupt) else None
+        if self._police is not None and self._police.pass_ns(now_ns, length_bytes) is None:
+            self.drops["police"] += 1
+            return
         if len(self._waiting) >= impair.limit and not impair.limit_bytes:
             self.drops["limit"] += 1
             return
@@ -169,7 +180,7 @@ class Direction:
             self._counter = 0
             self.reordered += 1
         else:
-            due_ns = now_ns + impair.delay_ns
+            due_ns = now_ns + self._delay_ns(now_ns)
             if impair.jitter_ns:
                 due_ns = max(due_ns + self._jitter_ns(draw.jitter), now_ns)
             self._counter += 1
@@ -195,6 +206,11 @@ class Direction:
             due_ns = throttled_ns
         departures.append(Departure(due_ns, flipped))
 
+    def _delay_ns(self, now_ns: int) -> int:
+        delay_ns = self.impair.delay_ns if self._timeline is None else self._timeline.at(now_ns)[1]
+        swing = self.impair.swing
+        return delay_ns if swing is None else delay_ns + times.swung_ns(swing, now_ns - self._epoch_ns)
+
     def _backlog(self, now_ns: int) -> int:
         """The bytes that wait for the line when a packet gets there."""
         queue = self._queue
@@ -203,7 +219,9 @@ class Direction:
         return self._queue_bytes
 
     def _bucket(self, throttle: PortThrottle, port: int) -> _Bucket:
-        bucket = self._buckets.pop(port, None) or _Bucket(throttle)
+        bucket = self._buckets.pop(port, None) or _Bucket(
+            throttle.rate_bps, throttle.burst_bytes, throttle.limit
+        )
         self._buckets[port] = bucket  # moves to the end: the first is the one silent for the longest
         if len(self._buckets) > MOST_PORTS:
             del self._buckets[next(iter(self._buckets))]
@@ -241,23 +259,22 @@ def _next_state(chain: FourState, state: int, draw: float) -> int:
 
 
 class _Bucket:
-    """A token bucket, full at first, and the packets that wait for its tokens."""
+    """A token bucket, full at first, and the packets that wait for its tokens, `limit` at most."""
 
-    def __init__(self, throttle: PortThrottle) -> None:
-        self._throttle = throttle
+    def __init__(self, rate_bps: int, burst_bytes: int, limit: int) -> None:
+        self._rate_bps, self._burst_bytes, self._limit = rate_bps, burst_bytes, limit
         self._full_ns = 0  # when the bucket will be full again
         self._waiting: deque[int] = deque()
 
     def pass_ns(self, now_ns: int, length_bytes: int) -> int | None:
         """When a packet that arrives at `now_ns` passes; None if too many wait already."""
-        throttle = self._throttle
         while self._waiting and self._waiting[0] <= now_ns:
             self._waiting.popleft()
-        if len(self._waiting) >= throttle.limit:
-            return None
-        cost_ns = length_bytes * 8 * 10**9 // throttle.rate_bps
-        depth_ns = throttle.burst_bytes * 8 * 10**9 // throttle.rate_bps
+        cost_ns = length_bytes * 8 * 10**9 // self._rate_bps
+        depth_ns = self._burst_bytes * 8 * 10**9 // self._rate_bps
         due_ns = max(now_ns, self._full_ns + cost_ns - depth_ns)
+        if due_ns > now_ns and len(self._waiting) >= self._limit:
+            return None
         self._full_ns = max(self._full_ns, due_ns) + cost_ns
         if due_ns > now_ns:
             self._waiting.append(due_ns)

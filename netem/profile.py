@@ -12,15 +12,19 @@
     trace = { file = "cell.down" }      # instead of a rate: delivery opportunities, in mahimahi's form
     trace = { mean = "8mbit", seed = 1, spread = "50%", memory = "2s", outage = "500ms", every = "20s",
               length = "120s" }         # a generated one
+    steps = [{ at = "5s", rate = "4mbit" }, { at = "9s", delay = "90ms" }]      # changes at these times
+    steps_every = "20s"                 # and begins again; without this the last step stays
+    swing = { delay = "40ms", period = "4s" }       # the delay grows by so much and falls back, as a sine
+    police = { rate = "10mbit", burst = "200kb" }   # a token bucket before everything: no tokens, no packet
     limit = "1mb"                       # of what waits for the rate or the trace alone, in bytes
     port = { rate = "2mbit", burst = "1mb", limit = 50 }    # each UDP or TCP port of the far side by itself
     [outage]                    # nothing passes for `off` after every `on`
     on = "10s"  off = "3s"
 
-Up is what the client's side sends. tc has no `droplist` (packet numbers, from 0), `outage`, `trace` or limit
-in bytes: only the simulator and the user-space link do. `port` is a token bucket after the rest, for every
-port of the server's side: `burst` bytes pass unhindered, then `rate` applies. A change of ports escapes it.
-netem/trace.py says what a trace is.
+Up is what the client's side sends. tc has no `droplist` (packet numbers, from 0), `outage`, `trace`, `steps`,
+`swing`, `police` or limit in bytes: only the simulator and the user-space link do. `port` is a token bucket
+after the rest, for every port of the server's side: `burst` bytes pass unhindered, then `rate` applies. A
+change of ports escapes it. netem/trace.py says what a trace is.
 """
 
 from __future__ import annotations
@@ -30,8 +34,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from netem import quantity
+from netem import timeline as times
 from netem import trace as traces
 from netem.reader import Reader
+from netem.timeline import Step, Swing, Timeline
 from netem.trace import Trace
 
 PROFILES = Path(__file__).parent / "profiles"
@@ -97,6 +103,14 @@ class PortThrottle:
 
 
 @dataclass(frozen=True, slots=True)
+class Police:
+    """A token bucket, full at first, without a queue: a packet that finds too few tokens is dropped."""
+
+    rate_bps: int
+    burst_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Outage:
     """Nothing passes during `off_ns` after every `on_ns`."""
 
@@ -121,6 +135,10 @@ class Impair:
     reorder: Reorder = Reorder()
     rate_bps: int = 0
     trace: Trace | None = None
+    steps: tuple[Step, ...] = ()
+    steps_every_ns: int = 0  # 0: the last step stays
+    swing: Swing | None = None
+    police: Police | None = None
     packetoverhead: int = 0
     limit: int = LIMIT_PACKETS
     limit_bytes: int = 0
@@ -130,8 +148,12 @@ class Impair:
 
     @property
     def mean_bps(self) -> int:
-        """The rate, or the trace's in the mean; 0: unlimited."""
+        """The rate, at first, or the trace's in the mean; 0: unlimited."""
         return self.rate_bps if self.trace is None else traces.mean_bps(self.trace)
+
+    def timeline(self, epoch_ns: int) -> Timeline:
+        """Rate and delay over time; it begins at `epoch_ns`."""
+        return Timeline(self.rate_bps, self.delay_ns, self.steps, self.steps_every_ns, epoch_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +275,10 @@ def _impair(reader: Reader, outage: Outage | None, directory: Path) -> Impair:
         reorder=_reorder(reader.sub("reorder")),
         rate_bps=reader.take("rate", quantity.rate_bps, 0),
         trace=traces.read(reader.sub("trace"), directory),
+        steps=times.read_steps(reader, "steps"),
+        steps_every_ns=reader.take("steps_every", quantity.time_ns, 0),
+        swing=times.read_swing(reader.sub("swing")),
+        police=_police(reader.sub("police")),
         packetoverhead=reader.take("packetoverhead", quantity.whole, 0),
         limit=LIMIT_PACKETS if in_bytes else limit,
         limit_bytes=int(limit) if in_bytes else 0,
@@ -273,16 +299,44 @@ def _check(where: str, impair: Impair, problems: list[str]) -> None:
         problems.append(f"{where}.reorder: requires delay (a packet can only overtake others that wait)")
     if impair.rate_bps and impair.trace is not None:
         problems.append(f"{where}.trace: is the line's rate already; leave rate out")
+    if impair.trace is not None and any(step.rate_bps for step in impair.steps):
+        problems.append(f"{where}.steps: the line's rate is that of the trace; leave rate out")
+    if not impair.rate_bps and not impair.trace and any(step.rate_bps for step in impair.steps):
+        problems.append(f"{where}.steps: a line with a rate at times has one at first, too: add rate")
+    if impair.steps_every_ns and impair.steps_every_ns <= max(
+        (step.at_ns for step in impair.steps), default=0
+    ):
+        problems.append(f"{where}.steps_every: the last step comes later than that")
     if impair.limit_bytes and not (impair.rate_bps or impair.trace):
         problems.append(
             f"{where}.limit: in bytes it is of what waits for a rate or a trace, and there is none"
         )
-    needed = -(-impair.mean_bps * impair.delay_ns // (8 * 10**9 * FULL_FRAME_BYTES))
+    needed = _delayed_packets(impair)
     if impair.limit < needed and not impair.limit_bytes:
         problems.append(
             f"{where}.limit: {impair.limit} packets are fewer than rate x delay holds ({needed}); "
             "the queue would cut the rate"
         )
+
+
+def _delayed_packets(impair: Impair) -> int:
+    """The most full frames that the line's delay holds at its rate."""
+    timeline = impair.timeline(0)
+    pieces = [timeline.at(at_ns) for at_ns in (0, *(step.at_ns for step in impair.steps))]
+    swing_ns = impair.swing.delay_ns if impair.swing is not None else 0
+    bits = max((impair.mean_bps if impair.trace else rate) * (delay + swing_ns) for rate, delay, _ in pieces)
+    return -(-bits // (8 * 10**9 * FULL_FRAME_BYTES))
+
+
+def _police(reader: Reader | None) -> Police | None:
+    if reader is None:
+        return None
+    police = Police(
+        reader.need("rate", quantity.rate_bps, 1), reader.need("burst", quantity.size_bytes, FULL_FRAME_BYTES)
+    )
+    reader.finish()
+    _check_bucket(reader, police.rate_bps, police.burst_bytes)
+    return police
 
 
 def _loss(reader: Reader | None) -> Chance | GilbertElliott | FourState:
@@ -346,13 +400,17 @@ def _port(reader: Reader | None) -> PortThrottle | None:
         reader.need("limit", quantity.count, 1),
     )
     reader.finish()
-    if throttle.burst_bytes < FULL_FRAME_BYTES:
+    _check_bucket(reader, throttle.rate_bps, throttle.burst_bytes)
+    return throttle
+
+
+def _check_bucket(reader: Reader, rate_bps: int, burst_bytes: int) -> None:
+    if burst_bytes < FULL_FRAME_BYTES:
         reader.problems.append(
             f"{reader.where}.burst: a full frame of {FULL_FRAME_BYTES} bytes could never pass"
         )
-    if throttle.rate_bps <= 0:
+    if rate_bps <= 0:
         reader.problems.append(f"{reader.where}.rate: must be more than 0")
-    return throttle
 
 
 def _outage(reader: Reader | None) -> Outage | None:

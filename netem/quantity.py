@@ -79,6 +79,13 @@ def wholes(value: object) -> tuple[int, ...]:
     return tuple(whole(item) for item in value)
 
 
+def tables(value: object) -> list[dict[str, Any]]:
+    """A list of tables."""
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise ValueError(f"{value!r} is not a list of tables")
+    return value
+
+
 def text(value: object) -> str:
     """A text that is not empty."""
     if not isinstance(value, str) or not value:

@@ -39,8 +39,11 @@ def unsupported(impair: Impair) -> list[str]:
     reasons = []
     if impair.droplist:
         reasons.append("droplist: tc cannot drop packets by their number")
-    if impair.outage is not None:
-        reasons.append("outage: tc has no timeline")
+    for key, there in (("outage", impair.outage), ("steps", impair.steps), ("swing", impair.swing)):
+        if there:
+            reasons.append(f"{key}: tc has no timeline")
+    if impair.police is not None:
+        reasons.append("police: netem has no bucket without a queue")
     if impair.trace is not None:
         reasons.append("trace: tc has no delivery opportunities")
     if impair.limit_bytes:

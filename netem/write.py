@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from netem.profile import Chance, FourState, GilbertElliott, Impair, Profile
+from netem.timeline import Step
 from netem.trace import Trace, TraceFile
 
 
@@ -44,11 +45,28 @@ def _lines(impair: Impair) -> list[str]:
         lines.append(f'rate = "{impair.rate_bps}bit"')
     if impair.trace is not None:
         lines.append(f"trace = {{ {_trace(impair.trace)} }}")
+    if impair.steps:
+        lines.append(f"steps = [{', '.join(map(_step, impair.steps))}]")
+        lines.append(f'steps_every = "{impair.steps_every_ns}ns"')
+    if impair.swing is not None:
+        lines.append(
+            f'swing = {{ delay = "{impair.swing.delay_ns}ns", period = "{impair.swing.period_ns}ns" }}'
+        )
+    if impair.police is not None:
+        police = impair.police
+        lines.append(f'police = {{ rate = "{police.rate_bps}bit", burst = "{police.burst_bytes}b" }}')
     if impair.port is not None:
         port = impair.port
         bucket = f'rate = "{port.rate_bps}bit", burst = "{port.burst_bytes}b", limit = {port.limit}'
         lines.append(f"port = {{ {bucket} }}")
     return lines
+
+
+def _step(step: Step) -> str:
+    pairs = [f'at = "{step.at_ns}ns"']
+    pairs += [] if step.rate_bps is None else [f'rate = "{step.rate_bps}bit"']
+    pairs += [] if step.delay_ns is None else [f'delay = "{step.delay_ns}ns"']
+    return f"{{ {', '.join(pairs)} }}"
 
 
 def _trace(trace: Trace) -> str:

@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 
 from netem import profile
 from netem.impair import Departure, Direction, table
-from netem.profile import Chance, FourState, GilbertElliott, Impair, Outage, PortThrottle, Reorder
+from netem.profile import Chance, FourState, GilbertElliott, Impair, Outage, Police, PortThrottle, Reorder
+from netem.timeline import Step, Swing
 
 MS = 10**6
 fractions = st.floats(0, 0.5)
+rates, delays = st.sampled_from([None, 10**5, 10**7]), st.none() | st.integers(0, 100 * MS)
 impairs = st.builds(
     Impair,
     delay_ns=st.integers(0, 100 * MS),
@@ -38,6 +40,12 @@ impairs = st.builds(
     port=st.none() | st.builds(PortThrottle, st.just(10**6), st.just(3000), st.integers(1, 20)),
     droplist=st.lists(st.integers(0, 60), max_size=5).map(tuple),
     outage=st.none() | st.builds(Outage, st.integers(1, 50 * MS), st.integers(0, 50 * MS)),
+    steps=st.just(())
+    | st.builds(lambda at, rate, delay: (Step(at, rate, delay),), st.integers(1, 99 * MS), rates, delays),
+    steps_every_ns=st.sampled_from([0, 100 * MS]),
+    swing=st.none() | st.builds(Swing, st.integers(0, 20 * MS), st.integers(1, 80 * MS)),
+    police=st.none() | st.builds(Police, st.sampled_from([10**5, 10**7]), st.integers(1514, 9000)),
+    limit_bytes=st.sampled_from([0, 0, 5000]),
 )
 arrivals = st.lists(st.tuples(st.integers(0, 10 * MS), st.integers(1, 1500)), max_size=80)
 
@@ -59,7 +67,7 @@ def test_laws_that_hold_for_everything(impair: Impair, packets: list[tuple[int, 
     for gap_ns, length in packets:
         now_ns += gap_ns
         departures = direction.offer(now_ns, length)
-        assert len(departures) <= 2 and direction.queued <= impair.limit
+        assert len(departures) <= 2 and (direction.queued <= impair.limit or impair.limit_bytes)
         for due_ns, flipped in departures:
             assert due_ns >= now_ns
             assert flipped is None or 0 <= flipped < 8 * length

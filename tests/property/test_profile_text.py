@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netem import profile
-from netem.profile import Chance, Impair, Outage, PortThrottle, Profile, Reorder
+from netem.profile import Chance, Impair, Outage, Police, PortThrottle, Profile, Reorder
+from netem.timeline import Step, Swing
+from netem.trace import Radio
 from netem.write import to_toml
 
 # In steps of a thousandth of a percent, which text keeps exactly.
@@ -36,13 +38,19 @@ def test_every_profile(name: str) -> None:
         limit=st.integers(1, 10**6),
         port=st.none() | st.builds(PortThrottle, st.just(10**6), st.integers(1514, 10**7), st.just(5)),
         droplist=st.lists(st.integers(0, 1000), max_size=5).map(tuple),
+        swing=st.none() | st.builds(Swing, st.integers(0, 10**9), st.integers(1, 10**10)),
+        police=st.none() | st.builds(Police, st.integers(1, 10**9), st.integers(1514, 10**7)),
     ),
     st.none() | st.builds(Outage, st.integers(1, 10**10), st.integers(0, 10**10)),
 )
 @settings(max_examples=50)
 def test_any_profile(impair: Impair, outage: Outage | None) -> None:
     way = replace(impair, outage=outage)
-    assert _same(Profile('with "quotes"', "a summary", ("one", "two"), way, replace(way, rate_bps=0)))
+    radio = Radio(10**6, 0.25, 10**9, 10**8, 10**9, 10**8, 3)
+    steps = (Step(1, 5, None), Step(10**9, None, 7), Step(2 * 10**9, 10**6, 9))
+    for up in (replace(way, trace=radio, limit=1000, limit_bytes=10**6), way):
+        down = replace(way, rate_bps=10**6, steps=steps, steps_every_ns=3 * 10**9, limit=10**6)
+        assert _same(Profile('with "quotes"', "a summary", ("one", "two"), up, down))
 
 
 def _same(given_profile: Profile) -> bool:
@@ -55,6 +63,8 @@ def _rounded(value: object) -> object:
     """Nested dataclasses as tuples, fractions to nine digits."""
     if isinstance(value, float):
         return round(value, 9)
+    if isinstance(value, tuple):
+        return [_rounded(each) for each in value]
     if hasattr(value, "__dataclass_fields__"):
         return [_rounded(getattr(value, name)) for name in value.__dataclass_fields__]
     return value
