@@ -47,7 +47,7 @@ MANY_PROFILES = (
     ),
     *("lossy1", "lossy5", "lossy10", "bursty", "throttled", "reorder", "duplicate", "corrupt", "bufferbloat"),
     *("blackhole", "port-throttle", "trace", "policer"),
-    *("rate-steps", "rtt-steps", "rtt-swing"),
+    *("rate-steps", "rtt-steps", "rtt-swing", "shared-cubic", "shared-bbr"),
 )
 
 # Seconds of a bulk measurement each way, 3 for others: every controller needs some round trips to start.

@@ -24,6 +24,7 @@ from functools import cache
 from statistics import NormalDist
 from typing import NamedTuple
 
+from netem import cross as crossing
 from netem import timeline as times
 from netem import trace as traces
 from netem.profile import Chance, FourState, GilbertElliott, Impair, Outage, PortThrottle
@@ -117,6 +118,20 @@ class Direction:
             self._served = times.Stepped(self._timeline, self._last_due_ns)
         police = impair.police
         self._police = None if police is None else _Bucket(police.rate_bps, police.burst_bytes, 0)
+        self._cross: crossing.Flows | None = None
+        if impair.cross is not None:
+            self._cross = crossing.Flows(impair.cross, seed, self._epoch_ns, self._carry)
+
+    def idle(self, now_ns: int) -> None:
+        """No packet came until now: what goes on without any. To be called in real time, so that none of it
+        waits for the next packet."""
+        if self._cross is not None:
+            self._cross.advance(now_ns)
+
+    @property
+    def cross(self) -> list[crossing.Flow]:
+        """The flows beside, as far as they have got."""
+        return [] if self._cross is None else self._cross.flows
 
     @property
     def queued(self) -> int:
@@ -184,18 +199,13 @@ class Direction:
             if impair.jitter_ns:
                 due_ns = max(due_ns + self._jitter_ns(draw.jitter), now_ns)
             self._counter += 1
-            wire_bytes = length_bytes + impair.packetoverhead
-            if impair.limit_bytes and self._backlog(due_ns) + wire_bytes > impair.limit_bytes:
+            if self._cross is not None:
+                self._cross.advance(due_ns)
+            carried_ns = self._carry(due_ns, length_bytes)
+            if carried_ns is None:
                 self.drops["limit"] += 1
                 return
-            if self._served is not None:
-                due_ns = self._served.done_ns(due_ns, wire_bytes)
-            elif impair.rate_bps:
-                due_ns = max(due_ns, self._last_due_ns) + wire_bytes * 8 * 10**9 // impair.rate_bps
-            if impair.limit_bytes:
-                self._queue.append((due_ns, wire_bytes))
-                self._queue_bytes += wire_bytes
-            self._last_due_ns = max(self._last_due_ns, due_ns)
+            due_ns = carried_ns
         self.corrupted += flipped is not None
         heapq.heappush(self._waiting, due_ns)
         if impair.port is not None:
@@ -210,6 +220,23 @@ class Direction:
         delay_ns = self.impair.delay_ns if self._timeline is None else self._timeline.at(now_ns)[1]
         swing = self.impair.swing
         return delay_ns if swing is None else delay_ns + times.swung_ns(swing, now_ns - self._epoch_ns)
+
+    def _carry(self, from_ns: int, length_bytes: int) -> int | None:
+        """When a packet that gets to the rate or trace at `from_ns` is through; None if the queue is full."""
+        impair = self.impair
+        wire_bytes = length_bytes + impair.packetoverhead
+        if impair.limit_bytes and self._backlog(from_ns) + wire_bytes > impair.limit_bytes:
+            return None
+        due_ns = from_ns
+        if self._served is not None:
+            due_ns = self._served.done_ns(from_ns, wire_bytes)
+        elif impair.rate_bps:
+            due_ns = max(from_ns, self._last_due_ns) + wire_bytes * 8 * 10**9 // impair.rate_bps
+        if impair.limit_bytes:
+            self._queue.append((due_ns, wire_bytes))
+            self._queue_bytes += wire_bytes
+        self._last_due_ns = max(self._last_due_ns, due_ns)
+        return due_ns
 
     def _backlog(self, now_ns: int) -> int:
         """The bytes that wait for the line when a packet gets there."""

@@ -16,15 +16,16 @@
     steps_every = "20s"                 # and begins again; without this the last step stays
     swing = { delay = "40ms", period = "4s" }       # the delay grows by so much and falls back, as a sine
     police = { rate = "10mbit", burst = "200kb" }   # a token bucket before everything: no tokens, no packet
+    cross = { cubic = 1, bbr = 1, rtt = "50ms" }    # modelled TCP flows that fill the same queue
     limit = "1mb"                       # of what waits for the rate or the trace alone, in bytes
     port = { rate = "2mbit", burst = "1mb", limit = 50 }    # each UDP or TCP port of the far side by itself
     [outage]                    # nothing passes for `off` after every `on`
     on = "10s"  off = "3s"
 
 Up is what the client's side sends. tc has no `droplist` (packet numbers, from 0), `outage`, `trace`, `steps`,
-`swing`, `police` or limit in bytes: only the simulator and the user-space link do. `port` is a token bucket
-after the rest, for every port of the server's side: `burst` bytes pass unhindered, then `rate` applies. A
-change of ports escapes it. netem/trace.py says what a trace is.
+`swing`, `police`, `cross` or limit in bytes: only the simulator and the user-space link do. `port` is a token
+bucket after the rest, for every port of the server's side: `burst` bytes pass unhindered, then `rate`
+applies. A change of ports escapes it. netem/trace.py says what a trace is, netem/cross.py what the flows are.
 """
 
 from __future__ import annotations
@@ -33,9 +34,11 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+from netem import cross as crossing
 from netem import quantity
 from netem import timeline as times
 from netem import trace as traces
+from netem.cross import Cross
 from netem.reader import Reader
 from netem.timeline import Step, Swing, Timeline
 from netem.trace import Trace
@@ -139,6 +142,7 @@ class Impair:
     steps_every_ns: int = 0  # 0: the last step stays
     swing: Swing | None = None
     police: Police | None = None
+    cross: Cross | None = None
     packetoverhead: int = 0
     limit: int = LIMIT_PACKETS
     limit_bytes: int = 0
@@ -279,6 +283,7 @@ def _impair(reader: Reader, outage: Outage | None, directory: Path) -> Impair:
         steps_every_ns=reader.take("steps_every", quantity.time_ns, 0),
         swing=times.read_swing(reader.sub("swing")),
         police=_police(reader.sub("police")),
+        cross=crossing.read(reader.sub("cross")),
         packetoverhead=reader.take("packetoverhead", quantity.whole, 0),
         limit=LIMIT_PACKETS if in_bytes else limit,
         limit_bytes=int(limit) if in_bytes else 0,
@@ -311,6 +316,8 @@ def _check(where: str, impair: Impair, problems: list[str]) -> None:
         problems.append(
             f"{where}.limit: in bytes it is of what waits for a rate or a trace, and there is none"
         )
+    if impair.cross is not None and not impair.limit_bytes:
+        problems.append(f"{where}.cross: requires a limit in bytes, that of the queue which all share")
     needed = _delayed_packets(impair)
     if impair.limit < needed and not impair.limit_bytes:
         problems.append(

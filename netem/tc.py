@@ -46,6 +46,8 @@ def unsupported(impair: Impair) -> list[str]:
         reasons.append("police: netem has no bucket without a queue")
     if impair.trace is not None:
         reasons.append("trace: tc has no delivery opportunities")
+    if impair.cross is not None:
+        reasons.append("cross: netem has no flows of its own")
     if impair.limit_bytes:
         reasons.append("limit in bytes: netem counts packets")
     if impair.packetoverhead and not impair.rate_bps:

@@ -55,6 +55,9 @@ def _lines(impair: Impair) -> list[str]:
     if impair.police is not None:
         police = impair.police
         lines.append(f'police = {{ rate = "{police.rate_bps}bit", burst = "{police.burst_bytes}b" }}')
+    if impair.cross is not None:
+        cross = impair.cross
+        lines.append(f'cross = {{ cubic = {cross.cubic}, bbr = {cross.bbr}, rtt = "{cross.rtt_ns}ns" }}')
     if impair.port is not None:
         port = impair.port
         bucket = f'rate = "{port.rate_bps}bit", burst = "{port.burst_bytes}b", limit = {port.limit}'

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netem import profile
+from netem.cross import Cross
 from netem.profile import Chance, Impair, Outage, Police, PortThrottle, Profile, Reorder
 from netem.timeline import Step, Swing
 from netem.trace import Radio
@@ -48,7 +49,7 @@ def test_any_profile(impair: Impair, outage: Outage | None) -> None:
     way = replace(impair, outage=outage)
     radio = Radio(10**6, 0.25, 10**9, 10**8, 10**9, 10**8, 3)
     steps = (Step(1, 5, None), Step(10**9, None, 7), Step(2 * 10**9, 10**6, 9))
-    for up in (replace(way, trace=radio, limit=1000, limit_bytes=10**6), way):
+    for up in (replace(way, trace=radio, limit=1000, limit_bytes=10**6, cross=Cross(1, 2, 10**7)), way):
         down = replace(way, rate_bps=10**6, steps=steps, steps_every_ns=3 * 10**9, limit=10**6)
         assert _same(Profile('with "quotes"', "a summary", ("one", "two"), up, down))
 
