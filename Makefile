@@ -83,7 +83,7 @@ test: $(READY) $(TEST_STAMP) ## all tests: unit, property, simulation, interoper
 	@$(PY) -m pytest -q $(SIDE_BY_SIDE) $(TESTS) $(ARGS)
 
 # What is set of these is handed on as it stands; python -m harness e2e --help explains them.
-E2E_WORDS := MODE PROFILE ONLY DIALECT FULL SEED SECONDS SHARE BACKEND FAMILY BASELINES LINKCHECK COMMANDS WITH
+E2E_WORDS := MODE PROFILE TRACE ONLY DIALECT FULL SEED SECONDS SHARE BACKEND FAMILY BASELINES LINKCHECK COMMANDS WITH
 
 e2e: $(READY) $(E2E_STAMP) ## real nodes in namespaces over emulated lines, with a report [PROFILE= ONLY= MODE= FULL=1 …]
 	@sh harness/prepare

@@ -45,8 +45,11 @@ class Backend(Protocol):
     def change(self, profile: Profile) -> None:
         """Change to this profile."""
 
-    def restart(self, seed: str) -> None:
-        """Reset the counters and, where there are seeds, restart the pattern from its first packet."""
+    def restart(self, seed: str, at_ns: int = 0) -> None:
+        """Reset the counters and, where there are seeds, restart the pattern from its first packet.
+
+        `at_ns`: since the beginning of a line's timeline; netem has none.
+        """
 
     def facts(self) -> dict[str, dict[str, Any]]:
         """For "up" and "down": frames (that came), sent, bytes, drops (by reason)."""
@@ -93,7 +96,8 @@ class Netem:
         self._profile = profile
         self._check()
 
-    def restart(self, seed: str) -> None:
+    def restart(self, seed: str, at_ns: int = 0) -> None:
+        assert not at_ns, "a line with a timeline is never netem's"
         self._seed = seed
         for way, side, impair in self._ways(self._profile):
             self._run(side, tc.clear_commands(side.device))
@@ -172,8 +176,8 @@ class Box:
     def change(self, profile: Profile) -> None:
         self._ask({"do": "change", "profile": to_toml(profile)})
 
-    def restart(self, seed: str) -> None:
-        self._ask({"do": "restart", "seed": seed})
+    def restart(self, seed: str, at_ns: int = 0) -> None:
+        self._ask({"do": "restart", "seed": seed, "at_ns": at_ns})
 
     def facts(self) -> dict[str, dict[str, Any]]:
         answer = self._ask({"do": "facts"})

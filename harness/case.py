@@ -19,6 +19,7 @@ from harness.deployment import LOOPBACK, TARGET_PORT, Deployment, deployed
 from harness.netns import Lab
 from harness.process import Failed, Program, TooLong
 from harness.topology import Topology
+from netem import profile as profiles
 from netem.profile import Profile
 
 # The baselines: TCP's default congestion control, and the one designed for lossy lines.
@@ -60,6 +61,7 @@ class Plan:
     scenario: str
     mode: str  # server (no relay), relay, relays (two)
     profile: str
+    trace: str = ""  # A file, instead of the profile's rates
     seed: str = "1"
     backend: str | None = None
     options: Mapping[str, str] = field(default_factory=dict)  # Further configuration of every node
@@ -69,10 +71,16 @@ class Plan:
     family: int = 4
     dialect: str = "native"  # The protocol on every link: native, or kcptube's
 
+    def line(self) -> Profile:
+        """The profile of its lines. Raises ProfileError."""
+        profile = profiles.load(self.profile)
+        return profiles.traced(profile, self.trace) if self.trace else profile
+
     @property
     def command(self) -> str:
         """The command that runs exactly this case."""
         words = ["python", "-m", "harness", "run", f"MODE={self.mode}", f"PROFILE={self.profile}"]
+        words += [f"TRACE={self.trace}"] if self.trace else []
         words += [f"ONLY={self.scenario}", f"SEED={self.seed}", f"SECONDS={self.seconds:g}"]
         words += [f"SHARE={self.count}"] if self.count != 1000 else []
         words += [f"BACKEND={self.backend}"] if self.backend else []
@@ -110,7 +118,7 @@ class Outcome:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
-        named = ("scenario", "mode", "dialect", "profile", "seed", "family")
+        named = ("scenario", "mode", "dialect", "profile", "trace", "seed", "family")
         plan = {key: getattr(self.plan, key) for key in named}
         return {
             **plan,

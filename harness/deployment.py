@@ -137,8 +137,13 @@ def stage_key(seed: str, number: int) -> str:
 
 
 def _rates(stage: Stage, way: str) -> dict[str, str]:
-    """The bandwidths that a user who knows the lines would configure: those of the slowest line."""
+    """The bandwidths that a user who knows the lines would configure: those of the slowest line.
+
+    Nobody knows the rate of a line that changes; where there is one, nothing is configured.
+    """
     impairs = [getattr(link.profile, way) for link in stage.links if link.profile is not None]
+    if any(impair.trace is not None or impair.steps or impair.cross is not None for impair in impairs):
+        return {}
     rates = [impair.rate_bps for impair in impairs if impair.rate_bps]
     return {"outbound_bandwidth": str(int(min(rates) * RATE_SHARE))} if rates else {}
 

@@ -5,12 +5,14 @@
     make e2e FULL=1 ONLY=bulk MODE=relay        a part of that
     make e2e PROFILE=mobile ONLY=bulk           one question: how does this line behave?
     make e2e PROFILE=mobile ONLY=bulk WITH="kcp=fast1 mtu=1280"     with other settings of kcpg
+    make e2e PROFILE=trace TRACE=cell.down ONLY=bulk                over a recorded radio cell
     python -m harness run MODE=relay PROFILE=transcontinental
 
 Words are NAME=VALUE. MODE: server (no relay), relay, relays (two). PROFILE: a name in netem/profiles. ONLY:
 scenarios. DIALECT: native, kcptube. These four take lists with commas. WITH: keys for every node's
-configuration. SEED, SECONDS (per measurement), SHARE (thousandths of the work of scenarios with many items),
-BACKEND (netem, box), FAMILY (4, 6), BASELINES=0, LINKCHECK=0, COMMANDS=1 (print every command).
+configuration. TRACE: a file in mahimahi's form instead of the line's rates (X for X.up and X.down). SEED,
+SECONDS (per measurement), SHARE (thousandths of the work of scenarios with many items), BACKEND (netem, box),
+FAMILY (4, 6), BASELINES=0, LINKCHECK=0, COMMANDS=1 (print every command).
 """
 
 from __future__ import annotations
@@ -40,8 +42,19 @@ from netem.profile import ProfileError
 RESULTS = ROOT / "build" / "e2e"
 
 SELECT = ("MODE", "PROFILE", "ONLY", "DIALECT", "FULL")
-CHANGE = ("SEED", "SECONDS", "SHARE", "BACKEND", "FAMILY", "BASELINES", "LINKCHECK", "COMMANDS", "WITH")
-WORDS = (*SELECT, *CHANGE)
+CHANGE = (
+    "TRACE",
+    "SEED",
+    "SECONDS",
+    "SHARE",
+    "BACKEND",
+    "FAMILY",
+    "BASELINES",
+    "LINKCHECK",
+    "COMMANDS",
+    "WITH",
+)
+WORDS = (*SELECT, "TRACE", *CHANGE)
 
 # How long measuring a line may take, with all attempts; a slow line is measured for longer
 LINKCHECK_S = 60.0
@@ -197,7 +210,7 @@ class Runner:
             raise Skipped(f"{scenario.name} does not support the chain {plan.mode}")
         if plan.dialect not in scenario.dialects:
             raise Skipped(f"{scenario.name} needs a feature that the protocol {plan.dialect} does not have")
-        profile = profiles.load(plan.profile)
+        profile = plan.line()
         with Lab(print if self._show else None) as lab, scenario.topology(lab, profile, plan) as topology:
             outcome.drawing = topology.drawing
             outcome.backends = sorted(topology.backends)
@@ -272,7 +285,11 @@ def _plans(given: dict[str, str], ci: bool) -> list[Plan]:
         plans = list(_chosen(given))
     else:
         plans = list(DEFAULT)
-    return [_changed(plan, given) for plan in plans]
+    plans = [_changed(plan, given) for plan in plans]
+    if given.get("TRACE"):
+        for plan in plans:
+            plan.line()  # so that a wrong file is said before anything runs
+    return plans
 
 
 def _chosen(given: dict[str, str]) -> Iterator[Plan]:
@@ -316,6 +333,7 @@ def _changed(plan: Plan, given: dict[str, str]) -> Plan:
     try:
         return dataclasses.replace(
             plan,
+            trace=given.get("TRACE", plan.trace),
             seed=given.get("SEED", plan.seed),
             backend=given.get("BACKEND", plan.backend),
             options={**plan.options, **options},

@@ -67,10 +67,13 @@ class Link:
         if self._whole is not None:
             self.change(self._whole)
 
-    def restart(self, seed: str | None = None) -> None:
-        """Reset the counters, and restart the seed's pattern from its first packet."""
+    def restart(self, seed: str | None = None, at_ns: int = 0) -> None:
+        """Reset the counters, and restart the seed's pattern from its first packet.
+
+        `at_ns`: since the beginning of the line's timeline.
+        """
         self.seed = seed or self.seed
-        self._running().restart(self.seed)
+        self._running().restart(self.seed, at_ns)
 
     def facts(self) -> dict[str, dict[str, Any]]:
         """For "up" (what `near` sends) and "down": frames, sent, sent_bytes, drops by reason."""

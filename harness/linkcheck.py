@@ -2,7 +2,8 @@
 
 It sends probes over the cable in both directions, and compares delay (median and spread), loss and copies
 with the profile's own model, for the same packets at the same times under many other seeds. A train of full
-frames gives the rate. The cable must have counted all frames: otherwise they went another way.
+frames gives the rate. The cable must have counted all frames: otherwise they went another way. A line that
+changes in time is measured around each of its changes.
 
 A figure that is wrong while the machine stood still (harness/stalls.py) says nothing about the link: it is
 measured again, a few times at most, and the report tells why. A figure that is wrong without that is wrong.
@@ -18,18 +19,20 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from harness import probes
 from harness.backends import BACKENDS
 from harness.link import Link
 from harness.netns import Lab
-from harness.probes import Flight
+from harness.probes import Flight, Gun
 from harness.process import Failed
 from harness.stalls import Watch
 from harness.topologies.chains import chain
 from netem import profile as profiles
+from netem import trace as traces
 from netem.impair import Direction
-from netem.profile import Impair, Profile, ProfileError
+from netem.profile import Impair, Police, PortThrottle, Profile, ProfileError
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,12 @@ TRAIN_FRAMES, TRAIN_BYTES = 200, 1200
 # Between two packets of a port: 50 Mbit/s, more than any throttle lets through and less than any line.
 PORT_GAP_NS = 200_000
 
+# Of a policer, after its burst: at 50 Mbit/s sent, 100 of 10 Mbit/s pass.
+POLICED_FRAMES = 500
+
+# When flows beside are looked at: long after their beginning.
+CROSS_SETTLED_NS = 4_000_000_000
+
 # Measurements in all while the machine disturbs each of them. One that nothing disturbed is the last.
 ATTEMPTS = 5
 
@@ -80,7 +89,8 @@ class Found:
     way: str
     lines: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    median_ms: float = 0.0
+    when: str = ""  # Which part of the line's timeline is being compared, in words
+    median_ms: float = 0.0  # Of the first
     span: tuple[int, int] = (0, 0)  # When the figures that are being compared were measured
     spans: list[tuple[int, int]] = field(default_factory=list)  # The same for each problem
 
@@ -91,7 +101,7 @@ class Found:
 
     def compare(self, what: str, measured: float, expected: float, slack: float, unit: str) -> None:
         """Record a figure; it is a problem if it is off by more than the slack."""
-        line = f"{self.way} {what}: {measured:.4g} {unit}, expected {expected:.4g} ± {slack:.2g}"
+        line = f"{self.way} {what}{self.when}: {measured:.4g} {unit}, expected {expected:.4g} ± {slack:.2g}"
         self.lines.append(line)
         if abs(measured - expected) > slack:
             self.wrong(line)
@@ -164,44 +174,100 @@ def ensure(link: Link, effort: Effort = NORMAL) -> Report:
 def _attempt(link: Link, profile: Profile, effort: Effort) -> list[Found]:
     impairs = {"up": profile.up, "down": profile.down}
     found = {way: Found(way) for way in impairs}
-    link.restart()
+    for at_ns in sorted({at_ns for impair in impairs.values() for at_ns in _moments(impair, effort)}):
+        _delays(link, impairs, found, at_ns, effort)
+    for number, (way, impair) in enumerate(impairs.items()):
+        shoot = Shooting(link, number, impair, found[way], effort)
+        for at_ns in _rate_moments(impair):
+            shoot.rate(at_ns)
+        if impair.port is not None:
+            shoot.port(impair.port)
+        if impair.police is not None:
+            shoot.police(impair.police)
+    return list(found.values())
+
+
+def _moments(impair: Impair, effort: Effort) -> set[int]:
+    """When, since the line's beginning, delays are measured: there, and around every change.
+
+    A change comes after a third of the window, so that no percentile is just where it makes the delays jump.
+    """
+    changes = {step.at_ns for step in impair.steps}
+    if impair.steps_every_ns:
+        changes.add(impair.steps_every_ns)
+    if impair.outage is not None:
+        changes.add(impair.outage.on_ns)
+    if impair.swing is not None:
+        changes.add(impair.swing.period_ns // 2)
+    if impair.trace is not None:
+        changes.add(traces.length_ns(impair.trace))
+    if impair.cross is not None:
+        changes.add(CROSS_SETTLED_NS)
+    return {0, *(max(change - effort.window_ns // 3, 0) for change in changes)}
+
+
+def _rate_moments(impair: Impair) -> list[int]:
+    """When rates are measured: at each of them."""
+    if impair.cross is not None or not impair.mean_bps:
+        return []  # beside others a train has no rate of its own; the delays show what they leave
+    return [0, *(step.at_ns for step in impair.steps if step.rate_bps is not None)]
+
+
+def _delays(
+    link: Link, impairs: Mapping[str, Impair], found: Mapping[str, Found], at_ns: int, effort: Effort
+) -> None:
+    """Send light probes both ways, from `at_ns` of the line's timeline on, and compare what arrives."""
     with probes.guns(link) as (up, down):
-        gap_ns = max(_gap_ns(impair, up.overhead_bytes(), effort) for impair in impairs.values())
-        wait_ns = max(_longest_ns(impair) for impair in impairs.values()) + WAIT_NS
-        probes.spaced([up, down], max(effort.window_ns // gap_ns, 1), gap_ns, PROBE_BYTES, wait_ns)
+        overhead = up.overhead_bytes()
+        gap_ns = max(_gap_ns(impair, overhead, effort) for impair in impairs.values())
+        count = max(effort.window_ns // gap_ns, 1)
+        planned = Flight(
+            [at_ns + number * gap_ns for number in range(count)], [overhead + PROBE_BYTES] * count
+        )
+        wait_ns = max(_wait_ns(impair, planned, 0) for impair in impairs.values())
+        link.restart(at_ns=at_ns)
+        probes.spaced([up, down], count, gap_ns, PROBE_BYTES, wait_ns)
         flights = {"up": up.flight, "down": down.flight}
     facts = link.facts()
     for way, impair in impairs.items():
+        found[way].when = f" from {at_ns / 1e9:.3g} s on" if at_ns else ""
         found[way].span = _span(flights[way])
-        _compare(found[way], flights[way], impair, effort)
+        _compare(found[way], flights[way], impair, _epoch_ns(facts[way], flights[way]), effort)
         counted, sent = facts[way]["frames"], len(flights[way].sent_ns)
         found[way].lines.append(f"{way} frames counted on the cable: {counted} of {sent}")
         if counted < sent:
             found[way].wrong(found[way].lines[-1])
-    for number, (way, impair) in enumerate(impairs.items()):
-        if impair.rate_bps:
-            link.restart()
-            _rate(found[way], link, number, impair, wait_ns, effort)
-        if impair.port is not None:
-            link.restart()
-            _port(found[way], link, number, impair, effort)
-    return list(found.values())
+        found[way].when = ""
 
 
 def _gap_ns(impair: Impair, overhead_bytes: int, effort: Effort) -> int:
-    if not impair.rate_bps:
+    rates = [impair.mean_bps, *(step.rate_bps for step in impair.steps if step.rate_bps is not None)]
+    if not min(rates):
         return effort.gap_ns
-    frame_ns = (overhead_bytes + PROBE_BYTES + impair.packetoverhead) * 8 * 10**9 // impair.rate_bps
+    frame_ns = (overhead_bytes + PROBE_BYTES + impair.packetoverhead) * 8 * 10**9 // min(rates)
     return max(effort.gap_ns, LIGHT_LOAD * frame_ns)
 
 
-def _longest_ns(impair: Impair) -> int:
-    """Jitter's tables end at four deviations."""
-    return impair.delay_ns + 4 * impair.jitter_ns
+def _wait_ns(impair: Impair, planned: Flight, epoch_ns: int) -> int:
+    """How long after the last probe to wait for those that are still under way, and some more."""
+    dues = [max(dues, default=0) for dues in _model(impair, planned, "wait", epoch_ns).arrived_ns]
+    tail_ns = 4 * impair.jitter_ns  # where jitter's tables end
+    return max(max(dues) - planned.sent_ns[-1], 0) + tail_ns + WAIT_NS
 
 
-def _compare(found: Found, flight: Flight, impair: Impair, effort: Effort) -> None:
-    modelled = [_model(impair, flight, f"{found.way}:{number}") for number in range(SEEDS)]
+def _epoch_ns(facts: Mapping[str, Any], flight: Flight) -> int:
+    """When the line's timeline began, by the clock of the probes. netem has none, and does not say."""
+    epoch_ns: int | None = facts.get("epoch_ns")
+    return flight.sent_ns[0] if epoch_ns is None else epoch_ns + _ahead_ns()
+
+
+def _ahead_ns() -> int:
+    """How much the probes' clock is ahead of the monotonic one."""
+    return time.time_ns() - time.monotonic_ns()
+
+
+def _compare(found: Found, flight: Flight, impair: Impair, epoch_ns: int, effort: Effort) -> None:
+    modelled = [_model(impair, flight, f"{found.way}:{number}", epoch_ns) for number in range(SEEDS)]
     # A flipped bit is mostly found by a checksum, and then is a loss; in an address it may pass.
     hurt = impair.corrupt.fraction
     for what, measured, others, slack in (
@@ -211,7 +277,7 @@ def _compare(found: Found, flight: Flight, impair: Impair, effort: Effort) -> No
         mean, chance = _spread(others)
         found.compare(what, measured * 100, mean * 100, (slack + chance) * 100, "%")
     delays = flight.delays_ms()
-    found.median_ms = _at(delays, 0.5)
+    found.median_ms = found.median_ms or _at(delays, 0.5)
     if not delays:
         found.wrong(f"{found.way} nothing arrived")
         return
@@ -224,14 +290,13 @@ def _compare(found: Found, flight: Flight, impair: Impair, effort: Effort) -> No
 def _span(flight: Flight) -> tuple[int, int]:
     """From the first probe sent to the last one sent or arrived, by the monotonic clock."""
     last_ns = max(flight.sent_ns[-1], *(max(arrivals, default=0) for arrivals in flight.arrived_ns))
-    ahead_ns = time.time_ns() - time.monotonic_ns()
+    ahead_ns = _ahead_ns()
     return flight.sent_ns[0] - ahead_ns, last_ns - ahead_ns
 
 
-def _model(impair: Impair, flight: Flight, seed: str) -> Flight:
+def _model(impair: Impair, flight: Flight, seed: str, epoch_ns: int) -> Flight:
     """What the profile would do to these probes with another seed."""
-    first_ns = flight.sent_ns[0]
-    direction = Direction(impair, seed, first_ns)
+    direction = Direction(impair, seed, epoch_ns)
     modelled = Flight(flight.sent_ns, flight.frame_bytes)
     for sent_ns, size in zip(flight.sent_ns, flight.frame_bytes, strict=True):
         departures = direction.offer(sent_ns, size)
@@ -248,51 +313,74 @@ def _at(ordered: Sequence[float], share: float) -> float:
     return ordered[min(int(len(ordered) * share), len(ordered) - 1)] if ordered else 0.0
 
 
-def _rate(found: Found, link: Link, number: int, impair: Impair, wait_ns: int, effort: Effort) -> None:
-    """Check the rate by a train that fits the queue, sent up (gun 0) or down (1).
+class Shooting:
+    """Measurements of rates with full frames, in one direction: up (`number` 0) or down (1)."""
 
-    The model gives the expected rate: jitter leaves gaps between packets, which cost a part of it.
-    """
-    with probes.guns(link) as both:
-        gun = both[number]
-        frame_bytes = gun.overhead_bytes() + TRAIN_BYTES + impair.packetoverhead
-        frames = max(min(TRAIN_FRAMES, impair.limit * 3 // 4), 2)
-        drain_ns = frames * frame_bytes * 8 * 10**9 // impair.rate_bps
-        probes.train(gun, frames, TRAIN_BYTES, drain_ns + wait_ns)
-        found.span = _span(gun.flight)
-        modelled = [_model(impair, gun.flight, f"{found.way}:train:{each}") for each in range(SEEDS)]
-    _compare_rate(found, "rate", gun.flight, modelled, 0, effort)
+    def __init__(self, link: Link, number: int, impair: Impair, found: Found, effort: Effort) -> None:
+        self._link, self._number, self._impair = link, number, impair
+        self._found, self._effort = found, effort
 
+    def rate(self, at_ns: int) -> None:
+        """Check the rate by a train that fits the queue.
 
-def _compare_rate(
-    found: Found, what: str, flight: Flight, modelled: Sequence[Flight], first: int, effort: Effort
-) -> None:
-    """The rate of a train from packet `first` on."""
-    measured = probes.dispersion_bps(flight, first)
-    mean, chance = _spread([probes.dispersion_bps(each, first) for each in modelled])
-    slack = effort.rate_slack * mean + chance
-    line = f"{found.way} {what}: {measured / 1e6:.4g} Mbit/s, expected {mean / 1e6:.4g} ± {slack / 1e6:.2g}"
-    found.lines.append(line)
-    if not min(mean - slack, SURE_BPS) <= measured <= mean + slack:
-        found.wrong(line)
+        The model gives the expected rate: jitter leaves gaps between packets, which cost a part of it.
+        """
+        impair = self._impair
+        with probes.guns(self._link) as both:
+            gun = both[self._number]
+            frame_bytes = gun.overhead_bytes() + TRAIN_BYTES + impair.packetoverhead
+            room = impair.limit_bytes // frame_bytes if impair.limit_bytes else impair.limit
+            frames = max(min(TRAIN_FRAMES, room * 3 // 4), 2)
+            wait_ns = _wait_ns(impair, Flight([at_ns] * frames, [frame_bytes] * frames), 0)
+            self._link.restart(at_ns=at_ns)
+            probes.train(gun, frames, TRAIN_BYTES, wait_ns)
+        self._compare(f"rate from {at_ns / 1e9:.3g} s on" if at_ns else "rate", gun.flight, 0)
 
+    def port(self, throttle: PortThrottle) -> None:
+        """Check one port's rate, with packets that use up its burst and fill its queue."""
+        with probes.guns(self._link, families=1) as both:
+            gun = both[self._number]
+            frame_bytes = gun.overhead_bytes() + TRAIN_BYTES
+            # The bucket refills a little meanwhile; the packets that overflow the queue are lost, as they
+            # should be.
+            frames = throttle.burst_bytes * 6 // 5 // frame_bytes + 2 * throttle.limit
+            self._spaced(gun, frames)
+        self._compare("rate of one port", gun.flight, frames - throttle.limit)
 
-def _port(found: Found, link: Link, number: int, impair: Impair, effort: Effort) -> None:
-    """Check one port's rate, with packets that use up its burst and fill its queue."""
-    throttle = impair.port
-    assert throttle is not None
-    with probes.guns(link, families=1) as both:
-        gun = both[number]
-        frame_bytes = gun.overhead_bytes() + TRAIN_BYTES
-        # The bucket refills a little meanwhile; the packets that overflow the queue are lost, which is fine.
-        frames = throttle.burst_bytes * 6 // 5 // frame_bytes + 2 * throttle.limit
-        line_ns = frame_bytes * 8 * 10**9 // impair.rate_bps if impair.rate_bps else 0
-        drain_ns = throttle.limit * frame_bytes * 8 * 10**9 // throttle.rate_bps
-        wait_ns = _longest_ns(impair) + drain_ns + WAIT_NS
-        probes.spaced([gun], frames, max(PORT_GAP_NS, line_ns * 5 // 4), TRAIN_BYTES, wait_ns)
-        found.span = _span(gun.flight)
-        modelled = [_model(impair, gun.flight, f"{found.way}:port:{each}") for each in range(SEEDS)]
-    _compare_rate(found, "rate of one port", gun.flight, modelled, frames - throttle.limit, effort)
+    def police(self, police: Police) -> None:
+        """Check what a policer lets through once the burst is used up."""
+        with probes.guns(self._link, families=1) as both:
+            gun = both[self._number]
+            used_up = police.burst_bytes * 6 // 5 // (gun.overhead_bytes() + TRAIN_BYTES)
+            self._spaced(gun, 2 * used_up + POLICED_FRAMES)
+        self._compare("rate that is not dropped", gun.flight, 2 * used_up)
+
+    def _spaced(self, gun: Gun, frames: int) -> None:
+        """Full frames, faster than any bucket fills and slower than the line."""
+        impair, frame_bytes = self._impair, gun.overhead_bytes() + TRAIN_BYTES
+        line_ns = frame_bytes * 8 * 10**9 // impair.mean_bps if impair.mean_bps else 0
+        gap_ns = max(PORT_GAP_NS, line_ns * 5 // 4)
+        planned = Flight([number * gap_ns for number in range(frames)], [frame_bytes] * frames)
+        self._link.restart()
+        probes.spaced([gun], frames, gap_ns, TRAIN_BYTES, _wait_ns(impair, planned, 0))
+
+    def _compare(self, what: str, flight: Flight, first: int) -> None:
+        """The rate of a train from packet `first` on."""
+        found = self._found
+        found.span = _span(flight)
+        epoch_ns = _epoch_ns(self._link.facts()[found.way], flight)
+        modelled = [
+            _model(self._impair, flight, f"{found.way}:{what}:{each}", epoch_ns) for each in range(SEEDS)
+        ]
+        measured = probes.dispersion_bps(flight, first)
+        mean, chance = _spread([probes.dispersion_bps(each, first) for each in modelled])
+        slack = self._effort.rate_slack * mean + chance
+        line = (
+            f"{found.way} {what}: {measured / 1e6:.4g} Mbit/s, expected {mean / 1e6:.4g} ± {slack / 1e6:.2g}"
+        )
+        found.lines.append(line)
+        if not min(mean - slack, SURE_BPS) <= measured <= mean + slack:
+            found.wrong(line)
 
 
 def main(words: Sequence[str]) -> int:
@@ -300,6 +388,7 @@ def main(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m harness.linkcheck", description=main.__doc__)
     parser.add_argument("profiles", nargs="*", help="names of profiles (default: all)")
     parser.add_argument("--backend", choices=BACKENDS, help="overrides NETEM_BACKEND")
+    parser.add_argument("--trace", metavar="FILE", help="a recorded trace instead of their rates")
     parser.add_argument("--seed", default="1")
     parser.add_argument("--gentle", action="store_true", help="for a slow machine")
     parser.add_argument("--show", action="store_true", help="print every command")
@@ -307,6 +396,8 @@ def main(words: Sequence[str]) -> int:
     wrong = 0
     try:
         wanted = [profiles.load(name) for name in options.profiles or profiles.known_profiles()]
+        if options.trace:
+            wanted = [profiles.traced(profile, options.trace) for profile in wanted]
         for profile in wanted:
             with (
                 Lab(print if options.show else None) as lab,

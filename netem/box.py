@@ -74,7 +74,8 @@ class Box:
         return [other for other in others if other in readable]
 
     def obey(self, command: dict[str, Any]) -> dict[str, Any]:
-        """One command: {"do": "facts"}; {"do": "restart", "seed"?}; {"do": "change", "profile": TOML text}.
+        """One command: {"do": "facts"}; {"do": "restart", "seed"?, "at_ns"?: since the timeline's beginning};
+        {"do": "change", "profile": TOML text}.
 
         The answer has "error" if the command failed.
         """
@@ -83,8 +84,9 @@ class Box:
                 self._recorder.flush()
             case "restart":
                 self._seed = str(command.get("seed", self._seed))
+                at_ns = int(command.get("at_ns", 0))
                 for lane, impair in zip(self.lanes, (self._profile.up, self._profile.down), strict=True):
-                    lane.restart(impair, self._seed)
+                    lane.restart(impair, self._seed, at_ns)
             case "change":
                 try:
                     self._profile = profiles.parse(str(command.get("profile")))

@@ -51,6 +51,7 @@ class Direction:
     """Stateful: one object per direction of a link. `seed` and the sequence of calls decide everything.
 
     `drops` counts packets by reason; a copy is a packet. A loss that meets a duplicate only cancels the copy.
+    `epoch_ns`: when the outages, the trace, the steps and the flows beside began.
     """
 
     def __init__(self, impair: Impair, seed: str, epoch_ns: int = 0) -> None:
@@ -58,7 +59,7 @@ class Direction:
         self.duplicated = self.corrupted = self.reordered = 0
         self._seed = seed
         self._changes = 0
-        self._epoch_ns = epoch_ns
+        self.epoch_ns = epoch_ns
         self._queue: deque[tuple[int, int]] = deque()  # (due, bytes) of what waits, if `limit` counts them
         self._queue_bytes = 0
         self._last_due_ns = 0
@@ -95,7 +96,7 @@ class Direction:
         """Change to another `impair`: waiting packets keep their times, the timeline and the streams
         restart."""
         self._changes += 1
-        self._epoch_ns = now_ns
+        self.epoch_ns = now_ns
         self._use(impair, f"{self._seed}:{self._changes}")
         self._index = -1
         self._buckets.clear()
@@ -110,17 +111,17 @@ class Direction:
         self._duplicates = impair.duplicate.fraction > 0
         self._corrupts = impair.corrupt.fraction > 0
         self._reorders = impair.reorder.fraction > 0
-        self._timeline = impair.timeline(self._epoch_ns) if impair.steps else None
+        self._timeline = impair.timeline(self.epoch_ns) if impair.steps else None
         self._served: traces.Served | times.Stepped | None = None
         if impair.trace is not None:
-            self._served = traces.Served(impair.trace, self._epoch_ns, self._last_due_ns)
+            self._served = traces.Served(impair.trace, self.epoch_ns, self._last_due_ns)
         elif self._timeline is not None and impair.rate_bps:
             self._served = times.Stepped(self._timeline, self._last_due_ns)
         police = impair.police
         self._police = None if police is None else _Bucket(police.rate_bps, police.burst_bytes, 0)
         self._cross: crossing.Flows | None = None
         if impair.cross is not None:
-            self._cross = crossing.Flows(impair.cross, seed, self._epoch_ns, self._carry)
+            self._cross = crossing.Flows(impair.cross, seed, self.epoch_ns, self._carry)
 
     def idle(self, now_ns: int) -> None:
         """No packet came until now: what goes on without any. To be called in real time, so that none of it
@@ -152,7 +153,7 @@ class Direction:
         lost = self._lost_by_model(draw)
         if self._index in self._droplist:
             return "droplist"
-        if self.impair.outage is not None and is_out(self.impair.outage, now_ns - self._epoch_ns):
+        if self.impair.outage is not None and is_out(self.impair.outage, now_ns - self.epoch_ns):
             return "outage"
         return "loss" if lost else ""
 
@@ -219,7 +220,7 @@ class Direction:
     def _delay_ns(self, now_ns: int) -> int:
         delay_ns = self.impair.delay_ns if self._timeline is None else self._timeline.at(now_ns)[1]
         swing = self.impair.swing
-        return delay_ns if swing is None else delay_ns + times.swung_ns(swing, now_ns - self._epoch_ns)
+        return delay_ns if swing is None else delay_ns + times.swung_ns(swing, now_ns - self.epoch_ns)
 
     def _carry(self, from_ns: int, length_bytes: int) -> int | None:
         """When a packet that gets to the rate or trace at `from_ns` is through; None if the queue is full."""

@@ -53,11 +53,14 @@ class Lane:
         self._number = 0
         self.restart(impair, seed)
 
-    def restart(self, impair: Impair, seed: str) -> None:
-        """Restart from the seed's first packet and reset the counters; held frames still leave on time."""
+    def restart(self, impair: Impair, seed: str, at_ns: int = 0) -> None:
+        """Restart from the seed's first packet and reset the counters; held frames still leave on time.
+
+        `at_ns`: since the timeline's beginning.
+        """
         self.counts = Counts()
         self._tick_ns: int | None = None  # When the flows beside go on, though no frame comes
-        self._direction = Direction(impair, f"{seed}:{self.way}", monotonic_ns())
+        self._direction = Direction(impair, f"{seed}:{self.way}", monotonic_ns() - at_ns)
         self._by_port = impair.port is not None
         self._tick_ns = None if impair.cross is None else monotonic_ns()
 
@@ -122,6 +125,7 @@ class Lane:
             "sent": counts.sent,
             "sent_bytes": counts.sent_bytes,
             "held": len(self._held),
+            "epoch_ns": direction.epoch_ns,
             "groups": counts.groups,
             "refused": counts.refused,
             "drops": dict(direction.drops),

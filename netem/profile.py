@@ -31,7 +31,7 @@ applies. A change of ports escapes it. netem/trace.py says what a trace is, nete
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from netem import cross as crossing
@@ -229,6 +229,25 @@ def load(name: str) -> Profile:
 def read(path: Path) -> Profile:
     """The profile in a file. Raises ProfileError or OSError."""
     return parse(path.read_text(encoding="utf-8"), path.name, path.parent)
+
+
+def traced(profile: Profile, path: str) -> Profile:
+    """The profile with recorded traces instead of its rates. Raises ProfileError.
+
+    `path`: of `path`.up and `path`.down, of one of these two, or of a file for both directions.
+    """
+    stem = Path(path).with_suffix("") if Path(path).suffix in (".up", ".down") else Path(path)
+    pair = [Path(f"{stem}.{way}") for way in ("up", "down")]
+    files = pair if all(file.is_file() for file in pair) else [Path(path)] * 2
+    problems: list[str] = []
+    ways = []
+    for way, file, impair in zip(("up", "down"), files, (profile.up, profile.down), strict=True):
+        trace = traces.read(Reader(f"trace {way}", {"file": str(file)}, problems), Path())
+        ways.append(replace(impair, trace=trace, rate_bps=0))
+        _check(f"{profile.name}[{way}]", ways[-1], problems)
+    if problems:
+        raise ProfileError(list(dict.fromkeys(problems)))
+    return replace(profile, up=ways[0], down=ways[1])
 
 
 def known_profiles() -> list[str]:

@@ -138,10 +138,9 @@ def mean_bps(trace: Trace) -> int:
     return len(found) * OPPORTUNITY_BYTES * 8 * 1000 // found[-1]
 
 
-def longest_gap_ns(trace: Trace) -> int:
-    """The longest time between two opportunities."""
-    found = opportunities(trace)
-    return max(after - before for before, after in zip([0, *found], found, strict=False)) * MS
+def length_ns(trace: Trace) -> int:
+    """After this time the trace begins again."""
+    return opportunities(trace)[-1] * MS
 
 
 def _walk(radio: Radio) -> array[int]:

@@ -21,12 +21,16 @@ from harness.process import Failed
 from harness.topologies.chains import chain
 from harness.topology import Topology
 from netem import profile
-from netem.profile import Chance, Impair, Profile
+from netem.cross import Cross
+from netem.profile import Chance, Impair, Police, Profile
+from netem.timeline import Step, Swing
+from netem.trace import Radio
 from tests.net.emulation import lab
 
 __all__ = ["lab"]
 
 MS = 10**6
+RADIO = Radio(8_000_000, 0.5, 2000 * MS, 0, 10**10, 3000 * MS, 5)
 QUICK = linkcheck.Effort(500 * MS, MS // 2, {"10": 1.0, "50": 1.0, "90": 5.0}, 0.1)
 
 
@@ -64,8 +68,13 @@ def packets(topology: Topology, count: int, payload: bytes = b"x" * 100) -> list
         Impair(delay_ns=10 * MS, loss=Chance(0.05)),
         Impair(delay_ns=50 * MS, jitter_ns=5 * MS, distribution="normal", duplicate=Chance(0.02)),
         Impair(delay_ns=5 * MS, rate_bps=10**7, limit=100),
+        Impair(delay_ns=5 * MS, trace=RADIO, limit_bytes=10**6),
+        Impair(delay_ns=5 * MS, rate_bps=10**7, steps=(Step(MS * 900, 10**6, 9 * MS),), limit_bytes=10**6),
+        Impair(delay_ns=5 * MS, swing=Swing(20 * MS, 1000 * MS)),
+        Impair(delay_ns=5 * MS, police=Police(5 * 10**6, 50_000)),
+        Impair(rate_bps=10**7, limit_bytes=10**5, cross=Cross(1, 1, 30 * MS)),
     ],
-    ids=["loss", "jitter", "rate"],
+    ids=["loss", "jitter", "rate", "trace", "steps", "swing", "police", "cross"],
 )
 def test_a_link_is_what_its_profile_says(lab: Lab, impair: Impair) -> None:
     """Delay, loss, copies and rate, both directions, IPv4 and IPv6."""
@@ -78,9 +87,29 @@ def test_a_link_that_is_not_is_found_out(lab: Lab) -> None:
     with link_of(lab, Impair(delay_ns=10 * MS, loss=Chance(0.2))) as topology:
         cable = topology.links[0]
         cable.profile = symmetric(Impair(delay_ns=14 * MS))
-        cable.restart = lambda seed=None: None  # type: ignore[method-assign]
+        cable.restart = lambda seed=None, at_ns=0: None  # type: ignore[method-assign]
         with pytest.raises(Failed, match=r"! up lost(.|\n)*! up delay p50"):
             linkcheck.ensure(cable, replace(QUICK, window_ns=100 * MS))
+
+
+@pytest.mark.parametrize(
+    ("told", "is_", "problem"),
+    [
+        (Impair(trace=RADIO, limit_bytes=10**6), {"trace": replace(RADIO, seed=6)}, "rate"),
+        (Impair(delay_ns=5 * MS, steps=(Step(900 * MS, delay_ns=9 * MS),)), {"steps": ()}, "from 0.733 s on"),
+        (Impair(police=Police(5 * 10**6, 50_000)), {"police": None}, "rate that is not dropped"),
+        (Impair(rate_bps=10**7, limit_bytes=10**5, cross=Cross(1, 0, 30 * MS)), {"cross": None}, "delay p50"),
+    ],
+    ids=["trace", "steps", "police", "cross"],
+)
+def test_a_line_that_does_not_change_as_it_says_is_found_out(
+    lab: Lab, told: Impair, is_: dict[str, object], problem: str
+) -> None:
+    with link_of(lab, replace(told, **is_)) as topology:  # type: ignore[arg-type]
+        cable = topology.links[0]
+        cable.profile = symmetric(told)
+        with pytest.raises(Failed, match=f"! up .*{problem}"):
+            linkcheck.ensure(cable, QUICK)
 
 
 def test_a_seed_repeats_what_is_lost(lab: Lab) -> None:

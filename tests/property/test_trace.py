@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections import deque
 from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
@@ -17,6 +18,7 @@ from netem.impair import Direction
 from netem.profile import Impair, ProfileError
 from netem.trace import MS, OPPORTUNITY_BYTES, Radio, TraceFile
 from netem.write import to_toml
+from tests.traces import RECORDED, recorded
 
 FULL = OPPORTUNITY_BYTES + trace.FRAME_EXTRA_BYTES  # A frame that takes a whole opportunity
 
@@ -33,7 +35,7 @@ def mahimahi(lines: list[int], packets: list[tuple[int, int]]) -> list[int]:
     """The millisecond at which each packet (millisecond, bytes) is through, by mahimahi's own loop: for each
     opportunity, whoever waits uses up its bytes; a packet that comes in its millisecond comes too late.
     """
-    waiting: list[list[int]] = []  # (number, bytes left)
+    waiting: deque[list[int]] = deque()  # (number, bytes left)
     through, coming = [0] * len(packets), 0
     base = place = 0
     while coming < len(packets) or waiting:
@@ -47,7 +49,7 @@ def mahimahi(lines: list[int], packets: list[tuple[int, int]]) -> list[int]:
             waiting[0][1] -= used
             left -= used
             if not waiting[0][1]:
-                through[waiting.pop(0)[0]] = at_ms
+                through[waiting.popleft()[0]] = at_ms
         place += 1
         if place == len(lines):
             base, place = at_ms, 0
@@ -180,3 +182,17 @@ def test_the_command_writes_mahimahi_s_form(capsys: pytest.CaptureFixture[str]) 
     assert written == trace.opportunities(radio)
     with pytest.raises(SystemExit):
         trace.main(["2mbit", "7", "--memory", "0s"])
+
+
+@pytest.mark.parametrize("way", ["up", "down"])
+@pytest.mark.parametrize("name", RECORDED)
+def test_a_recorded_trace_is_mahimahi_s(name: str, way: str) -> None:
+    """Full frames, faster than it carries them, over the end of the trace and beyond."""
+    line = TraceFile(f"{recorded(name)}.{way}")
+    lines = list(trace.opportunities(line))
+    gap_ms = max(lines[-1] // len(lines), 1)
+    packets = [(at_ms, 1504) for at_ms in range(0, lines[-1] * 5 // 4, gap_ms)]
+    direction = Direction(Impair(trace=line, limit_bytes=10**9), name)
+    found = [direction.offer(at_ms * MS, FULL)[0].due_ns for at_ms, _ in packets]
+    assert found == [at_ms * MS for at_ms in mahimahi(lines, packets)]
+    assert 10**5 < trace.mean_bps(line) < 10**8

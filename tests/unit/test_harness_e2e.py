@@ -7,6 +7,7 @@ import shlex
 import socket
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -52,6 +53,17 @@ def test_all_of_one_thing() -> None:
     assert {plan.dialect for plan in made} == {"native", "kcptube"}
     assert len(plans("FULL=1")) == len(list(sets.full())) > 200
     assert [plan.command[-16:] for plan in plans("ONLY=dns", "DIALECT=kcptube")] == [" DIALECT=kcptube"]
+
+
+def test_a_trace_replaces_the_rates_and_is_part_of_the_command(tmp_path: Path) -> None:
+    (tmp_path / "cell.up").write_text("1\n")
+    (tmp_path / "cell.down").write_text("1\n2\n")
+    (plan,) = plans("PROFILE=trace", "ONLY=bulk", f"TRACE={tmp_path}/cell.down")
+    assert plans(*shlex.split(plan.command)[4:]) == [plan]
+    line = plan.line()
+    assert [impair.mean_bps for impair in (line.up, line.down)] == [1504 * 8000] * 2
+    assert line.down.delay_ns == profiles.load("trace").down.delay_ns
+    assert e2e.main(["PROFILE=trace", f"TRACE={tmp_path}/nowhere"]) == 2
 
 
 @pytest.mark.parametrize("plan", [*sets.CI, *sets.DEFAULT, *sets.full()], ids=lambda plan: plan.command)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from netem import profile
 from netem.profile import Chance, FourState, GilbertElliott, Impair, Outage, Profile, ProfileError, Reorder
+from netem.trace import TraceFile
 
 GOOD = """
 name = "x"
@@ -137,3 +141,20 @@ def test_theory() -> None:
     assert profile.theory(Impair(loss=FourState(0.02, 0.3, 0.0, 1.0, 0.0))).loss == pytest.approx(0.0625)
     overtaking = profile.theory(Impair(delay_ns=20_000_000, reorder=Reorder(0.25)))
     assert overtaking.delay_ms == pytest.approx(15)
+
+
+def test_a_recorded_trace_takes_the_place_of_the_rates(tmp_path: Path) -> None:
+    for name, lines in (("cell.up", "1\n"), ("cell.down", "2\n"), ("both", "3\n"), ("lone.down", "4\n")):
+        (tmp_path / name).write_text(lines)
+    line = profile.load("mobile")
+
+    def traces(path: str) -> list[str]:
+        traced = profile.traced(replace(line, up=replace(line.up, limit=10**6)), str(tmp_path / path))
+        assert (traced.up.rate_bps, traced.down.loss) == (0, line.down.loss)
+        found = [impair.trace for impair in (traced.up, traced.down)]
+        return [Path(each.path).name for each in found if isinstance(each, TraceFile)]
+
+    assert traces("cell") == traces("cell.up") == traces("cell.down") == ["cell.up", "cell.down"]
+    assert traces("both") == ["both", "both"] and traces("lone.down") == ["lone.down", "lone.down"]
+    with pytest.raises(ProfileError, match="nowhere"):
+        traces("nowhere")
