@@ -100,7 +100,7 @@ netem-guest: $(READY) $(E2E_STAMP) ## real tc netem in a guest kernel: every pro
 	  || { code=$$?; [ $$code = 77 ] && echo "netem: NOT VERIFIED"; [ $$code = 77 ] || exit $$code; }
 
 # Handed on as it stands; python -m harness bench --help explains them.
-BENCH_WORDS := ONLY WORKLOADS PLACES SYSTEMS QUICK SECONDS REPEATS SEED WITH SAVE \
+BENCH_WORDS := ONLY WORKLOADS PLACES SYSTEMS TRACE QUICK SECONDS REPEATS SEED WITH SAVE \
     SOCAT KCPTUN_CLIENT KCPTUN_SERVER KCPTUBE KCPTUN_LIBEV OTHER_CLIENT OTHER_SERVER
 BENCH_GIVEN  = $(foreach word,$(BENCH_WORDS),$(if $($(word)),'$(word)=$($(word))'))
 

@@ -5,6 +5,7 @@
     make bench ONLY=lossy SYSTEMS=direct,kcpg      some kinds of workloads, some systems
     make bench WORKLOADS=short REPEATS=9 WITH="kcp=fast3"
     make bench KCPTUBE=path KCPTUN_LIBEV=path      with tunnels that are not packaged
+    make bench ONLY=mobile TRACE=cell.down         over radio cells, generated and recorded
     make bench ONLY=micro                          the parts of the data plane, each by itself
     make bench SAVE=name                           keep the figures as bench/results/name.json and .png
 
@@ -78,6 +79,8 @@ def run(chosen: Selection, named: bool = False) -> int:
         except KeyboardInterrupt:
             print("interrupted")
             return 130
+    for line in chosen.left_out:
+        print(line)
     if not chosen.cases:
         return code
     recorder = Recorder(chosen, named)
@@ -166,6 +169,7 @@ class Recorder:
             "machine": machine.describe(),
             "seconds": self._chosen.seconds,
             "seed": self._chosen.seed,
+            "trace": os.path.basename(self._chosen.trace),
             "options": dict(self._chosen.settings.options),
             "runs": [each.as_json() for each in self.runs],
         }

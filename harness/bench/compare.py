@@ -42,6 +42,7 @@ FIGURES = {
     "mbit_s": ("Mbit/s", True),
     "per_s": ("per second", True),
     "kpps": ("1000 packets/s", True),
+    "p95_ms": ("p95 ms", False),
     "p50_us": ("p50 us", False),
     "p99_us": ("p99 us", False),
     "kb_each": ("KB per flow", False),

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
-from harness.bench.systems.base import BULK, IDLE, LATENCY, LOSSY, SHORT, UDP
+from harness.bench.systems.base import BULK, IDLE, LATENCY, LOSSY, MOBILE, PACED, SHORT, UDP
 
 GIGABYTE = 1e9
 
@@ -49,12 +49,19 @@ def read_run(values: Mapping[str, Any]) -> Run:
     return Run(**{**rest, "case": case, "costs": Costs(**values["costs"])})
 
 
+def kind_of(group: str, program: str) -> str:
+    """The group whose figures a workload has: on a lossy line those of bulk or of latency."""
+    if group != LOSSY:
+        return group
+    return LATENCY if program.endswith("requests") else BULK
+
+
 def derive(group: str, program: str, measured: Mapping[str, float], costs: Costs) -> dict[str, float]:
     """The figures of a table, from the load generator's measurements and the system's costs."""
-    kind = group if group != LOSSY else (LATENCY if program.endswith("requests") else BULK)
+    kind = kind_of(group, program)
     cpu_s, seconds = sum(costs.cpu_s.values()), measured.get("seconds", 0.0)
     peak = {"peak_mb": sum(costs.peak_bytes.values()) / 1e6} if costs.peak_bytes else {}
-    if kind == BULK:
+    if kind in (BULK, PACED):
         gigabytes = measured["bytes"] / GIGABYTE
         figures = {"mbit_s": measured["bytes"] * 8 / 1e6 / seconds, **peak}
         if costs.cpu_s and gigabytes:
@@ -63,6 +70,10 @@ def derive(group: str, program: str, measured: Mapping[str, float], costs: Costs
         if costs.wire_bytes is not None and measured["bytes"]:
             figures["wire_per_payload"] = costs.wire_bytes / measured["bytes"]
         return figures
+    if kind == MOBILE:
+        figures = {f"{name}_ms": measured[f"rtt_{name}_us"] / 1e3 for name in ("p50", "p95", "p99")}
+        figures["mbit_s"] = measured["beside_bytes"] * 8 / 1e6 / measured["beside_seconds"]
+        return figures | peak | _each("cpu_s_per_gb", cpu_s, measured["beside_bytes"] / GIGABYTE, costs)
     if kind == LATENCY:
         names = {"p50_us": "rtt_p50_us", "p99_us": "rtt_p99_us", "p999_us": "rtt_p999_us"}
         requests = measured["requests"]

@@ -137,6 +137,12 @@ class User:
         return said or f"the load generator exited with code {code}"
 
 
+def streamed(counters: Path) -> int:
+    """The bytes that have arrived in streams so far, at the target and at the user (struct shared)."""
+    fields = counters.read_bytes()
+    return int.from_bytes(fields[:8], "little") + int.from_bytes(fields[72:80], "little")
+
+
 def damaged(counters: Path) -> int:
     """The number of pieces that arrived damaged at the target (the third field of struct shared)."""
     return int.from_bytes(counters.read_bytes()[16:24], "little")

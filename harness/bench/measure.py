@@ -16,7 +16,7 @@ from harness.bench.figures import Costs
 from harness.bench.generator import User
 from harness.bench.places import Place
 from harness.bench.ready import await_answer
-from harness.bench.systems.base import FAR, IDLE, LOSSY, NEAR, Address, Part, Settings, System, Wiring
+from harness.bench.systems.base import FAR, IDLE, NEAR, Address, Part, Settings, System, Wiring
 from harness.bench.workloads import Workload
 from harness.process import POLL_S, Failed, Program, machine_busy_s
 
@@ -44,6 +44,7 @@ class Moment:
     line_cpu_s: float
     busy_s: float
     wire_bytes: int | None
+    streamed_bytes: int  # Arrived in streams, whoever uses them
 
 
 class Bench:
@@ -53,6 +54,7 @@ class Bench:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kcpg-bench-")))
         self.place, self.system, self.directory = place, system, directory
         self._stack = stack
+        self._way = "up"  # Where the payload goes
         self.wiring: Wiring = place.wiring(directory)
         self._counters = directory / "counters"
         self._counters.write_bytes(b"")
@@ -81,6 +83,7 @@ class Bench:
 
     def use(self, program: str, options: Mapping[str, str | float]) -> User:
         """Start a user of a workload."""
+        self._way = "down" if program == "bulk-down" else self._way
         entry: Address = self.system.entry(self.wiring)
         words = generator.words(program, entry, self._counters, {**self._shared(), **options})
         log = self.directory / f"user{len(self.users)}.log"
@@ -94,8 +97,9 @@ class Bench:
             processes.cpu_s(pid) for pid in (self.target.pid, *(user.pid for user in self.users))
         )
         cpu_s = {name: processes.group_cpu_s(program.pid) for name, program in self.programs.items()}
-        line, wire = self.place.line_cpu_s(), self.place.wire_bytes()
-        return Moment(time.monotonic(), cpu_s, generators, line, machine_busy_s(), wire)
+        line, wire = self.place.line_cpu_s(), self.place.wire_bytes(self._way)
+        streamed = generator.streamed(self._counters)
+        return Moment(time.monotonic(), cpu_s, generators, line, machine_busy_s(), wire, streamed)
 
     def between(self, before: Moment, after: Moment) -> Costs:
         """The costs since then."""
@@ -150,15 +154,18 @@ def measure(
 
 def _timed(bench: Bench, workload: Workload, seconds: float) -> tuple[dict[str, Any], Costs]:
     if workload.beside:
-        bulk = bench.use("bulk-up", {"seconds": FOREVER_S, "warm_s": LINE_WARM_UP_S})
+        bulk = bench.use(workload.beside, {"seconds": FOREVER_S, "warm_s": LINE_WARM_UP_S})
         bulk.until("begin", LINE_WARM_UP_S)
-    warm_s = LINE_WARM_UP_S if workload.group == LOSSY else min(WARM_UP_S, seconds)
+    warm_s = LINE_WARM_UP_S if workload.line is not None else min(WARM_UP_S, seconds)
     user = bench.use(workload.program, {"seconds": seconds, "warm_s": warm_s, **workload.options})
     user.until("begin", warm_s)
     before = bench.now()
     measured = user.until("end", seconds)
     after = bench.now()
     user.until("settled")
+    if workload.beside:
+        measured["beside_bytes"] = after.streamed_bytes - before.streamed_bytes
+        measured["beside_seconds"] = after.at_s - before.at_s
     return measured, bench.between(before, after)
 
 

@@ -13,7 +13,7 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 
 from harness.bench.figures import Row
-from harness.bench.systems.base import IDLE, LATENCY
+from harness.bench.systems.base import IDLE, LATENCY, MOBILE, PACED
 from harness.bench.table import DIRECT, FLOOR, MAIN, UNITS, Case
 
 COLUMNS = 3
@@ -22,7 +22,7 @@ OWN, OTHER, BASE = "#0b6e4f", "#8a8a8a", "#2f5dc4"
 
 WIDE = 20  # Values that differ by more than this factor get a logarithmic scale
 
-LESS = {LATENCY, IDLE}  # Kinds where less is better
+LESS = {LATENCY, IDLE, MOBILE, PACED}  # Kinds where less is better
 
 
 def draw(cases: Sequence[Case], path: Path) -> None:

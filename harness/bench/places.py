@@ -22,7 +22,6 @@ from harness.link import Link
 from harness.netns import Lab, Namespace
 from harness.process import Failed
 from harness.topology import Topology
-from netem import profile as profiles
 
 TUNNELS = 3  # Ports that a system may need for its tunnels
 
@@ -61,8 +60,8 @@ class Place:
     def restart(self, seed: str) -> None:
         """Restart the line's pattern of losses."""
 
-    def wire_bytes(self) -> int | None:
-        """Bytes that the near side has put on the line so far; None if other traffic uses it, too."""
+    def wire_bytes(self, way: str) -> int | None:
+        """Bytes that have been put on the line so far, "up" or "down"; None if other traffic uses it, too."""
         return None
 
     def line_cpu_s(self) -> float:
@@ -115,10 +114,10 @@ class Joined(Place):
         if self._cable.profile is not None:
             self._cable.restart(seed)
 
-    def wire_bytes(self) -> int | None:
+    def wire_bytes(self, way: str) -> int | None:
         if self._cable.profile is None:
             return None
-        facts = self._cable.facts()["up"]
+        facts = self._cable.facts()[way]
         return int(
             facts.get("bytes", facts["sent_bytes"])
         )  # netem counts what it passes on, the box what arrives
@@ -137,7 +136,7 @@ def opened(name: str, workload: Workload, seed: str = "1") -> Iterator[Place]:
     if name == LOOPBACK and shared_loopback():
         yield Place()
         return
-    profile = profiles.parse(workload.line.toml()) if workload.line is not None else None
+    profile = workload.line.profile() if workload.line is not None else None
     with ExitStack() as stack:
         lab = stack.enter_context(Lab())
         if name == LOOPBACK:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.bench.systems import EXECUTABLES, SYSTEMS
 from harness.bench.systems.base import GROUPS, Settings, System
-from harness.bench.workloads import LINE, PLACES, WORKLOADS, Workload
+from harness.bench.workloads import LINE, PLACES, RECORDED, WORKLOADS, Cell, Workload
+from netem.profile import ProfileError
 
 SECONDS, REPEATS = 3.0, 3
 QUICK_SECONDS, QUICK_REPEATS = 1.0, 1
@@ -15,7 +17,7 @@ QUICK_SECONDS, QUICK_REPEATS = 1.0, 1
 MICRO = "micro"  # Not a group of workloads: the parts of the data plane, each by itself
 
 SELECT = ("ONLY", "WORKLOADS", "PLACES", "SYSTEMS")
-CHANGE = ("QUICK", "SECONDS", "REPEATS", "SEED", "WITH", "SAVE", *EXECUTABLES)
+CHANGE = ("TRACE", "QUICK", "SECONDS", "REPEATS", "SEED", "WITH", "SAVE", *EXECUTABLES)
 WORDS = (*SELECT, *CHANGE)
 
 MOST_REPEATS = 1000
@@ -37,6 +39,8 @@ class Selection:
     seed: str = "1"
     save: str = ""
     micro: bool = False
+    trace: str = ""
+    left_out: tuple[str, ...] = ()  # What would have been measured, and why it is not
 
     def pairs(self, workload: Workload, named: bool) -> Iterator[System]:
         """The systems for a workload; a named system is included even where it usually is not."""
@@ -53,6 +57,7 @@ def read(words: Sequence[str], environ: Mapping[str, str]) -> Selection:
     workloads = _names(given, "WORKLOADS", WORKLOADS)
     places = _names(given, "PLACES", PLACES)
     cases = []
+    trace, left_out = given.get("TRACE", ""), []
     for name, workload in WORKLOADS.items():
         if (
             name in workloads
@@ -61,6 +66,13 @@ def read(words: Sequence[str], environ: Mapping[str, str]) -> Selection:
             if only
             else workload.quick or not quick
         ):
+            if name == RECORDED and not trace:
+                if name in workloads:
+                    raise Usage(f"WORKLOADS={name}: TRACE must name a recorded trace")
+                left_out.append(f"{name}: not measured, TRACE names no recorded trace")
+                continue
+            if name == RECORDED:
+                workload = _recorded(workload, trace)
             allowed = places or workload.places
             if quick and not places:
                 allowed = workload.places[:1]
@@ -87,7 +99,20 @@ def read(words: Sequence[str], environ: Mapping[str, str]) -> Selection:
         given.get("SEED", "1"),
         save,
         micro,
+        trace,
+        tuple(left_out),
     )
+
+
+def _recorded(workload: Workload, trace: str) -> Workload:
+    assert isinstance(workload.line, Cell)
+    cell = replace(workload.line, recorded=os.path.abspath(trace))
+    try:
+        cell.profile()
+    except ProfileError as error:
+        raise Usage(f"TRACE={trace}: {error}") from None
+    about = workload.about.replace(cell.text, os.path.basename(trace))
+    return replace(workload, line=cell, about=about)
 
 
 def _given(words: Sequence[str]) -> dict[str, str]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.bench.figures import PASSED, Row, Run, read_run, rows
-from harness.bench.systems.base import BULK, IDLE, LATENCY, LOSSY, SHORT, UDP
+from harness.bench.figures import PASSED, Row, Run, kind_of, read_run, rows
+from harness.bench.systems.base import BULK, IDLE, LATENCY, MOBILE, PACED, SHORT, UDP
 from harness.bench.workloads import WORKLOADS, Workload
 from harness.process import Failed
 
@@ -41,11 +41,8 @@ class Case:
 
     @property
     def kind(self) -> str:
-        """The group that its figures belong to: a lossy line has those of bulk or of latency."""
-        workload = self.workload
-        if workload.group != LOSSY:
-            return workload.group
-        return LATENCY if workload.program.endswith("requests") else BULK
+        """The group that its figures belong to."""
+        return kind_of(self.workload.group, self.workload.program)
 
     def row(self, system: str) -> Row | None:
         """The row of one system; None if it was not measured."""
@@ -71,7 +68,15 @@ def read(document: Mapping[str, Any]) -> list[Run]:
 Show = Callable[[Case, Row], str]
 
 # The main figure of each kind of workload.
-MAIN = {BULK: "mbit_s", LATENCY: "p50_us", SHORT: "per_s", UDP: "kpps", IDLE: "kb_each"}
+MAIN = {
+    BULK: "mbit_s",
+    LATENCY: "p50_us",
+    SHORT: "per_s",
+    UDP: "kpps",
+    IDLE: "kb_each",
+    PACED: "cpu_s_per_gb",
+    MOBILE: "p95_ms",
+}
 
 
 def _number(value: float | None, places: int = 0) -> str:
@@ -137,7 +142,8 @@ def _parts(figure: str, places: int) -> Show:
 
 def _of_limit(case: Case, row: Row) -> str:
     line, value = case.workload.line, row.median("mbit_s")
-    return NONE if line is None or value is None else f"{value / line.limit_mbit_s:.0%}"
+    limit = line.limit_mbit_s if line is not None else None
+    return NONE if limit is None or value is None else f"{value / limit:.0%}"
 
 
 def _significant(value: float) -> str:
@@ -184,6 +190,26 @@ COLUMNS: Mapping[str, Sequence[tuple[str, Show]]] = {
         ("kcpg is", _own_over),
         ("CPU us each", _median("cpu_us_each", 2)),
         ("lost %", _median("lost_share", 2, 100)),
+        ("peak MB", _median("peak_mb")),
+    ),
+    PACED: (
+        ("CPU s/GB", _median("cpu_s_per_gb", 1)),
+        ("", _spread),
+        ("kcpg is", _own_over),
+        ("each program", _parts("cpu_s_per_gb", 1)),
+        ("Mbit/s", _median("mbit_s", 1)),
+        ("of the limit", _of_limit),
+        ("wire/payload", _median("wire_per_payload", 3)),
+        ("peak MB", _median("peak_mb")),
+    ),
+    MOBILE: (
+        ("p95 ms", _median("p95_ms")),
+        ("", _spread),
+        ("p50 ms", _median("p50_ms")),
+        ("p99 ms", _median("p99_ms")),
+        ("kcpg is", _own_over),
+        ("Mbit/s", _median("mbit_s", 2)),
+        ("CPU s/GB", _median("cpu_s_per_gb", 1)),
         ("peak MB", _median("peak_mb")),
     ),
     IDLE: (
@@ -262,7 +288,15 @@ def markdown(document: Mapping[str, Any], form: str) -> str:
     return "\n\n".join(parts)
 
 
-UNITS = {BULK: "Mbit/s", LATENCY: "p50 us", SHORT: "per second", UDP: "1000 packets/s", IDLE: "KB per flow"}
+UNITS = {
+    BULK: "Mbit/s",
+    LATENCY: "p50 us",
+    SHORT: "per second",
+    UDP: "1000 packets/s",
+    IDLE: "KB per flow",
+    PACED: "CPU s/GB",
+    MOBILE: "p95 ms",
+}
 
 
 def _summary(found: Sequence[Case]) -> str:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from harness.bench.systems.base import BULK, IDLE, LATENCY, LOSSY, SHORT, UDP
+from harness.bench.systems.base import BULK, IDLE, LATENCY, LOSSY, MOBILE, PACED, SHORT, UDP
+from netem import profile as profiles
+from netem.profile import Profile
 
 LOOPBACK, VETH, LINE = "loopback", "veth", "line"
 PLACES = (LOOPBACK, VETH, LINE)
 
 REQUEST_BYTES = 64
+EVERY_10_MS = {"size_bytes": REQUEST_BYTES, "interval_s": 0.01}
+PACED_RTT_MS = 50
+MOBILE_LONGER = 10.0  # A cell is good and bad for seconds
 # A full Ethernet frame, and the payload that TCP with its usual options carries in it.
 FRAME_BYTES, TCP_PAYLOAD_BYTES = 1514, 1448
 
@@ -22,12 +27,13 @@ class Line:
     rate_bps: int
     rtt_ms: int
     loss: float
+    limit: int = 1000  # packets, waiting or under way; tc's unless told otherwise
 
-    def toml(self) -> str:
-        """As a profile of netem. The queue holds 1000 packets, as tc's does unless told otherwise."""
-        return (
+    def profile(self) -> Profile:
+        """As a profile of netem."""
+        return profiles.parse(
             f'name = "bench"\nsummary = "{self.text}"\nsources = ["a case: the figures are chosen"]\n'
-            f'[netem]\ndelay = "{self.rtt_ms / 2:g}ms"\nrate = "{self.rate_bps}bit"\nlimit = 1000\n'
+            f'[netem]\ndelay = "{self.rtt_ms / 2:g}ms"\nrate = "{self.rate_bps}bit"\nlimit = {self.limit}\n'
             f'loss = {{ model = "random", percent = "{self.loss * 100:g}%" }}\n'
         )
 
@@ -37,10 +43,31 @@ class Line:
         return f"{self.rate_bps / 1e6:g} Mbit/s, {self.rtt_ms} ms, {self.loss:.0%} loss".replace("%", " %")
 
     @property
-    def limit_mbit_s(self) -> float:
+    def limit_mbit_s(self) -> float | None:
         """The most payload that the line can carry if each lost byte is sent once more, in full TCP
         frames."""
         return self.rate_bps / 1e6 * (1 - self.loss) * TCP_PAYLOAD_BYTES / FRAME_BYTES
+
+
+@dataclass(frozen=True)
+class Cell:
+    """An emulated radio cell: the tables `trace` of a profile, or a recorded trace instead of them."""
+
+    text: str
+    up: str
+    down: str
+    recorded: str = ""
+
+    limit_mbit_s = None  # What it can carry depends on the seconds in which it is used
+
+    def profile(self) -> Profile:
+        """As a profile of netem: a round trip of 40 ms, a queue of a megabyte. Raises ProfileError."""
+        generated = profiles.parse(
+            f'name = "bench"\nsummary = "{self.text}"\nsources = ["a case: the figures are chosen"]\n'
+            f'[netem]\ndelay = "20ms"\nlimit = "1000000b"\n'
+            f"[up]\ntrace = {{ {self.up} }}\n[down]\ntrace = {{ {self.down} }}\n"
+        )
+        return profiles.traced(generated, self.recorded) if self.recorded else generated
 
 
 @dataclass(frozen=True)
@@ -54,8 +81,8 @@ class Workload:
     places: tuple[str, ...] = (LOOPBACK,)
     protocol: str = "tcp"
     options: Mapping[str, float] = field(default_factory=dict)
-    line: Line | None = None
-    beside: bool = False  # With a bulk flow beside it
+    line: Line | Cell | None = None
+    beside: str = ""  # With this workload's flow beside it
     longer: float = 1.0  # Factor on the usual duration
     quick: bool = False  # Part of QUICK=1
 
@@ -83,16 +110,48 @@ def _lossy(name: str, line: Line, *, quick: bool = False) -> Workload:
     return Workload(name, LOSSY, "bulk-up", about, (LINE,), line=line, longer=2, quick=quick)
 
 
-def _paced(name: str, line: Line, beside: bool) -> Workload:
-    about = f"64 bytes every 10 ms and back{', a bulk flow beside it' * beside}; {line.text}"
-    options = {"size_bytes": REQUEST_BYTES, "interval_s": 0.01}
+def _requests(name: str, line: Line, beside: str) -> Workload:
+    about = f"64 bytes every 10 ms and back{', a bulk flow beside it' * bool(beside)}; {line.text}"
     return Workload(
-        name, LOSSY, "tcp-requests", about, (LINE,), options=options, line=line, beside=beside, longer=2
+        name, LOSSY, "tcp-requests", about, (LINE,), options=EVERY_10_MS, line=line, beside=beside, longer=2
+    )
+
+
+def _paced(mbit_s: int) -> Workload:
+    """What a byte costs at the rates that people have. The queue holds a round trip, or tc's 1000 packets."""
+    packets = mbit_s * 10**6 * PACED_RTT_MS // (8000 * FRAME_BYTES)
+    line = Line(mbit_s * 10**6, PACED_RTT_MS, 0.0, max(2 * packets, 1000))
+    about = f"one flow, target to user; {line.text}"
+    return Workload(f"paced-{mbit_s}", PACED, "bulk-down", about, (LINE,), line=line, longer=2)
+
+
+def _mobile(name: str, cell: Cell) -> Workload:
+    """A download, and small requests beside it, over a radio cell."""
+    about = f"64 bytes every 10 ms and back, a download beside it; {cell.text}, 40 ms, a queue of 1 MB"
+    return Workload(
+        name,
+        MOBILE,
+        "tcp-requests",
+        about,
+        (LINE,),
+        options=EVERY_10_MS,
+        line=cell,
+        beside="bulk-down",
+        longer=MOBILE_LONGER,
     )
 
 
 LOSSY1, LOSSY5, LOSSY10 = (Line(100_000_000, 50, share) for share in (0.01, 0.05, 0.10))
 LONG3 = Line(50_000_000, 150, 0.03)
+LTE = Cell(
+    "a cell of 8 Mbit/s in the mean", 'mean = "4mbit", seed = 2', 'mean = "8mbit", outage = "200ms", seed = 1'
+)
+UMTS = Cell(
+    "a cell of 1.5 Mbit/s in the mean, with outages",
+    'mean = "1mbit", seed = 4',
+    'mean = "1500kbit", spread = "80%", outage = "1s", every = "10s", seed = 3',
+)
+RECORDED = "mobile-trace"  # The workload whose line TRACE= names
 
 ALL = (
     _bulk("up", 1, (LOOPBACK, VETH), quick=True),
@@ -133,8 +192,14 @@ ALL = (
     _lossy("lossy5", LOSSY5, quick=True),
     _lossy("lossy10", LOSSY10),
     _lossy("long3", LONG3),
-    _paced("requests-lossy5", LOSSY5, False),
-    _paced("requests-beside-bulk", LOSSY5, True),
+    _requests("requests-lossy5", LOSSY5, ""),
+    _requests("requests-beside-bulk", LOSSY5, "bulk-up"),
+    _paced(20),
+    _paced(100),
+    _paced(500),
+    _mobile("mobile-lte", LTE),
+    _mobile("mobile-umts", UMTS),
+    _mobile(RECORDED, replace(LTE, text="a recorded cell")),
 )
 
 WORKLOADS: dict[str, Workload] = {workload.name: workload for workload in ALL}

@@ -104,6 +104,17 @@ def test_every_workload_moves_what_it_says(target: tuple[str, int], counters: Pa
     assert generator.damaged(counters) == 0
 
 
+def test_a_download_beside_requests_is_counted_while_it_runs(target: tuple[str, int], counters: Path) -> None:
+    words = generator.words("bulk-down", target, counters, {"seconds": 30.0})
+    with User(words, counters.with_name("beside.log")) as beside:
+        beside.until("begin")
+        before = generator.streamed(counters)
+        figures = use(target, counters, "tcp-requests", interval_s=0.01)
+        assert figures["requests"] == SHORT_S / 0.01
+        assert figures["rtt_p90_us"] <= figures["rtt_p95_us"] <= figures["rtt_p99_us"]
+        assert generator.streamed(counters) > before > 0
+
+
 def _change_last(data: bytes) -> bytes:
     """Something long has its last byte changed, there and again back; what is short passes."""
     return data[:-1] + bytes([(data[-1] + 1) % 256]) if len(data) > 100 else data

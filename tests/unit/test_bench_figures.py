@@ -41,6 +41,23 @@ def test_the_lossy_group_is_bulk_or_latency() -> None:
     assert figures["cpu_us_each"] == pytest.approx(30_000)
 
 
+def test_a_cell_gives_the_delays_and_what_the_download_got_meanwhile() -> None:
+    times = {"rtt_p50_us": 5e4, "rtt_p95_us": 6e4, "rtt_p99_us": 7e4, "requests": 100, "lost": 0}
+    figures = derive("mobile", "tcp-requests", times | {"beside_bytes": 1e7, "beside_seconds": 20.0}, COSTS)
+    assert [figures[name] for name in ("p50_ms", "p95_ms", "p99_ms", "mbit_s")] == [50, 60, 70, 4]
+    assert figures["cpu_s_per_gb"] == pytest.approx(300)
+    lines = table.text(three("kcpg", 40, 50, 60, figure="p95_ms", case="mobile-lte@line")).splitlines()
+    assert lines[1].split()[:2] == ["p95", "ms"] and lines[2].split()[:2] == ["kcpg", "50"]
+
+
+def test_a_paced_download_is_about_its_cost() -> None:
+    figures = derive("paced", "bulk-down", {"bytes": 2e9, "seconds": 4.0}, COSTS)
+    assert (figures["cpu_s_per_gb"], figures["mbit_s"]) == (1.5, 4000)
+    runs = three("kcpg", 6, 7, 8, figure="cpu_s_per_gb", case="paced-500@line")
+    runs += three("kcptun", 60, 70, 80, figure="cpu_s_per_gb", case="paced-500@line")
+    assert table.text(runs).splitlines()[3].split()[:4] == ["kcptun", "70.0", "±14%", "0.10×"]
+
+
 def test_short_connections_and_packets_are_counted_by_the_second() -> None:
     measured = {"done": 2000, "failed": 0, "seconds": 0.5, "connection_p99_us": 4000.0}
     figures = derive("short", "short", measured, COSTS)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from harness.bench import selection
 from harness.bench.selection import Selection, Usage
 from harness.bench.systems import SYSTEMS
-from harness.bench.workloads import LINE, WORKLOADS
-from netem import profile
+from harness.bench.workloads import LINE, RECORDED, WORKLOADS, Cell
+from netem.profile import Chance
+from netem.trace import TraceFile
 
 
 def cases(chosen: Selection) -> list[str]:
@@ -17,7 +20,9 @@ def cases(chosen: Selection) -> list[str]:
 
 def test_without_words_everything_is_measured_where_it_belongs() -> None:
     chosen = selection.read([], {})
-    assert cases(chosen) == [f"{name}@{place}" for name, one in WORKLOADS.items() for place in one.places]
+    here = {name: one for name, one in WORKLOADS.items() if name != RECORDED}
+    assert cases(chosen) == [f"{name}@{place}" for name, one in here.items() for place in one.places]
+    assert chosen.left_out == (f"{RECORDED}: not measured, TRACE names no recorded trace",)
     assert list(chosen.systems) == list(SYSTEMS.values())
     assert (chosen.repeats, chosen.save, chosen.settings.executables) == (selection.REPEATS, "", {})
 
@@ -78,10 +83,28 @@ def test_every_line_is_a_profile_with_the_figures_of_its_text() -> None:
     lines = [workload.line for workload in WORKLOADS.values() if workload.line is not None]
     assert {workload.places for workload in WORKLOADS.values() if workload.line} == {(LINE,)}
     for line in lines:
-        read = profile.parse(line.toml())
-        assert read.up == read.down and isinstance(read.up.loss, profile.Chance)
+        read = line.profile()
+        if isinstance(line, Cell):
+            assert read.up.trace and read.down.trace and line.limit_mbit_s is None
+            continue
+        assert read.up == read.down and isinstance(read.up.loss, Chance)
         assert read.up.rate_bps == line.rate_bps and read.up.delay_ns == line.rtt_ms * 500_000
         assert read.up.loss.fraction == pytest.approx(line.loss)
         assert f"{line.rtt_ms} ms" in line.text
     assert WORKLOADS["lossy10"].line is not None
     assert WORKLOADS["lossy10"].line.limit_mbit_s == pytest.approx(100 * 0.9 * 1448 / 1514)
+
+
+def test_a_recorded_trace_is_measured_where_it_is_named(tmp_path: Path) -> None:
+    for way, lines in (("up", "1\n"), ("down", "1\n2\n")):
+        (tmp_path / f"cell.{way}").write_text(lines)
+    chosen = selection.read(["ONLY=mobile", f"TRACE={tmp_path}/cell"], {})
+    workload, place = chosen.cases[-1]
+    assert (workload.name, place, chosen.left_out) == (RECORDED, LINE, ())
+    assert isinstance(workload.line, Cell) and "cell.down" not in workload.about and "cell" in workload.about
+    read = workload.line.profile()
+    assert isinstance(read.down.trace, TraceFile) and read.down.trace.path.endswith("cell.down")
+    with pytest.raises(Usage, match="TRACE must name"):
+        selection.read([f"WORKLOADS={RECORDED}"], {})
+    with pytest.raises(Usage, match="nowhere"):
+        selection.read(["ONLY=mobile", "TRACE=nowhere"], {})

@@ -25,7 +25,7 @@ static uint64_t sent, received, damaged;
 
 static void open_streams(const struct options *options, int kind, uint32_t events) {
     unsigned char header[HEADER_BYTES] = {kind};
-    shared->bytes = shared->sent = shared->stop = 0;
+    shared->bytes = shared->sent = shared->received = shared->stop = 0;
     streams = calloc(options->flows, sizeof *streams);
     poller = epoll_create1(EPOLL_CLOEXEC);
     for (int i = 0; i < options->flows; i++) {
@@ -60,7 +60,7 @@ static void receive_some(struct stream *stream) {
     if (got < 0 && errno != EAGAIN)
         fail("a stream failed after %llu bytes: %s", (unsigned long long)received, strerror(errno));
     if (got > 0)
-        received += got;
+        shared->received = received += got;
 }
 
 static void turn(void (*move)(struct stream *)) {

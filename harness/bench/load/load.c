@@ -74,7 +74,7 @@ static int compare(const void *one, const void *other) {
 
 void report_times(const char *name, uint64_t *times_ns, size_t count) {
     static const struct { const char *name; double share; } points[] = {
-        {"p50", 0.5}, {"p90", 0.9}, {"p99", 0.99}, {"p999", 0.999}, {"max", 1},
+        {"p50", 0.5}, {"p90", 0.9}, {"p95", 0.95}, {"p99", 0.99}, {"p999", 0.999}, {"max", 1},
     };
     qsort(times_ns, count, sizeof *times_ns, compare);
     for (size_t i = 0; i < sizeof points / sizeof *points; i++) {

@@ -18,6 +18,7 @@ struct shared {
     volatile uint64_t stop;         /* the user's wish: streams from the target end */
     volatile uint64_t streaming;    /* streams from the target that have not ended */
     volatile uint64_t accepted;     /* connections */
+    volatile uint64_t received;     /* by the user in streams from the target */
 };
 
 /* The first byte of a connection says what it is. */

@@ -103,7 +103,9 @@ void use_tcp_requests(const struct options *options) {
     unsigned char kind = ECHO;
     if (send(fd, &kind, 1, 0) != 1)
         fail("the first byte: %s", strerror(errno));
-    for (int i = 0; i < FIRST; i++) /* the tunnel's handshake, and its ways are known */
+    /* The tunnel's handshake, and its ways are known. At a steady pace one says enough: behind a long queue, several
+       in a row would take minutes. */
+    for (int i = 0; i < (options->interval_s > 0 ? 1 : FIRST); i++)
         ask_tcp(fd, options->size_bytes, i);
     done = 0;
     double began_s = now_s();

@@ -12,7 +12,17 @@ Address = tuple[str, int]
 NEAR, FAR = "near", "far"  # The user's side, and the target's
 
 BULK, LATENCY, SHORT, IDLE, UDP, LOSSY = "bulk", "latency", "short", "idle", "udp", "lossy"
-GROUPS = (BULK, LATENCY, SHORT, IDLE, UDP, LOSSY)  # Kinds of workloads; a system says which it supports
+PACED, MOBILE = "paced", "mobile"
+GROUPS = (
+    BULK,
+    LATENCY,
+    SHORT,
+    IDLE,
+    UDP,
+    LOSSY,
+    PACED,
+    MOBILE,
+)  # Kinds of workloads; a system says which it supports
 
 
 @dataclass(frozen=True)

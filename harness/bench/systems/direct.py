@@ -8,6 +8,7 @@ from harness.bench.systems.base import (
     FAR,
     LATENCY,
     LOSSY,
+    MOBILE,
     NEAR,
     SHORT,
     Address,
@@ -37,7 +38,7 @@ class Bbr(Direct):
     name = "direct-bbr"
     about = "no tunnel; TCP with BBR"
     protocols = frozenset({"tcp"})
-    groups = frozenset({LOSSY})
+    groups = frozenset({LOSSY, MOBILE})
     congestion = "bbr"
 
 

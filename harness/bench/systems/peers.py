@@ -6,13 +6,11 @@ import json
 import shlex
 
 from harness.bench.systems.base import (
-    BULK,
     FAR,
-    IDLE,
-    LATENCY,
+    GROUPS,
     LOSSY,
     NEAR,
-    SHORT,
+    UDP,
     Part,
     Settings,
     System,
@@ -43,7 +41,7 @@ class Kcptun(System):
     def __init__(self, name: str = "kcptun", data: int = 0, parity: int = 0) -> None:
         self.name = name
         self.about += f", FEC {data}/{parity}" if data else ", no FEC"
-        self.groups = frozenset({LOSSY}) if data else frozenset({BULK, LATENCY, SHORT, IDLE, LOSSY})
+        self.groups = frozenset({LOSSY}) if data else frozenset(GROUPS) - {UDP}
         self._fec = ("--datashard", str(data), "--parityshard", str(parity))
 
     def missing(self, settings: Settings) -> str:
