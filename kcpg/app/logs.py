@@ -31,7 +31,16 @@ ROTATE_BYTES = 4 << 20
 # Old files kept beside the current one: with ROTATE_BYTES, a daemon never uses more than 20 MiB.
 ROTATE_KEEP = 4
 
-LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+TRACE = 5  # Below logging.DEBUG: lines for programs that plot, many a second
+logging.addLevelName(TRACE, "TRACE")
+
+LEVELS = {
+    "trace": TRACE,
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
 
 
 @dataclass(frozen=True)

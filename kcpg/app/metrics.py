@@ -106,6 +106,7 @@ def link_snapshot(link: Link, ports: TunnelSockets | None) -> Snapshot:
         "datagram_bytes_final": not link.mtu.searching,
         "rate_bps": link_wire.rate_bps,
     }
+    found["congestion"] = congestion_snapshot(link)
     found["fec"] = fec_snapshot(link)
     found["counters"] = dataclasses.asdict(link.counters)
     found |= link_wire.segment_counts()
@@ -134,6 +135,7 @@ def tube_snapshot(link: TubeLink, ports: TunnelSockets | None) -> Snapshot:
         "datagram_bytes": conv.wire.format.datagram_bytes,
         "datagram_bytes_final": True,
         "rate_bps": 0,
+        "congestion": None,
         "fec": {
             "sends": "{}:{}".format(*conv.wire.format.fec) if sender is not None else "off",
             "loss": 0.0,
@@ -152,6 +154,30 @@ def tube_snapshot(link: TubeLink, ports: TunnelSockets | None) -> Snapshot:
         "payload_bytes": kcp.bytes_sent,
         "wire_per_payload": round(conv.tx_bytes / kcp.bytes_sent, 3) if kcp.bytes_sent else None,
         "counters": dataclasses.asdict(link.counters),
+    }
+
+
+def congestion_snapshot(link: Link) -> Snapshot | None:
+    """What the link's congestion control believes of its path; None: it has none (`kcp` is not auto).
+
+    `delivery_bps`: the path's rate, 0 not yet known; `queue_ms`: what the round trip is longer than the
+    shortest; `loss`: the path's own share (0 to 1); `pace_bps`: what it sends by, 0 not paced; the bytes that
+    are under way and the most that may be.
+    """
+    flight = link.link_wire.flight
+    if flight is None:
+        return None
+    control, rtt_ms = flight.control, link.rtt_ms
+    known = rtt_ms >= 0 and control.min_rtt_ms >= 0
+    return {
+        "state": control.phase.value,
+        "delivery_bps": control.delivery_bps,
+        "min_rtt_ms": control.min_rtt_ms,
+        "queue_ms": max(rtt_ms - control.min_rtt_ms, 0) if known else None,
+        "loss": round(control.loss, 4),
+        "pace_bps": control.rate_bps,
+        "flight_bytes": flight.bytes,
+        "flight_limit_bytes": flight.limit_bytes,
     }
 
 

@@ -26,6 +26,7 @@ from kcpg.app.memory import Memory
 from kcpg.app.messages import Reporter
 from kcpg.app.metrics import Snapshot, snapshot
 from kcpg.app.public import Program, PublicAddress
+from kcpg.app.tracing import CongestionTracer
 from kcpg.app.workers.context import WorkerContext
 from kcpg.core.env import Env, Event, EventKind
 from kcpg.core.flow import Flow, Kind, Open, Reset, ResetCode
@@ -94,6 +95,7 @@ class RunningNode:
         self._peer: TxtPeer | None = None
         self._public: PublicAddress | None = None
         self._stun: list[StunClient] = []
+        self._tracer = CongestionTracer(self, self.log)
         self.node: Node | None = None
         self.driver: Driver | None = None
 
@@ -120,6 +122,7 @@ class RunningNode:
             self._give_up()
             raise
         self.node, self.driver = node, driver
+        self._tracer.start()
         self._warn_of_weakness()
         self._warn_of_absent()
 
@@ -172,6 +175,7 @@ class RunningNode:
             return
         self.closed = True
         self._stop_asking()
+        self._tracer.stop()
         if self._worker is not None:
             self._worker.hand_over.close()
         if self.driver is not None:

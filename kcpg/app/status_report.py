@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kcpg.app.wording import counted, duration, size
+from kcpg.app.wording import counted, duration, rate, size
 
 _MAX_LINKS = 20  # Links shown per leg; the JSON report has more
 
@@ -66,16 +66,32 @@ def worker_line(row: Mapping[str, Any]) -> str:
 
 
 def link_line(link: Mapping[str, Any]) -> str:
-    """One link: peer, state, round-trip time, flows, datagram size, traffic; if it dials, its hops."""
+    """One link: peer, state, round-trip time, flows, datagram size, traffic, what congestion
+    control believes; if it dials, its hops."""
     rtt = f"rtt {link['srtt_ms']} ms" if link["srtt_ms"] >= 0 else "rtt not measured"
     counters = link["counters"]
     hops = f", {counters['hops']} hops, from port {link['local_port']}" if link["dials"] else ""
     worker = f"worker {link['worker']}: " if "worker" in link else ""
+    congestion = link.get("congestion")
+    beliefs = f", {congestion_words(congestion)}" if congestion else ""
     return (
         f"{worker}{link['peer']} {link['state']}, {rtt}, {link['flows']} flows,"
         f" datagrams of {link['datagram_bytes']} bytes{'' if link['datagram_bytes_final'] else ' or more'},"
-        f" in {size(link['rx_bytes'])}, out {size(link['tx_bytes'])}{hops}{_fec_words(link['fec'])}"
+        f" in {size(link['rx_bytes'])}, out {size(link['tx_bytes'])}{hops}{_fec_words(link['fec'])}{beliefs}"
     )
+
+
+def congestion_words(found: Mapping[str, Any]) -> str:
+    """What congestion control believes: `path takes 18.5 Mbit/s (cycle), queue 3 ms over 40 ms`."""
+    if not found["delivery_bps"]:
+        return f"path not measured yet ({found['state']})"
+    queue = (
+        f", queue {found['queue_ms']} ms over {found['min_rtt_ms']} ms"
+        if found["queue_ms"] is not None
+        else ""
+    )
+    loss = f", loses {found['loss']:.1%}".replace("%", " %") if found["loss"] else ""
+    return f"path takes {rate(found['delivery_bps'])} ({found['state']}){queue}{loss}"
 
 
 def _fec_words(fec: Mapping[str, Any]) -> str:

@@ -36,6 +36,11 @@ def listen() -> int:
 @pytest.fixture
 def nodes(tmp_path: Path, listen: int) -> Iterator[list[RunningNode]]:
     """A client and a server that write files to `tmp_path`; their target echoes one packet's worth."""
+    yield from running_nodes(tmp_path, listen, "text")
+
+
+def running_nodes(tmp_path: Path, listen: int, form: str, more: str = "") -> Iterator[list[RunningNode]]:
+    """`form`: of log lines; `more`: for their configurations."""
     (tunnel,) = processes.free_ports(1)
     target = gevent.socket.socket()
     target.bind(("127.0.0.1", 0))
@@ -49,12 +54,12 @@ def nodes(tmp_path: Path, listen: int) -> Iterator[list[RunningNode]]:
     }
     configs = []
     for name, lines in text.items():
-        loaded = load_text(name, f"{lines}\nlog_path={tmp_path}\n")
+        loaded = load_text(name, f"{lines}\nlog_path={tmp_path}\n{more}")
         assert loaded.ok, loaded.problems
         configs += loaded.nodes
     keys = derive_keys(configs)
     assert len(keys) == 1, "one password is derived once"
-    running = [RunningNode(config, keys, "text") for config in configs]
+    running = [RunningNode(config, keys, form) for config in configs]
     for node in running:
         node.start()
     yield running
@@ -71,7 +76,7 @@ def _echo(listener: gevent.socket.socket) -> None:
         connection.close()
 
 
-def _carry(port: int) -> None:
+def carry(port: int) -> None:
     with gevent.Timeout(processes.PATIENCE_S), gevent.socket.create_connection(("127.0.0.1", port)) as app:
         app.sendall(b"hello")
         assert app.recv(100) == b"hello"
@@ -79,7 +84,7 @@ def _carry(port: int) -> None:
 
 
 def test_reports_say_what_was_carried(nodes: list[RunningNode], listen: int) -> None:
-    _carry(listen)
+    carry(listen)
     client, server = (metrics.snapshot(node) for node in nodes)
     assert client["flows"]["opened"] == server["flows"]["opened"] == 1
     (link,) = client["egress"]["links"]
@@ -89,6 +94,12 @@ def test_reports_say_what_was_carried(nodes: list[RunningNode], listen: int) -> 
     assert server["ingress"]["link_count"] == 1
     page = "\n".join(status_report.node_lines(client))
     assert "1 since start" in page and link["peer"] in page
+
+
+def test_a_link_without_congestion_control_believes_nothing(nodes: list[RunningNode], listen: int) -> None:
+    carry(listen)
+    (link,) = metrics.snapshot(nodes[0])["egress"]["links"]
+    assert link["congestion"] is None and "path" not in status_report.link_line(link)
 
 
 def test_a_flow_says_what_it_cost(nodes: list[RunningNode], listen: int) -> None:
@@ -101,7 +112,7 @@ def test_a_flow_says_what_it_cost(nodes: list[RunningNode], listen: int) -> None
 
 
 def test_files_in_log_path(nodes: list[RunningNode], listen: int, tmp_path: Path) -> None:
-    _carry(listen)
+    carry(listen)
     for node in nodes:
         node.keep_house(0.0, summary=True)
         node.close("done")
@@ -138,11 +149,11 @@ def test_a_node_that_cannot_start_leaves_nothing_open(nodes: list[RunningNode], 
     # One less: the file of its own log was open before.
     assert len(os.listdir("/proc/self/fd")) == before - 1
     assert twin.closed
-    _carry(listen)
+    carry(listen)
 
 
 def test_a_node_that_stops_accepting_says_so_to_applications(nodes: list[RunningNode], listen: int) -> None:
-    _carry(listen)
+    carry(listen)
     nodes[0].stop_accepting(5.0)
     with pytest.raises(ConnectionRefusedError):
         gevent.socket.create_connection(("127.0.0.1", listen))
@@ -161,7 +172,7 @@ def test_closing_frees_every_port(nodes: list[RunningNode]) -> None:
 def test_a_flow_takes_one_descriptor_in_each_node(nodes: list[RunningNode], listen: int) -> None:
     """As docs/limits.md and packaging/kcpg@.service say."""
     with gevent.Timeout(processes.PATIENCE_S), ExitStack() as stack:
-        _carry(listen)  # so that the link, and all else that is opened once, is there
+        carry(listen)  # so that the link, and all else that is opened once, is there
         while any(node.tcp_flows for node in nodes):
             gevent.sleep(0.01)
         before = len(os.listdir("/proc/self/fd"))

@@ -159,6 +159,20 @@ def test_page_for_people():
     assert "fec" not in page
     link["fec"] = {"sends": "1:2,2:3", "groups": 7, "parity_bytes": 4_200, "rebuilt": 3}
     assert ", fec 1:2,2:3, sent 4.2 kB of parity, rebuilt 3" in status_report.link_line(link)
+    link["congestion"] = believed = {
+        "state": "startup",
+        "delivery_bps": 0,
+        "min_rtt_ms": -1,
+        "queue_ms": None,
+        "loss": 0.0,
+    }
+    assert status_report.link_line(link).endswith(", path not measured yet (startup)")
+    believed |= {"state": "cycle", "delivery_bps": 18_500_000}
+    assert status_report.link_line(link).endswith(", path takes 18.5 Mbit/s (cycle)")
+    believed |= {"min_rtt_ms": 40, "queue_ms": 3, "loss": 0.005}
+    assert status_report.link_line(link).endswith(
+        ", path takes 18.5 Mbit/s (cycle), queue 3 ms over 40 ms, loses 0.5 %"
+    )
     assert status_report.text("x", 1, None) == "x: running, pid 1, does not answer"
 
 

@@ -276,8 +276,9 @@ _KEYS = (
         "Directory for log files and ip_address.txt.", whole_node=True,
     ),
     Key(
-        "log_level", "Process", values.choice("debug", "info", "warning", "error"),
-        "debug, info, warning, error", "info", _NODE, "Lowest severity to log.", default="info",
+        "log_level", "Process", values.choice("trace", "debug", "info", "warning", "error"),
+        "trace, debug, info, warning, error", "info", _NODE, "Lowest severity to log. trace: also what "
+        "congestion control believes of every link, up to 20 times a second.", default="info",
         own=True, whole_node=True,
     ),
     Key(

@@ -236,7 +236,7 @@ class NodeConfig:
     ingress: LegConfig
     egress: LegConfig
     log_path: Path | None = None  # Existing directory for this node's log files (absolute); None = no files
-    log_level: str = "info"  # One of debug, info, warning, error
+    log_level: str = "info"  # One of trace, debug, info, warning, error
     max_flows: int = 65536  # Most flows at once; the node refuses more
     drain_timeout_s: int | None = (
         None  # How long flows may take to finish at the end; None: the command line's
