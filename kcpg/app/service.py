@@ -202,7 +202,7 @@ class Service:
 
     def _drain_limit_s(self, node: AnyNode) -> float:
         own_s = node.config.drain_timeout_s
-        return self._drain_s if own_s is None else own_s
+        return self._drain_s if own_s is None else float(own_s)
 
     def _end(self) -> None:
         for node in self.nodes:

@@ -96,7 +96,7 @@ class _Worker:
 
     def _answer(self, what: object) -> object:
         match what:
-            case ("stop_accepting", drain_s):
+            case ("stop_accepting", float(drain_s)):
                 self._node.stop_accepting(drain_s)
             case "snapshot":
                 return self._node.snapshot()

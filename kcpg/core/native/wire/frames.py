@@ -139,7 +139,10 @@ def pack_goaway(spread_ms: int, deadline_ms: int, text: str) -> bytes:
 def read_goaway(payload: bytes) -> GoAwayFrame | None:
     """The contents of GOAWAY."""
     text = read_text(payload[_GOAWAY.size :])
-    return GoAwayFrame(*_GOAWAY.unpack_from(payload), text) if text is not None else None
+    if text is None:
+        return None
+    spread_ms, deadline_ms = _GOAWAY.unpack_from(payload)
+    return GoAwayFrame(spread_ms, deadline_ms, text)
 
 
 def pack_rekey(message: bytes) -> bytes:
