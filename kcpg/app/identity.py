@@ -47,7 +47,7 @@ def _secret(environ: Mapping[str, str]) -> bytes:
     """What is in the file, written if need be; empty if that fails everywhere."""
     for directory in _directories(environ):
         try:
-            make_private(directory)
+            make_private(directory, is_ours=directory == LASTING_DIRECTORY_ROOT)
             return _read_or_write(directory / FILE)
         except OSError:
             continue

@@ -23,6 +23,38 @@ _poll = monkey.get_original("select", "poll")
 # What a file system without room for data or for one more file answers; that may be over at any time.
 FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT})
 
+# Of log, status and address files: they name peers and targets, and log files are often for a group to read.
+FILE_MODE = 0o640
+
+_NO_LINK = "is a symbolic link, which is not followed: whoever made it would choose what is written to"
+
+
+def open_file(path: Path, flags: int) -> int:
+    """A descriptor of a file to write to, of mode FILE_MODE if it is new.
+
+    Raises OSError, also for a symbolic link, and for a named pipe that nobody reads instead of waiting.
+    """
+    safely = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        return os.open(path, flags | os.O_WRONLY | os.O_CREAT | safely, FILE_MODE)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise OSError(errno.ELOOP, _NO_LINK, str(path)) from error
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write a whole file; its readers never see half of it. Raises OSError.
+
+    A draft that somebody left, or placed, beside it is removed and not written to.
+    """
+    draft = path.with_name(path.name + ".new")
+    with contextlib.suppress(FileNotFoundError):
+        draft.unlink()
+    with open(open_file(draft, os.O_EXCL), "w", encoding="utf-8") as file:
+        file.write(text)
+    draft.replace(path)
+
 
 class Stream:
     """Standard output or standard error, from which writing borrows the descriptor."""
@@ -66,8 +98,7 @@ class RotatingFile:
     def open(self) -> _Writer:
         """Open the file unless it is open. Raises OSError."""
         if self._writer is None:
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-            self._writer = _Writer(os.open(self._path, flags, 0o666))
+            self._writer = _Writer(open_file(self._path, os.O_APPEND))
         return self._writer
 
     def close(self) -> None:

@@ -78,18 +78,20 @@ def state_directory(environ: Mapping[str, str]) -> Path:
     """A directory that only this user can enter, created if missing. Raises KcpgError if none is usable.
 
     The choice depends on the user alone, not on a login session: cron and a terminal must find the same lock.
-    $XDG_RUNTIME_DIR cannot promise that: cron has none, and log-out removes it.
+    $XDG_RUNTIME_DIR cannot promise that: cron has none, and log-out removes it. A directory that the user
+    chose may be anybody's, /tmp for example: kcpg makes it or takes it as it is, and never changes its mode.
     """
     chosen = environ.get(STATE_VARIABLE)
     candidates = [Path(os.path.abspath(chosen))] if chosen else _candidates(environ)
     reasons = []
     for directory in candidates:
         try:
-            make_private(directory)
+            make_private(directory, is_ours=not chosen)
             return directory
         except OSError as error:
             reasons.append(f"{directory}: {error.strerror or error}")
-    raise KcpgError(f"no usable state directory ({'; '.join(reasons)})", f"set {STATE_VARIABLE}")
+    hint = f"set {STATE_VARIABLE} to a directory that does not exist yet, or to one of mode 0700"
+    raise KcpgError(f"no usable state directory ({'; '.join(reasons)})", hint)
 
 
 def _candidates(environ: Mapping[str, str]) -> list[Path]:
@@ -108,8 +110,11 @@ def _home_of(uid: int) -> str:
         return ""
 
 
-def make_private(directory: Path) -> None:
-    """Create `directory` with mode 0700, or check that it is ours alone. Raises OSError."""
+def make_private(directory: Path, is_ours: bool) -> None:
+    """Create `directory` with mode 0700, or check that this user alone may enter it. Raises OSError.
+
+    `is_ours`: its name is kcpg's own, so that its mode may be changed to that.
+    """
     directory.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.mkdir(directory, 0o700)
@@ -120,7 +125,10 @@ def make_private(directory: Path) -> None:
         raise NotADirectoryError(20, "is not a directory")
     if facts.st_uid != os.geteuid():
         raise PermissionError(1, "belongs to another user")
-    if stat.S_IMODE(facts.st_mode) & 0o077:
+    mode = stat.S_IMODE(facts.st_mode)
+    if mode & 0o077:
+        if not is_ours:
+            raise PermissionError(1, f"has mode {mode:04o}, so that other users may enter it")
         os.chmod(directory, 0o700)
     if not os.access(directory, os.W_OK | os.X_OK):
         raise PermissionError(13, "is not writable")

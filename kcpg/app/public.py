@@ -16,6 +16,7 @@ from pathlib import Path
 import gevent
 
 from kcpg.app.logs import NodeLog
+from kcpg.app.output import replace_file
 from kcpg.app.wording import exit_words
 from kcpg.net.addr import AF_INET, family, port, text, to_tuple
 
@@ -66,7 +67,7 @@ class PublicAddress:
         self._changes.clear()
 
     def _write(self, file: Path) -> None:
-        """Write both families. Readers never see half a file."""
+        """Write both families."""
         lines = [f"Update Time: {time.strftime('%Y-%m-%d %H:%M:%S %z')}"]
         for public in sorted(self._known.values()):
             name = "IPv4" if family(public) == AF_INET else "IPv6"
@@ -74,10 +75,8 @@ class PublicAddress:
                 f"External {name} Address: {to_tuple(public)[0]}",
                 f"External {name} Port: {port(public)}",
             ]
-        draft = file.with_name(file.name + ".new")
         try:
-            draft.write_text("\n".join(lines) + "\n", encoding="utf-8")
-            draft.replace(file)
+            replace_file(file, "\n".join(lines) + "\n")
         except OSError as error:
             self._log.say(logging.WARNING, f"cannot write {file}: {error.strerror}", "ip_address_file")
 

@@ -25,6 +25,7 @@ from kcpg.app.logs import NodeLog
 from kcpg.app.memory import Memory
 from kcpg.app.messages import Reporter
 from kcpg.app.metrics import Snapshot, snapshot
+from kcpg.app.output import replace_file
 from kcpg.app.public import Program, PublicAddress
 from kcpg.app.tracing import CongestionTracer
 from kcpg.app.workers.context import WorkerContext
@@ -370,7 +371,7 @@ def write_status(config: NodeConfig, found: Snapshot) -> None:
     page = "\n".join(status_report.node_lines(found))
     stamp = time.strftime("[%Y-%m-%d %H:%M:%S %z] ", time.localtime())
     file = config.log_path / f"{config.file.name}_status.log"
-    file.write_text(f"{stamp}Summary of {config.file}\n{page}\n", encoding="utf-8")
+    replace_file(file, f"{stamp}Summary of {config.file}\n{page}\n")
 
 
 def lookup(name: str) -> list[str]:

@@ -159,8 +159,29 @@ def test_state_directory_is_private(tmp_path):
     env = {"KCPG_STATE_DIR": str(tmp_path / "deep" / "state")}
     made = paths.state_directory(env)
     assert stat.S_IMODE(made.stat().st_mode) == 0o700
-    made.chmod(0o755)
-    assert stat.S_IMODE(paths.state_directory(env).stat().st_mode) == 0o700
+    assert paths.state_directory(env) == made
+
+
+@pytest.mark.parametrize("mode", [0o1777, 0o755, 0o710, 0o701])
+def test_a_chosen_directory_that_others_may_enter_is_refused_and_stays_as_it_is(tmp_path, mode):
+    """/tmp, for example: a mode of 0700 there would stop everybody else."""
+    chosen = tmp_path / "chosen"
+    chosen.mkdir()
+    chosen.chmod(mode)
+    with pytest.raises(KcpgError, match=f"has mode {mode:04o}.*KCPG_STATE_DIR"):
+        paths.state_directory({"KCPG_STATE_DIR": str(chosen)})
+    assert stat.S_IMODE(chosen.stat().st_mode) == mode
+    assert not list(chosen.iterdir())
+
+
+def test_a_directory_of_its_own_name_becomes_private(monkeypatch, tmp_path):
+    """A copy from a backup, for example, that a umask has opened."""
+    own = tmp_path / ".local/state/kcpg"
+    own.mkdir(parents=True)
+    own.chmod(0o755)
+    monkeypatch.setattr(paths, "_candidates", lambda environ: [own])
+    assert paths.state_directory({}) == own
+    assert stat.S_IMODE(own.stat().st_mode) == 0o700
 
 
 def test_state_directory_refuses_what_others_could_have_placed(tmp_path):

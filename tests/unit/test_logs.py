@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import logging
 import os
+from pathlib import Path
 
 import pytest
 
@@ -109,12 +111,10 @@ def test_a_full_disk_is_silent():
     logs.process_log().warning("lost")
 
 
-def test_a_node_whose_disk_is_full_says_so_once_goes_on_and_ends(tmp_path):
+def test_a_node_whose_disk_is_full_says_so_once_goes_on_and_ends():
     out = io.StringIO()
     logs.set_up(logs.LogOptions(), out)
-    file = tmp_path / "client_output.log"
-    file.symlink_to("/dev/full")
-    log = logs.NodeLog("office", file=file)
+    log = logs.NodeLog("office", file=Path("/dev/full"))
     for number in range(3):
         log.say(logging.WARNING, f"line {number}")
     log.close()
@@ -122,15 +122,17 @@ def test_a_node_whose_disk_is_full_says_so_once_goes_on_and_ends(tmp_path):
     assert out.getvalue().count("\n") == 4
 
 
-def test_a_file_that_takes_lines_again_says_how_many_are_missing(tmp_path):
+def test_a_file_that_takes_lines_again_says_how_many_are_missing(tmp_path, monkeypatch):
+    def full(fd, data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
     file = tmp_path / "kcpg.log"
-    file.symlink_to("/dev/full")
     handler = logs.rotating_file(logs.LogOptions(file=file))
     record = logging.LogRecord("kcpg", logging.INFO, "", 0, "hello", None, None)
-    handler.emit(record)
-    handler.emit(record)
-    handler.close()
-    file.unlink()
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "write", full)
+        handler.emit(record)
+        handler.emit(record)
     handler.emit(record)
     handler.close()
     lines = file.read_text().splitlines()

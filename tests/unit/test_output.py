@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kcpg.app.output import RotatingFile, Stream
+from kcpg.app.output import RotatingFile, Stream, replace_file
 
 SOME = "x" * 1000
 MORE_THAN_A_PIPE_HOLDS = 10_000
@@ -102,3 +102,57 @@ def test_rotation_that_cannot_rename_goes_on_in_the_same_file(tmp_path: Path) ->
         file.put(SOME)
     file.close()
     assert path.read_text() == f"{SOME}\n" * 3
+
+
+def test_a_log_file_is_for_its_owner_and_group_only(tmp_path: Path) -> None:
+    old = os.umask(0)
+    try:
+        file = RotatingFile(tmp_path / "log", 1500, 1)
+        file.put(SOME)
+        file.put(SOME)
+        replace_file(tmp_path / "address", "192.0.2.1")
+    finally:
+        os.umask(old)
+        file.close()
+    assert {(tmp_path / name).stat().st_mode & 0o777 for name in ("log", "log.1", "address")} == {0o640}
+
+
+def test_a_link_that_somebody_placed_is_not_written_through(tmp_path: Path) -> None:
+    """In a directory that others may write to, it could lead to any file of root."""
+    precious, address = tmp_path / "precious", tmp_path / "address"
+    precious.write_text("precious")
+    for name in ("log", "address.new"):
+        (tmp_path / name).symlink_to(precious)
+    file = RotatingFile(tmp_path / "log", 1500, 1)
+    with pytest.raises(OSError, match="is a symbolic link, which is not followed"):
+        file.put(SOME)
+    replace_file(address, "192.0.2.1")
+    assert (precious.read_text(), address.read_text()) == ("precious", "192.0.2.1")
+    assert not address.is_symlink() and not (tmp_path / "address.new").exists()
+
+
+def test_a_named_pipe_that_nobody_reads_is_an_error_and_stops_nobody(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "log")
+    with pytest.raises(OSError, match="No such device"):
+        RotatingFile(tmp_path / "log", 1500, 1).put(SOME)
+
+
+def test_a_link_in_place_of_a_rotated_file_is_not_written_through(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    file = RotatingFile(tmp_path / "log", 1500, 1)
+    file.put(SOME)
+    (tmp_path / "log.1").symlink_to(precious)
+    file.put(SOME)
+    file.close()
+    assert precious.read_text() == "precious" and (tmp_path / "log.1").read_text() == SOME + "\n"
+
+
+def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+    replace_file(tmp_path / "address", "one")
+    with open(tmp_path / "address", encoding="utf-8") as reader:
+        replace_file(tmp_path / "address", "two")
+        assert reader.read() == "one"
+    with pytest.raises(FileNotFoundError):
+        replace_file(tmp_path / "missing" / "address", "three")
+    assert [path.name for path in tmp_path.iterdir()] == ["address"]
