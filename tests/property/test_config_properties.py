@@ -132,7 +132,7 @@ def test_every_parser_returns_or_says_what_is_wrong(key: str, text: str) -> None
 @settings(deadline=None)
 @given(st.binary(min_size=32, max_size=32))
 def test_every_key_survives_base64(key: bytes) -> None:
-    text = "mode=client\nlisten_port=5\ndestination_port=6\ndestination_address=::1\nencryption_key="
+    text = "mode=server\nlisten_port=5\ndestination_port=6\ndestination_address=::1\nencryption_key="
     loaded = load_text("a.conf", text + base64.b64encode(key).decode())
-    assert loaded.nodes[0].egress.key == key
+    assert loaded.nodes[0].ingress.key == key
     assert [problem.severity for problem in loaded.problems] == [Severity.NOTE]

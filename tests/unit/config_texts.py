@@ -10,15 +10,17 @@ mode=client
 listen_port=59000
 destination_port=3000-3010
 destination_address=192.0.2.1
-encryption_password=qwerty1234
+encryption_password=unguessable-1234
 encryption_algorithm=AES-GCM
 """
+# The same without a warning: it listens for this machine alone.
+QUIET_CLIENT = f"{CLIENT}listen_on=127.0.0.1\n"
 SERVER = """\
 mode=server
 listen_port=13000-13010
 destination_port=8000
 destination_address=::1
-encryption_password=qwerty1234
+encryption_password=unguessable-1234
 encryption_algorithm=AES-OCB
 """
 RELAY = """\
@@ -26,13 +28,13 @@ mode=relay
 {outside}
 [listener]
 listen_port=3000-3010
-encryption_password=one
+encryption_password=one of these two hops
 encryption_algorithm=AES-GCM
 {listener}
 [forwarder]
 destination_port=13000
 destination_address=192.0.2.2
-encryption_password=two
+encryption_password=two of these two hops
 encryption_algorithm=AES-OCB
 {forwarder}
 """

@@ -34,7 +34,7 @@ def test_what_only_the_native_protocol_has_is_an_error(more: str, key: str) -> N
 
 
 def test_a_key_is_no_password() -> None:
-    text = CLIENT.replace("encryption_password=qwerty1234", f"encryption_key={'A' * 43}=")
+    text = CLIENT.replace("encryption_password=unguessable-1234", f"encryption_key={'A' * 43}=")
     assert errors(text) == []
     assert errors(text + TUBE) == [(5, "encryption_key")]
 
@@ -85,7 +85,7 @@ def test_the_dialer_is_told() -> None:
 def test_what_the_listener_is_given() -> None:
     told = legsettings_kcptube.listen_settings(leg(text=SERVER), 99)
     assert told.max_links == 99
-    assert told.format == Format("AES-OCB", b"qwerty1234", 1440)
+    assert told.format == Format("AES-OCB", b"unguessable-1234", 1440)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from kcpg.app.config import Severity, load, load_text, load_texts
 from kcpg.app.config.model import Action, LegKind, Role
-from tests.unit.config_texts import CLIENT, SERVER, errors, relay, said
+from tests.unit.config_texts import CLIENT, QUIET_CLIENT, SERVER, errors, relay, said
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,11 +24,12 @@ def test_seed_files_are_accepted(name: str) -> None:
 
 def test_seed_relay_says_how_it_was_read() -> None:
     loaded = load([ROOT / "configs/seed/relay.conf"])
-    assert [(p.line, p.key, p.severity) for p in loaded.problems] == [
+    said = [problem for problem in loaded.problems if problem.key != "encryption_password"]
+    assert [(p.line, p.key, p.severity) for p in said] == [
         (12, "outbound_bandwidth", Severity.WARNING),
         (17, "udp_timeout", Severity.WARNING),
     ]
-    assert "read '300MM' as 300M" in loaded.problems[0].reason
+    assert "read '300MM' as 300M" in said[0].reason
     node = loaded.nodes[0]
     assert node.role is Role.RELAY
     assert (node.ingress.algorithm, node.egress.algorithm) == ("AES-GCM", "AES-OCB")
@@ -48,9 +49,10 @@ def test_seed_shared_relay_has_the_same_on_both_legs() -> None:
         )
 
 
-def test_example_chain_has_no_problems_and_fits_together() -> None:
+def test_example_chain_warns_of_its_passwords_alone_and_fits_together() -> None:
     loaded = load([ROOT / "configs" / f"{name}.conf" for name in ("client", "relay", "server")])
-    assert loaded.problems == ()
+    assert {(p.key, p.severity) for p in loaded.problems} == {("encryption_password", Severity.WARNING)}
+    assert sum("is published" in p.reason for p in loaded.problems) == 4
     client, middle, server = loaded.nodes
     for near, far in ((client.egress, middle.ingress), (middle.egress, server.ingress)):
         assert (near.ports, near.algorithm, near.password) == (far.ports, far.algorithm, far.password)
@@ -72,25 +74,26 @@ def test_legs_of_the_roles() -> None:
 
 
 def test_line_ends_marks_blanks_and_case() -> None:
-    text = "\ufeff  MODE = Client\t\r\n\r\n# x\r\n #y\r\n" + CLIENT.replace("mode=client\n", "").replace(
-        "\n", "\r\n"
-    )
+    text = "\ufeff  MODE = Client\t\r\n\r\n# x\r\n #y\r\n" + QUIET_CLIENT.replace(
+        "mode=client\n", ""
+    ).replace("\n", "\r\n")
     loaded = load_text("c.conf", text)
-    assert loaded.problems == () and loaded.nodes[0].egress.password == b"qwerty1234"
+    assert loaded.problems == () and loaded.nodes[0].egress.password == b"unguessable-1234"
 
 
 @pytest.mark.parametrize("password", [b"p\xe4ss", "pä€ss".encode(), b"a=b -> c:1", b"[x]", b"\xff\xfe\x01"])
 def test_passwords_are_bytes(password: bytes) -> None:
-    loaded = load_text("c.conf", CLIENT.encode().replace(b"qwerty1234", password))
+    loaded = load_text("c.conf", CLIENT.encode().replace(b"unguessable-1234", password))
     assert loaded.ok and loaded.nodes[0].egress.password == password
 
 
 def test_a_trailing_comment_counts_for_text_only() -> None:
     loaded = load_text(
-        "c.conf", CLIENT.replace("qwerty1234", "abc # x") + "kcp=fast1 # y\nudp_timeout=20 # z\n"
+        "c.conf",
+        QUIET_CLIENT.replace("unguessable-1234", "abcdefghijkl # x") + "kcp=fast1 # y\nudp_timeout=20 # z\n",
     )
     leg = loaded.nodes[0].egress
-    assert (leg.password, leg.kcp, leg.udp_timeout_s) == (b"abc # x", "fast1", 20)
+    assert (leg.password, leg.kcp, leg.udp_timeout_s) == (b"abcdefghijkl # x", "fast1", 20)
     assert [p.severity for p in loaded.problems] == [Severity.WARNING] * 3
 
 
@@ -148,7 +151,7 @@ def test_what_is_no_text_is_a_problem(data: bytes) -> None:
 
 
 def test_an_empty_value_is_a_warning() -> None:
-    loaded = load_text("c.conf", CLIENT + "mtu=\n")
+    loaded = load_text("c.conf", QUIET_CLIENT + "mtu=\n")
     assert loaded.ok and [p.severity for p in loaded.problems] == [Severity.WARNING]
 
 

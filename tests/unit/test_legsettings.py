@@ -20,7 +20,7 @@ outbound_bandwidth=50M
 listen_port=59000
 destination_port=3000-3002,3010
 destination_address=123.45.67.89
-encryption_password=qwerty1234
+encryption_password=unguessable-1234
 encryption_algorithm=AES-GCM
 """
 
@@ -29,7 +29,7 @@ mode=server
 listen_port=13000-13010
 destination_port=59000
 destination_address=::1
-encryption_password=qwerty1234
+encryption_password=unguessable-1234
 encryption_algorithm=AES-OCB
 """
 

@@ -10,6 +10,7 @@ import os
 from kcpg.app.config import presets
 from kcpg.app.config.addresses import nowhere, version
 from kcpg.app.config.dialect import check_dialect, check_workers
+from kcpg.app.config.exposure import check_audience, check_secrets
 from kcpg.app.config.keys import KEYS, Scope
 from kcpg.app.config.model import Role
 from kcpg.app.config.passwords import read_password
@@ -30,6 +31,7 @@ def check(raw: RawFile, report: Report) -> None:
     elif raw.role is Role.CLIENT:
         _check_tunnel(raw, raw.outside, report)
         _check_client_listen(raw, report)
+        check_audience(raw, report)
         _check_dial(raw.outside, report)
     elif raw.role is Role.SERVER:
         _check_tunnel(raw, raw.outside, report)
@@ -100,6 +102,7 @@ def _check_encryption(raw: RawFile, options: Options, report: Report) -> None:
         reason = f"conflicts with {given[0]} in line {options.line(given[0])}"
         report.error(options.line(name), name, reason, "keep one of them")
     _read_password_file(raw, options, report)
+    check_secrets(raw, options, report)
     algorithm = options.get("encryption_algorithm", str)
     line = options.line("encryption_algorithm")
     if algorithm in WEAK:
@@ -302,7 +305,10 @@ def _check_target(options: Options, report: Report) -> None:
         report.warning(options.line("allow_targets"), "allow_targets", reason)
     if custom and not options.given("allow_targets"):
         name = "destination_port" if ports.custom else "destination_address"
-        reason = "with {}, clients may connect to anything that this machine can reach"
+        reason = (
+            "with {}, clients may connect to anything that this machine can reach, its own services"
+            " (127.0.0.1, ::1) and private networks included, but for link-local and cloud metadata addresses"
+        )
         report.warning(options.line(name), name, reason, "limit them with allow_targets")
 
 

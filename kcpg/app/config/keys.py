@@ -74,7 +74,9 @@ _KEYS = (
     ),
     Key(
         "listen_on", "Addresses", addresses.address_list, "addresses or names, separated by commas",
-        "all interfaces", frozenset({_C, _S, _L}), "Addresses to listen on.",
+        "all interfaces", frozenset({_C, _S, _L}),
+        "Addresses to listen on. A client asks nobody for a password: with 127.0.0.1 it serves this machine "
+        "alone.",
         limits="{} in a client: see listen_port",
     ),
     Key(

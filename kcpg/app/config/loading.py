@@ -11,7 +11,7 @@ from kcpg.app.config.check import check
 from kcpg.app.config.lex import FILE_BYTES_MAX
 from kcpg.app.config.model import Loaded, NodeConfig, Problem
 from kcpg.app.config.parse import parse
-from kcpg.app.config.passwords import reason_of
+from kcpg.app.config.passwords import is_readable_by_others, reason_of
 from kcpg.app.config.raw import RawFile
 from kcpg.app.config.report import Report
 
@@ -24,14 +24,17 @@ def load(paths: Iterable[Path]) -> Loaded:
     """
     sources: list[tuple[str, Path, bytes | None]] = []
     unreadable: dict[int, str] = {}
+    open_to_others: set[int] = set()
     for index, path in enumerate(paths):
         try:
             with open(path, "rb") as file:
                 data: bytes | None = file.read(FILE_BYTES_MAX + 1)
+                if is_readable_by_others(file.fileno()):
+                    open_to_others.add(index)
         except (OSError, ValueError) as error:
             data, unreadable[index] = None, reason_of(error)
         sources.append((str(path), path.parent, data))
-    return _load(sources, unreadable)
+    return _load(sources, unreadable, open_to_others)
 
 
 def load_text(name: str, text: str | bytes) -> Loaded:
@@ -46,10 +49,12 @@ def load_texts(files: Mapping[str, str | bytes]) -> Loaded:
         (name, Path(), text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text)
         for name, text in files.items()
     ]
-    return _load(sources, {})
+    return _load(sources, {}, set())
 
 
-def _load(sources: list[tuple[str, Path, bytes | None]], unreadable: dict[int, str]) -> Loaded:
+def _load(
+    sources: list[tuple[str, Path, bytes | None]], unreadable: dict[int, str], open_to_others: set[int]
+) -> Loaded:
     raws: list[RawFile] = []
     reports: list[Report] = []
     for index, (name, base, data) in enumerate(sources):
@@ -60,6 +65,7 @@ def _load(sources: list[tuple[str, Path, bytes | None]], unreadable: dict[int, s
             raws.append(RawFile(name, base))
             continue
         raws.append(parse(name, data, base, report))
+        raws[-1].readable_by_others = index in open_to_others
         check(raws[-1], report)
     across.check_ports(raws, reports)
     across.check_loops(raws, reports)

@@ -19,7 +19,7 @@ def read_password(base: Path, name: str) -> tuple[bytes, bool]:
     try:
         with open(base / name, "rb") as file:
             data = file.read(PASSWORD_BYTES_MAX + 1)
-            mode = os.fstat(file.fileno()).st_mode
+            others = is_readable_by_others(file.fileno())
     except (OSError, ValueError) as error:
         raise BadValue(f"cannot read the file: {reason_of(error)}") from None
     if len(data) > PASSWORD_BYTES_MAX:
@@ -27,7 +27,13 @@ def read_password(base: Path, name: str) -> tuple[bytes, bool]:
     password = data.rstrip(b"\r\n")
     if not password:
         raise BadValue("the file is empty")
-    return password, bool(mode & stat.S_IROTH)
+    return password, others
+
+
+def is_readable_by_others(fd: int) -> bool:
+    """Whether every user of the machine may read this open file; of a pipe, nobody else can."""
+    mode = os.fstat(fd).st_mode
+    return stat.S_ISREG(mode) and bool(mode & stat.S_IROTH)
 
 
 def reason_of(error: Exception) -> str:

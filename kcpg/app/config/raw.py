@@ -98,6 +98,7 @@ class RawFile:
 
     name: str
     base: Path  # Directory that paths of secrets are relative to
+    readable_by_others: bool = False  # Every user of the machine may read the file
     role: Role | None = None
     # Client, server: the whole file. Relay: the lines outside the sections.
     outside: Options = field(default_factory=Options)
