@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from struct import Struct
 
+from kcpg.core.words import printable
+
 HEADER_BYTES = 20
 TRANSACTION_BYTES = 12
 DEFAULT_PORT = 3478  # RFC 8489 §18.6
@@ -127,5 +129,4 @@ def _error(value: bytes) -> Refused | None:
     hundreds, number = value[2] & 7, value[3]
     if not 3 <= hundreds <= 6 or number > 99:
         return None
-    text = value[4:].decode("utf-8", "replace")
-    return Refused(hundreds * 100 + number, "".join(c if c.isprintable() else "?" for c in text))
+    return Refused(hundreds * 100 + number, printable(value[4:]))

@@ -10,9 +10,31 @@ from netaddr import IPAddress, IPNetwork
 from kcpg.core.flow import Target
 from kcpg.net import addr as addresses
 
+# What no server opens unasked: link-local addresses (RFC 3927, RFC 4291), where clouds answer a machine with
+# its credentials and routers with their set-up, and the clouds' addresses of that kind outside of them.
+RESERVED = tuple(
+    IPNetwork(text)
+    for text in (
+        "169.254.0.0/16",
+        "fe80::/10",
+        "100.100.100.200/32",  # Alibaba Cloud
+        "168.63.129.16/32",  # Azure's agent
+        "192.0.0.192/32",  # Oracle Cloud
+        "fd00:ec2::254/128",  # AWS
+        "fd20:ce::254/128",  # Google Cloud
+        "fd00:42::42/128",  # Scaleway
+    )
+)
+
+# A gateway takes these for the IPv4 address in the last 32 bits (RFC 6052).
+_NAT64 = IPNetwork("64:ff9b::/96")
+
+# Connecting to the unspecified address leads to this machine (Linux, connect(2)).
+_MEANT = {IPAddress("0.0.0.0"): IPAddress("127.0.0.1"), IPAddress("::"): IPAddress("::1")}
+
 
 class Rule(Protocol):
-    """One permission. Either `network` (CIDR text) or `name` is set; no `ports` means every port."""
+    """A permission or a refusal. Either `network` (CIDR text) or `name` is set; no `ports`: every port."""
 
     @property
     def network(self) -> str: ...
@@ -23,30 +45,66 @@ class Rule(Protocol):
     @property
     def ports(self) -> tuple[tuple[int, int], ...]: ...
 
+    @property
+    def denies(self) -> bool: ...
+
+
+class _Rule:
+    """A rule that is ready to be applied."""
+
+    def __init__(self, rule: Rule) -> None:
+        self.denies = rule.denies
+        self._network = IPNetwork(rule.network) if rule.network else None
+        self._name = rule.name.lower()
+        self._ports = rule.ports
+
+    def fits(self, target: Target, ips: tuple[IPAddress, ...]) -> bool:
+        """Whether it is about this target, one of whose addresses, in all its forms, `ips` is."""
+        if self._ports and not any(first <= target.port <= last for first, last in self._ports):
+            return False
+        if self._network is None:
+            return _name_fits(self._name, target.host.lower().rstrip("."))
+        return any(ip in self._network for ip in ips)
+
+    def lies_in(self, network: IPNetwork) -> bool:
+        """Whether it names this network or a part of it."""
+        return self._network is not None and self._network in network
+
 
 class AllowList:
-    """The rules of one leg; no rules (None) permit everything, an empty list nothing."""
+    """The rules of one leg. A refusal wins; without a permission among them all else is permitted.
+
+    None is no rule; an empty list permits nothing. RESERVED takes a permission that names it or a part of it.
+    """
 
     def __init__(self, rules: Iterable[Rule] | None) -> None:
-        self._open = rules is None
-        self._rules = [
-            (IPNetwork(r.network) if r.network else None, r.name.lower(), r.ports) for r in rules or ()
-        ]
+        found = [_Rule(rule) for rule in rules or ()]
+        self._denials = [rule for rule in found if rule.denies]
+        self._permissions = [rule for rule in found if not rule.denies]
+        self._else = rules is None or (bool(found) and not self._permissions)
 
     def permits(self, target: Target, addr: bytes) -> bool:
         """Whether `target`, whose name (if it is one) gave `addr`, may be connected to.
 
-        The address decides for network rules, so a name cannot be pointed at a network that is not listed.
+        The address decides for network rules, so a name cannot be pointed at a network that is denied, or not
+        listed.
         """
-        if self._open:
-            return True
-        ip = IPAddress(addresses.to_tuple(addresses.unmapped(addr))[0].partition("%")[0])
-        for network, name, ports in self._rules:
-            if ports and not any(first <= target.port <= last for first, last in ports):
-                continue
-            if (ip in network) if network is not None else _name_fits(name, target.host.lower().rstrip(".")):
-                return True
-        return False
+        ips = _forms(addr)
+        if any(rule.fits(target, ips) for rule in self._denials):
+            return False
+        permissions = [rule for rule in self._permissions if rule.fits(target, ips[:1])]
+        for network in RESERVED:
+            if any(ip in network for ip in ips):
+                return any(rule.lies_in(network) for rule in permissions)
+        return self._else or bool(permissions)
+
+
+def _forms(addr: bytes) -> tuple[IPAddress, ...]:
+    """An address as itself, and then as what the kernel or a gateway takes it for."""
+    ip = IPAddress(addresses.to_tuple(addresses.unmapped(addr))[0].partition("%")[0])
+    if ip in _NAT64:
+        return ip, IPAddress(int(ip) & 0xFFFFFFFF, 4)
+    return (ip, _MEANT[ip]) if ip in _MEANT else (ip,)
 
 
 def _name_fits(pattern: str, name: str) -> bool:

@@ -63,7 +63,7 @@ class LocalListenSettings:
 @dataclass(frozen=True, slots=True)
 class LocalDialSettings:
     """Where flows are connected to. `target`: for flows that name none. Flows that do are refused unless
-    `any_target`, and then limited to `allow` (None: no limit)."""
+    `any_target`, and then limited to `allow` (None: to all that no server denies)."""
 
     target: Target | None = None
     any_target: bool = False
@@ -257,7 +257,7 @@ class LocalDialer(LocalLeg):
                 flow.adopt(fd)
                 self.flows.add(flow)
                 return flow
-        permits = self._allow.permits if request.target is not None else _permit
+        permits = _permit if request.target in (None, self.settings.target) else self._allow.permits
         dial = Dial(flow, target, self, self._resolver, timeout_ms=self.settings.timeout_ms,
         family=self._family,
                     permits=permits)  # fmt: skip

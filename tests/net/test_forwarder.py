@@ -12,9 +12,11 @@ import gevent.server
 import gevent.socket
 import pytest
 
-from kcpg.core.flow import Target
+from kcpg.app.config.addresses import allow_list
+from kcpg.core.flow import TCP, Open, Reset, ResetCode, Target
 from kcpg.core.node import Node, NodeSettings
-from kcpg.net import loops
+from kcpg.net import addr, loops
+from kcpg.net.allow import AllowList
 from kcpg.net.driver import Driver
 from kcpg.net.local import Bind, LocalDialer, LocalDialSettings, LocalListener, LocalListenSettings
 from kcpg.net.resolve import Resolver
@@ -105,6 +107,51 @@ def test_many_flows_of_many_sources_are_no_loop():
             sock.sendall(b"hello")
             assert sock.recv(10) == b"hello"
         assert not forwarder.dialer.counters["loop"]
+
+
+# -- targets that somebody chose -------------------------------------------------------------------
+
+
+class Names(Resolver):
+    """Every name leads to one address, whatever its owner says today."""
+
+    def __init__(self, ip):
+        super().__init__()
+        self._ip = ip
+
+    def resolve(self, host, port, answer, family=0, max_age_ms=None):
+        answer([addr.pack(self._ip, port)])
+
+
+def chosen(host, allow=None, target=None, ip="127.0.0.1"):
+    """The outcome of a flow whose client chose its target."""
+    settings = LocalDialSettings(target, any_target=target is None, allow=allow, timeout_ms=1)
+    leg = LocalDialer(settings, Names(ip))
+    flow = leg.dial(Open(TCP, Target(host, 9), "here"), 0)
+    if isinstance(flow, Reset):
+        return flow.code
+    flow.reset(Reset(ResetCode.SHUTDOWN))
+    return None
+
+
+@pytest.mark.parametrize("ip", ["169.254.169.254", "fe80::1%lo", "100.100.100.200"])
+def test_no_name_leads_a_client_to_the_machines_credentials(ip):
+    permission = AllowList(allow_list("*.example", []))
+    for allow in (None, permission):
+        assert chosen("rebound.example", allow, ip=ip) is ResetCode.FORBIDDEN
+        assert chosen(ip, allow, ip=ip) is ResetCode.FORBIDDEN
+
+
+def test_a_denied_network_is_denied_to_every_name():
+    allow = AllowList(allow_list("*.example,!127.0.0.0/8", []))
+    assert chosen("rebound.example", allow) is ResetCode.FORBIDDEN
+    assert chosen("rebound.example", AllowList(allow_list("*.example", []))) is not ResetCode.FORBIDDEN
+
+
+def test_the_configured_target_needs_no_permission():
+    """Who writes a link-local target into the configuration means it."""
+    target = Target("fe80::1%lo", 9)
+    assert chosen(target.host, target=target, ip="fe80::1%lo") is not ResetCode.FORBIDDEN
 
 
 # -- TCP -------------------------------------------------------------------------------------------

@@ -283,6 +283,20 @@ def test_allow_targets() -> None:
     )
 
 
+def test_targets_that_are_denied() -> None:
+    value, remarks = read("allow_targets", "!10.0.0.0/8, ! [fd00::/8]:22,!*.example.org,10.0.0.0/8")
+    assert remarks == []
+    assert value == (
+        AllowRule("10.0.0.0/8", "", (), denies=True),
+        AllowRule("fd00::/8", "", ((22, 22),), denies=True),
+        AllowRule("", "*.example.org", (), denies=True),
+        AllowRule("10.0.0.0/8", "", ()),
+    )
+    for bad in ("!", "!!10.0.0.0/8", "10.0.0.0/8,!"):
+        with pytest.raises(BadValue):
+            read("allow_targets", bad)
+
+
 def test_a_network_with_host_bits_gets_a_hint() -> None:
     with pytest.raises(BadValue) as error:
         read("allow_targets", "10.1.2.3/8")

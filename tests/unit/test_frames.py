@@ -29,7 +29,7 @@ def test_texts_are_cut_between_characters() -> None:
 
 
 def test_texts_cannot_forge_log_lines() -> None:
-    assert frames.read_text(frames.pack_text("a\nb\x1b[2Jc\u202e")) == "a\ufffdb\ufffd[2Jc\ufffd"
+    assert frames.read_text(frames.pack_text("a\nb\x1b[2Jc\u202e")) == "a?b?[2Jc?"
 
 
 @given(st.binary(min_size=1, max_size=300), padding)

@@ -59,6 +59,9 @@ def test_the_other_messages() -> None:
     assert read == Reset(ResetCode.NO_ROUTE, "a b")
     theirs = messages.read_reason(b"\x21Connection refused\x00rest", ResetCode.REFUSED)
     assert theirs == Reset(ResetCode.REFUSED, "Connection refused")
+    for text in (b"\x1b[2J\rok\nforged", "\u202egnp.exe".encode(), b"\xff\x9b31m"):
+        shown = messages.read_reason(b"\x21" + text + b"\x00", ResetCode.REFUSED).text
+        assert shown.isprintable() and "\ufffd" not in shown and "?" in shown
     assert messages.mux_data(Carries.TCP, NUMBER).hex() == "2601020304"
     assert messages.mux_cancel(Carries.UDP, NUMBER).hex() == "370102030400"
     reset = messages.mux_cancel(Carries.TCP, NUMBER, ResetCode.TIMEOUT)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from netaddr import INET_PTON, AddrFormatError, IPAddress, IPNetwork
 
@@ -213,10 +213,16 @@ def _mapping_side(text: str, side: str, remarks: Remarks) -> tuple[str, tuple[in
 
 
 def allow_list(text: str, remarks: Remarks) -> tuple[AllowRule, ...]:
-    """Comma-separated `network`, `name`, `*.name` or `*`, each with an optional `:port` or `:port-port`."""
+    """Comma-separated `network`, `name`, `*.name` or `*`, each with an optional `:port` or `:port-port`.
+
+    `!` before one: it denies.
+    """
     rules: dict[AllowRule, None] = {}
     for item in uncomment(text, remarks).split(","):
-        rules[_allow_rule(item.strip(BLANKS), remarks)] = None
+        item = item.strip(BLANKS)
+        denies = item.startswith("!")
+        rule = _allow_rule(item[denies:].strip(BLANKS), remarks)
+        rules[replace(rule, denies=denies)] = None
     return tuple(rules)
 
 

@@ -114,9 +114,14 @@ _KEYS = (
     ),
     Key(
         "allow_targets", "Addresses", addresses.allow_list,
-        "networks, names, *.name, *; each may end in :port or :port-port", "any target", frozenset({_S}),
+        "networks, names, *.name, *; each may end in :port or :port-port; ! before it denies",
+        "any target that no rule below denies", frozenset({_S}),
         "With {}: the targets that clients may choose, for example "
-        "10.0.0.0/8:22,[fd00::/8]:80-90,*.example.org.", own=True,
+        "10.0.0.0/8:22,[fd00::/8]:80-90,*.example.org, and those that they may not, for example "
+        "!10.0.0.0/8,!*.example.net. A rule that denies wins; with such rules alone, all else is permitted. "
+        "A network also holds for the addresses of a name. Link-local and cloud metadata addresses "
+        "(169.254.0.0/16, fe80::/10 and others) are denied unless a rule names them, or a part of them.",
+        own=True,
     ),
     Key(
         "dialect", "Encryption", values.dialect, "native, kcptube", "native", _ALL,

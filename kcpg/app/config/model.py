@@ -115,7 +115,7 @@ class Mapping:
 
 @dataclass(frozen=True, slots=True)
 class AllowRule:
-    """Targets that a server permits: the network or the name, on any of the ports."""
+    """Targets that a server permits, or denies: the network or the name, on any of the ports."""
 
     # Network in CIDR form (a single address is a /32 or /128); empty for a rule about a name.
     network: str
@@ -123,6 +123,7 @@ class AllowRule:
     # network.
     name: str
     ports: tuple[tuple[int, int], ...]  # Inclusive port ranges; empty = every port
+    denies: bool = False  # `!`: what it fits is refused, whatever another rule permits
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +153,7 @@ class LegConfig:
     # Local listener: ports with targets of their own, one entry per port and protocol.
     mappings: tuple[Mapping, ...] = ()
     any_target: bool = False  # Local dialer: `{}` was given, so flows may name their own target
-    # Local dialer: what `any_target` is limited to; None = not limited.
+    # Local dialer: what `any_target` is limited to; None = only by what no server opens unasked.
     allow_targets: tuple[AllowRule, ...] | None = None
     # Tunnel dialer: name whose TXT record holds address and port, and replaces addresses and ports; empty
     # = none.

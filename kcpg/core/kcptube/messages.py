@@ -18,6 +18,7 @@ from enum import IntEnum
 from typing import Final
 
 from kcpg.core.flow import Kind, Reset, ResetCode, Target
+from kcpg.core.words import printable
 
 INITIALISE: Final = 0
 FAILURE: Final = 1
@@ -111,7 +112,7 @@ def pack_failure(carries: int, reason: Reset) -> bytes:
 
 def read_reason(message: bytes, otherwise: ResetCode) -> Reset:
     """The reason in a FAILURE. Nodes of ours begin it with the words of a code; `otherwise`: the others'."""
-    text = message[1 : 1 + TEXT_MOST].partition(b"\0")[0].decode("utf-8", "replace")
+    text = printable(message[1 : 1 + TEXT_MOST].partition(b"\0")[0])
     word, _, rest = text.partition(": ")
     code = _CODES.get(word)
     return Reset(otherwise, text) if code is None else Reset(code, rest)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 from kcpg.core.flow import TCP, Kind, Open, Target
+from kcpg.core.words import printable
 
 _TEXT_MAX_BYTES = 255  # The length of a text is one byte; DNS names have at most 253
 
@@ -50,14 +51,16 @@ class OpenMessage:
         if request.target is None:
             return bytes((kind, self.delivery, 0, 0, 0, len(source))) + source
         name = request.target.host.encode("utf-8")
-        assert len(name) <= _TEXT_MAX_BYTES, "configuration bounds host names"
+        # Configuration bounds host names, and `printable` those that a relay passes on.
+        assert len(name) <= _TEXT_MAX_BYTES
         port = request.target.port
         head = bytes((kind, self.delivery, port >> 8, port & 0xFF, len(name)))
         return head + name + bytes((len(source),)) + source
 
 
 def read_open_message(message: bytes) -> OpenMessage | None:
-    """None if this is no OPEN message. Bytes after the known fields are left to later versions."""
+    """None if this is no OPEN message. Its texts are made printable. Bytes after the known fields are left
+    to later versions."""
     size = len(message)
     if size < 6:
         return None
@@ -68,5 +71,5 @@ def read_open_message(message: bytes) -> OpenMessage | None:
         return None
     target = None
     if source > 5:
-        target = Target(message[5:source].decode("utf-8", "replace"), message[2] << 8 | message[3])
-    return OpenMessage(Open(kind, target, message[source + 1 : end].decode("utf-8", "replace")), delivery)
+        target = Target(printable(message[5:source]), message[2] << 8 | message[3])
+    return OpenMessage(Open(kind, target, printable(message[source + 1 : end])), delivery)

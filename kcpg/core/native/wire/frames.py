@@ -11,6 +11,7 @@ import struct
 from typing import NamedTuple
 
 from kcpg.core.units import MASK32
+from kcpg.core.words import printable
 
 PAD = 0  # nothing; the datagram itself was the message
 KCP = 1  # KCP segments of any conversations, back to back
@@ -177,5 +178,4 @@ def read_text(data: bytes) -> str | None:
     """Words from a peer, fit for a log line: what does not print is replaced. None if cut short."""
     if not data or len(data) < 1 + data[0]:
         return None
-    text = data[1 : 1 + data[0]].decode("utf-8", "replace")
-    return "".join(c if c.isprintable() else "\ufffd" for c in text)
+    return printable(data[1 : 1 + data[0]])
