@@ -16,6 +16,9 @@ from gevent import monkey
 monkey.patch_all()
 
 from kcpg.app.cli import main  # noqa: E402  (patching comes first)
+from kcpg.app.privileges import forbid_dumps  # noqa: E402
+
+forbid_dumps()  # before any secret is read
 
 if __name__ == "__main__":
     sys.exit(main())

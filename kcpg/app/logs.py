@@ -116,6 +116,11 @@ class LineHandler(logging.Handler):
         except Exception:
             self.handleError(record)
 
+    @property
+    def file(self) -> RotatingFile | None:
+        """The file that it writes to; None for a stream."""
+        return self._out if isinstance(self._out, RotatingFile) else None
+
     def close(self) -> None:
         """Close the file."""
         self._out.close()
@@ -190,6 +195,14 @@ class NodeLog:
 def process_log() -> logging.Logger:
     """The logger for events of the whole process."""
     return logging.getLogger(LOGGER)
+
+
+def files() -> list[RotatingFile]:
+    """The open log files of the process and of its nodes."""
+    names = [name for name in logging.Logger.manager.loggerDict if f"{name}.".startswith(f"{LOGGER}.")]
+    handlers = [handler for name in {LOGGER, *names} for handler in logging.getLogger(name).handlers]
+    found = [handler.file for handler in handlers if isinstance(handler, LineHandler)]
+    return [file for file in found if file is not None]
 
 
 def set_up(options: LogOptions, stream: TextIO | None = None) -> None:

@@ -101,6 +101,16 @@ class RotatingFile:
             self._writer = _Writer(open_file(self._path, os.O_APPEND))
         return self._writer
 
+    def give_to(self, uid: int, gid: int) -> None:
+        """Give the open file to a user, so that it can be opened again by one. Raises OSError."""
+        if self._writer is not None and self._writer.is_own:
+            os.fchown(self._writer.fd, uid, gid)
+
+    @property
+    def directory(self) -> Path:
+        """Where it is, and where rotation renames it."""
+        return self._path.parent
+
     def close(self) -> None:
         """Close the file; the next line opens it again. Raises nothing: no line waits in here."""
         if self._writer is not None:
@@ -109,6 +119,10 @@ class RotatingFile:
             self._writer = None
 
     def _rotate(self) -> None:
+        """Begin an empty file. In a directory that takes no renaming, the old lines are lost."""
+        if self._writer is not None and not os.access(self._path.parent, os.W_OK):
+            os.ftruncate(self._writer.fd, 0)
+            return
         self.close()
         for number in range(self._keep, 0, -1):
             older = self._path.with_name(f"{self._path.name}.{number}")
@@ -122,7 +136,10 @@ class _Writer:
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
-        self._is_file = stat.S_ISREG(os.fstat(fd).st_mode)
+        facts = os.fstat(fd)
+        self._is_file = stat.S_ISREG(facts.st_mode)
+        # Not what somebody else put here, nor one file under two names.
+        self.is_own = self._is_file and (facts.st_uid, facts.st_nlink) == (os.geteuid(), 1)
         self._ready: select.poll = _poll()
         self._ready.register(fd, select.POLLOUT)
         self._is_torn = False  # the last line was taken in part

@@ -49,6 +49,9 @@ def apply(paths: list[Path], running: list[AnyNode], form: str) -> list[AnyNode]
     if not loaded.ok:
         log.error("kept the old configuration: %s", summary(loaded.problems))
         return running
+    if running and (text := _changes_user(running[0].config, loaded.nodes)):
+        log.error("kept the old configuration: %s", text)
+        return running
     plan = compare([node.config for node in running], loaded.nodes)
     if not plan.started and not plan.stopped:
         log.info("reread the configuration: nothing has changed")
@@ -67,6 +70,13 @@ def apply(paths: list[Path], running: list[AnyNode], form: str) -> list[AnyNode]
         "applied the configuration (nodes started: %d, unchanged: %d)", len(plan.started), len(plan.kept)
     )
     return after
+
+
+def _changes_user(old: NodeConfig, new: Sequence[NodeConfig]) -> str:
+    """Why a process cannot take this configuration; empty if its user and group stay the same."""
+    if all((config.user, config.group) == (old.user, old.group) for config in new):
+        return ""
+    return "user and group change only with a restart of the process"
 
 
 def _replace(

@@ -18,12 +18,13 @@ import gevent
 import gevent.event
 
 from kcpg import __version__, engine
-from kcpg.app import reload
+from kcpg.app import logs, reload
 from kcpg.app.config.model import NodeConfig
 from kcpg.app.descriptors import allow_descriptors, shortage
 from kcpg.app.logs import LogOptions, process_log
 from kcpg.app.memory import spare_collector
 from kcpg.app.paths import Instance
+from kcpg.app.privileges import become, identity, unreadable
 from kcpg.app.run import derive_keys, describe
 from kcpg.app.status import StatusServer
 from kcpg.app.terminal import Terminal
@@ -80,6 +81,7 @@ class Service:
         housekeeping = None
         try:
             self._start()
+            self._become_user()
             spare_collector()
             ready(self.ready_line())
             housekeeping = gevent.spawn(self._keep_house)
@@ -127,6 +129,27 @@ class Service:
             except OSError as error:
                 self._status = None
                 process_log().warning("cannot offer a status report at %s: %s", self._where.socket, error)
+
+    def _become_user(self) -> None:
+        """Give root's rights up if the configuration says so: what needs them is open."""
+        config = self._configs[0]
+        if not config.user:
+            return
+        wanted = identity(config.user, config.group)
+        if wanted.is_ours:
+            return
+        for file in logs.files():
+            file.give_to(wanted.uid, wanted.gid)
+        become(wanted, reloads=True)
+        process_log().info("runs as %s from now on", wanted)
+        if problem := unreadable(self._paths):
+            process_log().warning("%s cannot read %s: a reload will be refused", wanted, problem)
+        logged = {file.directory for file in logs.files()}
+        logged.update(config.log_path for config in self._configs if config.log_path is not None)
+        for directory in sorted(logged):
+            if not os.access(directory, os.W_OK):
+                text = "%s cannot write to %s: no file is rotated or replaced there, a full one begins anew"
+                process_log().warning(text, wanted, directory)
 
     def _obey_signals(self) -> None:
         self._terminal = Terminal()

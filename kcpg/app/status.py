@@ -79,7 +79,7 @@ class StatusServer:
             if listener is not None:
                 listener.close()
         self._give_reserve()
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, PermissionError):  # root's directory, and no longer root
             os.unlink(self._path)
 
     def _begin(self, listener: gevent.socket.socket) -> None:

@@ -8,4 +8,5 @@ Tests of what has none of its own name:
     flow, node: sim/test_forwarder.py, unit/test_splice.py
     pacer: property/test_native_properties.py, unit/test_kcp_timing.py
     units: unit/test_kcp_rebuilt.py
+    words: property/test_native_properties.py, unit/test_frames.py
 """

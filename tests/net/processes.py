@@ -11,8 +11,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+
+import pytest
+
+from tests.needs import needs
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 30.0
@@ -37,6 +41,14 @@ def call(state: Path, *words: object) -> subprocess.CompletedProcess[str]:
     )
 
 
+def descriptors(pid: int) -> list[str]:
+    """The descriptors of a node; it lets only root look (proc(5): it is not dumpable)."""
+    try:
+        return os.listdir(f"/proc/{pid}/fd")
+    except PermissionError:
+        pytest.skip(needs("root to look into a node", "run as root"))
+
+
 def until(condition: Callable[[], object], what: str) -> object:
     """The first true value of `condition`, looked at every 20 ms; fails with `what` when patience ends."""
     end = time.monotonic() + PATIENCE_S
@@ -50,12 +62,12 @@ def until(condition: Callable[[], object], what: str) -> object:
 class Node:
     """One kcpg process in the foreground, its output collected."""
 
-    def __init__(self, state: Path, *words: object, **more: str) -> None:
-        """`words`: the command line; `more`: further variables of the environment."""
+    def __init__(self, state: Path, *words: object, via: Sequence[str] = (), **more: str) -> None:
+        """`words`: the command line; `via`: what runs it; `more`: further variables of the environment."""
         self.lines: list[str] = []
         self.process = subprocess.Popen(
-            command(*words), env=environment(state, **more), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL, text=True,
+            [*via, *command(*words)], env=environment(state, **more), stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True,
         )  # fmt: skip
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

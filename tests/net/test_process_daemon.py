@@ -101,9 +101,10 @@ def test_it_is_a_daemon(daemons: Daemons, server: Path) -> None:
     session, terminal = int(fields[3]), int(fields[4])
     assert session not in (pid, os.getsid(0)), "neither a session leader nor in ours"
     assert terminal == 0
+    numbers = processes.descriptors(pid)
     for fd in (0, 1, 2):
         assert os.readlink(f"/proc/{pid}/fd/{fd}") == "/dev/null"
-    opened = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+    opened = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in numbers]
     assert not [name for name in opened if name.startswith("pipe:") and name in _our_pipes()]
     daemons.do("stop", server)
 
@@ -140,6 +141,7 @@ def test_ensure_with_every_standard_file_closed(daemons: Daemons, server: Path) 
     done = subprocess.run(shell, env=processes.environment(daemons.state), timeout=processes.PATIENCE_S)
     assert done.returncode == 0
     (pid,) = daemons.pids()
+    assert processes.descriptors(pid)
     for fd in (0, 1, 2):
         assert os.readlink(f"/proc/{pid}/fd/{fd}") == "/dev/null"
     assert daemons.do("stop", server).returncode == 0

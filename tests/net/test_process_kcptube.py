@@ -4,7 +4,6 @@ they took."""
 from __future__ import annotations
 
 import json
-import os
 import random
 import socket
 from collections.abc import Iterator
@@ -62,7 +61,7 @@ class Tube:
 
     def descriptors(self) -> list[int]:
         """Open ones of each process."""
-        return [len(os.listdir(f"/proc/{node.process.pid}/fd")) for node in self.nodes.values()]
+        return [len(processes.descriptors(node.process.pid)) for node in self.nodes.values()]
 
     def close(self) -> None:
         for node in self.nodes.values():

@@ -229,7 +229,7 @@ def test_reload_with_workers(tmp_path: Path, start: Start, target: int) -> None:
     node = start(edited, same).ready()
     assert until(lambda: _tried(listen, b"hello"), "an echo") == b"hello"
     before = report(state, edited, same)
-    descriptors = len(os.listdir(f"/proc/{node.process.pid}/fd"))
+    descriptors = len(processes.descriptors(node.process.pid))
 
     def reload(says: str) -> None:
         node.lines.clear()
@@ -255,9 +255,7 @@ def test_reload_with_workers(tmp_path: Path, start: Start, target: int) -> None:
     write(tmp_path, "edited.conf", SERVER + TWO, listen=new, target=target)
     reload("applied the configuration (nodes started: 1, unchanged: 1)")
     assert until(lambda: _tried(listen, b"and more"), "an echo") == b"and more"
-    until(
-        lambda: len(os.listdir(f"/proc/{node.process.pid}/fd")) == descriptors, "every descriptor given back"
-    )
+    until(lambda: len(processes.descriptors(node.process.pid)) == descriptors, "every descriptor given back")
 
 
 def test_stopping_lets_a_flow_finish(tmp_path: Path, start: Start, target: int) -> None:

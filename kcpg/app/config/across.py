@@ -150,6 +150,20 @@ def ends_timeout_s(raws: list[RawFile]) -> int:
     return max(known)
 
 
+def check_users(raws: list[RawFile], reports: list[Report]) -> None:
+    """One process has one user and group."""
+    first = next((raw for raw in raws if raw.role is not None), None)
+    for raw, report in zip(raws, reports, strict=True):
+        for name in ("user", "group"):
+            if first is None or raw.role is None or name in raw.outside.bad:
+                continue
+            mine, theirs = raw.outside.get(name, str), first.outside.get(name, str)
+            if mine != theirs:
+                reason = f"is {mine or 'not set'} here and {theirs or 'not set'} in {first.name}"
+                hint = "one process has one user: set the same in every file"
+                report.error(raw.outside.line(name), name, reason, hint)
+
+
 def check_timeouts(raws: list[RawFile], reports: list[Report]) -> None:
     """Warn about a relay whose udp_timeout is lower than that of its ends."""
     ends_s = ends_timeout_s(raws)

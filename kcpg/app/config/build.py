@@ -47,6 +47,8 @@ def build(raw: RawFile, name: str, ends_timeout_s: int) -> NodeConfig:
         max_flows=outside.get("max_flows", int) or 65536,
         drain_timeout_s=outside.get("drain_timeout", int),
         workers=outside.get("workers", int) or 1,
+        user=outside.get("user", str) or "",
+        group=outside.get("group", str) or "",
     )
 
 

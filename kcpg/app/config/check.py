@@ -17,6 +17,7 @@ from kcpg.app.config.passwords import read_password
 from kcpg.app.config.raw import Options, RawFile
 from kcpg.app.config.report import Report
 from kcpg.app.config.values import BadValue
+from kcpg.app.privileges import identity
 
 SECRETS = ("encryption_key", "encryption_password", "encryption_password_file")
 WEAK = ("none", "XOR")
@@ -39,6 +40,7 @@ def check(raw: RawFile, report: Report) -> None:
         _check_target(raw.outside, report)
     check_workers(raw, report)
     _check_log_path(raw.outside, report)
+    _check_user(raw.outside, report)
     _note_pending(raw, report)
 
 
@@ -326,6 +328,21 @@ def _check_log_path(options: Options, report: Report) -> None:
         report.error(line, "log_path", "is not a directory", "name the directory, not the file")
     elif not os.access(path, os.W_OK):
         report.warning(line, "log_path", "this user cannot write to it")
+
+
+def _check_user(options: Options, report: Report) -> None:
+    user, group = options.get("user", str), options.get("group", str)
+    if user is None:
+        if group is not None:
+            report.error(options.line("group"), "group", "needs user", "set user as well")
+        return
+    try:
+        wanted = identity(user, group or "")
+    except LookupError as error:
+        report.error(options.line("user"), "user", str(error.args[0]), "useradd --system adds one")
+        return
+    if wanted.uid == 0:
+        report.warning(options.line("user"), "user", "is root: it keeps all rights", "name another user")
 
 
 def _note_pending(raw: RawFile, report: Report) -> None:

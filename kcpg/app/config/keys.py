@@ -295,6 +295,18 @@ _KEYS = (
         own=True, whole_node=True,
     ),
     Key(
+        "user", "Process", values.word, "name or number", "none", _NODE,
+        "User that the process becomes once its ports, logs and status are open; only root can. It keeps the "
+        "right to bind ports below 1024, for a reload, and nothing else of root's. This user must be able to "
+        "read the configuration for a reload, and to write to log_path for rotation and ip_address.txt; "
+        "update_ipv4 runs as this user. The same in every file of a process.",
+        own=True, whole_node=True,
+    ),
+    Key(
+        "group", "Process", values.word, "name or number", "the user's own", _NODE,
+        "With user: the group that the process gets.", own=True, whole_node=True,
+    ),
+    Key(
         "fib_ingress", "Process", values.clamped(0, 65535), "0-65535", "the system's", _ALL,
         "FreeBSD: routing table for incoming traffic.", limits="clamped to the range",
         pending="routing tables",

@@ -70,6 +70,7 @@ def _load(
     across.check_ports(raws, reports)
     across.check_loops(raws, reports)
     across.check_timeouts(raws, reports)
+    across.check_users(raws, reports)
     problems: list[Problem] = [problem for report in reports for problem in report.sorted()]
     return Loaded(tuple(_nodes(raws, reports)), tuple(problems))
 

@@ -243,6 +243,10 @@ class NodeConfig:
         None  # How long flows may take to finish at the end; None: the command line's
     )
     workers: int = 1  # Processes that run the node
+    user: str = (
+        ""  # Name or number of the user that the process becomes once its ports are open; empty = none
+    )
+    group: str = ""  # Name or number of the group; empty = the user's own
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,14 @@ def free_text(text: str, remarks: Remarks) -> str:
     return text
 
 
+def word(text: str, remarks: Remarks) -> str:
+    """A name or number without blanks."""
+    bare = uncomment(text, remarks)
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\$?", bare):
+        raise BadValue(f"'{bare}' is neither a name nor a number")
+    return bare
+
+
 def secret(text: str, remarks: Remarks) -> bytes:
     """The bytes in the file, whatever its encoding."""
     return free_text(text, remarks).encode("utf-8", "surrogateescape")

@@ -19,6 +19,7 @@ import gevent.socket
 from kcpg.app.descriptors import allow_descriptors, shortage
 from kcpg.app.logs import process_log
 from kcpg.app.memory import spare_collector
+from kcpg.app.privileges import become, identity
 from kcpg.app.run import RunningNode
 from kcpg.app.workers.channel import Channel, Message, receive, receive_fds
 from kcpg.app.workers.context import WorkerContext
@@ -69,6 +70,7 @@ class _Worker:
     def run(self) -> int:
         try:
             self._node.start()
+            self._give_up_rights()
         except StartError as error:
             self._channel.post("failed", error.message, error.hint)
             self._channel.flush(FLUSH_S)
@@ -83,6 +85,12 @@ class _Worker:
         self._channel.flush(FLUSH_S)
         self._channel.close()
         return EXIT_OK
+
+    def _give_up_rights(self) -> None:
+        """As the process that started it does, which keeps more."""
+        config = self._node.config
+        if config.user:
+            become(identity(config.user, config.group), reloads=False)
 
     def _took(self, message: Message) -> None:
         match message:
