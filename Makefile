@@ -42,7 +42,7 @@ GUEST_PROFILES ?= lossy5 bursty mobile throttled reorder duplicate port-throttle
 GUEST_CASE ?= $(or $(GUEST_CELL),ONLY=latency MODE=server PROFILE=lossy5 SECONDS=2 BASELINES=0)
 ARGS   ?=
 
-.PHONY: help setup tools programs run test e2e e2e-ci netem-guest bench bench-compare lint check clean
+.PHONY: help setup tools programs run test fuzz asan e2e e2e-ci netem-guest bench bench-compare lint check clean
 
 help: ## show this list
 	@echo "usage: make TARGET [VARIABLE=value …]"
@@ -81,6 +81,14 @@ SIDE_BY_SIDE = $(if $(filter %.py,$(TESTS))$(findstring ::,$(TESTS))$(filter $(A
 
 test: $(READY) $(TEST_STAMP) ## all tests: unit, property, simulation, interoperability, loopback, tidy
 	@$(PY) -m pytest -q $(SIDE_BY_SIDE) $(TESTS) $(ARGS)
+
+# SECONDS are for all targets together; SEED is drawn where it is not given. What fails is saved in tests/fuzz/corpus.
+fuzz: $(READY) $(TEST_STAMP) ## bytes that nobody thought of, for all that reads them [SECONDS= SEED= TARGETS= INPUT=]
+	@$(PY) -m tests.fuzz $(foreach word,SECONDS SEED KEEP INPUT,$(if $($(word)),'$(word)=$($(word))')) $(TARGETS)
+
+# The compiled engine in build/asan, with checks of every memory access. SECONDS: of fuzzing after the tests.
+asan: $(TEST_STAMP) ## AddressSanitizer and UBSan: unit, property and hostile tests, then fuzzing [SECONDS= ARGS=]
+	@sh tests/asan $(PY) $(or $(SECONDS),60) $(ARGS)
 
 # What is set of these is handed on as it stands; python -m harness e2e --help explains them.
 E2E_WORDS := MODE PROFILE TRACE ONLY DIALECT FULL SEED SECONDS SHARE BACKEND FAMILY BASELINES LINKCHECK COMMANDS WITH

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import signal
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
-from kcpg import built
-from tests.engines import ENGINES
-from tests.needs import pytest_terminal_summary  # noqa: F401  (pytest calls it)
+# Also what the tests share keeps its asserts with PYTHONOPTIMIZE, as the tests themselves do.
+_HERE = Path(__file__).parent
+_SHARED = (path.relative_to(_HERE.parent).with_suffix("") for path in _HERE.rglob("*.py"))
+pytest.register_assert_rewrite(*(".".join(path.parts) for path in _SHARED))
+
+from kcpg import built  # noqa: E402
+from tests.engines import ENGINES  # noqa: E402
+from tests.needs import pytest_terminal_summary  # noqa: E402, F401  (pytest calls it)
 
 # No deadline per example: the machines that run these are shared and the figure would only measure
 # them. A failing example prints the line that repeats it. The fixture `engine` is a plain string, the

@@ -21,7 +21,8 @@ import sys
 from pathlib import Path
 from kcpg.app.lock import PidLock
 lock = PidLock(Path(sys.argv[1]))
-assert lock.acquire()
+if not lock.acquire():
+    sys.exit("somebody has it")
 lock.write_pid()
 print("held", flush=True)
 sys.stdin.read()
