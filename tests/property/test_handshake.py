@@ -19,7 +19,7 @@ from kcpg.core.native.handshake.handshake import (
     Resume,
     Retry,
 )
-from kcpg.core.native.handshake.params import LinkParams, Verdict, negotiate
+from kcpg.core.native.handshake.params import Fec, LinkParams, Verdict, negotiate
 from kcpg.core.native.handshake.rekey_messages import RekeyInitiator, RekeyResponder
 from kcpg.core.seal.seal import ALGORITHMS, HeaderMask, Sealer, xor
 from tests.engines import twin
@@ -103,6 +103,38 @@ def test_nobody_is_talked_into_a_weaker_cipher() -> None:
     asked = request(pair, pair.init())
     asked.params = replace(asked.params, algorithm="none")  # what a wicked listener would do
     done = asked.accept(LinkParams(algorithm="none"), Verdict(True), 77)
+    assert done is not None and pair.to_dialer(done[0]) is None
+    assert pair.dialer.drops == {"handshake_downgrade": 1}
+
+
+def test_a_listener_that_accepts_more_than_was_offered_gets_what_was_offered() -> None:
+    """Every holder of the key can be a listener. What it answers bounds buffers, windows and rates."""
+    offer = LinkParams(datagram_bytes=1200, snd_wnd=32, rcv_wnd=64, outbound_bps=1000, inbound_bps=2000)
+    pair = HandshakePair(offer=offer)
+    asked = request(pair, pair.init())
+    more = LinkParams(
+        datagram_bytes=65_507,
+        snd_wnd=65_535,
+        rcv_wnd=65_535,
+        outbound_bps=0,
+        inbound_bps=1 << 63,
+        udp_delivery="datagram",
+        fec_out=Fec(200, 55),
+        fec_in=Fec(20, 4),
+        ports=((1, 2),),
+    )
+    done = asked.accept(more, Verdict(True), 77)
+    assert done is not None
+    ours = pair.to_dialer(done[0])
+    assert isinstance(ours, Accepted)
+    assert ours.params == replace(offer, fec_in=Fec(20, 4), ports=((1, 2),))
+
+
+@pytest.mark.parametrize("version", [0, 2])
+def test_an_answer_of_another_version_is_dropped(version: int) -> None:
+    pair = HandshakePair()
+    asked = request(pair, pair.init())
+    done = asked.accept(LinkParams(version=version), Verdict(True), 77)
     assert done is not None and pair.to_dialer(done[0]) is None
     assert pair.dialer.drops == {"handshake_downgrade": 1}
 

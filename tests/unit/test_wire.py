@@ -404,6 +404,15 @@ def test_smaller_datagrams_for_conversations_opened_later(engine):
     assert max(len(datagram) for _, datagram in ends.sent) == 600
 
 
+def test_datagrams_beyond_the_wires_memory_are_refused(engine):
+    """By code that stays where assertions are left out: their size comes from what a peer answered."""
+    ends = WirePair(engine)
+    before = ends.a.datagram_bytes
+    with pytest.raises(ValueError, match="do not fit"):
+        ends.a.datagram_bytes = ends.wires["a"].max_datagram + 1
+    assert ends.a.datagram_bytes == before
+
+
 def test_free_forgets_everything(engine):
     ends = WirePair(engine)
     ends.open().write(bytes(5000))

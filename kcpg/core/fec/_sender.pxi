@@ -202,7 +202,8 @@ cdef class GroupSender:
         """The contents of the FEC_DATA frame that carries `payload`."""
         cdef const uint8_t[::1] view = payload
         cdef Py_ssize_t n = view.shape[0]
-        assert self.tx.data and n <= self.max_payload
+        if not self.tx.data or n > self.max_payload:
+            raise ValueError(f"{n} bytes are no shard of at most {self.max_payload}")
         cdef bytes out = PyBytes_FromStringAndSize(NULL, FEC_HEADER_BYTES + n)
         cdef uint8_t* p = <uint8_t*>PyBytes_AS_STRING(out)
         if n:

@@ -34,9 +34,14 @@ class Plan:
     parity: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        assert len(self.parity) == self.data + 1 and self.parity[0] == 0
-        assert all(a <= b for a, b in pairwise(self.parity)), "a larger group never has fewer parity shards"
-        assert self.data + self.parity[-1] <= MAX_SHARDS
+        if (
+            len(self.parity) != self.data + 1
+            or self.parity[0]
+            or any(a > b for a, b in pairwise(self.parity))
+        ):
+            raise ValueError("a plan has parity for each size of group, and never less for a larger one")
+        if self.data + self.parity[-1] > MAX_SHARDS:
+            raise ValueError(f"a group has at most {MAX_SHARDS} shards")
 
     def __str__(self) -> str:
         """As the configuration has it, with the small groups that differ from the larger ones."""

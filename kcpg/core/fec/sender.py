@@ -52,7 +52,8 @@ class GroupSender:
 
     def protect(self, payload: Bytes, now_ms: int) -> bytes:
         """The contents of the FEC_DATA frame that carries `payload`. Afterwards `parity()` may have some."""
-        assert self.on and len(payload) <= self.max_payload
+        if not self.on or len(payload) > self.max_payload:
+            raise ValueError(f"{len(payload)} bytes are no shard of at most {self.max_payload}")
         if not self._count:
             self._open(now_ms)
         header = HEADER.pack(self.group, self._count, self._plan.data, self._plan.parity[-1])

@@ -45,6 +45,7 @@ from kcpg.core.native.handshake.params import (
     pack_offer,
     read_answer,
     read_offer,
+    within,
 )
 
 PROLOGUE = b"kcpg/1 link"
@@ -187,12 +188,14 @@ class Initiator(Drops):
         if answer is None:
             self._drop("handshake_malformed")
             return None
-        server_cid, params, verdict = answer
+        server_cid, answered, verdict = answer
         if not verdict.accepted:
             return Refused(verdict)
-        if not server_cid or params.algorithm != self.params.algorithm:
+        same = (answered.version, answered.algorithm) == (self.params.version, self.params.algorithm)
+        if not server_cid or not same:
             self._drop("handshake_downgrade")
             return None
+        params = within(self.params, answered)
         epoch = EpochKeys.derive(params.algorithm, keys.c2s, keys.s2c)
         return Accepted(epoch, self.client_cid, server_cid, params, verdict, keys.secret)
 

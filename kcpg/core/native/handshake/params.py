@@ -139,6 +139,24 @@ def negotiate(offer: LinkParams, mine: LinkParams) -> tuple[LinkParams, Verdict]
     return agreed, Verdict(True, "; ".join(notes))
 
 
+def within(offer: LinkParams, answer: LinkParams) -> LinkParams:
+    """The answer, cut to the offer: every holder of the key can be a listener, and may ask for more.
+
+    What belongs to the listener (its FEC, its ports) is its own; the limits are the lower ones of both.
+    """
+    return replace(
+        offer,
+        datagram_bytes=min(offer.datagram_bytes, answer.datagram_bytes),
+        snd_wnd=min(offer.snd_wnd, answer.snd_wnd),
+        rcv_wnd=min(offer.rcv_wnd, answer.rcv_wnd),
+        outbound_bps=_lower_limit(offer.outbound_bps, answer.outbound_bps),
+        inbound_bps=_lower_limit(offer.inbound_bps, answer.inbound_bps),
+        keep_alive_s=_lower_limit(offer.keep_alive_s, answer.keep_alive_s),
+        fec_in=answer.fec_in,
+        ports=answer.ports,
+    )
+
+
 def pack_offer(offer: Offer) -> bytes:
     """The payload of noise message 1."""
     fields = _pack_params(offer.params)

@@ -67,7 +67,8 @@ cdef class LinkWire:
 
     @datagram_bytes.setter
     def datagram_bytes(self, uint32_t value):
-        assert value <= self.wire.max_datagram
+        if value > self.wire.max_datagram:
+            raise ValueError(f"datagrams of {value} bytes do not fit those of {self.wire.max_datagram}")
         self._datagram_bytes = value
         cdef Conv conv
         for conv in self.convs.values():

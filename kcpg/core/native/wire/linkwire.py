@@ -120,7 +120,8 @@ class LinkWire:
 
     @datagram_bytes.setter
     def datagram_bytes(self, value: int) -> None:
-        assert value <= self.wire.max_datagram
+        if value > self.wire.max_datagram:
+            raise ValueError(f"datagrams of {value} bytes do not fit those of {self.wire.max_datagram}")
         self._datagram_bytes = value
         for conv in self.convs.values():
             conv.kcp_mtu = self.segment_bytes(conv.is_long)
