@@ -89,7 +89,7 @@ def test_posted_datagrams_leave_as_they_are(engine):
     [
         (frames.FEC_DATA, "frame_malformed"),
         (frames.FEC_PARITY, "fec_malformed"),
-        (17, "frame_unknown"),
+        (18, "frame_unknown"),
         (255, "frame_unknown"),
     ],
 )

@@ -20,7 +20,7 @@ from tests.wires import C2S, PATH_A, key, make_wire
 
 STEPS = 120
 WINDOWS = (1, 4, 64, 1024)
-KINDS = (*range(17), 128, 255)
+KINDS = (*range(18), 128, 255)
 LINK, LINKS = 0, 1
 
 
