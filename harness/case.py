@@ -15,6 +15,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from harness import course
 from harness.deployment import LOOPBACK, TARGET_PORT, Deployment, deployed
 from harness.netns import Lab
 from harness.process import Failed, Program, TooLong
@@ -113,6 +114,7 @@ class Outcome:
     checks: list[Check] = field(default_factory=list)
     # Reports of workloads, by their names in the picture: `kcpg up`, `direct cubic up`.
     measured: dict[str, dict[str, Any]] = field(default_factory=dict)
+    courses: dict[str, dict[str, Any]] = field(default_factory=dict)  # By the same names; see harness/course
     facts: dict[str, Any] = field(default_factory=dict)
     logs: dict[str, str] = field(default_factory=dict)  # The last lines of each node, if the case failed
 
@@ -131,6 +133,7 @@ class Outcome:
             "backends": self.backends,
             "checks": [vars(check) for check in self.checks],
             "measured": self.measured,
+            "courses": self.courses,
             "facts": self.facts,
             "logs": self.logs,
         }
@@ -194,17 +197,39 @@ class Case:
         with self.target(workload, **task), self.user(workload, **task) as program:
             return self.report(name, program)
 
+    @contextmanager
+    def drawn(self, name: str, way: str, node: str = "") -> Iterator[None]:
+        """Where lines change, restart them, and keep the course of the measurement that runs meanwhile.
+
+        `node`: the label of the one that sends, if one does.
+        """
+        link = self.topology.stages[0].links[0]
+        if not course.is_drawn(link.profile) or link.backend != "box":
+            yield
+            return
+        self.restart_lines()
+        with course.LineWatch(link) as watch:
+            yield
+        report = self.outcome.measured.get(name, {})
+        if "start_s" in report:
+            log = "".join(each.program.output() for each in self.chain.nodes if each.label == node)
+            self.outcome.courses[name] = course.course(link, way, watch.samples, report, log)
+
+    def restart_lines(self) -> None:
+        """Let the next one meet the seed's pattern from its first packet, and lines from their beginning."""
+        for link in self.topology.links:
+            if link.profile is not None:
+                link.restart()
+
     def direct(self, name: str, workload: str, address: str, **task: Any) -> None:
         """Run it without the tunnel, to an address of the server that `routed` returns.
 
         It cannot fail the case: its errors, and that it did not finish, become facts.
         """
-        for link in self.topology.links:
-            if link.profile is not None:
-                link.restart()  # everyone meets the seed's pattern from its first packet
+        self.restart_lines()
         task = {**task, "direct": True, "patience_s": DIRECT_PATIENCE_S}
         before = len(self.outcome.checks)
-        with self.target(workload, **task):
+        with self.drawn(name, task.get("way", "up")), self.target(workload, **task):
             task = {**task, "host": address, "port": TARGET_PORT}
             with self.user(workload, **task) as program:
                 try:
@@ -230,9 +255,14 @@ class Case:
 def opened(plan: Plan, profile: Profile, lab: Lab, topology: Topology, outcome: Outcome) -> Iterator[Case]:
     """The case, with its chain running. Keeps the nodes' logs."""
     options = plan.options if plan.dialect == "native" else {**plan.options, "dialect": plan.dialect}
+    if plan.dialect == "native" and course.is_drawn(profile):
+        options = {**course.TRACED, **options}
     with ExitStack() as stack:
         try:
-            chain = stack.enter_context(deployed(topology, lab.directory, plan.seed, options, plan.family))
+            form = ("--log-format", "json") if "log_level" in options else ()
+            chain = stack.enter_context(
+                deployed(topology, lab.directory, plan.seed, options, plan.family, form)
+            )
         except Failed as error:
             missing = UNAVAILABLE.search(str(error))
             if missing is not None:

@@ -75,11 +75,17 @@ class Deployment:
 
 @contextmanager
 def deployed(
-    topology: Topology, directory: Path, seed: str, options: Mapping[str, str], family: int = 4
+    topology: Topology,
+    directory: Path,
+    seed: str,
+    options: Mapping[str, str],
+    family: int = 4,
+    words: Sequence[str] = (),
 ) -> Iterator[Deployment]:
     """Write the configurations, start the nodes, wait until all are ready; end them at the end.
 
-    `family`, 4 or 6, is preferred for dialling. Raises Failed if a node does not start.
+    `family`, 4 or 6, is preferred for dialling; `words`: for the command line of each. Raises Failed if a
+    node does not start.
     """
     environ = {"KCPG_STATE_DIR": str(directory / "state")}
     texts = configurations(topology.stages, seed, options, family)
@@ -91,9 +97,9 @@ def deployed(
                 config.write_text(text, encoding="utf-8")
                 config.chmod(0o600)  # it holds a key
                 namespace = topology.nodes[label]
-                words = namespace.command([*kcpg_command(), str(config)])
-                topology.lab.note(" ".join(words))
-                program = Program(label, words, directory / f"{label}.log", environ)
+                command = namespace.command([*kcpg_command(), *words, str(config)])
+                topology.lab.note(" ".join(command))
+                program = Program(label, command, directory / f"{label}.log", environ)
                 stack.enter_context(program)
                 nodes.insert(0, Node(label, namespace, config, program))
             for node in nodes:

@@ -35,6 +35,7 @@ from harness.process import ROOT, Failed
 from harness.scenarios import SCENARIOS
 from harness.scenarios.base import RELAYS, Scenario
 from harness.sets import CI, DEFAULT, DIALECTS, full
+from harness.sets import plan as plan_of
 from harness.stalls import Watch
 from netem import profile as profiles
 from netem.profile import ProfileError
@@ -298,7 +299,7 @@ def _chosen(given: dict[str, str]) -> Iterator[Plan]:
     for name, each in itertools.product(names or ["bulk", "latency", "game"], wanted or [""]):
         for mode in modes or [SCENARIOS[name].modes[0]]:
             for dialect in dialects or DIALECTS[:1]:
-                yield Plan(name, mode, each or SCENARIOS[name].profile, dialect=dialect)
+                yield plan_of(name, mode, each or SCENARIOS[name].profile, dialect)
 
 
 def _of_all(given: dict[str, str]) -> Iterator[Plan]:

@@ -27,6 +27,8 @@ VERDICT_COLOURS = {"passed": "#0b6e4f", "failed": "#b00020", "skipped": "#8a6d00
 # Goodput is drawn as a mean over this many tenths of a second; single ones show scheduling, not the line.
 SMOOTH_BINS = 3
 
+QUEUE_LINEAR_MS = 200.0  # Longer queues are drawn on a logarithmic scale, beyond this
+
 LINEAR = 20  # Times that differ by more than this factor get a logarithmic scale
 
 # A measurement of a case for kcpg, cubic or bbr; None if it has none.
@@ -117,7 +119,9 @@ def _section(out: Path, number: int, case: Mapping[str, Any]) -> str:
         f"<span style='color:{VERDICT_COLOURS[case['verdict']]}'>{case['verdict']}</span></h2>"
         f"<pre>{html.escape(case['drawing'])}</pre>{_reason(case)}"
         f"<p>Again: <code>{html.escape(case['command'])}</code></p>"
-        f"{_picture(out, stem, _pictures_of(case))}<ul>{facts}</ul><ul>{checks}</ul>{logs}</section>"
+        f"{_picture(out, stem, _pictures_of(case))}"
+        f"{_picture(out, f'{stem}-course', courses_of(case))}"
+        f"<ul>{facts}</ul><ul>{checks}</ul>{logs}</section>"
     )
 
 
@@ -205,10 +209,7 @@ def _goodput(axes: Axes, way: str, measured: Mapping[str, Any]) -> None:
         if not _goes(name, way, report):
             continue
         rates = [count * 8 / 1e6 / BIN_S for count in report["bins"]]
-        smooth = [
-            sum(rates[max(at - SMOOTH_BINS + 1, 0) : at + 1]) / min(at + 1, SMOOTH_BINS)
-            for at in range(len(rates))
-        ]
+        smooth = _smooth(rates)
         times = [at * BIN_S for at in range(len(rates))]
         label = f"{name.removesuffix(way).strip()}: {report['mbit_s']:.3g} Mbit/s"
         axes.plot(times, smooth, label=label, color=_colour(name), linewidth=1.8)
@@ -292,6 +293,93 @@ def _overview(cases: Sequence[Mapping[str, Any]]) -> Any:
         axes.set_xlabel(unit)
         axes.margins(x=0.15)
     return figure
+
+
+def courses_of(case: Mapping[str, Any]) -> Any:
+    """Over a line that changes: rate, queue and round trip over time, each way; None without any course."""
+    courses = case.get("courses", {})
+    ways = [way for way in ("up", "down") if any(course["way"] == way for course in courses.values())]
+    if not ways:
+        return None
+    figure, grid = pyplot.subplots(
+        3, len(ways), figsize=(8 * len(ways), 9), squeeze=False, sharex="col", layout="constrained"
+    )
+    for column, way in enumerate(ways):
+        own = {name: course for name, course in courses.items() if course["way"] == way}
+        rate, queue, delay = (grid[row][column] for row in range(3))
+        _course_rate(rate, way, own, case["measured"])
+        _course_queue(queue, own)
+        _course_delay(delay, own)
+        delay.set_xlabel("seconds of the line's timeline")
+        first_s = min(course["since_s"] for course in own.values())
+        # What drains after the senders' time says little.
+        last_s = max(course["since_s"] + course["seconds"] for course in own.values())
+        for axes in (rate, queue, delay):
+            axes.set_xlim(max(first_s, 0), last_s)
+            axes.grid(alpha=0.3)
+            if axes.get_legend_handles_labels()[0]:
+                axes.legend(
+                    fontsize=8, loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False, borderpad=0
+                )
+    return figure
+
+
+def _course_rate(
+    axes: Axes, way: str, own: Mapping[str, Mapping[str, Any]], measured: Mapping[str, Any]
+) -> None:
+    """Goodput over the capacity of the line, and the rate that the sending node believed in."""
+    capacity = _smooth(max((course["capacity"] for course in own.values()), key=len))
+    times = [at * BIN_S for at in range(len(capacity) + 1)]
+    axes.stairs(capacity, times, fill=True, color="#d9d9d9", label="the line's capacity")
+    for name, course in own.items():
+        report = measured[name]
+        rates = _smooth([count * 8 / 1e6 / BIN_S for count in report["bins"]])
+        times = [course["since_s"] + (at + 0.5) * BIN_S for at in range(len(rates))]
+        label = f"{name.removesuffix(way).strip()}: {report['mbit_s']:.3g} Mbit/s"
+        axes.plot(times, rates, label=label, color=_colour(name), linewidth=1.5)
+        if course["believed"]:
+            at_s, believed, _, _ = zip(*course["believed"], strict=True)
+            axes.plot(at_s, believed, ":", color="#000000", label="kcpg believes", linewidth=1.2)
+    axes.set_ylim(0, 1.3 * max([*capacity, 0.1]))
+    axes.set_ylabel("Mbit/s")
+    axes.set_title(f"{way}: rate", loc="left")
+
+
+def _course_queue(axes: Axes, own: Mapping[str, Mapping[str, Any]]) -> None:
+    """How long a packet would have waited before the line."""
+    most = 0.0
+    for name, course in own.items():
+        at_s = [at for at, _ in course["queue"]]
+        queue_ms = [waits for _, waits in course["queue"]]
+        axes.plot(at_s, queue_ms, color=_colour(name), label=name.rpartition(" ")[0], linewidth=1.3)
+        most = max([most, *queue_ms])
+    if most > QUEUE_LINEAR_MS:
+        axes.set_yscale("symlog", linthresh=QUEUE_LINEAR_MS)
+        axes.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel("ms")
+    axes.set_title("queue before the line", loc="left")
+
+
+def _course_delay(axes: Axes, own: Mapping[str, Mapping[str, Any]]) -> None:
+    """The round trip: the line's without any queue, and what the sending node measured and believed."""
+    base = max((course["base"] for course in own.values()), key=len)
+    at_s, base_ms = [at for at, _ in base], [delay for _, delay in base]
+    axes.plot(at_s, base_ms, color="#aaaaaa", label="line without queue", linewidth=4)
+    for name, course in own.items():
+        if course["believed"]:
+            at_s, _, rtt_ms, least_ms = map(list, zip(*course["believed"], strict=True))
+            axes.plot(at_s, rtt_ms, color=_colour(name), label="kcpg measures", linewidth=1.5)
+            axes.plot(at_s, least_ms, ":", color="#000000", label="shortest, kcpg believes", linewidth=1.2)
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel("ms")
+    axes.set_title("round trip", loc="left")
+
+
+def _smooth(rates: Sequence[float]) -> list[float]:
+    """The mean of the last bins at each."""
+    last = [rates[max(at - SMOOTH_BINS + 1, 0) : at + 1] for at in range(len(rates))]
+    return [sum(some) / len(some) for some in last]
 
 
 def _bars(axes: Axes, chosen: Sequence[Mapping[str, Any]], value: Value) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from harness.case import Plan
 from harness.scenarios import SCENARIOS
@@ -53,6 +54,17 @@ MANY_PROFILES = (
 # Seconds of a bulk measurement each way, 3 for others: every controller needs some round trips to start.
 BULK_S = {"satellite": 6.0}
 
+# The same for lines that change: until the change, and for as long after it.
+CHANGING_S = {
+    "trace": 20.0,
+    "rate-steps": 25.0,
+    "rtt-steps": 25.0,
+    "rtt-swing": 10.0,
+    "policer": 12.0,
+    "shared-cubic": 12.0,
+    "shared-bbr": 12.0,
+}
+
 LATENCY_S = 6.0  # 600 requests: six of them are above the 99th percentile
 
 DEFAULT = (
@@ -76,6 +88,13 @@ DEFAULT = (
 DIALECTS = ("native", "kcptube")  # Wire protocols, the usual one first
 
 
+def plan(scenario: str, mode: str, profile: str, dialect: str = "native", baselines: bool = True) -> Plan:
+    """A case with the time that it needs; bulk over a line that changes needs more, and gets it once."""
+    made = Plan(scenario, mode, profile, dialect=dialect, baselines=baselines)
+    longer = scenario == "bulk" and mode == "server" and profile in CHANGING_S
+    return replace(made, seconds=CHANGING_S[profile]) if longer else made
+
+
 def full() -> Iterator[Plan]:
     """Everything: each scenario with each chain and dialect, and measurements with many profiles."""
     for scenario in SCENARIOS.values():
@@ -83,7 +102,7 @@ def full() -> Iterator[Plan]:
         for mode in scenario.modes:
             for profile in MANY_PROFILES if measures else (scenario.profile,):
                 baselines = measures or scenario.name == "short"
-                yield Plan(scenario.name, mode, profile, baselines=baselines)
+                yield plan(scenario.name, mode, profile, baselines=baselines)
     for dialect in DIALECTS[1:]:
         for scenario in SCENARIOS.values():
             for mode in scenario.modes if dialect in scenario.dialects else ():

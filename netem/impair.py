@@ -129,6 +129,13 @@ class Direction:
         if self._cross is not None:
             self._cross.advance(now_ns)
 
+    def queue_ns(self, now_ns: int) -> int:
+        """How long a packet that came now would wait for the rate or the trace, without its own length."""
+        impair = self.impair
+        if self._served is None and not impair.rate_bps:
+            return 0
+        return max(self._last_due_ns - now_ns - self.delay_ns(now_ns), 0)
+
     @property
     def cross(self) -> list[crossing.Flow]:
         """The flows beside, as far as they have got."""
@@ -196,7 +203,7 @@ class Direction:
             self._counter = 0
             self.reordered += 1
         else:
-            due_ns = now_ns + self._delay_ns(now_ns)
+            due_ns = now_ns + self.delay_ns(now_ns)
             if impair.jitter_ns:
                 due_ns = max(due_ns + self._jitter_ns(draw.jitter), now_ns)
             self._counter += 1
@@ -217,7 +224,8 @@ class Direction:
             due_ns = throttled_ns
         departures.append(Departure(due_ns, flipped))
 
-    def _delay_ns(self, now_ns: int) -> int:
+    def delay_ns(self, now_ns: int) -> int:
+        """The delay of a packet that comes now, without jitter and queue."""
         delay_ns = self.impair.delay_ns if self._timeline is None else self._timeline.at(now_ns)[1]
         swing = self.impair.swing
         return delay_ns if swing is None else delay_ns + times.swung_ns(swing, now_ns - self.epoch_ns)

@@ -118,7 +118,7 @@ class Lane:
 
     def facts(self) -> dict[str, Any]:
         """The counters by name."""
-        counts, direction = self.counts, self._direction
+        counts, direction, now_ns = self.counts, self._direction, monotonic_ns()
         return {
             "frames": counts.frames,
             "bytes": counts.bytes,
@@ -126,6 +126,8 @@ class Lane:
             "sent_bytes": counts.sent_bytes,
             "held": len(self._held),
             "epoch_ns": direction.epoch_ns,
+            "queue_ms": direction.queue_ns(now_ns) / 1e6,
+            "delay_ms": direction.delay_ns(now_ns) / 1e6,
             "groups": counts.groups,
             "refused": counts.refused,
             "drops": dict(direction.drops),

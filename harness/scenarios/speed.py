@@ -30,9 +30,14 @@ class Bulk(Scenario):
         """Measure both ways, count the bytes on the line, and compare."""
         wire = {"sent": 0, "payload": 0}
         for way in ("up", "down"):
-            before = case.wire()[way]
             task = {"way": way, "seconds": case.plan.seconds, "flows": self.flows}
-            with case.target(self.workload, **task), case.user(self.workload, **task) as program:
+            sender = case.chain.nodes[0 if way == "up" else 1].label
+            with (
+                case.drawn(f"kcpg {way}", way, sender),
+                case.target(self.workload, **task),
+                case.user(self.workload, **task) as program,
+            ):
+                before = case.wire()[way]
                 # Nodes count segments per flow and forget a flow when it ends, so ask them before.
                 time.sleep(case.plan.seconds * ASK_AT)
                 case.outcome.facts[f"resent {way}"] = sent_again(case.chain, way)

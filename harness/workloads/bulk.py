@@ -64,6 +64,8 @@ def use(task: Task) -> dict[str, Any]:
     settled = total.within(task.seconds / 2, task.seconds)
     return {
         "errors": errors,
+        "start_s": start_s,
+        "seconds": task.seconds,
         "bytes": sum(received),
         "flows": len(received),
         "fairness": _fairness(received),

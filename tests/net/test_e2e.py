@@ -91,3 +91,20 @@ def test_what_a_path_takes_is_found_in_real_networks(lab: Lab, tmp_path: Path) -
 
 def _own(pid: int) -> list[str]:
     return [name for name in leftovers() if name.split("-")[1] == str(pid)]
+
+
+def test_over_a_line_that_changes_rate_queue_and_delay_are_drawn(lab: Lab, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = ["ONLY=bulk", "PROFILE=rtt-swing", "MODE=server", "SECONDS=2", "LINKCHECK=0"]
+    command = [sys.executable, "-m", "harness", "run", "--out", str(out), *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (case,) = json.loads((out / "report.json").read_text(encoding="utf-8"))["cases"]
+    assert set(case["courses"]) == set(case["measured"]) and len(case["courses"]) == 6
+    for name, course in case["courses"].items():
+        assert course["way"] == name.split()[-1] and set(course["capacity"]) == {20.0}
+        assert len(course["queue"]) > 10 and max(delay for _, delay in course["base"]) > 60
+        assert bool(course["believed"]) == name.startswith("kcpg")
+    believed = case["courses"]["kcpg down"]["believed"]
+    assert all(0 < rate < 30 and 40 <= least <= rtt + 80 for _, rate, rtt, least in believed[3:])
+    assert (out / "01-bulk-server-rtt-swing-course.png").stat().st_size > 10_000
