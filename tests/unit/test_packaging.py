@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 from kcpg.app.cli import DRAIN_S
 from kcpg.app.config.keys import KEYS
 from kcpg.app.workers.supervisor import CLOSE_LIMIT_S
 from kcpg.errors import EXIT_USAGE
+from tests.needs import needs
 
 ROOT = Path(__file__).parents[2]
 SERVICE = (ROOT / "packaging" / "kcpg@.service").read_text("utf-8")
@@ -38,3 +44,42 @@ def test_the_service_manager_waits_for_flows_and_workers() -> None:
 
 def test_a_wrong_configuration_is_not_retried() -> None:
     assert setting("RestartPreventExitStatus") == EXIT_USAGE
+
+
+EXPOSED_LEAST = 2.0  # Below it, systemd-analyze finds little that a break-in could reach
+
+_MDWE = """
+import ctypes, runpy, sys
+if ctypes.CDLL(None).prctl(65, 1, 0, 0, 0) != 0:  # PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN
+    sys.exit(77)
+sys.argv = ["kcpg", "--version"]
+runpy.run_module("kcpg", run_name="__main__")
+"""
+
+
+def test_little_of_the_machine_is_open_to_a_node_that_was_broken_into(tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip(needs("systemd-analyze", "apt-get install systemd"))
+    unit = tmp_path / "kcpg@.service"
+    unit.write_text(SERVICE)
+    words = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(unit)]
+    done = subprocess.run(words, capture_output=True, text=True)
+    if "unrecognized option" in done.stderr:
+        pytest.skip(needs("a systemd-analyze that has --offline", "systemd 250 or newer"))
+    found = re.search(r"Overall exposure level for .*: ([0-9.]+) ", done.stdout)
+    assert found is not None, done.stdout + done.stderr
+    assert float(found[1]) < EXPOSED_LEAST, done.stdout
+
+
+def test_kcpg_runs_where_no_memory_becomes_executable() -> None:
+    """MemoryDenyWriteExecute=: neither the engine nor the ciphers need such memory."""
+    assert "MemoryDenyWriteExecute=yes" in SERVICE
+    done = subprocess.run([sys.executable, "-c", _MDWE], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode == 77:
+        pytest.skip("this kernel has no PR_SET_MDWE")
+    assert done.returncode == 0 and "AES-GCM" in done.stdout, done.stderr
+
+
+def test_the_state_directory_of_the_service_is_one_that_kcpg_takes() -> None:
+    assert "Environment=KCPG_STATE_DIR=/run/kcpg-%i" in SERVICE and "RuntimeDirectory=kcpg-%i" in SERVICE
+    assert "RuntimeDirectoryMode=0700" in SERVICE
