@@ -15,6 +15,7 @@ COMMANDS = {
     "bench": "harness.bench.command",
     "linkcheck": "harness.linkcheck",
     "capacity": "harness.capacity",
+    "hostile": "harness.hostile",
     "e2e": "harness.e2e",
     "run": "harness.e2e",
     "clean": "harness.netns",
@@ -22,7 +23,7 @@ COMMANDS = {
 
 NODES = ("gevent", "Cryptodome")
 # Packages that each command needs; `make` installs them into .venv.
-NEEDS = {"demo": NODES, "bench": NODES, "e2e": (*NODES, "scapy", "matplotlib")}
+NEEDS = {"demo": NODES, "bench": NODES, "hostile": ("Cryptodome",), "e2e": (*NODES, "scapy", "matplotlib")}
 NEEDS["run"] = NEEDS["e2e"]
 
 ENVIRONMENT = Path(__file__).resolve().parents[1] / ".venv"
