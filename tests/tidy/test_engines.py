@@ -79,18 +79,19 @@ def _declared(body: list[ast.stmt]) -> list[str]:
 
 # How the plain Wire, its link wires and their conversations work together; the compiled ones use C structs.
 INSIDE = {
-    "Wire": "epochs events now_ms outbox timers wake",
-    "LinkWire": "can_send conv_changed held_until link_fec mark_dirty note_received seal segment_bytes turn",
-    "Conv": "acked_empty acked_ms deliver fit flush_into heeded_spurious is_capped is_dirty is_long "
-    "is_outstanding join note_change notice open_window packets_in packets_out raise_events rcv_limit "
-    "seen snd_limit",
-    "Kcp": "acked_ms flush_into",
+    "Wire": "epochs events now_ms outbox pool starved timers wake",
+    "LinkWire": "can_send conv_changed held_until link_fec mark_dirty note_received seal segment_bytes share "
+    "turn",
+    "Conv": "acked_empty acked_ms count_for deliver fit flush_into heeded_spurious is_capped is_dirty "
+    "is_long is_outstanding join note_change notice open_window packets_in packets_out raise_events "
+    "rcv_limit seen snd_limit",
+    "Kcp": "acked_ms count_for flush_into",
     "GroupSender": "parity_bytes",
 }
 
 # What only the compiled one shows, and why.
 ONLY_COMPILED = {
-    "Wire": "held_slots tx_cursor",  # of its pool of segments, and of its vector, which tests look into
+    "Wire": "tx_cursor",  # of its vector, which tests look into
     "Conv": "bypass set_bypass",  # the way past the splice, which kcpg.net.bypass has only there
 }
 

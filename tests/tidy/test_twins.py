@@ -23,7 +23,7 @@ from tests.tidy import tree
 
 # Compiled parts without a plain module of their stem, by the reason.
 WITHOUT_TWIN = {
-    "memory, which Python looks after": "core/kcp/_pool core/kcp/_rings core/native/wire/_pool",
+    "memory, which Python looks after": "core/kcp/_rings core/native/wire/_pool",
     "its twin serves both dialects and stands above": "core/native/wire/_pacer core/native/wire/_timers",
     "numbers in memory; Python has struct": "core/kcp/_numbers",
     "the other half of a file that would be too long": "core/kcp/_face",
@@ -44,8 +44,8 @@ BESIDE = {
 # Constants that plain Python has no use for, by the reason.
 ONLY_COMPILED = {
     "memory, which Python looks after": """
-        CHUNK_SLOTS_MAX CHUNK_SLOTS_MIN FEC_LINK FEC_POOL_SHARE FEC_SLOT_EXTRA KCP_FAIR_WRITER KCP_SHARE
-        KCP_SPARE_READER KCP_SPARE_WRITER PATH_ADDRESS_BYTES REPLAY_WORDS RING_KEEP RING_START
+        CHUNK_SLOTS_MAX CHUNK_SLOTS_MIN FEC_LINK FEC_POOL_SHARE FEC_SLOT_EXTRA KCP_RING_LOG KCP_WASTE_BYTES
+        KCP_WASTE_LOG PATH_ADDRESS_BYTES RCV_ENTRY REPLAY_WORDS RING_KEEP RING_START SND_ENTRY
         SCRATCH_DATAGRAMS SLOT_ALIGN IPSEC_CONTEXT_WORDS IPSEC_KEY_BYTES SHORT_AAD SHORT_BLOCKS""",
     "the processor's caches and registers": "BATCH CACHE_LINE COLD_TURNS FETCH_AHEAD KERNELS SHORT_BYTES",
     "flags, where Python has enums and sets": """

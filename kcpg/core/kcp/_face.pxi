@@ -246,6 +246,18 @@ cdef class Kcp:
         return kcp_room(&self.k)
 
     @property
+    def early(self):
+        return self.k.early
+
+    @early.setter
+    def early(self, value):
+        self.k.early = value
+
+    @property
+    def most_room(self):
+        return kcp_most_room(&self.k)
+
+    @property
     def readable(self):
         return kcp_readable(&self.k)
 

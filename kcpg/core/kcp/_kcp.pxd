@@ -34,12 +34,14 @@ cdef enum:
 
 cdef struct kcp_t:
     Pool* pool                  # NULL: cleared
+    share_t* share              # what its link holds of the pool
     uint32_t conv
     uint32_t mss
     # the sender: _sendqueue.pxi, _sender.pxi
     uint32_t snd_una
     uint32_t snd_nxt
     uint32_t snd_end
+    uint32_t snd_top            # highest sn that was ever sent, + 1: snd_nxt, unless some were recalled
     uint32_t snd_wnd
     uint32_t rmt_wnd            # as the peer advertised it last
     uint32_t cwnd
@@ -108,6 +110,7 @@ cdef struct kcp_t:
     bint ask                    # WASK due
     bint tell                   # WINS due
     bint fast_due               # a segment is to be resent
+    bint early                  # as Kcp.early
     bint unordered
     bint mark_first
     uint8_t rack_known
@@ -135,6 +138,7 @@ cdef int kcp_init(
     kcp_t* k, Pool* pool, uint32_t conv, uint32_t kcp_mtu, const kcp_params_t* params
 ) noexcept nogil
 cdef void kcp_clear(kcp_t* k) noexcept nogil
+cdef void kcp_count_for(kcp_t* k, share_t* share) noexcept nogil
 cdef void kcp_restart(kcp_t* k, uint32_t conv) noexcept nogil
 cdef void kcp_start_at(kcp_t* k, uint32_t sn) noexcept nogil
 cdef int kcp_set_mtu(kcp_t* k, uint32_t kcp_mtu) noexcept nogil
@@ -148,8 +152,8 @@ cdef bint kcp_wants_flush(const kcp_t* k) noexcept nogil
 cdef int64_t kcp_move_stream(kcp_t* src, kcp_t* dst) noexcept nogil
 cdef int kcp_move_message(kcp_t* src, kcp_t* dst) noexcept nogil
 
-include "_sendqueue.pxd"
 include "_sender.pxd"
+include "_sendqueue.pxd"
 include "_receiver.pxd"
 
 cdef class Kcp:

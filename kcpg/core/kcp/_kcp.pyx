@@ -51,6 +51,7 @@ cdef int kcp_init(
     """Begin a conversation; allocates nothing. 0, or -1 as kcp_set_mtu()."""
     memset(k, 0, sizeof(kcp_t))
     k.pool = pool
+    k.share = &pool.alone
     if kcp_set_mtu(k, kcp_mtu) < 0:
         k.pool = NULL
         return -1
@@ -76,10 +77,26 @@ cdef int kcp_init(
 cdef void kcp_start_at(kcp_t* k, uint32_t sn) noexcept nogil:
     """Set the first sn of both directions, before any use."""
     cdef int i
-    k.snd_una = k.snd_nxt = k.snd_end = k.rack_end = sn
+    k.snd_una = k.snd_nxt = k.snd_end = k.snd_top = k.rack_end = sn
     k.rcv_read = k.rcv_nxt = k.rcv_end = sn
     for i in range(MAP_FLUSHES):
         k.map_lowest[i] = sn
+
+
+cdef void kcp_count_for(kcp_t* k, share_t* share) noexcept nogil:
+    """What is held counts for this link from now on."""
+    cdef share_t held
+    cdef uint32_t i
+    memset(&held, 0, sizeof(share_t))
+    for i in range(k.snd.cap):
+        held.tx_slots += k.snd.slot[i] != NULL
+    for i in range(k.rcv.cap):
+        if k.rcv.slot[i] != NULL:
+            held.rx_slots += 1
+            held.rx_bytes += k.rcv.len[i]
+    held.rings = k.snd.cap * <size_t>SND_ENTRY + k.rcv.cap * <size_t>RCV_ENTRY
+    share_move(&held, k.share, share)
+    k.share = share
 
 
 cdef void kcp_restart(kcp_t* k, uint32_t conv) noexcept nogil:
@@ -92,7 +109,7 @@ cdef void kcp_restart(kcp_t* k, uint32_t conv) noexcept nogil:
         k.snd.rto[i] = k.snd.skips[i] = 0
         sn += 1
     k.conv = conv
-    k.snd_nxt = k.rack_end = k.snd_una
+    k.snd_nxt = k.snd_top = k.rack_end = k.snd_una
     k.rmt_wnd = REMOTE_WINDOW_START
     cwnd_init(k)
     k.srtt_ms = k.rttvar_ms = k.srtt8 = k.rttvar8 = k.reorder_ms = k.rack_rtt_ms = 0
@@ -111,6 +128,9 @@ cdef void kcp_clear(kcp_t* k) noexcept nogil:
         snd_drop_slot(k, i)
     for i in range(k.rcv.cap):
         rcv_drop_slot(k, i)
+    if k.pool != NULL:
+        ring_count(k, k.snd.cap, 0, SND_ENTRY)
+        ring_count(k, k.rcv.cap, 0, RCV_ENTRY)
     free(k.snd.slot)
     free(k.rcv.slot)
     free(k.acks)
@@ -120,10 +140,11 @@ cdef void kcp_clear(kcp_t* k) noexcept nogil:
     k.ack_cap = k.ack_count = k.ack_told = k.ack_fresh = k.ack_done = 0
     k.ack_below_due = k.ask = k.tell = k.fast_due = False
     k.probe_at = k.tell_at = k.rack_at = k.ack_at = -1
-    k.snd_nxt = k.snd_end = k.rack_end = k.snd_una
+    k.snd_nxt = k.snd_end = k.snd_top = k.rack_end = k.snd_una
     k.rcv_nxt = k.rcv_end = k.rcv_read
     k.fresh = k.rcv_held = k.rcv_offset = k.ready_count = 0
     k.pool = NULL
+    k.share = NULL
 
 
 # -- input --
@@ -148,7 +169,7 @@ cdef inline int input_malformed(const kcp_t* k, const uint8_t* p, size_t n) noex
 cdef inline void input_una(kcp_t* k, const uint8_t* p, bint rebuilt, heard_t* heard) noexcept nogil:
     """Take una and the peer's window from a header. Both are stale where una lies behind."""
     cdef uint32_t una = get32(p + 16)
-    if diff32(una, heard.una) >= 0 and diff32(k.snd_nxt, una) >= 0:
+    if diff32(una, heard.una) >= 0 and diff32(k.snd_top, una) >= 0:
         heard.una = una
         if not rebuilt:
             k.rmt_wnd = get16(p + 6)
@@ -164,6 +185,7 @@ cdef int kcp_input(kcp_t* k, const uint8_t* p, size_t n, uint64_t now_ms, bint r
     cdef uint32_t bits_bytes = 0
     cdef uint32_t sn, ts, size
     cdef int answer = KCP_OK
+    cdef bint told = False, was_shut = k.rmt_wnd == 0
     cdef heard_t heard
     if n == 0:
         return KCP_SHORT
@@ -189,15 +211,21 @@ cdef int kcp_input(kcp_t* k, const uint8_t* p, size_t n, uint64_t now_ms, bint r
                 bits_bytes = size
         elif p[4] == CMD_ASK:
             k.tell = True
-        elif k.told_first >= 0:
-            rcv_stop_telling(k)     # it answers what was asked with the telling
+        else:
+            told = get32(p + 16) == heard.una and not rebuilt
+            if k.told_first >= 0:
+                rcv_stop_telling(k)     # it answers what was asked with the telling
         p += KCP_HEADER_BYTES + size
         n -= KCP_HEADER_BYTES + size
     if bits_bytes > 0 and k.ack_maps:
         heard.mapped = map_arrived(k, bits, bits_bytes)
     snd_acknowledge(k, &heard)
+    if told:
+        snd_recall(k, heard.una + k.rmt_wnd)
     if k.rmt_wnd > 0:
         k.probe_at = -1
+        if was_shut:
+            kcp_hurry(k, now_ms)    # what had no room was resent in vain, ever more rarely
     return answer
 
 

@@ -31,6 +31,18 @@ cdef void pool_free(Pool* pool) noexcept nogil:
     free(pool)
 
 
+cdef void share_move(const share_t* held, share_t* former, share_t* share) noexcept nogil:
+    """What one conversation holds belongs to another link from now on."""
+    former.rx_slots -= held.rx_slots
+    former.rx_bytes -= held.rx_bytes
+    former.tx_slots -= held.tx_slots
+    former.rings -= held.rings
+    share.rx_slots += held.rx_slots
+    share.rx_bytes += held.rx_bytes
+    share.tx_slots += held.tx_slots
+    share.rings += held.rings
+
+
 cdef bint pool_grow(Pool* pool) noexcept nogil:
     """Add a chunk of slots to a pool that has none free; False at its limit or without memory."""
     cdef size_t stride = (pool.slot_bytes + SLOT_ALIGN - 1) // SLOT_ALIGN * SLOT_ALIGN

@@ -14,29 +14,71 @@ cdef enum:
 
 # -- window --
 
-cdef inline uint32_t rcv_limit(const kcp_t* k) noexcept nogil:
-    """Segments that are kept at most: the window, or all of the message that stands first."""
-    cdef uint32_t i
-    if k.rcv_wnd >= KCP_MAX_FRAGMENTS or k.rcv_read == k.rcv_end:
+cdef struct allowance_t:        # what the pool has for a receiver, in segments
+    size_t left                 # for its link
+    size_t moving               # for one that keeps up with what comes
+    size_t stopped              # for one that does not
+
+
+cdef void rcv_allowance(const kcp_t* k, allowance_t* has) noexcept nogil:
+    """How much of the pool is left for this receiver, with what it holds."""
+    cdef size_t own = min(<size_t>k.rcv_held, k.share.rx_slots)
+    cdef size_t link = pool_link_share(k.pool, 0, own)
+    cdef size_t others = k.share.rx_slots - own
+    has.left = link - others if link > others else 0
+    has.moving = pool_moving(k.pool, has.left)
+    has.stopped = max(share_stopped(link, has.left), pool_least(k.pool))
+
+
+cdef inline uint32_t rcv_first_message(const kcp_t* k) noexcept nogil:
+    """Segments of the message that stands first, which in less could never be complete; 0: unknown."""
+    cdef uint32_t i = k.rcv_read & (k.rcv.cap - 1)
+    if k.rcv_read == k.rcv_end or k.rcv.flags[i] & (RCV_HERE | RCV_DONE) != RCV_HERE:
+        return 0
+    return <uint32_t>(k.rcv.frg[i] & FRG_REST) + 1
+
+
+cdef inline uint32_t rcv_full(const kcp_t* k) noexcept nogil:
+    """The window of a reader that has taken everything: what the pool has for it, the user's at most."""
+    cdef allowance_t has
+    if pool_calm(k.pool, k.rcv_wnd):
         return k.rcv_wnd
-    i = k.rcv_read & (k.rcv.cap - 1)
-    if k.rcv.flags[i] & (RCV_HERE | RCV_DONE) != RCV_HERE:
-        return k.rcv_wnd
-    return max(k.rcv_wnd, <uint32_t>(k.rcv.frg[i] & FRG_REST) + 1)
+    rcv_allowance(k, &has)
+    return min(k.rcv_wnd, <uint32_t>has.moving)
+
+
+cdef inline uint32_t rcv_limit(const kcp_t* k, uint32_t taken, bint is_late) noexcept nogil:
+    """Segments from rcv_read on that are kept, with `taken` of them here. The more wait for the reader the
+    fewer, unless little of the pool is in use. `is_late`: they may be under way since it read faster."""
+    cdef allowance_t has
+    cdef size_t limit
+    cdef uint32_t whole = rcv_first_message(k) if k.rcv_wnd < KCP_MAX_FRAGMENTS else 0
+    if pool_calm(k.pool, k.rcv_wnd):
+        return max(k.rcv_wnd, whole)
+    whole = rcv_first_message(k)
+    rcv_allowance(k, &has)
+    if taken < has.stopped:
+        limit = has.moving if is_late else has.moving - (has.moving - has.stopped) * taken // has.stopped
+    else:
+        limit = has.moving if is_late and taken < KCP_LATE_STOPS * has.stopped else taken
+    limit = min(limit, <size_t>k.rcv_wnd)
+    return max(<uint32_t>limit, whole if whole <= has.left else 0)
 
 
 cdef inline uint32_t rcv_window(const kcp_t* k) noexcept nogil:
     """The window to advertise, in segments. Unordered: what is held beyond a gap counts too."""
     cdef uint32_t taken = k.rcv_nxt - k.rcv_read
-    cdef uint32_t limit = rcv_limit(k)
+    cdef uint32_t limit
     if k.unordered and k.rcv_held > taken:
         taken = k.rcv_held
+    limit = rcv_limit(k, taken, False)
     return limit - taken if limit > taken else 0
 
 
 cdef inline void rcv_check_tell(kcp_t* k) noexcept nogil:
     """Tell the peer when a window that was nearly shut (a quarter) is half open again."""
-    if k.told_wnd * 4 < k.rcv_wnd and rcv_window(k) * 2 >= k.rcv_wnd:
+    cdef uint32_t full = rcv_full(k) if k.told_wnd * 4 < k.rcv_wnd else 0
+    if k.told_wnd * 4 < full and rcv_window(k) * 2 >= full:
         k.tell = k.tells_on = True
         k.told_first = k.tell_at = -1
 
@@ -205,20 +247,19 @@ cdef void kcp_set_unordered(kcp_t* k) noexcept nogil:
 # -- a push --
 
 cdef inline bint rcv_keep(kcp_t* k, uint32_t sn, uint8_t frg, const uint8_t* data, uint32_t n) noexcept nogil:
-    """Copy a new segment into the ring and count it; False without memory, or where the pool spares none."""
+    """Copy a new segment into the ring and count it; False without memory, or where its link has no share."""
     cdef uint8_t* slot = NULL
     cdef uint32_t i
-    cdef bint urgent
-    if n > 0:
-        urgent = sn == k.rcv_nxt and sn - k.rcv_read < KCP_SHARE
-        if urgent or pool_spares(k.pool, k.pool.max_slots >> KCP_SPARE_READER):
-            slot = slot_get(k.pool)
+    if n > 0 and (sn == k.rcv_read or rcv_affords(k, 0)):
+        slot = slot_get(k.pool)
     if (n > 0 and slot == NULL) or not rcv_reserve(k, sn - k.rcv_read + 1):
         if slot != NULL:
             slot_put(k.pool, slot)
         return False
     if n > 0:
         memcpy(slot, data, n)
+        k.share.rx_slots += 1
+        k.share.rx_bytes += n
     i = sn & (k.rcv.cap - 1)
     k.rcv.slot[i] = slot
     k.rcv.len[i] = <uint16_t>n
@@ -242,6 +283,11 @@ cdef inline void rcv_advance(kcp_t* k, uint32_t sn) noexcept nogil:
         rcv_complete(k, sn)
 
 
+cdef inline bint rcv_is_early(const kcp_t* k, uint32_t sn) noexcept nogil:
+    """Nobody knows yet what this conversation is for: its first message takes little."""
+    return k.early and sn - k.rcv_read >= KCP_SHARE and not kcp_readable(k)
+
+
 cdef void rcv_push(
     kcp_t* k, uint32_t sn, uint32_t ts, uint8_t frg, const uint8_t* data, uint32_t n
 ) noexcept nogil:
@@ -250,8 +296,9 @@ cdef void rcv_push(
         k.duplicates_received += 1
         rcv_acknowledge_below(k, sn, ts, False)
         return
-    if sn - k.rcv_read >= rcv_limit(k):
+    if sn - k.rcv_read >= rcv_limit(k, k.rcv_nxt - k.rcv_read, True) or rcv_is_early(k, sn):
         k.segments_refused += 1
+        k.pool.refused += 1
         k.tell = True           # the peer believes in a larger window
         return
     if diff32(sn, k.rcv_end) < 0 and k.rcv.flags[sn & (k.rcv.cap - 1)] & RCV_HERE:
@@ -261,6 +308,8 @@ cdef void rcv_push(
         return
     if not rcv_keep(k, sn, frg, data, n):
         k.segments_refused += 1
+        k.pool.refused += 1
+        k.tell = True
         return
     rcv_advance(k, sn)
     if diff32(sn, k.rcv_nxt) < 0:

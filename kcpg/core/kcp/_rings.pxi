@@ -4,6 +4,8 @@
 cdef enum:
     RING_START = 8              # entries of a ring at first use: an idle conversation stays under a kilobyte
     RING_KEEP = 64              # an empty ring larger than this is given back
+    SND_ENTRY = 24              # bytes of an entry: a pointer, two times, three 16-bit fields and two flags
+    RCV_ENTRY = 16              # a pointer, a number, a 16-bit field and two flags
 
     # flags of a segment in the send ring
     SND_ACKED = 1
@@ -27,6 +29,20 @@ cdef inline uint32_t ring_cap(uint32_t cap, uint32_t need) noexcept nogil:
     return cap
 
 
+cdef inline void ring_count(kcp_t* k, uint32_t before, uint32_t cap, size_t entry) noexcept nogil:
+    """A ring of `before` entries has `cap` now."""
+    k.pool.rings = k.pool.rings + cap * entry - before * entry
+    k.share.rings = k.share.rings + cap * entry - before * entry
+
+
+cdef inline bint rcv_affords(const kcp_t* k, size_t ring_bytes) noexcept nogil:
+    """Whether the pool, and the link's share, have so many bytes for a receive ring."""
+    if k.pool.max_slots == 0:
+        return True
+    return (not share_wastes(k.share, k.pool)
+            and pool_used(k.pool) + (ring_bytes >> KCP_RING_LOG) < k.pool.max_slots)
+
+
 cdef bint snd_reserve(kcp_t* k, uint32_t extra) noexcept nogil:
     """Make room for `extra` segments after snd_end; False without memory."""
     cdef snd_ring_t old = k.snd
@@ -37,9 +53,10 @@ cdef bint snd_reserve(kcp_t* k, uint32_t extra) noexcept nogil:
     if need <= old.cap:
         return True
     new.cap = ring_cap(old.cap, need)
-    block = <uint8_t*>calloc(new.cap, sizeof(uint8_t*) + 2 * 4 + 3 * 2 + 2)
+    block = <uint8_t*>calloc(new.cap, SND_ENTRY)
     if block == NULL:
         return False
+    ring_count(k, old.cap, new.cap, SND_ENTRY)
     new.slot = <uint8_t**>block
     new.ts = <uint32_t*>(new.slot + new.cap)
     new.first_ts = new.ts + new.cap
@@ -75,9 +92,12 @@ cdef bint rcv_reserve(kcp_t* k, uint32_t need) noexcept nogil:
     if need <= old.cap:
         return True
     new.cap = ring_cap(old.cap, need)
-    block = <uint8_t*>calloc(new.cap, sizeof(uint8_t*) + 4 + 2 + 2)
+    if new.cap > RING_START and not rcv_affords(k, (new.cap - old.cap) * RCV_ENTRY):
+        return False
+    block = <uint8_t*>calloc(new.cap, RCV_ENTRY)
     if block == NULL:
         return False
+    ring_count(k, old.cap, new.cap, RCV_ENTRY)
     new.slot = <uint8_t**>block
     new.next = <uint32_t*>(new.slot + new.cap)
     new.len = <uint16_t*>(new.next + new.cap)
@@ -102,6 +122,7 @@ cdef inline void snd_drop_slot(kcp_t* k, uint32_t i) noexcept nogil:
     """Give back the payload of entry `i`, whose segment has arrived."""
     if k.snd.slot[i] != NULL:
         k.acked_bytes += KCP_HEADER_BYTES + k.snd.len[i]
+        k.share.tx_slots -= 1
         slot_put(k.pool, k.snd.slot[i])
         k.snd.slot[i] = NULL
 
@@ -109,6 +130,8 @@ cdef inline void snd_drop_slot(kcp_t* k, uint32_t i) noexcept nogil:
 cdef inline void rcv_drop_slot(kcp_t* k, uint32_t i) noexcept nogil:
     """Give back the payload of entry `i`."""
     if k.rcv.slot[i] != NULL:
+        k.share.rx_slots -= 1
+        k.share.rx_bytes -= k.rcv.len[i]
         slot_put(k.pool, k.rcv.slot[i])
         k.rcv.slot[i] = NULL
 
@@ -127,6 +150,7 @@ cdef void snd_drop_fresh(kcp_t* k) noexcept nogil:
 cdef inline void snd_shrink(kcp_t* k) noexcept nogil:
     """Free a large send ring that holds nothing."""
     if k.snd.cap > RING_KEEP and k.snd_una == k.snd_end and k.fresh == 0:
+        ring_count(k, k.snd.cap, 0, SND_ENTRY)
         free(k.snd.slot)
         memset(&k.snd, 0, sizeof(snd_ring_t))
 
@@ -134,5 +158,6 @@ cdef inline void snd_shrink(kcp_t* k) noexcept nogil:
 cdef inline void rcv_shrink(kcp_t* k) noexcept nogil:
     """Free a large receive ring that holds nothing."""
     if k.rcv.cap > RING_KEEP and k.rcv_read == k.rcv_end:
+        ring_count(k, k.rcv.cap, 0, RCV_ENTRY)
         free(k.rcv.slot)
         memset(&k.rcv, 0, sizeof(rcv_ring_t))

@@ -44,10 +44,11 @@ cdef int kcp_write_begin(kcp_t* k, iovec* iov, int max_iov) noexcept nogil:
         room = max_iov - count
     if not snd_reserve(k, <uint32_t>room):
         return count
-    while <int>k.fresh < room and kcp_may_queue(k):
+    while <int>k.fresh < room:
         slot = slot_get(k.pool)
         if slot == NULL:
             break
+        k.share.tx_slots += 1
         k.snd.slot[(k.snd_end + k.fresh) & (k.snd.cap - 1)] = slot
         k.fresh += 1
         iov[count].iov_base = slot
@@ -118,9 +119,11 @@ cdef inline void gather(gather_t* source, uint8_t* out, uint32_t n) noexcept nog
 
 cdef inline void snd_unqueue(kcp_t* k, uint32_t end) noexcept nogil:
     """Take back what was queued from `end` on."""
+    cdef uint64_t acked_bytes = k.acked_bytes
     while k.snd_end != end:
         k.snd_end -= 1
         snd_drop_slot(k, k.snd_end & (k.snd.cap - 1))
+    k.acked_bytes = acked_bytes
 
 
 cdef int kcp_send_vector(kcp_t* k, const iovec* iov, int iov_count) noexcept nogil:
@@ -153,6 +156,7 @@ cdef int kcp_send_vector(kcp_t* k, const iovec* iov, int iov_count) noexcept nog
             if slot == NULL:
                 snd_unqueue(k, begin)
                 return -2
+            k.share.tx_slots += 1
             gather(&source, slot, n)
         total -= n
         snd_append(k, slot, n, <uint8_t>(count - 1 - j) | first_mark, 0)

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from kcpg.core.kcp.ackmap import arrived
 from kcpg.core.kcp.datagrams import Datagrams
+from kcpg.core.kcp.facts import Facts
 from kcpg.core.kcp.params import (
     CMD_ACK,
     CMD_ASK,
@@ -31,14 +32,16 @@ from kcpg.core.kcp.params import (
     MAX_PAYLOAD,
     MORE,
     PACED,
+    QUEUE_SEGMENTS,
     REBUILT_AGE_MS,
     WINDOW_MAX,
     KcpParams,
 )
+from kcpg.core.kcp.pool import Share
 from kcpg.core.kcp.receiver import Receiver
 from kcpg.core.kcp.sender import Sender
 from kcpg.core.kcp.sendqueue import SendQueue
-from kcpg.core.units import MASK32, Bytes, diff32
+from kcpg.core.units import MASK32, Bytes, add32, diff32
 
 __all__ = ["Kcp", "KcpParams"]
 
@@ -46,7 +49,7 @@ __all__ = ["Kcp", "KcpParams"]
 SHORT, WRONG_CONV, UNKNOWN_CMD = -1, -2, -3
 
 
-class Kcp:
+class Kcp(Facts):
     """One conversation. Never raises for what the peer sends; keeps rcv_wnd segments and what was queued.
 
     `kcp_mtu`: most bytes of segments in a datagram, 24-byte headers included. `initial_sn`: first sn of both
@@ -67,9 +70,9 @@ class Kcp:
         self.params = params
         self._slot_bytes = slot_bytes or kcp_mtu - HEADER_BYTES
         self._cleared = False
-        self._queue = SendQueue(kcp_mtu - HEADER_BYTES)
+        self._queue = SendQueue(kcp_mtu - HEADER_BYTES, share := Share())
         self._tx = Sender(self._queue, params, initial_sn)
-        self._rx = Receiver(min(max(params.rcv_wnd, 1), WINDOW_MAX), initial_sn)
+        self._rx = Receiver(min(max(params.rcv_wnd, 1), WINDOW_MAX), initial_sn, share)
         self._tx.set_window(params.snd_wnd)
         self.acks_sent = 0
         self.ack_maps = False
@@ -90,7 +93,7 @@ class Kcp:
 
         They fill up the last queued segment if write() made it: messages and stream bytes never share one.
         """
-        return 0 if self._cleared else self._queue.write(memoryview(data).cast("B"))
+        return self._queue.write(memoryview(data).cast("B"), self.room) if not self._cleared else 0
 
     def recv(self) -> bytes | None:
         """The next complete message, None if there is none."""
@@ -114,6 +117,14 @@ class Kcp:
         self._cleared = True
         self._tx.clear()
         self._rx.clear()
+
+    def count_for(self, share: Share) -> None:
+        """What is held counts for this link from now on."""
+        received, queued = self._rx.payloads_held, self._queue.payloads_held + self._tx.payloads_held
+        for held, sign in ((self._rx.share, -1), (share, 1)):
+            held.note_received(sign * received)
+            held.note_queued(sign * queued)
+        self._rx.share = self._queue.share = share
 
     def restart(self, conv: int) -> None:
         """Begin anew under another number, with all that was sent and all counters at 0: see `is_unheard`."""
@@ -178,7 +189,7 @@ class Kcp:
             return SHORT
         if self._cleared:
             return 0
-        una = self._tx.snd_una
+        una, was_shut, told = self._tx.snd_una, not self._tx.rmt_wnd, False
         acks: list[tuple[int, int]] = []
         bits: Bytes = b""
         answer = 0
@@ -192,7 +203,7 @@ class Kcp:
                 break
             if rebuilt:
                 ts, wnd = (ts - REBUILT_AGE_MS) & MASK32, self._tx.rmt_wnd
-            if diff32(seg_una, una) >= 0 and diff32(self._tx.snd_nxt, seg_una) >= 0:
+            if diff32(seg_una, una) >= 0 and diff32(self._tx.snd_top, seg_una) >= 0:
                 una = seg_una
                 self._tx.rmt_wnd = wnd
             if cmd == CMD_PUSH:
@@ -204,12 +215,18 @@ class Kcp:
                 bits = view[HEADER_BYTES : HEADER_BYTES + size] if size else bits
             elif cmd == CMD_ASK:
                 self._rx.tell = True
-            elif self._rx.told_first is not None:
-                self._rx.stop_telling()  # it answers what was asked with the telling
+            else:
+                told = seg_una == una and not rebuilt
+                if self._rx.told_first is not None:
+                    self._rx.stop_telling()  # it answers what was asked with the telling
             view = view[HEADER_BYTES + size :]
         self._tx.acknowledge(una, acks, now_ms, list(arrived(bits)) if self.ack_maps else [])
+        if told:
+            self._tx.recall(add32(una, self._tx.rmt_wnd))
         if self._tx.rmt_wnd > 0:
             self._tx.probe_at = None
+            if was_shut:
+                self._tx.hurry(now_ms)  # what had no room was resent in vain, ever more rarely
         return answer
 
     def _malformed(self, conv: int, cmd: int, size: int, left: int) -> int:
@@ -369,7 +386,25 @@ class Kcp:
     @property
     def room(self) -> int:
         """Segments that may still be queued."""
-        return 0 if self._cleared else self._queue.room
+        tx = self._tx
+        return 0 if self._cleared else self._queue.room(tx.in_flight, not tx.rmt_wnd)
+
+    @property
+    def most_room(self) -> int:
+        """Room when all that is queued will have left, as far as others give way no more."""
+        tx, queue = self._tx, self._queue
+        queued = len(queue)
+        most = queue.share.may_queue(tx.in_flight + queued, 0, queued, not tx.rmt_wnd, QUEUE_SEGMENTS)
+        return 0 if self._cleared else most
+
+    @property
+    def early(self) -> bool:
+        """Its first message, which says what it is for, has not come: it takes little."""
+        return self._rx.early
+
+    @early.setter
+    def early(self, value: bool) -> None:
+        self._rx.early = value
 
     @property
     def readable(self) -> bool:
@@ -405,96 +440,3 @@ class Kcp:
     def payloads_held(self) -> int:
         """Non-empty payloads kept, sending and receiving: 0 when idle and read."""
         return self._queue.payloads_held + self._tx.payloads_held + self._rx.payloads_held
-
-    # -- facts --
-
-    @property
-    def acked_ms(self) -> int:
-        """When something was acknowledged last; -1: never."""
-        return self._tx.acked_ms
-
-    @property
-    def srtt_ms(self) -> int:
-        return self._tx.rtt.srtt_ms
-
-    @property
-    def rttvar_ms(self) -> int:
-        return self._tx.rtt.rttvar_ms
-
-    @property
-    def rto_ms(self) -> int:
-        return self._tx.rtt.rto_ms
-
-    @property
-    def snd_una(self) -> int:
-        return self._tx.snd_una
-
-    @property
-    def snd_nxt(self) -> int:
-        return self._tx.snd_nxt
-
-    @property
-    def rcv_nxt(self) -> int:
-        return self._rx.rcv_nxt
-
-    @property
-    def snd_wnd(self) -> int:
-        return self._tx.snd_wnd
-
-    @property
-    def rcv_wnd(self) -> int:
-        return self._rx.rcv_wnd
-
-    @property
-    def rmt_wnd(self) -> int:
-        return self._tx.rmt_wnd
-
-    @property
-    def cwnd(self) -> int:
-        return self._tx.cwnd.segments
-
-    @property
-    def segments_sent(self) -> int:
-        return self._tx.segments_sent
-
-    @property
-    def segments_resent_fast(self) -> int:
-        return self._tx.segments_resent_fast
-
-    @property
-    def segments_resent_rto(self) -> int:
-        return self._tx.segments_resent_rto
-
-    @property
-    def segments_resent_tail(self) -> int:
-        """Sent again ahead of their time-out, to hear of them sooner."""
-        return self._tx.segments_resent_tail
-
-    @property
-    def resends_spurious(self) -> int:
-        """Resends that turned out to have been needless, as far as acknowledgements tell."""
-        return self._tx.resends_spurious
-
-    @property
-    def segments_received(self) -> int:
-        return self._rx.segments_received
-
-    @property
-    def duplicates_received(self) -> int:
-        return self._rx.duplicates_received
-
-    @property
-    def segments_refused(self) -> int:
-        return self._rx.segments_refused
-
-    @property
-    def bytes_sent(self) -> int:
-        return self._tx.bytes_sent
-
-    @property
-    def acked_bytes(self) -> int:
-        return self._tx.acked_bytes
-
-    @property
-    def bytes_received(self) -> int:
-        return self._rx.bytes_received

@@ -8,6 +8,7 @@ from enum import Enum, auto
 
 from kcpg.core.kcp.ackmap import AckMap
 from kcpg.core.kcp.params import FRG_FIRST, FRG_REST, MAX_FRAGMENTS, WINDOW_MAX
+from kcpg.core.kcp.pool import LATE_STOPS, SHARE, Share
 from kcpg.core.units import MASK32, add32, diff32
 
 # An opened window is told again until the peer is heard to know of it, as each word may be lost. First after
@@ -42,10 +43,14 @@ class _Arrived:
 
 
 class Receiver:
-    """Keeps at most `rcv_wnd` segments: nothing at or beyond `rcv_read + rcv_wnd` is taken."""
+    """Keeps at most `rcv_wnd` segments: nothing at or beyond `rcv_read + rcv_wnd` is taken; less where the
+    pool has less. `early`: nobody knows yet what the conversation is for, and its first message takes little.
+    """
 
-    def __init__(self, rcv_wnd: int, initial_sn: int) -> None:
+    def __init__(self, rcv_wnd: int, initial_sn: int, share: Share) -> None:
         self.rcv_wnd = rcv_wnd
+        self.share = share
+        self.early = False
         self.rcv_read = initial_sn  # first sn not yet delivered
         self.rcv_nxt = initial_sn  # first sn missing
         self.rcv_end = initial_sn  # 1 + highest sn received
@@ -82,17 +87,36 @@ class Receiver:
     @property
     def window(self) -> int:
         """The window to advertise: what still fits."""
-        return max(self._limit - max(self.unread, self._in_order()), 0)
+        taken = max(self.unread, self._in_order())
+        return max(self._limit(taken, False) - taken, 0)
 
-    @property
-    def _limit(self) -> int:
-        """Segments that are kept at most: the window, or all of the message that stands first, which in a
-        smaller one would never be complete. (KCP wants a window of 128 of every receiver for that.)
+    def _limit(self, taken: int, late: bool) -> int:
+        """Segments from rcv_read on that are kept, with `taken` of them here. The more wait for the reader
+        the fewer, unless little of the pool is in use. `late`: they may be under way since it read faster.
+
+        Or all of the message that stands first, which in less would never be complete. (KCP wants a window of
+        128 of every receiver for that.)
         """
         first = self._segments.get(self.rcv_read)
-        if self.rcv_wnd >= MAX_FRAGMENTS or first is None or first.state is _State.DONE:
-            return self.rcv_wnd
-        return max(self.rcv_wnd, first.rest + 1)
+        whole = 0 if first is None or first.state is _State.DONE else first.rest + 1
+        if self.share.pool.calm(self.rcv_wnd):
+            return self.rcv_wnd if self.rcv_wnd >= MAX_FRAGMENTS else max(self.rcv_wnd, whole)
+        left, moving, stopped = self.share.may_receive(self._own)
+        if taken < stopped:
+            limit = moving if late else moving - (moving - stopped) * taken // stopped
+        else:
+            limit = moving if late and taken < LATE_STOPS * stopped else taken
+        return max(min(limit, self.rcv_wnd), whole if whole <= left else 0)
+
+    @property
+    def _full(self) -> int:
+        """The window of a reader that has taken everything: what the pool has for it, the user's at most."""
+        calm = self.share.pool.calm(self.rcv_wnd)
+        return self.rcv_wnd if calm else min(self.rcv_wnd, self.share.may_receive(self._own)[1])
+
+    @property
+    def _own(self) -> int:
+        return min(self._held, self.share.rx_slots)
 
     @property
     def payloads_held(self) -> int:
@@ -104,7 +128,8 @@ class Receiver:
 
     def check_tell(self) -> None:
         """Tell the peer when a window that was nearly shut (a quarter) is half open again."""
-        if self.told_wnd * 4 < self.rcv_wnd and self.window * 2 >= self.rcv_wnd:
+        full = self._full if self.told_wnd * 4 < self.rcv_wnd else 0
+        if self.told_wnd * 4 < full and self.window * 2 >= full:
             self.tell = self.tells_on = True
             self.told_first = self.tell_at = None
 
@@ -143,8 +168,9 @@ class Receiver:
         if diff32(sn, self.rcv_nxt) < 0:
             self.duplicates_received += 1
             self._acknowledge_below(sn, ts)
-        elif (sn - self.rcv_read) & MASK32 >= self._limit:
+        elif (sn - self.rcv_read) & MASK32 >= self._limit(self._in_order(), True) or self._is_early(sn):
             self.segments_refused += 1
+            self.share.pool.refused += 1
             self.tell = True  # the peer believes in a larger window
         elif sn in self._segments:
             self.duplicates_received += 1
@@ -158,9 +184,13 @@ class Receiver:
             else:
                 self._acknowledge_beyond(sn, ts)
 
+    def _is_early(self, sn: int) -> bool:
+        return self.early and (sn - self.rcv_read) & MASK32 >= SHARE and not self.readable
+
     def _keep(self, sn: int, segment: _Arrived) -> None:
         """Keep a new segment and count it."""
         self._segments[sn] = segment
+        self.share.note_received(bool(segment.data))
         self._held += 1
         self.segments_received += 1
         self.bytes_received += len(segment.data)
@@ -363,6 +393,7 @@ class Receiver:
         self._offset = nbytes
 
     def clear(self) -> None:
+        self.share.note_received(-self.payloads_held)
         self._segments.clear()
         self._ready.clear()
         self._acks_due.clear()
@@ -386,6 +417,7 @@ class Receiver:
         return self._offset if sn == self.rcv_read else 0
 
     def _release(self, sns: list[int]) -> None:
+        self.share.note_received(-sum(bool(self._segments[sn].data) for sn in sns))
         for sn in sns:
             self._segments[sn] = _Arrived(self._segments[sn].frg, b"", _State.DONE)
             self._held -= 1

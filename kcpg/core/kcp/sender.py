@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import IntEnum
-from typing import Protocol
-
 from kcpg.core.kcp.cwnd import CongestionWindow
 from kcpg.core.kcp.params import DONE, HEADER_BYTES, MORE, REMOTE_WINDOW_START, WINDOW_MAX, KcpParams
 from kcpg.core.kcp.recovery import RTO_MAX_MS, Echo, Rack, Rtt, is_later
 from kcpg.core.kcp.sendqueue import SendQueue
+from kcpg.core.kcp.sent import Mark, Push, Sent
 from kcpg.core.units import MASK32, add32, diff32
 
 PROBE_MIN_MS = 30  # no window probe sooner, however short the RTT: the reader needs time to read
@@ -20,34 +17,6 @@ THIN_SEGMENTS = 16  # in flight with nothing queued: somebody waits for each, co
 COPY_MS = 5  # a resend is followed by one, outside the burst that may hit it
 
 
-class Mark(IntEnum):
-    """Why a segment is to be resent whatever the acknowledgements say."""
-
-    NONE = 0
-    TAIL = 1  # to hear of it sooner
-    LATE = 2  # its time is over
-
-
-@dataclass(slots=True)
-class Sent:
-    """A segment in flight."""
-
-    frg: int
-    payload: bytes | bytearray
-    first_ts: int
-    ts: int  # of the last transmission
-    rto: int = 0  # after time-outs, backed off; 0: the conversation's
-    skips: int = 0  # datagrams that acknowledged later segments, sent no earlier than `ts`
-    mark: Mark = Mark.NONE
-    copy: bool = False  # a resend that is to be followed by a copy
-
-
-class Push(Protocol):
-    """Puts one push segment into a datagram: DONE; MORE or PACED: what forbids it, nothing was done."""
-
-    def __call__(self, sn: int, frg: int, payload: bytes | bytearray) -> int: ...
-
-
 class Sender:
     """Segments [snd_una, snd_nxt) are in flight (those acknowledged one by one are gone), then `queue`."""
 
@@ -56,6 +25,7 @@ class Sender:
         self.queue = queue
         self.snd_wnd = params.snd_wnd
         self.snd_una = self.snd_nxt = initial_sn
+        self.snd_top = initial_sn  # highest sn ever sent, + 1: snd_nxt, unless some were recalled
         self.rmt_wnd = REMOTE_WINDOW_START
         self.ask = False  # a window-ask is due
         self.probe_at: int | None = None
@@ -101,8 +71,9 @@ class Sender:
     def clear(self) -> None:
         """Forget the queue and the flight."""
         self.queue.clear()
+        self.queue.share.note_queued(-self.payloads_held)
         self._flight.clear()
-        self.snd_nxt = self.rack.end = self.snd_una
+        self.snd_nxt = self.snd_top = self.rack.end = self.snd_una
         self.rack.at = None
         self.ask = self.fast_due = False
         self.probe_at = None
@@ -118,6 +89,7 @@ class Sender:
             if sn in self._flight:
                 newly.setdefault(sn, ts)
         mapped = [sn for sn in mapped if sn in self._flight and sn not in newly]
+        self._recalled_in_vain(una)
         if not newly and not mapped and una == una_before:
             return
         echo = Echo()
@@ -144,6 +116,7 @@ class Sender:
         """The segment `sn` is known to have arrived."""
         if (segment := self._flight.pop(sn, None)) and segment.payload:
             self.acked_bytes += HEADER_BYTES + len(segment.payload)
+            self.queue.share.note_queued(-1)
 
     def _sample(self, echoes: list[int]) -> None:
         """Measure the RTT by the newest echo of a first transmission: those of later ones tell less."""
@@ -245,6 +218,31 @@ class Sender:
         """From its transmission until an overtaken segment is lost. resend = 0 leaves it to the RTO."""
         wait_ms = self.rack.rtt_ms + self.rack.window_ms(self.rtt.srtt_ms)
         return wait_ms if self.params.resend > 0 else self.rtt.rto_ms
+
+    # -- what the peer had no room for --
+
+    def recall(self, edge: int) -> None:
+        """The peer tells a window that ends at `edge`: what was sent beyond, and has not arrived, is neither
+        lost nor in flight. It is the next to be sent once the window admits it."""
+        if self.queue.mark_first or diff32(self.snd_nxt, edge) <= 0:
+            return  # an unordered receiver tells less than it takes
+        while self.snd_nxt != edge and (last := add32(self.snd_nxt, -1)) in self._flight:
+            segment = self._flight.pop(last)
+            self.snd_nxt = last
+            self.queue.put_back(segment.frg, segment.payload)
+            self.segments_sent -= 1
+            self.bytes_sent -= len(segment.payload)
+        if diff32(self.rack.end, self.snd_nxt) > 0:
+            self.rack.end = self.snd_nxt
+        if self.snd_una == self.snd_nxt:
+            self.fast_due = self.rack.known = self._overdue = False
+            self.rack.at = self._timeout_ts = None
+            self._hold_until = 0
+
+    def _recalled_in_vain(self, una: int) -> None:
+        """What was recalled has arrived after all, up to `una`."""
+        while diff32(una, self.snd_nxt) > 0:
+            self._note_sent(self._clock)
 
     # -- window --
 
@@ -486,11 +484,17 @@ class Sender:
             segment = self.queue.first
             if answer := push(self.snd_nxt, segment.frg, segment.payload):
                 return answer
-            self.queue.pop_first()
             self._sent_ms = now
-            ts = now & MASK32
-            self._flight[self.snd_nxt] = Sent(segment.frg, segment.payload, ts, ts)
-            self.snd_nxt = add32(self.snd_nxt, 1)
-            self.segments_sent += 1
-            self.bytes_sent += len(segment.payload)
+            self._note_sent(now)
+            if diff32(self.snd_nxt, self.snd_top) > 0:
+                self.snd_top = self.snd_nxt
         return DONE
+
+    def _note_sent(self, now: int) -> None:
+        """The first segment of the queue is in flight."""
+        segment, ts = self.queue.first, now & MASK32
+        self.queue.pop_first()
+        self._flight[self.snd_nxt] = Sent(segment.frg, segment.payload, ts, ts)
+        self.snd_nxt = add32(self.snd_nxt, 1)
+        self.segments_sent += 1
+        self.bytes_sent += len(segment.payload)

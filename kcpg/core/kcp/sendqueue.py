@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from kcpg.core.kcp.params import FRG_FIRST, MAX_FRAGMENTS, QUEUE_SEGMENTS
+from kcpg.core.kcp.pool import Share
 
 
 @dataclass(slots=True)
@@ -20,18 +21,22 @@ class Queued:
 class SendQueue:
     """Filled by the user, emptied by the sender. `mss`: most payload of a segment queued from now on."""
 
-    def __init__(self, mss: int) -> None:
+    def __init__(self, mss: int, share: Share) -> None:
         self.mss = mss
+        self.share = share
         self.mark_first = False
         self._segments: deque[Queued] = deque()
 
     def __len__(self) -> int:
         return len(self._segments)
 
-    @property
-    def room(self) -> int:
-        """Segments that may be queued now."""
-        return max(QUEUE_SEGMENTS - len(self._segments), 0)
+    def room(self, in_flight: int, shut: bool) -> int:
+        """Segments that may be queued now. `in_flight`: those sent; `shut`: the peer takes no more."""
+        queued = len(self._segments)
+        if queued >= QUEUE_SEGMENTS:
+            return 0
+        most = self.share.may_queue(in_flight + queued, in_flight, queued, shut, QUEUE_SEGMENTS)
+        return max(most - queued, 0)
 
     @property
     def payloads_held(self) -> int:
@@ -65,20 +70,25 @@ class SendQueue:
             if j == 0 and self.mark_first:
                 frg |= FRG_FIRST
             self._segments.append(Queued(frg, bytes(message[j * self.mss : (j + 1) * self.mss]), False))
+            self.share.note_queued(bool(self._segments[-1].payload))
 
-    def write(self, data: memoryview) -> int:
-        """Queue stream bytes while there is room; returns how many were taken."""
+    def write(self, data: memoryview, room: int) -> int:
+        """Queue stream bytes while there is room, in segments; returns how many bytes were taken."""
         taken = 0
         if self._segments and self._segments[-1].stream:
             tail = self._segments[-1].payload
             taken = min(max(self.mss - len(tail), 0), len(data))
             tail += data[:taken]
-        while taken < len(data) and self.room:
+        for _ in range(room):
+            if taken == len(data):
+                break
             piece = bytearray(data[taken : taken + self.mss])
             self._segments.append(Queued(0, piece, True))
+            self.share.note_queued(1)
             taken += len(piece)
         return taken
 
     def clear(self) -> None:
         """Forget everything."""
+        self.share.note_queued(-self.payloads_held)
         self._segments.clear()

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 # A conversation without its OPEN message after this long never gets one: KCP repeated it often.
 OPEN_WAIT_MS = 30_000
 
+# Most conversations of which the OPEN message is awaited or not looked at yet: as many as one batch of
+# datagrams may open. What comes for further ones is not taken, and comes again.
+UNOPENED = 4096
+
 # How long, and how many, finished conversations are remembered; numbers below the forgotten stay used.
 TOMBSTONE_MS = 30_000
 TOMBSTONES = 4096
@@ -180,6 +184,8 @@ class FlowTable:
         """A segment came for a conversation that is not here: tell the peer that it is over."""
         self._counters.unknown_convs += 1
         tomb = self._tombstones.get(number)
+        if tomb is None and number > self._floor and len(self._pending) >= UNOPENED:
+            return  # it had no place, and may have one the next time
         if tomb is None:
             tomb = self._bury(number, Reset(ResetCode.LINK_LOST, "this flow is not known here"))
         if tomb.told_ms is None or self.now_ms - tomb.told_ms >= TOLD_AGAIN_MS:
@@ -274,8 +280,13 @@ class FlowTable:
             self._counters.flows_refused += 1
             self._bury(number, Reset(ResetCode.REFUSED, f"a link carries at most {self._limit} flows"))
             return None
+        if len(self._pending) >= UNOPENED:
+            self._counters.opens_crowded += 1
+            return None
         self._pending[number] = self.now_ms + OPEN_WAIT_MS  # a link that was heard is advanced soon
-        return self._link_wire.open(number, self._params)
+        conv = self._link_wire.open(number, self._params)
+        conv.early = True
+        return conv
 
     def _opened(self, conv: Conv) -> None:
         """The first message is there: make it a flow."""
@@ -285,6 +296,7 @@ class FlowTable:
             return
         number = conv.conv
         self._pending.pop(number, None)
+        conv.early = False
         opening = read_open_message(message)
         if opening is None:
             self._counters.opens_malformed += 1

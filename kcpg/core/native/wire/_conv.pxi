@@ -20,6 +20,7 @@ cdef class Conv(Kcp):
     cdef int join(self, LinkWire link_wire, params) except -1:
         """Belong to this link wire: go by what it allows, and by what it knows of the path."""
         self.link_wire = link_wire
+        kcp_count_for(&self.k, &link_wire.share)
         kcp_set_mtu(&self.k, link_wire.segment_bytes(False))
         kcp_set_windows(&self.k, params.snd_wnd, params.rcv_wnd)
         self.is_dirty = self.is_capped = self.is_long = False
@@ -225,7 +226,8 @@ cdef class Conv(Kcp):
         cdef int packet = <int>((PACKET_MAX_BYTES + self.k.mss - 1) // self.k.mss)
         if packet > KCP_MAX_FRAGMENTS:
             packet = KCP_MAX_FRAGMENTS
-        return packet if packet > WRITABLE_ROOM_SEGMENTS else WRITABLE_ROOM_SEGMENTS
+        packet = max(packet, <int>WRITABLE_ROOM_SEGMENTS)
+        return max(min(packet, kcp_most_room(&self.k) // 2), 1)
 
     cdef int leave_timers(self) except -1:
         """Once, at the end: no deadline any more, and no room for one."""
@@ -235,7 +237,7 @@ cdef class Conv(Kcp):
     cdef void fit(self) noexcept:
         """Cut segments as large as the frames they will travel in."""
         cdef bint is_long
-        if kcp_queued(&self.k) <= BULK_SEGMENTS:
+        if kcp_queued(&self.k) <= BULK_SEGMENTS or self.bulk_from > self.k.segments_sent:
             self.bulk_from = self.k.segments_sent
         is_long = self.k.segments_sent - self.bulk_from > LONG_SEGMENTS
         if is_long != self.is_long:

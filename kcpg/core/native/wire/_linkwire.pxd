@@ -17,6 +17,7 @@ cdef class LinkWire:
     cdef bint has_moved
     cdef readonly dict convs
     cdef Conv last_conv
+    cdef share_t share              # what its conversations hold of the pool
     cdef Path tx_path
     cdef bint has_path
     cdef Path rx_path

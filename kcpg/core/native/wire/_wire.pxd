@@ -10,7 +10,7 @@ from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from kcpg.core.fec._fec cimport fec_losses_t, fec_rx_t, fec_tx_t
-from kcpg.core.kcp._kcp cimport Kcp, Path, Pool, Tx, kcp_t
+from kcpg.core.kcp._kcp cimport Kcp, Path, Pool, Tx, kcp_t, share_t
 from kcpg.core.seal._seal cimport HeaderMask, Replay, Sealer
 
 include "_headers.pxd"

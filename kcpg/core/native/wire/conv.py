@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from kcpg.core.congestion import Totals
 from kcpg.core.kcp.kcp import Kcp, KcpParams
-from kcpg.core.kcp.params import MAX_FRAGMENTS
+from kcpg.core.kcp.params import MAX_FRAGMENTS, QUEUE_SEGMENTS
 from kcpg.core.native.wire import frames
 from kcpg.core.native.wire.linkfec import BULK_SEGMENTS, LONG_SEGMENTS
 from kcpg.core.native.wire.turn import SLOT_BYTES
@@ -64,6 +64,7 @@ class Conv(Kcp):
     def join(self, link_wire: LinkWire, params: KcpParams) -> None:
         """Belong to this link wire: go by what it allows, and by what it knows of the path."""
         self.link_wire = link_wire
+        self.count_for(link_wire.share)
         self.kcp_mtu = link_wire.kcp_mtu
         self.set_windows(params.snd_wnd, params.rcv_wnd)
         self.is_dirty = False
@@ -207,7 +208,7 @@ class Conv(Kcp):
 
     def fit(self) -> None:
         """Cut segments as large as the frames they will travel in."""
-        if self.queued <= BULK_SEGMENTS:
+        if self.queued <= BULK_SEGMENTS or self._bulk_from > self.segments_sent:
             self._bulk_from = self.segments_sent
         is_long = self.segments_sent - self._bulk_from > LONG_SEGMENTS
         if is_long != self.is_long:
@@ -226,11 +227,14 @@ class Conv(Kcp):
     def wake_room(self) -> int:
         """Segments of room that end a wait: always enough for the largest packet that can travel."""
         packet = -(-PACKET_MAX_BYTES // (self.kcp_mtu - SEGMENT_HEADER_BYTES))
-        return max(WRITABLE_ROOM_SEGMENTS, min(MAX_FRAGMENTS, packet))
+        packet = max(WRITABLE_ROOM_SEGMENTS, min(MAX_FRAGMENTS, packet))
+        return max(min(packet, self.most_room // 2), 1)  # no more comes where others hold the pool
 
     def note_change(self) -> None:
         if self.room == 0:
             self.want_room = True
+            if self.queued < QUEUE_SEGMENTS:
+                self.link_wire.wire.starved[self] = None  # it waits for what others hold
         self.link_wire.conv_changed(self)
 
     def _relay_messages(self, other: Conv) -> int:

@@ -37,6 +37,7 @@ class LinkCounters:
     flows_reset: int = 0  # Aborted by either side, or with the link
     flows_refused: int = 0  # More conversations than the limit
     opens_malformed: int = 0
+    opens_crowded: int = 0  # Segments of new conversations while too many were not opened yet
     opens_late: int = 0  # Conversations whose OPEN message did not come in time
     resets_sent: int = 0  # RESET frames, repetitions included
     resets_received: int = 0

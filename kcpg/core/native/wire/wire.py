@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections import deque
 from struct import Struct
 
+from kcpg.core.kcp.pool import Pool
 from kcpg.core.native.wire import frames
 from kcpg.core.native.wire.conv import READABLE, SEGMENT_HEADER_BYTES, WRITABLE, Conv
 from kcpg.core.native.wire.events import Event, Events
 from kcpg.core.native.wire.headers import HEADER_BYTES
 from kcpg.core.native.wire.linkwire import LinkWire
 from kcpg.core.native.wire.rxepoch import RxEpoch
-from kcpg.core.native.wire.turn import BUILD_DATAGRAMS, Batch
+from kcpg.core.native.wire.turn import BUILD_DATAGRAMS, SLOT_BYTES, Batch
 from kcpg.core.seal.seal import HeaderMask, xor
 from kcpg.core.timers import Timers
 from kcpg.core.units import earliest
@@ -42,7 +43,7 @@ _ASK_WINDOW = 83
 class Wire:
     """`max_datagram`: longest UDP payload taken or sent.
 
-    `pool_bytes` bounds the compiled engine's segment memory; here the windows alone bound it.
+    `pool_bytes` bounds the memory of segments: see `kcpg.core.kcp.pool`.
     """
 
     def __init__(
@@ -59,6 +60,8 @@ class Wire:
         self._active: deque[LinkWire] = deque()
         self.timers: Timers[Conv] = Timers()
         self.events = Events()
+        self.pool = Pool(pool_bytes // SLOT_BYTES)
+        self.starved: dict[Conv, None] = {}  # those that wait for slots of the pool, in order
 
     def link_wire(self, user: object) -> LinkWire:
         """The data plane of a new link; it can send once it has a key and a path."""
@@ -151,8 +154,14 @@ class Wire:
         if plaintext is not None:
             self._dispatch(epoch.owner, plaintext[0], plaintext[1:])
 
+    @property
+    def held_slots(self) -> int:
+        """Segment slots in use by all conversations."""
+        return self.pool.live
+
     def take_events(self) -> list[Event]:
         """What happened since the last call, in order: tuples of events.py."""
+        self._feed()
         return self.events.take()
 
     @property
@@ -163,7 +172,18 @@ class Wire:
     @property
     def news(self) -> bool:
         """There are events that links or flows have to act on now."""
+        self._feed()
         return self.events.urgent
+
+    def _feed(self) -> None:
+        """Tell those that waited for segments of the pool, longest first, that there are some again."""
+        for conv in list(self.starved):
+            if conv.closed or not conv.want_room:
+                del self.starved[conv]
+            elif conv.room >= conv.wake_room:
+                del self.starved[conv]
+                conv.want_room = False
+                conv.raise_events(WRITABLE)
 
     def _open(self, epoch: RxEpoch[LinkWire], header: bytes, body: bytes) -> bytes | None:
         pn = epoch.replay.expand(int.from_bytes(header[4:], "big"))
