@@ -18,6 +18,7 @@ from kcpg.net.addr import is_numeric, strip_brackets
 from kcpg.net.allow import AllowList
 from kcpg.net.local import Bind, LocalDialSettings, LocalListenSettings
 from kcpg.net.txtpeer import title
+from kcpg.net.udp import SocketOptions
 
 # A name's numeric addresses on this machine; raises StartError if it has none.
 Lookup = Callable[[str], list[str]]
@@ -27,7 +28,14 @@ def local_listen(config: LegConfig, max_flows: int, lookup: Lookup) -> LocalList
     """Where a client accepts flows: on its listening ports, and on the ports of its mappings."""
     binds = [Bind(host, port) for host in hosts(config, lookup) for port in config.ports]
     binds += [_mapped(mapping) for mapping in config.mappings]
-    return LocalListenSettings(tuple(binds), config.ipv4_only, config.ipv6_only, max_flows)
+    if config.socks_port:
+        own = hosts(config, lookup) if config.addresses else ["::1" if config.ipv6_only else "127.0.0.1"]
+        binds += [Bind(host, config.socks_port, udp=False, proxy=True) for host in own]
+    if config.path:
+        binds.append(Bind("", 0, udp=False, path=config.path))
+    return LocalListenSettings(
+        tuple(binds), config.ipv4_only, config.ipv6_only, max_flows, config.proxy_protocol
+    )
 
 
 def hosts(config: LegConfig, lookup: Lookup) -> list[str]:
@@ -48,6 +56,8 @@ def local_dial(config: LegConfig) -> LocalDialSettings:
         ipv4_only=config.ipv4_only,
         ipv6_only=config.ipv6_only,
         timeout_ms=round(config.dial_timeout_s * 1000),
+        path=config.path,
+        proxy_protocol=config.proxy_protocol,
     )
 
 
@@ -90,6 +100,11 @@ def ranges(ports: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
     return tuple(found)
 
 
+def socket_options(config: LegConfig) -> SocketOptions:
+    """What the kernel is told about a tunnel's packets."""
+    return SocketOptions(config.dscp, config.device, config.fwmark)
+
+
 def where(config: LegConfig) -> str:
     """A leg's addresses and ports as shown to people: `123.45.67.89:3000-3010`, `*:59000`, `[::1]:59000`."""
     if config.dnstxt:
@@ -99,6 +114,10 @@ def where(config: LegConfig) -> str:
     parts = [f"{host}:{ports}" for host in hosts] if ports else []
     if config.mappings:
         parts.append(counted(len(config.mappings), "mapping"))
+    if config.socks_port:
+        parts.append(f"proxy at {config.socks_port}")
+    if config.path:
+        parts.append(config.path)
     if config.any_target:
         parts.append("any target")
     return ",".join(parts)

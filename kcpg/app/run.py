@@ -257,6 +257,7 @@ class RunningNode:
             ipv4_only=config.ipv4_only,
             ipv6_only=config.ipv6_only,
             report=self._reporter.notice,
+            options=legsettings.socket_options(config),
         )
 
     def _root(self, config: LegConfig) -> RootKeys:

@@ -11,7 +11,7 @@ import gevent
 import gevent.event
 from gevent.pool import Pool
 
-from kcpg.app import legsettings_kcptube, legsettings_native
+from kcpg.app import legsettings, legsettings_kcptube, legsettings_native
 from kcpg.app.config.model import LegConfig, LegKind, NodeConfig
 from kcpg.app.run import KeyRing, Secret, derive_keys, make_env
 from kcpg.app.wording import rate
@@ -142,8 +142,9 @@ class _Trial:
     def run(self, keys: KeyRing, secret: Secret) -> tuple[bool, str]:
         config = self._config
         ports = TunnelSockets(
-            Resolver(), ipv4_only=config.ipv4_only, ipv6_only=config.ipv6_only, report=self._on_notice
-        )
+            Resolver(), ipv4_only=config.ipv4_only, ipv6_only=config.ipv6_only, report=self._on_notice,
+            options=legsettings.socket_options(config),
+        )  # fmt: skip
         env = make_env(ports, self._on_event)
         leg: TunnelDialer | TubeDialer
         if config.is_kcptube:

@@ -8,6 +8,8 @@ Tests of what has none of its own name:
     clock: net/test_alarm.py
     datagrams, udp: net/test_udp_io.py
     dial, listening, local, local_tcp, local_udp, loops: net/test_forwarder.py
+    proxyport, unix: net/test_local_ends.py
+    proxyprotocol, socks: unit/test_preamble.py
     handover: net/test_channel.py, unit/test_workers.py
     pktinfo: net/test_asked.py
     tunnelsockets: net/test_driver.py, net/test_chain.py

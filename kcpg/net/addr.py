@@ -20,6 +20,7 @@ from netaddr import AddrFormatError, IPAddress, IPNetwork
 # The constants' values are those of this machine's C library; monkey patching does not change them.
 AF_INET = int(socket.AF_INET)
 AF_INET6 = int(socket.AF_INET6)
+_AF_UNIX = int(socket.AF_UNIX)
 
 _SIN = struct.Struct("=H2s4s8x")
 _SIN6 = struct.Struct("=H2s4s16sI")
@@ -134,10 +135,13 @@ def unmapped(addr: bytes) -> bytes:
 
 
 def text(addr: bytes) -> str:
-    """``192.0.2.1:80`` or ``[2001:db8::1]:80``, for logs; v4-mapped shown as IPv4."""
+    """``192.0.2.1:80`` or ``[2001:db8::1]:80``, for logs; v4-mapped shown as IPv4. A UNIX socket's
+    is `unix`."""
     v4 = addr[4:8] if family(addr) == AF_INET else addr[20:24] if addr[8:20] == _MAPPED else b""
     if v4:  # every connection's source is put into words
         return f"{v4[0]}.{v4[1]}.{v4[2]}.{v4[3]}:{port(addr)}"
+    if family(addr) == _AF_UNIX:
+        return "unix"
     host, number, _, scope = to_tuple(addr)
     zone = f"%{scope}" if scope else ""
     return f"[{host}{zone}]:{number}"

@@ -23,11 +23,13 @@ cdef class LocalListener(LocalLeg):
     cdef public object on_flow
     cdef readonly list tcp_ports
     cdef readonly list udp_ports
+    cdef set _greetings
+    cdef set _relays
 
     @cython.locals(fd="int", _="int")
     cpdef accept(self, port)
     @cython.locals(flow=TcpFlow)
-    cdef _accepted(self, int fd, bytes where, target)
+    cdef _accepted(self, int fd, bytes where, port)
 
 
 cdef class LocalDialer(LocalLeg):

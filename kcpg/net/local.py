@@ -14,15 +14,17 @@ from dataclasses import dataclass
 
 from kcpg import engine
 from kcpg.core.flow import TCP, Flow, Open, Reset, ResetCode, Target
-from kcpg.net import Notice
+from kcpg.net import Notice, proxyprotocol, socks, unix
 from kcpg.net import addr as addresses
 from kcpg.net.allow import AllowList
 from kcpg.net.clock import now_ms
 from kcpg.net.dial import Dial
 from kcpg.net.listening import ListeningPort
-from kcpg.net.local_tcp import TcpFlow
+from kcpg.net.local_tcp import FlowHost, TcpFlow
 from kcpg.net.local_udp import UdpPort, UdpTarget
 from kcpg.net.loops import LoopFinder
+from kcpg.net.preamble import Greeting, Script
+from kcpg.net.proxyport import PacketRelay, ProxiedFlow, our_end, write
 from kcpg.net.resolve import Resolver
 from kcpg.net.sock import bind as bind_early
 from kcpg.net.sock import tune
@@ -41,29 +43,36 @@ _NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.EN
 @dataclass(frozen=True, slots=True)
 class Bind:
     """One place to listen. `host`: a numeric address, empty for all. `target`: where its flows want to go,
-    None: the last node's own choice."""
+    None: the last node's own choice. `proxy`: its connections say that themselves, by SOCKS5 or HTTP.
+    `path`: a UNIX socket instead of host and port."""
 
     host: str
     port: int
     tcp: bool = True
     udp: bool = True
     target: Target | None = None
+    proxy: bool = False
+    path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class LocalListenSettings:
-    """Where applications are listened for."""
+    """Where applications are listened for. `proxy_protocol`: a balancer is in front, and every connection
+    begins with the address of its application."""
 
     binds: tuple[Bind, ...]
     ipv4_only: bool = False
     ipv6_only: bool = False
     max_flows: int = 65_536
+    proxy_protocol: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class LocalDialSettings:
-    """Where flows are connected to. `target`: for flows that name none. Flows that do are refused unless
-    `any_target`, and then limited to `allow` (None: to all that no server denies)."""
+    """Where flows are connected to. `target`: for flows that name none; `path`: a UNIX socket for those of
+    them that are TCP. Flows that name a target are refused unless `any_target`, and then limited to `allow`
+    (None: to all that no server denies). `proxy_protocol`: each TCP target hears first where its flow comes
+    from."""
 
     target: Target | None = None
     any_target: bool = False
@@ -71,6 +80,8 @@ class LocalDialSettings:
     ipv4_only: bool = False
     ipv6_only: bool = False
     timeout_ms: int = 10_000  # a SYN is sent at 0, 1, 3 and 7 s (tcp(7))
+    path: str = ""
+    proxy_protocol: bool = False
 
 
 def kinds(bind: Bind) -> tuple[int, ...]:
@@ -135,6 +146,8 @@ class LocalListener(LocalLeg):
         self.on_flow: Callable[[Flow, Open, int], None] = _unwired
         self.tcp_ports: list[TcpPort] = []
         self.udp_ports: list[UdpPort] = []
+        self._greetings: set[Greeting] = set()
+        self._relays: set[PacketRelay] = set()
 
     def start(self, now_ms: int) -> None:
         """Open every port. Raises OSError that names the first one that cannot be had, with none left
@@ -144,7 +157,8 @@ class LocalListener(LocalLeg):
                 for kind in kinds(bind):
                     sock = self._open(bind, kind)
                     if kind == _socket.SOCK_STREAM:
-                        self.tcp_ports.append(TcpPort(sock, bind.target, self))
+                        speaks = bind.proxy or self.settings.proxy_protocol
+                        self.tcp_ports.append(TcpPort(sock, bind.target, self, speaks, bind.proxy))
                         continue
                     port = UdpPort(sock, bind.target, self, self.settings.max_flows)
                     port.on_flow = self.on_flow
@@ -158,6 +172,11 @@ class LocalListener(LocalLeg):
             udp_port.start()
 
     def close(self, now_ms: int, reason: str) -> None:
+        for greeting in list(self._greetings):
+            greeting.close()
+        self._greetings.clear()
+        for relay in list(self._relays):
+            relay.close()
         super().close(now_ms, reason)
         self._close_ports()
 
@@ -166,7 +185,7 @@ class LocalListener(LocalLeg):
         for _ in range(ACCEPTS_PER_TURN):
             fd, where = _sock.accept(port.fd)
             if fd >= 0:
-                self._accepted(fd, where, port.target)
+                self._accepted(fd, where, port)
             elif -fd in (errno.EAGAIN, errno.EINTR):
                 break
             elif -fd in _NO_DESCRIPTORS:
@@ -178,23 +197,65 @@ class LocalListener(LocalLeg):
                 break
         return None
 
-    def _accepted(self, fd: int, where: bytes, target: Target | None) -> None:
-        if len(self.flows) >= self.settings.max_flows:
+    def _accepted(self, fd: int, where: bytes, port: TcpPort) -> None:
+        if len(self.flows) + len(self._greetings) + len(self._relays) >= self.settings.max_flows:
             self.notice(
                 "flows_full", f"more than {self.settings.max_flows} connections: new ones are refused"
             )
             _sock.abort(fd)
             return
+        if port.speaks:
+            self._greet(fd, where, port)
+            return
         flow = TcpFlow(self)
         flow.adopt(fd)
         self.flows.add(flow)
-        self.on_flow(flow, Open(TCP, target, addresses.text(where)), now_ms())
+        self.on_flow(flow, Open(TCP, port.target, addresses.text(where)), now_ms())
+
+    def _greet(self, fd: int, where: bytes, port: TcpPort) -> None:
+        """Hear first what the connection says of itself."""
+
+        def done(fd: int, said: tuple[str, socks.Wish | None]) -> None:
+            source, wish = said
+            self._greeted(fd, where, source or addresses.text(where), wish, port.target)
+
+        def over(greeting: Greeting, reason: str) -> None:
+            self._greetings.discard(greeting)
+            if reason:
+                self.notice("preamble", f"refused a connection from {addresses.text(where)}: {reason}")
+
+        script = _preamble(self.settings.proxy_protocol, port.is_proxy)
+        greeting = Greeting(fd, script, done, over)
+        self._greetings.add(greeting)
+        greeting.start()
+
+    def _greeted(
+        self, fd: int, where: bytes, source: str, wish: socks.Wish | None, target: Target | None
+    ) -> None:
+        if wish is not None and wish.target is None:
+            try:
+                relay = PacketRelay(fd, wish, where, self, self.on_flow, self._relays.discard)
+            except OSError as error:
+                self.notice("socks_failed", f"cannot open a UDP port for SOCKS5: {error.strerror}")
+                return
+            self._relays.add(relay)
+            relay.start()
+            return
+        flow = TcpFlow(self) if wish is None else ProxiedFlow(self, wish.refused)
+        flow.adopt(fd)
+        self.flows.add(flow)
+        self.on_flow(flow, Open(TCP, target if wish is None else wish.target, source), now_ms())
+        if isinstance(flow, ProxiedFlow) and wish is not None and not flow.closed:
+            flow.accept(wish.accepted(our_end(fd)))
+        self.request_advance()
 
     def _open(self, bind: Bind, kind: int) -> _socket.socket:
         return open_listening(self.settings, bind, kind) if self._inherited is None else next(self._inherited)
 
     def _close_ports(self) -> None:
         for tcp_port in self.tcp_ports:
+            if tcp_port.sock.family == _socket.AF_UNIX and not tcp_port.closed and self._inherited is None:
+                unix.remove(tcp_port.sock)
             tcp_port.close()
         for udp_port in self.udp_ports:
             udp_port.close()
@@ -203,10 +264,15 @@ class LocalListener(LocalLeg):
 
 
 class TcpPort(ListeningPort):
-    """A listening TCP socket: accepts a bounded number per turn."""
+    """A listening TCP (or UNIX) socket: accepts a bounded number per turn. `speaks`: a connection says
+    something of itself before its flow begins; `is_proxy`: its target, too."""
 
-    def __init__(self, sock: _socket.socket, target: Target | None, leg: LocalListener) -> None:
+    def __init__(
+        self, sock: _socket.socket, target: Target | None, leg: LocalListener, speaks: bool, is_proxy: bool
+    ) -> None:
         super().__init__(sock, target, leg)
+        self.speaks = speaks
+        self.is_proxy = is_proxy
         self._leg = leg
 
     def _turn(self) -> int | None:
@@ -237,7 +303,10 @@ class LocalDialer(LocalLeg):
 
     def dial(self, request: Open, now_ms: int) -> Flow | Reset:
         target = request.target or self.settings.target
-        if target is None:
+        path = self.settings.path if request.target is None and request.kind is TCP else ""
+        if target is None and not path:
+            if self.settings.path:
+                return Reset(ResetCode.NO_ROUTE, f"{self.settings.path} takes no UDP")
             return Reset(ResetCode.NO_ROUTE, "neither the flow nor this node's configuration names a target")
         if (
             request.target is not None
@@ -249,7 +318,9 @@ class LocalDialer(LocalLeg):
             why = f"{target} leads back to the node that connects to it"
             self.notice("loop", f"{why}, as its client's port does: change destination_port or listen_port")
             return Reset(ResetCode.FORBIDDEN, why)
-        flow = TcpFlow(self) if request.kind is TCP else UdpTarget(self)
+        if path:
+            return self._dial_path(path, request)
+        flow = self._tcp_flow(request) if request.kind is TCP else UdpTarget(self)
         fd, error = -1, 0
         if self._addr and request.target is None:
             fd, error = _sock.connect(self._addr, request.kind is TCP)
@@ -258,6 +329,7 @@ class LocalDialer(LocalLeg):
                 self.flows.add(flow)
                 return flow
         permits = _permit if request.target in (None, self.settings.target) else self._allow.permits
+        assert target is not None
         dial = Dial(flow, target, self, self._resolver, timeout_ms=self.settings.timeout_ms,
         family=self._family,
                     permits=permits)  # fmt: skip
@@ -265,6 +337,48 @@ class LocalDialer(LocalLeg):
         if reason is None:
             self.flows.add(flow)
         return reason or flow
+
+    def _tcp_flow(self, request: Open) -> TcpFlow:
+        return AnnouncedFlow(self, request.source) if self.settings.proxy_protocol else TcpFlow(self)
+
+    def _dial_path(self, path: str, request: Open) -> Flow | Reset:
+        flow = self._tcp_flow(request)
+        reason = unix.PathDial(flow, path, self, self.settings.timeout_ms).start()
+        if reason is None:
+            self.flows.add(flow)
+        return reason or flow
+
+
+class AnnouncedFlow(TcpFlow):
+    """A connection to a target that hears first where the flow comes from."""
+
+    __slots__ = ("_source",)
+
+    def __init__(self, host: FlowHost, source: str) -> None:
+        super().__init__(host)
+        self._source = source
+
+    def adopt(self, fd: int) -> None:
+        write(fd, proxyprotocol.header(self._source, _their_end(fd)))
+        super().adopt(fd)
+
+
+def _their_end(fd: int) -> bytes | None:
+    """The packed address of the other end; None for a UNIX socket."""
+    sock = _socket.socket(fileno=fd)
+    try:
+        where = sock.getpeername()
+        return addresses.from_tuple(where) if isinstance(where, tuple) else None
+    except OSError:  # gone again
+        return None
+    finally:
+        sock.detach()
+
+
+def _preamble(announced: bool, proxy: bool) -> Script[tuple[str, socks.Wish | None]]:
+    """(the source, empty for the connection's own; what a proxy's client wants)."""
+    source = (yield from proxyprotocol.read()) if announced else ""
+    return source, (yield from socks.read()) if proxy else None
 
 
 def _permit(_target: Target, _addr: bytes) -> bool:
@@ -283,9 +397,13 @@ def open_listening(
     names the place."""
     word = "TCP" if kind == _socket.SOCK_STREAM else "UDP"
     try:
+        if bind.path:
+            return unix.listen(bind.path, BACKLOG)
         return _listen(bind.host, bind.port, kind, settings, shared)
     except OSError as error:
         where = f"[{bind.host}]:{bind.port}" if ":" in bind.host else f"{bind.host or '*'}:{bind.port}"
+        if bind.path:
+            word, where = "the UNIX socket", bind.path
         raise OSError(error.errno, f"cannot listen on {word} {where}: {error.strerror}") from error
 
 

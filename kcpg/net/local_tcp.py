@@ -34,7 +34,6 @@ if engine.ENGINE == "compiled":
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kcpg.net.dial import Dial
 
 # When the system has no memory, nothing tells that it has some again: look after this.
 STARVED_MS = 20
@@ -43,6 +42,13 @@ ENOBUFS = -errno.ENOBUFS
 
 _sock = engine.module("kcpg.net.sock")
 _abort, _close, _shutdown = _sock.abort, _sock.close, _sock.shutdown
+
+
+class DialAttempt(Protocol):
+    """A connection that is being made for a flow."""
+
+    def cancel(self) -> None:
+        """The flow is gone: give it up."""
 
 
 class FlowHost(Protocol):
@@ -77,7 +83,7 @@ class TcpFlow(Flow):
     def __init__(self, host: FlowHost) -> None:
         self._begin(TCP)
         self.opening = True
-        self.dial: Dial | None = None  # the attempt that is under way
+        self.dial: DialAttempt | None = None  # the attempt that is under way
         self._host = host
         self._bypass: Any = None  # between the socket and the partner's conversation, if that is compiled
         self._fd = -1

@@ -10,7 +10,7 @@ import _socket
 import errno
 import os
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kcpg import engine
 from kcpg.core.flow import (
@@ -98,12 +98,25 @@ class _UdpFlow(Flow):
             self._bypass.close()
 
 
+class AssociationHost(Protocol):
+    """Where an association's packets come in and go out."""
+
+    def send(self, packets: list[bytes], place: Place) -> int:
+        """To the application; how many of them are dealt with."""
+
+    def forget(self, place: Place) -> None:
+        """The association is over."""
+
+    def open_bypass(self, place: Place, conv: Any, datagrams: bool) -> Any:
+        """Let packets go straight to this conversation and from it; None: here they cannot."""
+
+
 class UdpAssociation(_UdpFlow):
     """What one application address sends to one listening address, and gets back from it."""
 
     __slots__ = ("_packets", "_place", "_port")
 
-    def __init__(self, port: UdpPort, place: Place) -> None:
+    def __init__(self, port: AssociationHost, place: Place) -> None:
         super().__init__()
         self._port = port
         self._place = place
@@ -193,7 +206,7 @@ class UdpPort(ListeningPort):
 
     def send(self, packets: list[bytes], place: Place) -> int:
         """To an application; how many of them are dealt with. What the network refuses is lost, as UDP is."""
-        return 0 if self.closed else _send(self.sock, packets, place, self._refused)
+        return 0 if self.closed else send_all(self.sock, packets, place, self._refused)
 
     def _first(self) -> bool:
         if not self._bypasses:
@@ -245,7 +258,7 @@ class UdpPort(ListeningPort):
         self._host.notice(key, f"a UDP packet{to} was refused: {os.strerror(number)}")
 
 
-def _send(
+def send_all(
     sock: _socket.socket, packets: list[bytes], place: Place, refused: Callable[[int, bytes], None]
 ) -> int:
     """Send what the kernel takes now; how many are dealt with. `refused` hears of what it never takes."""

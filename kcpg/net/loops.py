@@ -53,6 +53,7 @@ def _name(fd: int) -> str:
         return ""
     sock = _socket.socket(fileno=fd)
     try:
-        return addresses.text(addresses.from_tuple(sock.getsockname()))
+        where = sock.getsockname()
+        return addresses.text(addresses.from_tuple(where)) if isinstance(where, tuple) else ""
     finally:
         sock.detach()

@@ -25,6 +25,8 @@ NOT_ALONE, NOTHING_YET = -1, -3  # instead of a descriptor; -2 is that of an exc
 
 _IP_FREEBIND, _IPV6_FREEBIND = 15, 78  # include/uapi/linux/in.h, in6.h
 
+_UNIX = struct.pack("=H", _socket.AF_UNIX)  # sa_family alone, as the kernel tells it (unix(7))
+
 _TIMER_FLAGS = os.O_CLOEXEC | os.O_NONBLOCK  # TFD_CLOEXEC and TFD_NONBLOCK, timerfd_create(2)
 _TIMER_ABSTIME = 1
 _libc = ctypes.CDLL(None, use_errno=True)  # os has timers from Python 3.13 on
@@ -41,6 +43,8 @@ def accept(fd: int) -> tuple[int, bytes]:
     finally:
         listening.detach()
     os.set_blocking(accepted, False)
+    if not isinstance(where, tuple):  # of a UNIX socket
+        return accepted, _UNIX
     return accepted, addresses.from_tuple(where)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import _socket
 import ctypes
 import errno
+import os
 import struct
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -49,6 +50,9 @@ def open_shared(open: Callable[[bool], _socket.socket], count: int) -> list[_soc
     first = open(False)
     socks = [first]
     try:
+        if first.family == _socket.AF_UNIX:  # has no groups; whoever accepts first has the connection
+            socks += [_socket.socket(fileno=os.dup(first.fileno())) for _ in range(count - 1)]
+            return socks
         first.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEPORT, 1)
         socks += [open(True) for _ in range(count - 1)]
     except BaseException:

@@ -13,7 +13,7 @@ from kcpg.net import Notice
 from kcpg.net import addr as addresses
 from kcpg.net.clock import now_ms
 from kcpg.net.resolve import Resolver, Unresolved
-from kcpg.net.udp import REBIND_ERRNOS, UdpSocket, open_udp
+from kcpg.net.udp import NO_OPTIONS, REBIND_ERRNOS, SocketOptions, UdpSocket, open_udp
 
 if TYPE_CHECKING:
     from kcpg.net.resolve import Answer
@@ -49,7 +49,7 @@ class TunnelSockets:
 
     def __init__(
         self, resolver: Resolver, *, ipv4_only: bool = False, ipv6_only: bool = False,
-        report: Callable[[Notice], None] | None = None,
+        report: Callable[[Notice], None] | None = None, options: SocketOptions = NO_OPTIONS,
     ) -> None:  # fmt: skip
         self.on_open: Callable[[int, UdpSocket], None] | None = None
         self.on_close: Callable[[int], None] | None = None
@@ -58,6 +58,7 @@ class TunnelSockets:
         self._ipv4_only = ipv4_only
         self._ipv6_only = ipv6_only
         self._report = report
+        self._options = options
         self._ports: dict[int, _Port] = {}
         self._last = 0
         self._family: int | None = None
@@ -159,7 +160,9 @@ class TunnelSockets:
 
     def bind(self, host: str, port: int) -> UdpSocket:
         """A socket of this leg's kind, without a number. Raises OSError."""
-        return open_udp(host, port, ipv4_only=self._ipv4_only, ipv6_only=self._ipv6_only)
+        return open_udp(
+            host, port, ipv4_only=self._ipv4_only, ipv6_only=self._ipv6_only, options=self._options
+        )
 
     def _fitting(self, host: str, found: list[bytes]) -> list[bytes] | ResolveFailed:
         usable = [a for a in found if not self._ipv6_only or addresses.family(a) == addresses.AF_INET6]

@@ -111,9 +111,44 @@ class UdpSocket:
         self.sock.close()
 
 
+@dataclass(frozen=True, slots=True)
+class SocketOptions:
+    """What the kernel is told about a tunnel's packets. The defaults tell nothing."""
+
+    dscp: int = 0
+    device: str = ""
+    fwmark: int = 0
+
+    def apply(self, sock: _socket.socket) -> None:
+        """Raises OSError that says which key is at fault."""
+        try:
+            if self.dscp:
+                sock.setsockopt(_socket.IPPROTO_IP, _socket.IP_TOS, self.dscp << 2)
+                if sock.family == addresses.AF_INET6:
+                    sock.setsockopt(_socket.IPPROTO_IPV6, _socket.IPV6_TCLASS, self.dscp << 2)
+        except OSError as error:
+            raise OSError(error.errno, f"dscp={self.dscp}: {error.strerror}") from error
+        try:
+            if self.device:
+                sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_BINDTODEVICE, self.device.encode() + b"\0")
+        except OSError as error:
+            raise OSError(error.errno, f"bind_device={self.device}: {error.strerror}") from error
+        try:
+            if self.fwmark:
+                sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_MARK, self.fwmark)
+        except OSError as error:
+            raise OSError(
+                error.errno, f"fwmark={self.fwmark}: {error.strerror} (needs CAP_NET_ADMIN)"
+            ) from error
+
+
+NO_OPTIONS = SocketOptions()
+
+
 def open_udp(
-    host: str = "", port: int = 0, *, ipv4_only: bool = False, ipv6_only: bool = False, shared: bool = False
-) -> UdpSocket:
+    host: str = "", port: int = 0, *, ipv4_only: bool = False, ipv6_only: bool = False, shared: bool = False,
+    options: SocketOptions = NO_OPTIONS,
+) -> UdpSocket:  # fmt: skip
     """A non-blocking UDP socket bound to numeric `host` (empty: every address) and `port` (0: any).
 
     `shared`: beside others that share the port. Dual stack unless restricted; IPv4 alone where the system
@@ -127,9 +162,10 @@ def open_udp(
             raise OSError(
                 error.errno, f"cannot open a UDP socket for {_name(host, port)}: {error.strerror}"
             ) from error
-        return open_udp(host, port, ipv4_only=True, shared=shared)
+        return open_udp(host, port, ipv4_only=True, shared=shared, options=options)
     try:
         sock.setblocking(False)
+        options.apply(sock)
         if family == addresses.AF_INET6:
             sock.setsockopt(_socket.IPPROTO_IPV6, _socket.IPV6_V6ONLY, int(ipv6_only))
         if shared:
@@ -141,7 +177,7 @@ def open_udp(
     except OSError as error:
         sock.close()
         if error.errno == errno.EADDRNOTAVAIL and family == addresses.AF_INET6 and not host and not ipv6_only:
-            return open_udp(host, port, ipv4_only=True, shared=shared)
+            return open_udp(host, port, ipv4_only=True, shared=shared, options=options)
         reason = f"cannot listen on UDP {_name(host, port)}: {error.strerror}"
         raise OSError(error.errno, reason) from error
 

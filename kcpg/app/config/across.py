@@ -108,6 +108,9 @@ def _listeners(index: int, raw: RawFile) -> Iterator[_Listener]:
         names = options.addresses("listen_on").names
         ports = frozenset((protocol, port) for port in numbers for protocol in protocols)
         yield _Listener(index, options.line("listen_port"), ports, _addresses(names, options))
+    if raw.role is Role.CLIENT and (proxy := options.get("socks_port", int)):
+        names = options.addresses("listen_on").names or ("::1" if options.flag("ipv6_only") else "127.0.0.1",)
+        yield _Listener(index, options.line("socks_port"), frozenset({("tcp", proxy)}), frozenset(names))
     if listen_port.custom or options.addresses("listen_on").custom:
         yield from _mapped(index, raw, options)
 

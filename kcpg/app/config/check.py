@@ -241,14 +241,23 @@ def _check_client_listen(raw: RawFile, report: Report) -> None:
         name = "listen_port" if ports.custom else "listen_on"
         hint = "add a section [custom_input] with lines like 127.0.0.1:8000 -> 10.0.0.1:80"
         report.error(options.line(name), name, "{} requires mappings, and there are none", hint)
-    elif not custom and not options.given("listen_port"):
+    elif not custom and not any(map(options.given, ("listen_port", "socks_port", "listen_path"))):
         report.error(0, "listen_port", "is not set", "for example listen_port=59000")
+    _check_proxy(options, report)
     for line, reason in sorted({(m.line, nowhere(m.mapping.target_address)) for m in raw.mappings.values()}):
         if reason:
             report.error(line, "mapping", reason, "name the machine to connect to")
     for flag, family in _FAMILY.items():
         if custom and options.flag(flag):
             _check_mapped_family(raw, flag, family, report)
+
+
+def _check_proxy(options: Options, report: Report) -> None:
+    """A proxy without a password is for this machine."""
+    names = options.addresses("listen_on").names
+    if options.given("socks_port") and any(name not in ("127.0.0.1", "::1", "localhost") for name in names):
+        reason = f"whoever reaches {', '.join(names)} can use this proxy: it asks for no password"
+        report.warning(options.line("socks_port"), "socks_port", reason, "listen_on=127.0.0.1")
 
 
 def _check_mapped_family(raw: RawFile, flag: str, family: int, report: Report) -> None:
@@ -299,8 +308,10 @@ def _check_target(options: Options, report: Report) -> None:
     if len(ports.numbers) > 1:
         reason = f"a server has one target; here are {len(ports.numbers)} ports"
         report.error(options.line("destination_port"), "destination_port", reason)
+    by_path = options.given("destination_path")
     for name, example in (("destination_address", "127.0.0.1"), ("destination_port", "8080")):
-        if not custom and not options.given(name):
+        other = "destination_port" if name == "destination_address" else "destination_address"
+        if not custom and not options.given(name) and not (by_path and not options.given(other)):
             report.error(0, name, "is not set", f"for example {name}={example}")
     if options.given("allow_targets") and not custom:
         reason = "has an effect only with destination_port={}, where clients choose the target"

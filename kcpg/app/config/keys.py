@@ -124,6 +124,28 @@ _KEYS = (
         own=True,
     ),
     Key(
+        "socks_port", "Applications", values.within(1, values.PORT_MAX), "1-65535", "none", frozenset({_C}),
+        "Port of a proxy for this machine's programs: SOCKS5 (TCP and UDP) and HTTP's CONNECT. They choose "
+        "the target, so the server needs destination_port={}. Listens at 127.0.0.1 unless listen_on says "
+        "more; it asks for no password.", own=True,
+    ),
+    Key(
+        "listen_path", "Applications", values.unix_path, "absolute path", "none", frozenset({_C}),
+        "UNIX socket to listen on for applications, beside or instead of listen_port. What a killed process "
+        "left behind is replaced.", own=True,
+    ),
+    Key(
+        "destination_path", "Applications", values.unix_path, "absolute path", "none", frozenset({_S}),
+        "UNIX socket that is the target of TCP flows. Beside it, destination_address and destination_port "
+        "are that of UDP flows.", own=True,
+    ),
+    Key(
+        "proxy_protocol", "Applications", values.proxy_protocol, "off, v2", "off", frozenset({_C, _S}),
+        "The application's address, said first in each TCP connection (HAProxy's PROXY protocol). Server: "
+        "version 2 is sent to the target, which must expect it. Client: versions 1 and 2 are expected from a "
+        "balancer in front, and connections without it are refused.", default=False, own=True,
+    ),
+    Key(
         "dialect", "Encryption", values.dialect, "native, kcptube", "native", _ALL,
         "Protocol between nodes. kcptube: kcptube's own, for nodes that run kcptube; it is weaker and lacks "
         "features, which a warning at every start names. See kcptube.md.",
@@ -261,6 +283,20 @@ _KEYS = (
         "dport_refresh", "Paths", values.refresh, "0, 20-32767 s", "60", _DIAL,
         "How often the link moves to another source and destination port; 0: only when a port goes bad.",
         limits="1-19 become 20, larger ones 32767; negative ones are an error", default=60,
+    ),
+    Key(
+        "dscp", "Paths", values.dscp, "0-63, or a name: EF, CS1, AF41", "0", _ALL,
+        "Code point of the tunnel's datagrams, by which networks sort traffic (RFC 2474).", default=0,
+        own=True,
+    ),
+    Key(
+        "bind_device", "Paths", values.device, "name of an interface", "as the routes say", _ALL,
+        "Network interface of the tunnel's sockets, whatever the routes say.", own=True,
+    ),
+    Key(
+        "fwmark", "Paths", values.fwmark, "0-4294967295, or hexadecimal", "none", _ALL,
+        "Mark of the tunnel's packets, for the routing rules and filters of this machine; so they can keep "
+        "the tunnel out of itself. Needs CAP_NET_ADMIN.", default=0, own=True,
     ),
     Key(
         "stun_server", "NAT", addresses.host_port, "host or host:port", "none", frozenset({_S, _L}),

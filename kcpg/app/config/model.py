@@ -150,6 +150,11 @@ class LegConfig:
     # Sorted, without duplicates. Listen: all of them. Dial: any of them. A local listener has one, or none
     # when only mappings are used; a local dialer has one, or none when only the client chooses targets.
     ports: tuple[int, ...] = ()
+    socks_port: int = 0  # Local listener: port of the SOCKS5 and HTTP proxy; 0 = none
+    # Local legs: UNIX socket to listen on, or to connect TCP flows to; empty = none.
+    path: str = ""
+    # Local legs: the PROXY protocol is expected from a balancer (listen), or sent to TCP targets (dial).
+    proxy_protocol: bool = False
     # Local listener: ports with targets of their own, one entry per port and protocol.
     mappings: tuple[Mapping, ...] = ()
     any_target: bool = False  # Local dialer: `{}` was given, so flows may name their own target
@@ -162,6 +167,11 @@ class LegConfig:
     ipv4_only: bool = False
     ipv6_only: bool = False
     fib: int | None = None  # FreeBSD routing table of this leg's sockets; None = the system's default
+
+    # -- The tunnel's sockets --
+    dscp: int = 0  # Differentiated services code point of the datagrams (RFC 2474)
+    device: str = ""  # Network interface to use; empty = as the routes say
+    fwmark: int = 0  # Mark of the packets, for routes and filters of this machine; 0 = none
 
     # -- On the wire --
     dialect: Dialect = Dialect.NATIVE

@@ -19,8 +19,15 @@ from collections.abc import Callable, Iterable
 
 from kcpg.app.config import presets
 from kcpg.app.config.model import Dialect, FecConfig, UdpDelivery
+from kcpg.net.unix import PATH_MAX_BYTES
 
 BLANKS = " \t\n\v\f\r"  # C's isspace(): only these characters are trimmed
+
+FWMARK_MAX = 2**32 - 1  # SO_MARK takes 32 bits (socket(7))
+
+DSCP_MAX = 63  # 6 bits (RFC 2474)
+
+DEVICE_MAX = 15  # Characters of an interface's name (IFNAMSIZ - 1)
 
 INT_MAX = 2**31 - 1  # Largest number kcptube's parser takes
 
@@ -244,6 +251,51 @@ def dialect(text: str, remarks: Remarks) -> Dialect:
 def delivery(text: str, remarks: Remarks) -> UdpDelivery:
     """How packets of UDP flows arrive."""
     return UdpDelivery(choice(*(member.value for member in UdpDelivery))(text, remarks))
+
+
+def proxy_protocol(text: str, remarks: Remarks) -> bool:
+    """Whether the PROXY protocol is used."""
+    return choice("off", "v2")(text, remarks) == "v2"
+
+
+def unix_path(text: str, remarks: Remarks) -> str:
+    """The absolute path of a UNIX socket."""
+    path = free_text(text, remarks)
+    if not path.startswith("/"):
+        raise BadValue(f"'{path}' is not an absolute path", "for example /run/app.sock")
+    if len(os.fsencode(path)) > PATH_MAX_BYTES:
+        raise BadValue(f"the path has more than {PATH_MAX_BYTES} bytes, so no socket can have it")
+    return path
+
+
+# RFC 2474, 2597, 3246, 5865, 8622.
+_DSCP_NAMES = {f"CS{n}": 8 * n for n in range(8)} | {"EF": 46, "VA": 44, "LE": 1}
+_DSCP_NAMES |= {f"AF{n}{drop}": 8 * n + 2 * drop for n in range(1, 5) for drop in range(1, 4)}
+
+
+def dscp(text: str, remarks: Remarks) -> int:
+    """A code point from 0 to 63, or its name."""
+    word = uncomment(text, remarks).upper()
+    return _DSCP_NAMES[word] if word in _DSCP_NAMES else within(0, DSCP_MAX)(text, remarks)
+
+
+def device(text: str, remarks: Remarks) -> str:
+    """The name of a network interface."""
+    name = uncomment(text, remarks)
+    if not 0 < len(name.encode()) <= DEVICE_MAX or "/" in name or any(map(str.isspace, name)):
+        raise BadValue(f"'{name}' is not the name of an interface", "ip link shows them, for example eth0")
+    return name
+
+
+def fwmark(text: str, remarks: Remarks) -> int:
+    """A number of 32 bits, decimal or, as iptables and ip show it, hexadecimal."""
+    word = uncomment(text, remarks)
+    number = int(word, 16) if _HEX.match(word) and len(word) <= 10 else -1
+    if number < 0 and word.isdecimal() and len(word) <= 10:
+        number = int(word)
+    if not 0 <= number <= FWMARK_MAX:
+        raise BadValue(f"'{word}' is not a mark", f"0-{FWMARK_MAX}, or hexadecimal: 0x1")
+    return number
 
 
 def bandwidth(text: str, remarks: Remarks) -> int:

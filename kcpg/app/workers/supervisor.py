@@ -27,6 +27,7 @@ from kcpg.app.workers.context import worker_config
 from kcpg.app.workers.handle import Setup, WorkerHandle
 from kcpg.app.workers.merge import merge
 from kcpg.errors import StartError
+from kcpg.net import unix
 from kcpg.net.handover import Tally, make_pair, make_tally
 from kcpg.net.local import kinds, open_listening
 from kcpg.net.steer import Steering, open_shared
@@ -232,6 +233,9 @@ class WorkerPool:
         self.closed = True
         if self._renewing is not None:
             self._renewing.kill(block=False)
+        for socks in self.ports:
+            if socks[0].family == _socket.AF_UNIX:
+                unix.remove(socks[0])
         for sock in (*self._all_ports(), *(end for pair in self.pairs for end in pair)):
             sock.close()
         if self._tally is not None:
@@ -266,4 +270,7 @@ def _open_ports(config: NodeConfig, count: int) -> list[list[_socket.socket]]:
 
 
 def _open_tunnel(leg: LegConfig, host: str, port: int, shared: bool) -> _socket.socket:
-    return open_udp(host, port, ipv4_only=leg.ipv4_only, ipv6_only=leg.ipv6_only, shared=shared).sock
+    options = legsettings.socket_options(leg)
+    return open_udp(
+        host, port, ipv4_only=leg.ipv4_only, ipv6_only=leg.ipv6_only, shared=shared, options=options
+    ).sock
