@@ -11,7 +11,7 @@ import contextlib
 import difflib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -23,9 +23,13 @@ from kcpg.errors import EXIT_FAILURE, EXIT_OK, EXIT_USAGE, KcpgError, UsageError
 COMMANDS = {
     "daemon": "start, stop or inspect a background process: kcpg daemon start|stop|status|ensure CONFIG…",
     "status": "report on running nodes: kcpg status [CONFIG…]",
+    "init": "make a new tunnel, or take part in one: kcpg init --server HOST, kcpg init INVITATION",
     "keygen": "print a new key for encryption_key",
     "help": "explain something: kcpg help config [KEY], kcpg help daemon",
 }
+
+# Holds an invitation for -L and -D: every user of the machine can read a command line (ps).
+INVITATION_VARIABLE = "KCPG_INVITATION"
 
 DAEMON_ACTIONS = {
     "start": "start it in the background unless it runs already",
@@ -125,6 +129,8 @@ def _dispatch(words: list[str]) -> int:
         return _daemon(rest)
     if command == "status":
         return _status(rest)
+    if command == "init":
+        return _init(rest)
     if command == "keygen":
         return _keygen(rest)
     if command == "help":
@@ -153,7 +159,7 @@ def run_parser() -> OptionParser:
     commands = "\n".join(f"  {name:8} {text}" for name, text in COMMANDS.items())
     parser = OptionParser(
         prog="kcpg",
-        usage="kcpg [options] CONFIG [CONFIG …]\n       kcpg COMMAND …",
+        usage="kcpg [options] CONFIG [CONFIG …]\n       kcpg [-L …] [-D …] INVITATION\n       kcpg COMMAND …",
         description=_INTRODUCTION,
         epilog=f"commands:\n{commands}\n\nWrite ./daemon for a file called daemon.\n{_EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -171,6 +177,22 @@ def run_parser() -> OptionParser:
         action=_ShowVersion,
         nargs=0,
         help="show the version, the engine and the libraries that encrypt",
+    )
+    parser.add_argument(
+        "-L",
+        dest="forwards",
+        action="append",
+        default=[],
+        metavar="[ADDRESS:]PORT:HOST:PORT",
+        help="with an invitation: a port here that leads to host and port beyond the server",
+    )
+    parser.add_argument(
+        "-D",
+        dest="proxies",
+        action="append",
+        default=[],
+        metavar="[ADDRESS:]PORT",
+        help="with an invitation: a SOCKS5 and HTTP proxy here, for any target beyond the server",
     )
     _add_run_options(parser)
     return parser
@@ -222,11 +244,36 @@ def _add_run_options(parser: OptionParser) -> None:
 
 def _run(words: list[str]) -> int:
     options = run_parser().read(words)
-    if not options.configurations:
+    with _configurations(options) as paths:
+        return _run_files(paths, options)
+
+
+@contextlib.contextmanager
+def _configurations(options: argparse.Namespace) -> Iterator[list[Path]]:
+    """The files to run; the one of an invitation lasts as long as it runs."""
+    given = list(options.configurations)
+    wishes = options.forwards or options.proxies
+    if wishes and not given and os.environ.get(INVITATION_VARIABLE):
+        given = [os.environ[INVITATION_VARIABLE]]
+    if not given:
         raise UsageError("no configuration file given", "see kcpg --help")
+    if not any(word[:7].lower() == "kcpg://" for word in given):
+        if wishes:
+            hint = "in a file, socks_port= and [custom_input] say the same"
+            raise UsageError("-L and -D need an invitation, not a file", hint)
+        yield [Path(name) for name in given]
+        return
+    if len(given) > 1:
+        raise UsageError("an invitation stands alone", "run each in a process of its own")
+    from kcpg.app import adhoc
+
+    with adhoc.file(given[0], options.forwards, options.proxies) as path:
+        yield [path]
+
+
+def _run_files(paths: list[Path], options: argparse.Namespace) -> int:
     from kcpg.app import foreground
 
-    paths = [Path(name) for name in options.configurations]
     if options.check_config:
         return foreground.check(paths)
     if options.trial:
@@ -263,6 +310,56 @@ def _status(words: list[str]) -> int:
     return daemon.status([Path(name) for name in options.configurations], as_json=options.json)
 
 
+def init_parser() -> OptionParser:
+    """The parser of `kcpg init`."""
+    parser = OptionParser(
+        prog="kcpg init",
+        usage="kcpg init [--server HOST] [options]\n       kcpg init INVITATION [options]",
+        description="Write the files of a new tunnel, with a fresh key, and print an invitation for each of "
+        "its machines; or write the file of an invitation.",
+        epilog=f"On a terminal, kcpg asks for what no option says.\n{_EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("invitation", nargs="?", metavar="INVITATION", help="a line kcpg://... from another machine")
+    add(
+        "--server", metavar="HOST", help="address or name of the server's machine; HOST:PORTS for other ports"
+    )
+    add("--ports", metavar="PORTS", help="UDP ports of server and relays (default 3000-3010)")
+    add("--relay", action="append", metavar="HOST", help="a node between; repeat it in order from the client")
+    add("--target", metavar="HOST:PORT", help="where the server connects flows to (default 127.0.0.1:8080)")
+    add("--listen", metavar="PORT", help="the client's port for applications (default 59000)")
+    proxy = "instead of both: the client is a SOCKS5 and HTTP proxy at this port (default 1080)"
+    add("--socks", nargs="?", type=_port, const=1080, metavar="PORT", help=proxy)
+    add("--directory", type=Path, default=Path(), metavar="DIR", help="where to write (default: here)")
+    add("--force", action="store_true", help="replace files")
+    add("--qr", action=argparse.BooleanOptionalAction, help="show a QR code (default: on a terminal)")
+    return parser
+
+
+def _init(words: list[str]) -> int:
+    options = init_parser().read(words)
+    from kcpg.app import init
+
+    where = {"force": options.force, "qr": options.qr}
+    wish = init.Wish(
+        options.server,
+        options.ports,
+        options.target,
+        options.socks,
+        options.listen,
+        tuple(options.relay) if options.relay else None,
+    )
+    if options.invitation is None:
+        if options.socks and (options.target or options.listen):
+            raise UsageError("--socks excludes --target and --listen", "a proxy's clients choose the target")
+        return init.make(wish, options.directory, **where)
+    if wish != init.Wish():
+        raise UsageError("an invitation says all about the tunnel", "leave the options of a new one out")
+    return init.accept(options.invitation, options.directory, **where)
+
+
 def _keygen(words: list[str]) -> int:
     parser = OptionParser(
         prog="kcpg keygen", description="Print a new key for encryption_key.", allow_abbrev=False
@@ -285,6 +382,9 @@ def _help(words: list[str]) -> int:
         return EXIT_OK
     if topic == "daemon":
         print(daemon_parser().format_help(), end="")
+        return EXIT_OK
+    if topic == "init":
+        print(init_parser().format_help(), end="")
         return EXIT_OK
     if topic in COMMANDS:
         print(f"kcpg {topic}: {COMMANDS[topic]}")
@@ -315,6 +415,13 @@ def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return number
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= 65535:
+        raise argparse.ArgumentTypeError(f"{text} is not a port")
     return number
 
 
