@@ -24,6 +24,7 @@ COMMANDS = {
     "daemon": "start, stop or inspect a background process: kcpg daemon start|stop|status|ensure CONFIG…",
     "status": "report on running nodes: kcpg status [CONFIG…]",
     "init": "make a new tunnel, or take part in one: kcpg init --server HOST, kcpg init INVITATION",
+    "convert": "turn a configuration of kcptun or kcptube into one of kcpg: kcpg convert FILE",
     "keygen": "print a new key for encryption_key",
     "help": "explain something: kcpg help config [KEY], kcpg help daemon",
 }
@@ -131,6 +132,8 @@ def _dispatch(words: list[str]) -> int:
         return _status(rest)
     if command == "init":
         return _init(rest)
+    if command == "convert":
+        return _convert(rest)
     if command == "keygen":
         return _keygen(rest)
     if command == "help":
@@ -358,6 +361,38 @@ def _init(words: list[str]) -> int:
     if wish != init.Wish():
         raise UsageError("an invitation says all about the tunnel", "leave the options of a new one out")
     return init.accept(options.invitation, options.directory, **where)
+
+
+def _convert(words: list[str]) -> int:
+    """`kcpg convert FILE`, or `kcpg convert -- kcptun's command line`."""
+    command = words[words.index("--") + 1 :] if "--" in words else []
+    parser = OptionParser(
+        prog="kcpg convert",
+        usage="kcpg convert [--explain] FILE\n       kcpg convert -- client -r HOST:PORT -l :PORT …",
+        description="Print what kcptun's JSON or command line, or a kcptube's file, is here. Remarks go to "
+        "standard error.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "file", nargs="?", type=Path, metavar="FILE", help="kcptun's JSON, or a kcptube's file"
+    )
+    parser.add_argument("--explain", action="store_true", help="say of each line what it means, instead")
+    options = parser.read(words[: words.index("--")] if "--" in words else words)
+    if (options.file is None) == (not command):
+        raise UsageError("a file or a command line is missing", "see kcpg convert --help")
+    from kcpg.app import convert
+    from kcpg.app.config import load_text
+
+    made = convert.words(command) if options.file is None else convert.file(options.file)
+    problems = load_text("converted", made.text).problems
+    if options.explain:
+        print("\n".join([*convert.explain("converted", problems, made.text), *made.remarks]))
+        return EXIT_OK
+    print(made.text, end="")
+    for remark in [*made.remarks, *map(str, problems)]:
+        print(remark, file=sys.stderr)
+    return EXIT_OK
 
 
 def _keygen(words: list[str]) -> int:

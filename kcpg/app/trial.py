@@ -176,7 +176,7 @@ class _Trial:
         self._notice = notice.text
 
 
-_GUESSES = "nothing listens there, the passwords differ, or UDP is blocked"
+_GUESSES = "nothing listens there, the passwords differ, UDP is blocked, or it is a kcptube (dialect=kcptube)"
 
 
 def agreed(params: LinkParams) -> str:

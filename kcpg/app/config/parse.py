@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from kcpg.app.config import lex
+from kcpg.app.config import lex, presets
 from kcpg.app.config.addresses import PORTS_MAX, mapping_line
 from kcpg.app.config.keys import KEYS, SECTIONS, Key, Scope
 from kcpg.app.config.lex import Line, Shape
@@ -235,6 +235,8 @@ def _key_hint(word: str) -> str:
     strange = [char for char in word if not char.isascii()]
     if strange:
         return f"it contains the character U+{ord(strange[0]):04X}; retype the key"
+    if word in presets.OLD_KEYS:
+        return f"kcptube's old name of {presets.OLD_KEYS[word]}; kcpg convert FILE rewrites the file"
     return suggest(word, KEYS) or "see kcpg help config"
 
 

@@ -44,6 +44,19 @@ PRESETS: dict[str, Preset] = {
     AUTO: Preset(1, 30, 2, True, 8192),
 }
 
+# What kcptube called its presets until 2023, slowest first, and what is nearest to their numbers now. Most of
+# them had a congestion window, and all had timers of 10 to 40 ms.
+OLD_NAMES: dict[str, str] = {
+    "largo": "regular5",
+    "andante": "regular5",
+    "moderato": "regular4",
+    "allegro": "fast3",
+    "presto": "fast5",
+    "prestissimo": "fast1",
+}
+
+OLD_KEYS: dict[str, str] = {"timeout": "udp_timeout"}  # of the same time
+
 MANUAL_WND_SEGMENTS = 2048  # Default of both windows with `kcp=manual`
 
 NAMES: tuple[str, ...] = (*PRESETS, MANUAL)

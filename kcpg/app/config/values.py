@@ -240,7 +240,17 @@ def choice(*names: str) -> Callable[[str, Remarks], str]:
 
 
 algorithm = choice(*ALGORITHMS)
-preset = choice(*presets.NAMES)
+_preset = choice(*presets.NAMES)
+
+
+def preset(text: str, remarks: Remarks) -> str:
+    """A preset's name; kcptube's names from before 2023 are understood, with a remark."""
+    word = uncomment(text, []).lower()
+    if word in presets.OLD_NAMES:
+        now = presets.OLD_NAMES[word]
+        remarks.append(f"'{word}' is an old name of kcptube's; using {now}, or set kcp=auto at both ends")
+        return now
+    return _preset(text, remarks)
 
 
 def dialect(text: str, remarks: Remarks) -> Dialect:
