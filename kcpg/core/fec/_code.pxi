@@ -10,6 +10,21 @@ cdef void fec_encode_row(uint8_t* dst, const uint8_t* src, uint8_t coef, size_t 
         multiply_add(dst, src, coef, n)
 
 
+def combine(const uint8_t[::1] factors, list blocks, Py_ssize_t length):
+    """The sum of coefficient times block, `length` bytes long; shorter blocks count as padded with zeros."""
+    cdef bytes total = PyBytes_FromStringAndSize(NULL, length)
+    cdef uint8_t* out = <uint8_t*>PyBytes_AS_STRING(total)
+    cdef bytes block
+    cdef Py_ssize_t i
+    memset(out, 0, length)
+    if factors.shape[0] != len(blocks) or any(len(block) > length for block in blocks):
+        raise ValueError("as many factors as blocks, none longer than the sum")
+    for i in range(factors.shape[0]):
+        block = blocks[i]
+        fec_encode_row(out, <const uint8_t*>PyBytes_AS_STRING(block), factors[i], len(block))
+    return total
+
+
 cdef inline int log_difference(int i, int j) noexcept nogil:
     """log(x(i) - x(j)) for two different shards, whose points are 0, 1, 2, 4, …"""
     cdef uint8_t a = kcpg_gf_exp[i - 1] if i else 0

@@ -51,6 +51,11 @@ def log_difference(i: int, j: int) -> int:
     return _LOG[_POINT[i] ^ _POINT[j]]
 
 
+def point_index(point: int) -> int:
+    """The number of the shard whose point this is, for codes with other points (up to 256 shards)."""
+    return _LOG[point] + 1 if point else 0
+
+
 def weights(known: Sequence[int]) -> list[int]:
     """For each of the shards `known`: the logarithm of the product of its differences from the others."""
     return [sum(log_difference(i, m) for m in known if m != i) for i in known]

@@ -1,0 +1,373 @@
+"""The data plane of a kcptun leg: datagrams in, datagrams out, every drop counted.
+
+    datagram   sealed( segments of one conversation )
+    with FEC   sealed( a shard of them, see `fec` )
+
+One `Wire` serves all conversations of a leg, one for each path. It decides nothing about them: whose a
+datagram of an unknown path, or of another conversation, is says `stranger`, and what conversations have
+become is handed out by `take_ready`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from kcpg import engine
+from kcpg.core.flow import READABLE, WRITABLE
+from kcpg.core.kcp.params import HEADER_BYTES, KcpParams
+from kcpg.core.kcptube.replaycache import ReplayCache
+from kcpg.core.kcptun import fec
+from kcpg.core.kcptun.cipher import DATAGRAM_BYTES, Cipher, overhead
+from kcpg.core.timers import Timers
+from kcpg.core.units import earliest
+
+if TYPE_CHECKING:
+    from kcpg.core.kcp.kcp import Kcp
+    from kcpg.core.pacer import Pacer
+
+Path = tuple[int, bytes]  # A local socket and the peer's address
+
+# Datagrams remembered, sent and received. Those that open a link have a memory of their own, as a repeated
+# one would make the target hear a request again.
+REMEMBERED = 1 << 17
+REMEMBERED_OPENINGS = 1 << 14
+REMEMBERED_MS = 7 * 86_400_000  # The format has no time: what bounds the memory is the two numbers above
+MARK_BYTES = 16  # The nonce, as it travels
+
+ENTROPY_BYTES = 4096  # Of nonces, fetched together
+
+TRANSMIT_DATAGRAMS = 512  # Most datagrams of one transmit call but for what one conversation adds
+TURN_BYTES = 64 * 1400  # What a conversation sends before others have their turn: what one system call takes
+WAKE_SEGMENTS = 64  # Room that ends a writer's wait: fewer, larger refills
+ACK_HOLD_MS = 2  # As of the native conversations: an answer takes its request's acknowledgement along
+
+# A kcptun takes no more before it has accepted the link, and drops the rest.
+FIRST_WINDOW = 32
+
+# The floor of kcp-go's time-outs: its acknowledgements wait for its next tick.
+MIN_RTO_MS = {True: 30, False: 100}  # By whether `nodelay` is set
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """What both ends must have alike (crypt, password), and what this end sends. `fec`: data and parity
+    shards."""
+
+    crypt: str = "aes"
+    password: bytes = field(default=b"it's a secrect", repr=False)
+    datagram_bytes: int = 1350
+    fec: tuple[int, int] = (0, 0)
+
+    @property
+    def kcp_mtu(self) -> int:
+        """Bytes of segments in a datagram."""
+        return self.datagram_bytes - overhead(self.crypt) - (fec.OVERHEAD_BYTES if self.has_fec else 0)
+
+    @property
+    def has_fec(self) -> bool:
+        """Shards instead of bare segments."""
+        return all(self.fec)
+
+
+class Conv:
+    """A KCP conversation of a wire. `user` is told by the wire's `take_ready`."""
+
+    def __init__(self, wire: Wire, number: int, params: KcpParams, user: Any, path: Path) -> None:
+        self.wire = wire
+        self.number = number
+        self.user = user
+        self.path = path
+        self._params = params
+        first = replace(
+            params, snd_wnd=min(params.snd_wnd, FIRST_WINDOW), min_rto_ms=MIN_RTO_MS[params.nodelay > 0]
+        )
+        self.kcp: Kcp = wire.make_kcp(number, DATAGRAM_BYTES, first)
+        self.kcp.kcp_mtu = wire.format.kcp_mtu
+        self.kcp.ack_hold_ms = ACK_HOLD_MS
+        self.pacers: tuple[Pacer, ...] = ()
+        self.heard_ms = wire.now_ms
+        self.heard = False  # Anything came
+        self.rx_bytes = self.tx_bytes = self.rx_datagrams = self.tx_datagrams = 0
+        self.events = 0
+        self.want_room = False
+        self.closed = False
+        self.sender = fec.ShardSender(*wire.format.fec) if wire.format.has_fec else None
+        self.receiver: fec.ShardReceiver | None = None
+        wire.convs[path] = self
+
+    def write(self, data: bytes) -> int:
+        """Queue bytes of the stream while there is room; how many."""
+        if self.closed:
+            return len(data)
+        taken = self.kcp.write(data)
+        if taken:
+            self.wire.mark(self)
+        return taken
+
+    def read(self, limit: int) -> bytes:
+        """Bytes of the stream; b"": none now."""
+        kcp = self.kcp
+        data = kcp.read(limit)
+        while not data and kcp.at_end:  # a segment without bytes, which means nothing here
+            kcp.recv()
+            data = kcp.read(limit)
+        if kcp.wants_flush:
+            self.wire.mark(self)
+        return data
+
+    def move_to(self, path: Path) -> None:
+        """The peer is there from now on."""
+        self.wire.convs.pop(self.path, None)
+        self.path = path
+        self.wire.convs[path] = self
+
+    def opened(self) -> None:
+        """The peer has acknowledged something: its whole window may be used."""
+        self._params, params = replace(self._params, snd_wnd=0), self._params
+        if params.snd_wnd:
+            self.kcp.set_windows(params.snd_wnd, params.rcv_wnd)
+
+    @property
+    def is_opening(self) -> bool:
+        """Nothing is acknowledged yet."""
+        return self._params.snd_wnd > 0
+
+    def raise_events(self, events: int) -> None:
+        """Tell the user, through `take_ready`."""
+        if self.events == 0:
+            self.wire.ready.append(self)
+        self.events |= events
+
+    def notice_room(self) -> None:
+        """Raise WRITABLE if somebody waits for room and there is enough."""
+        if self.want_room and self.kcp.room >= WAKE_SEGMENTS:
+            self.want_room = False
+            self.raise_events(WRITABLE)
+
+    def close(self) -> None:
+        """Forget everything."""
+        self.closed = True
+        self.user = None  # which has this conversation: without the circle both go at once
+        self.kcp.clear()
+        self.wire.forget(self)
+
+
+class Wire:
+    """`stranger(path, body)`: whose a datagram is that no conversation expects; None: nobody's. `kcp`: the
+    engine's class if not the default one.
+    """
+
+    def __init__(
+        self,
+        wire_format: Format,
+        cipher: Cipher,
+        entropy: Callable[[int], bytes],
+        stranger: Callable[[Path, bytes], Conv | None],
+        kcp: type[Kcp] | None = None,
+    ) -> None:
+        self.format = wire_format
+        self.make_kcp = kcp or engine.Kcp
+        self.drops: dict[str, int] = {}
+        self.ready: list[Conv] = []
+        self.convs: dict[Path, Conv] = {}
+        self.now_ms = 0
+        self.alert = False  # The leg wants to be advanced
+        self._cipher = cipher
+        self._entropy = entropy
+        self._nonces = b""
+        self._nonce_at = 0
+        self._stranger = stranger
+        self._dirty: dict[Conv, None] = {}
+        self._timers: Timers[Conv] = Timers()
+        self._seen = ReplayCache(REMEMBERED, REMEMBERED_MS)
+        self._openings = ReplayCache(REMEMBERED_OPENINGS, REMEMBERED_MS)
+
+    def drop(self, reason: str, count: int = 1) -> None:
+        """Count a discarded datagram under its name."""
+        self.drops[reason] = self.drops.get(reason, 0) + count
+
+    # -- out --
+
+    def mark(self, conv: Conv) -> None:
+        """It has something to send."""
+        if not conv.closed:
+            self._dirty[conv] = None
+
+    def forget(self, conv: Conv) -> None:
+        """It is closed."""
+        self._dirty.pop(conv, None)
+        self._timers.forget(conv)
+        if self.convs.get(conv.path) is conv:
+            del self.convs[conv.path]
+
+    def transmit(self, now_ms: int) -> list[tuple[int, bytes, bytes]]:
+        """What may leave now, as (socket, address, datagram); call again while `backlog`."""
+        self.now_ms = now_ms
+        for conv in self._timers.take_due(now_ms):
+            self.mark(conv)
+        out: list[tuple[int, bytes, bytes]] = []
+        while self._dirty and len(out) < TRANSMIT_DATAGRAMS:
+            conv = next(iter(self._dirty))
+            del self._dirty[conv]
+            self._turn(conv, out)
+        return out
+
+    @property
+    def backlog(self) -> bool:
+        """More could leave at once."""
+        return bool(self._dirty)
+
+    def deadline(self) -> int | None:
+        """When transmit must be called again though nothing else happens; None: never."""
+        return self.now_ms if self._dirty else self._timers.first()
+
+    def _turn(self, conv: Conv, out: list[tuple[int, bytes, bytes]]) -> None:
+        kcp, now_ms = conv.kcp, self.now_ms
+        tokens = TURN_BYTES
+        for pacer in conv.pacers:
+            left = pacer.tokens(now_ms)
+            tokens = tokens if left is None else min(tokens, left)
+        before = len(out)
+        self._seal(conv, kcp.flush(now_ms, max(tokens, 0)), out)
+        sent = sum(len(item[2]) for item in out[before:])
+        conv.tx_bytes += sent
+        conv.tx_datagrams += len(out) - before
+        for pacer in conv.pacers:
+            pacer.spend(sent)
+        conv.notice_room()
+        due_ms = kcp.deadline
+        if kcp.wants_flush:
+            held_ms = self._held_until(conv)
+            if held_ms is None or held_ms <= now_ms:
+                self._dirty[conv] = None
+            else:
+                due_ms = earliest(due_ms, held_ms)
+        self._timers.wake_by(conv, due_ms)
+
+    def _seal(self, conv: Conv, blocks: list[bytes], out: list[tuple[int, bytes, bytes]]) -> None:
+        sock, addr = conv.path
+        cipher, sender = self._cipher, conv.sender
+        for block in blocks:
+            for frame in sender.frames(block) if sender is not None else (block,):
+                datagram = cipher.seal(self._nonce(), frame)
+                if cipher.marks:
+                    self._seen.add(datagram[:MARK_BYTES], self.now_ms)
+                out.append((sock, addr, datagram))
+
+    def _nonce(self) -> bytes:
+        size = self._cipher.nonce_bytes
+        at = self._nonce_at
+        if at + size > len(self._nonces):
+            self._nonces, at = self._entropy(ENTROPY_BYTES), 0
+        self._nonce_at = at + size
+        return self._nonces[at : at + size]
+
+    def _held_until(self, conv: Conv) -> int | None:
+        held_ms = None
+        for pacer in conv.pacers:
+            at_ms = pacer.ready_at(conv.kcp.kcp_mtu)
+            held_ms = at_ms if held_ms is None or (at_ms is not None and at_ms > held_ms) else held_ms
+        return held_ms
+
+    # -- in --
+
+    def receive(self, sock: int, addr: bytes, datagram: bytes, now_ms: int) -> None:
+        """Take in one datagram. Never raises for its contents: what is wrong is counted in `drops`."""
+        self.now_ms = now_ms
+        if len(datagram) > DATAGRAM_BYTES:
+            self.drop("long")
+            return
+        body = self._cipher.open(datagram)
+        if body is None:
+            self.drop("auth")
+            return
+        kind = body[4:6]
+        if kind in fec.KINDS:
+            self._shard((sock, addr), datagram, body, kind == fec.KINDS[0])
+            return
+        conv = self._whose((sock, addr), datagram, body)
+        if conv is not None:
+            self._input(conv, body, False)
+
+    def take_ready(self) -> list[tuple[Conv, int]]:
+        """The conversations with events, each once, and their events."""
+        ready, self.ready = self.ready, []
+        found = [(conv, conv.events) for conv in ready if not conv.closed]
+        for conv in ready:
+            conv.events = 0
+        return found
+
+    @property
+    def news(self) -> bool:
+        """Something came that the leg has to act on now."""
+        return bool(self.ready or self.alert)
+
+    def _shard(self, path: Path, datagram: bytes, body: bytes, is_data: bool) -> None:
+        block = body[fec.HEADER_BYTES :]
+        number = int.from_bytes(body[:4], "little")
+        if is_data:
+            size = int.from_bytes(block[: fec.SIZE_BYTES], "little")
+            if not fec.SIZE_BYTES + HEADER_BYTES <= size <= len(block):
+                self.drop("shard_malformed")
+                return
+            segments = block[fec.SIZE_BYTES : size]
+            conv = self._whose(path, datagram, segments)
+            if conv is None:
+                return
+            self._input(conv, segments, False)
+        else:
+            conv = self._whose(path, datagram, None)
+            if conv is None:
+                return
+        if conv.closed:
+            return
+        if conv.receiver is None:
+            conv.receiver = fec.ShardReceiver(conv.number)
+        untrusted = conv.receiver.untrusted
+        for segments in conv.receiver.take(number, is_data, block):
+            self._input(conv, segments, True)
+        if conv.receiver.untrusted > untrusted:
+            self.drop("fec_untrusted", conv.receiver.untrusted - untrusted)
+
+    def _whose(self, path: Path, datagram: bytes, segments: bytes | None) -> Conv | None:
+        """The conversation that a datagram is for, if it is new and known. `segments` None: parity, which
+        does not say its number."""
+        mark = datagram[:MARK_BYTES] if self._cipher.marks else b""
+        if mark and (mark in self._seen or mark in self._openings):
+            self.drop("replay")
+            return None
+        conv = self.convs.get(path)
+        if segments is not None:
+            if len(segments) < HEADER_BYTES:
+                self.drop("short")
+                return None
+            if conv is None or int.from_bytes(segments[:4], "little") != conv.number:
+                conv = self._stranger(path, segments)
+                if conv is not None and mark:
+                    self._openings.add(mark, self.now_ms)
+        if conv is None:
+            self.drop("conv_unknown")
+            return None
+        if mark:
+            self._seen.add(mark, self.now_ms)
+        conv.heard_ms = self.now_ms
+        if not conv.heard:
+            conv.heard = self.alert = True
+        conv.rx_bytes += len(datagram)
+        conv.rx_datagrams += 1
+        return conv
+
+    def _input(self, conv: Conv, block: bytes, rebuilt: bool) -> None:
+        kcp = conv.kcp
+        if kcp.input(block, self.now_ms, rebuilt) < 0:
+            self.drop("kcp_malformed")
+        if conv.is_opening and kcp.snd_una:
+            conv.opened()
+        if kcp.readable:
+            conv.raise_events(READABLE)
+        conv.notice_room()
+        if kcp.wants_flush:
+            self.mark(conv)
+        self._timers.wake_by(conv, kcp.deadline)

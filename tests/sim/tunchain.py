@@ -1,0 +1,112 @@
+"""A chain with hops that speak kcptun's format."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from kcpg.core.flow import Kind, Open
+from kcpg.core.kcptun.dialer import DialSettings, TunDialer
+from kcpg.core.kcptun.framestream import StreamSettings
+from kcpg.core.kcptun.leg import TunLeg
+from kcpg.core.kcptun.listener import ListenSettings, TunListener
+from kcpg.core.kcptun.wire import Format
+from kcpg.core.native.dial.pathchoice import Destination
+from tests.engines import twin
+from tests.sim.chain import PORTS, Hop, SimChain
+from tests.sim.memory import Answer, App, AppSocket
+from tests.sim.network import LegSlot
+from tests.sim.world import SimNode
+
+
+@dataclass
+class TunHop(Hop):
+    """What the two legs of a hop in kcptun's format are given."""
+
+    crypt: str = "aes-128-gcm"
+    tunnels: int = 1
+    fec: tuple[int, int] = (0, 0)
+    listener_fec: tuple[int, int] | None = None  # None: the same
+    streams: StreamSettings = field(default_factory=StreamSettings)
+    options: dict[str, Any] = field(default_factory=dict)  # further settings of the dialer
+    dialer_password: bytes | None = None  # None: the same
+
+    def format(self, password: bytes | None = None, fec: tuple[int, int] | None = None) -> Format:
+        return Format(self.crypt, password or self.key, 1350, self.fec if fec is None else fec)
+
+
+class TunChain(SimChain):
+    """A hop that is no TunHop is native. The format cannot say which flow one is, so targets answer in the
+    order of connecting, which one link keeps."""
+
+    def __init__(self, engine: str, seed: object, hops: list[Hop], **options: Any) -> None:
+        self.kcp = twin(engine, "Kcp")
+        self.queue: deque[Answer] = deque()
+        super().__init__(engine, seed, len(hops) - 1, hops=hops, **options)
+        self.serve = self._in_order
+
+    def connect(self, app: App, answer: Answer, kind: Kind = Kind.TCP) -> AppSocket:
+        self.queue.append(answer)
+        return super().connect(app, answer, kind)
+
+    def _in_order(self, _request: Open) -> Answer:
+        return self.queue.popleft()
+
+    def _tunnel_listener(self, sim: SimNode, place: int) -> Any:
+        hop = self.hops[place - 1]
+        if not isinstance(hop, TunHop):
+            return super()._tunnel_listener(sim, place)
+        slot = LegSlot()
+        settings = ListenSettings(
+            name=sim.name, format=hop.format(fec=hop.listener_fec), kcp=hop.kcp, streams=hop.streams
+        )
+        leg = TunListener(settings, self._env(sim, slot), self.kcp)
+        for port in PORTS:
+            sim.open_socket(slot, port)
+        slot.leg = leg
+        return leg
+
+    def _tunnel_dialer(self, sim: SimNode, place: int) -> Any:
+        hop = self.hops[place]
+        if not isinstance(hop, TunHop):
+            return super()._tunnel_dialer(sim, place)
+        slot = LegSlot()
+        settings = DialSettings(
+            name=sim.name,
+            targets=tuple(Destination(host, PORTS) for host in self._hosts(place + 1)),
+            format=hop.format(hop.dialer_password),
+            kcp=hop.kcp,
+            streams=hop.streams,
+            tunnels=hop.tunnels,
+            **self.dial,
+        )
+        leg = TunDialer(replace(settings, **hop.options), self._env(sim, slot), self.kcp)
+        slot.leg = leg
+        return leg
+
+    def tun_dialer(self, name: str = "client") -> TunDialer:
+        leg = self[name].node.egress
+        assert isinstance(leg, TunDialer)
+        return leg
+
+    def tun_listener(self, name: str = "server") -> TunListener:
+        leg = self[name].node.ingress
+        assert isinstance(leg, TunListener)
+        return leg
+
+    def leftovers(self) -> dict[str, int]:
+        """By node and leg: flows, bytes that nobody read, and what waits to be sent."""
+        left = {}
+        for node in self.world.nodes:
+            for leg in node.node.tunnels if node.up else ():
+                if isinstance(leg, TunLeg):
+                    left[f"{node.name} {type(leg).__name__}"] = sum(
+                        each.flow_count
+                        + each._held
+                        + len(each.frames.pending)
+                        + len(each._held_ends)
+                        + len(each._waiting)
+                        for each in leg.links
+                    )
+        return left
