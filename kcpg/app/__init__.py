@@ -5,6 +5,7 @@ Tests of what has none of its own name:
     foreground, terminal, trial: unit/test_cli.py, net/test_process_chain.py
     adhoc, invitation: unit/test_init.py
     legsettings_kcptube, legsettings_native: unit/test_legsettings.py, unit/test_config_dialect.py
+    legsettings_kcptun: unit/test_config_dialect.py
     linksummary: unit/test_messages.py
     metrics, run, service: net/test_running_node.py
     descriptors, status_report, wording: unit/test_status.py

@@ -24,9 +24,10 @@ from kcpg.net.udp import SocketOptions
 Lookup = Callable[[str], list[str]]
 
 
-def local_listen(config: LegConfig, max_flows: int, lookup: Lookup) -> LocalListenSettings:
-    """Where a client accepts flows: on its listening ports, and on the ports of its mappings."""
-    binds = [Bind(host, port) for host in hosts(config, lookup) for port in config.ports]
+def local_listen(config: LegConfig, max_flows: int, lookup: Lookup, udp: bool = True) -> LocalListenSettings:
+    """Where a client accepts flows: on its listening ports, and on the ports of its mappings. `udp`: whether
+    its tunnel carries packets."""
+    binds = [Bind(host, port, udp=udp) for host in hosts(config, lookup) for port in config.ports]
     binds += [_mapped(mapping) for mapping in config.mappings]
     if config.socks_port:
         own = hosts(config, lookup) if config.addresses else ["::1" if config.ipv6_only else "127.0.0.1"]

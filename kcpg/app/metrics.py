@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kcpg.app import legsettings
-from kcpg.app.config.model import LegConfig, LegKind, NodeConfig
+from kcpg.app.config.model import Dialect, LegConfig, LegKind, NodeConfig
 from kcpg.core.flow import Kind
 from kcpg.core.native.link.convflow import ConvFlow
 from kcpg.net.addr import text as address_text
 
 if TYPE_CHECKING:
     from kcpg.core.kcptube.link import Link as TubeLink
+    from kcpg.core.kcptun.link import Link as TunLink
     from kcpg.core.native.link.link import Link
     from kcpg.core.node import Node
     from kcpg.core.splice import Splice
@@ -77,7 +79,7 @@ def leg_snapshot(config: LegConfig, leg: Any, ports: TunnelSockets | None) -> Sn
     if config.kind is LegKind.LOCAL:
         found["counters"] = dict(leg.counters)
     if config.kind is LegKind.TUNNEL:
-        shot = tube_snapshot if config.is_kcptube else link_snapshot
+        shot = _SHOTS[config.dialect]
         links = list(leg.links)
         found["algorithm"] = config.algorithm
         found["link_count"] = len(links)
@@ -117,6 +119,22 @@ def link_snapshot(link: Link, ports: TunnelSockets | None) -> Snapshot:
 
 def tube_snapshot(link: TubeLink, ports: TunnelSockets | None) -> Snapshot:
     """The same for a link in kcptube's format."""
+    return {"carries": link.carries.name.lower()} | foreign_snapshot(link, ports)
+
+
+def tun_snapshot(link: TunLink, ports: TunnelSockets | None) -> Snapshot:
+    """The same for a link in kcptun's format. `peer_fec`: what its shards were found to be."""
+    receiver = link.conv.receiver
+    shape = receiver.shape if receiver is not None else None
+    return foreign_snapshot(link, ports) | {
+        "smux": link.version,
+        "compresses": link.frames.compresses,
+        "peer_fec": f"{shape.data}:{shape.parity}" if shape is not None and shape.data else "off",
+    }
+
+
+def foreign_snapshot(link: TubeLink | TunLink, ports: TunnelSockets | None) -> Snapshot:
+    """What links in other programs' formats have in common."""
     conv = link.conv
     kcp, sender, receiver = conv.kcp, conv.sender, conv.receiver
     sock = ports.get(conv.path[0]) if ports is not None and conv.path is not None else None
@@ -124,7 +142,6 @@ def tube_snapshot(link: TubeLink, ports: TunnelSockets | None) -> Snapshot:
         "peer": address_text(link.peer) if link.peer else "",
         "local_port": sock.port if sock is not None else 0,
         "dials": link.dials,
-        "carries": link.carries.name.lower(),
         "state": link.state.value,
         "srtt_ms": link.rtt_ms,
         "flows": link.flow_count,
@@ -198,6 +215,13 @@ def fec_snapshot(link: Link) -> Snapshot:
         "rebuilt": rebuilt,
         "lost": lost,
     }
+
+
+_SHOTS: dict[Dialect, Callable[[Any, TunnelSockets | None], Snapshot]] = {
+    Dialect.NATIVE: link_snapshot,
+    Dialect.KCPTUBE: tube_snapshot,
+    Dialect.KCPTUN: tun_snapshot,
+}
 
 
 def splice_snapshot(splice: Splice) -> Snapshot:

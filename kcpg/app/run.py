@@ -16,7 +16,7 @@ from typing import Any
 import gevent
 import gevent.socket
 
-from kcpg.app import legsettings, legsettings_kcptube, legsettings_native, status_report
+from kcpg.app import legsettings, legsettings_kcptube, legsettings_kcptun, legsettings_native, status_report
 from kcpg.app.config.model import LegConfig, LegKind, NodeConfig
 from kcpg.app.descriptors import HOW_TO_RAISE
 from kcpg.app.identity import dialer_identity
@@ -29,11 +29,13 @@ from kcpg.app.output import replace_file
 from kcpg.app.public import Program, PublicAddress
 from kcpg.app.tracing import CongestionTracer
 from kcpg.app.workers.context import WorkerContext
+from kcpg.core import kcptube, kcptun
 from kcpg.core.env import Env, Event, EventKind
 from kcpg.core.flow import Flow, Kind, Open, Reset, ResetCode
-from kcpg.core.kcptube import LACKS
 from kcpg.core.kcptube.dialer import TubeDialer
 from kcpg.core.kcptube.listener import TubeListener
+from kcpg.core.kcptun.dialer import TunDialer
+from kcpg.core.kcptun.listener import TunListener
 from kcpg.core.native.handshake.keys import RootKeys
 from kcpg.core.native.listener import TunnelListener
 from kcpg.core.node import Node, NodeSettings
@@ -67,7 +69,7 @@ def derive_keys(configs: Iterable[NodeConfig]) -> KeyRing:
     """Derive the keys of each native leg's secret once, in the thread pool, while traffic goes on: scrypt
     takes 0.1 s and 32 MiB."""
     both = [leg for config in configs for leg in (config.ingress, config.egress)]
-    tunnels = [leg for leg in both if leg.kind is LegKind.TUNNEL and not leg.is_kcptube]
+    tunnels = [leg for leg in both if leg.is_native]
     secrets = list(dict.fromkeys(_secret(leg) for leg in tunnels))
     made = [gevent.get_hub().threadpool.apply(_derive, (secret,)) for secret in secrets]
     return dict(zip(secrets, made, strict=True))
@@ -185,16 +187,19 @@ class RunningNode:
 
     # -- Legs --
 
-    def _ingress(self, config: LegConfig) -> LocalListener | SummarizingListener | TubeListener:
+    def _ingress(self, config: LegConfig) -> LocalListener | SummarizingListener | TubeListener | TunListener:
         if config.kind is LegKind.LOCAL:
-            settings = legsettings.local_listen(config, self.config.max_flows, lookup)
+            udp = not self.config.egress.is_kcptun
+            settings = legsettings.local_listen(config, self.config.max_flows, lookup, udp)
             inherited = None if self._worker is None else iter(self._worker.sockets)
             return LocalListener(settings, self._reporter.notice, inherited)
         ports = self._tunnel_ports(config)
         env = replace(make_env(ports, self._reporter.event), worker=self._worker_slot())
-        leg: SummarizingListener | TubeListener
+        leg: SummarizingListener | TubeListener | TunListener
         if config.is_kcptube:
             leg = TubeListener(legsettings_kcptube.listen_settings(config, self.config.max_flows), env)
+        elif config.is_kcptun:
+            leg = TunListener(legsettings_kcptun.listen_settings(config, self.config.max_flows), env)
         else:
             leg = SummarizingListener(
                 legsettings_native.listen_settings(config, self.config.max_flows), self._root(config), env
@@ -231,7 +236,7 @@ class RunningNode:
         """Whether this process does what only one process of a node may do."""
         return self._worker is None or self._worker.index == 0
 
-    def _egress(self, config: LegConfig) -> LocalDialer | SummarizingDialer | TubeDialer:
+    def _egress(self, config: LegConfig) -> LocalDialer | SummarizingDialer | TubeDialer | TunDialer:
         if config.kind is LegKind.LOCAL:
             return LocalDialer(legsettings.local_dial(config), self._resolver, self._reporter.notice)
         ports = self._tunnel_ports(config)
@@ -240,9 +245,11 @@ class RunningNode:
             changed = self._say if self._is_first else _ignore
             self._peer = TxtPeer(config.dnstxt, ports, changed=changed, report=self._reporter.notice)
             env = replace(env, resolve=self._peer.resolve)
-        leg: SummarizingDialer | TubeDialer
+        leg: SummarizingDialer | TubeDialer | TunDialer
         if config.is_kcptube:
             leg = TubeDialer(legsettings_kcptube.dial_settings(config), env)
+        elif config.is_kcptun:
+            leg = TunDialer(legsettings_kcptun.dial_settings(config), env)
         else:
             worker = self._worker.index if self._worker is not None else 0
             identity = dialer_identity(self.config.file, config.section, worker, os.environ)
@@ -314,9 +321,11 @@ class RunningNode:
     def _warn_of_weakness(self) -> None:
         for leg in (self.config.ingress, self.config.egress):
             section = f"[{leg.section}] " if leg.section else ""
-            if leg.is_kcptube:
-                self.log.say(logging.WARNING, f"{section}dialect=kcptube, for compatibility only: {LACKS}")
-            if leg.kind is LegKind.TUNNEL and leg.algorithm in ("none", "XOR"):
+            if leg.is_kcptube or leg.is_kcptun:
+                lacks = kcptube.LACKS if leg.is_kcptube else kcptun.LACKS
+                text = f"{section}dialect={leg.dialect.value}, for compatibility only: {lacks}"
+                self.log.say(logging.WARNING, text)
+            if leg.kind is LegKind.TUNNEL and leg.algorithm in ("none", "XOR", "null"):
                 text = (
                     f"{section}encryption_algorithm={leg.algorithm}: anyone can read and change the traffic"
                 )

@@ -11,13 +11,16 @@ import gevent
 import gevent.event
 from gevent.pool import Pool
 
-from kcpg.app import legsettings, legsettings_kcptube, legsettings_native
+from kcpg.app import legsettings, legsettings_kcptube, legsettings_kcptun, legsettings_native
 from kcpg.app.config.model import LegConfig, LegKind, NodeConfig
 from kcpg.app.run import KeyRing, Secret, derive_keys, make_env
 from kcpg.app.wording import rate
 from kcpg.core.env import Event, EventKind
 from kcpg.core.flow import Flow, Open
 from kcpg.core.kcptube.dialer import TubeDialer
+from kcpg.core.kcptun.dialer import TunDialer
+from kcpg.core.kcptun.link import Link as TunLink
+from kcpg.core.kcptun.link import LinkState
 from kcpg.core.native.dial.dialer import TunnelDialer
 from kcpg.core.native.handshake.params import LinkParams
 from kcpg.core.native.link.link import Link
@@ -146,9 +149,11 @@ class _Trial:
             options=legsettings.socket_options(config),
         )  # fmt: skip
         env = make_env(ports, self._on_event)
-        leg: TunnelDialer | TubeDialer
+        leg: TunnelDialer | TubeDialer | TunDialer
         if config.is_kcptube:
             leg = TubeDialer(legsettings_kcptube.dial_settings(config), env)
+        elif config.is_kcptun:
+            leg = TunDialer(legsettings_kcptun.dial_settings(config), env)
         else:
             leg = TunnelDialer(legsettings_native.dial_settings(config, max_flows=1), keys[secret], env)
         driver = Driver(Node(NoIngress(), leg), {leg: ports}, self._on_notice)
@@ -157,7 +162,7 @@ class _Trial:
         try:
             self._told.wait(LIMIT_S)
             taken_ms = (time.monotonic() - began_s) * 1000
-            if not leg.links:
+            if not any(_answers(link) for link in leg.links):
                 return False, self._reason or self._notice or f"no answer within {LIMIT_S:.0f} s: {_GUESSES}"
             link = leg.links[0]
             if not isinstance(link, Link):
@@ -176,6 +181,11 @@ class _Trial:
         self._notice = notice.text
 
 
+def _answers(link: object) -> bool:
+    """A link in kcptun's format is there as soon as it is called."""
+    return not isinstance(link, TunLink) or link.state is LinkState.UP
+
+
 _GUESSES = "nothing listens there, the passwords differ, UDP is blocked, or it is a kcptube (dialect=kcptube)"
 
 
@@ -192,9 +202,10 @@ def agreed(params: LinkParams) -> str:
 
 
 def of_format(config: LegConfig) -> str:
-    """The parameters of a link in kcptube's protocol."""
-    size = legsettings_kcptube.wire_format(config).datagram_bytes
-    return f"kcptube's protocol, {config.algorithm}, datagrams of {size} bytes"
+    """The parameters of a link in kcptube's or kcptun's protocol."""
+    settings = legsettings_kcptun if config.is_kcptun else legsettings_kcptube
+    size = settings.wire_format(config).datagram_bytes
+    return f"{config.dialect.value}'s protocol, {config.algorithm}, datagrams of {size} bytes"
 
 
 def _measure(link: Link, driver: Driver) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from kcpg.app import legsettings_kcptube
+from kcpg.app import legsettings, legsettings_kcptube, legsettings_kcptun
 from kcpg.app.config import Severity, load_text
 from kcpg.app.config.model import Dialect, LegConfig
 from kcpg.core.kcptube.wire import Format
+from kcpg.core.kcptun import wire as tun_wire
+from kcpg.core.kcptun.framestream import StreamSettings
 from kcpg.core.native.dial.pathchoice import Destination
 from tests.unit.config_texts import CLIENT, SERVER, errors, relay, said
 
@@ -104,3 +106,75 @@ def test_what_the_listener_is_given() -> None:
 def test_how_large_datagrams_are(more: str, datagram: int, kcp_mtu: int) -> None:
     found = legsettings_kcptube.wire_format(leg(more))
     assert (found.datagram_bytes, found.kcp_mtu) == (datagram, kcp_mtu)
+
+
+TUN = "dialect=kcptun\n"
+
+
+def tun_leg(more: str = "", text: str = CLIENT) -> LegConfig:
+    text = text.replace("AES-GCM", "aes").replace("AES-OCB", "aes-128-gcm")
+    loaded = load_text("a.conf", text + TUN + more)
+    assert loaded.ok, loaded.problems
+    node = loaded.nodes[0]
+    return node.egress if "mode=client" in text else node.ingress
+
+
+def test_what_kcptun_lacks_is_an_error() -> None:
+    client, server = CLIENT.replace("AES-GCM", "aes"), SERVER.replace("AES-OCB", "aes")
+    assert errors(client + TUN) == errors(server + TUN) == []
+    assert errors(CLIENT + TUN) == [(6, "encryption_algorithm")]  # AES-GCM is not kcptun's
+    assert errors(client) == [(6, "encryption_algorithm")]  # nor aes the native protocol's
+    for more, key in (("kcp=auto", "kcp"), ("fec=auto", "fec")):
+        assert errors(f"{client}{TUN}{more}\n") == [(8, key)]
+    assert errors(server + TUN + "workers=2\n") == [(8, "workers")]
+    assert errors(server.replace("=8000", "={}") + TUN) == [(3, "destination_port")]
+    mapping = "listen_port={}\n[custom_input]\n:1000 -> 10.0.0.1:80\n"
+    assert errors(client + TUN + mapping) == [(8, "listen_port")]
+    key = client.replace("encryption_password=qwerty1234", f"encryption_key={'A' * 43}=")
+    assert errors(key + TUN) == [(5, "encryption_key")]
+
+
+@pytest.mark.parametrize(
+    ("more", "key"),
+    [("keep_alive=60\n", "keep_alive"), ("kcp_mtu=1501\n", "kcp_mtu"), ("encryption_algorithm=tea\n", None)],
+)
+def test_warnings_of_kcptun(more: str, key: str | None) -> None:
+    loaded = load_text("a.conf", CLIENT.replace("AES-GCM", "aes") + TUN + more)
+    assert loaded.ok and said(loaded, Severity.WARNING, key or "encryption_algorithm")
+
+
+def test_keys_of_kcptun_elsewhere() -> None:
+    assert said(load_text("a.conf", CLIENT + "smuxver=2\n"), Severity.WARNING, "smuxver")
+
+
+def test_what_the_kcptun_dialer_is_told() -> None:
+    told = legsettings_kcptun.dial_settings(tun_leg())
+    assert told.format == tun_wire.Format("aes", b"qwerty1234", 1350, (0, 0))
+    assert told.streams == StreamSettings(1, True, 10_000, 4 << 20, 2 << 20, 8192)
+    assert (told.tunnels, told.expire_ms, told.scavenge_ms, told.flow_wait_ms) == (1, 0, 600_000, 30_000)
+    assert (told.kcp.nodelay, told.kcp.interval_ms, told.kcp.resend, told.kcp.nc) == (0, 30, 2, True)
+    more = (
+        "nocomp=1\nsmuxver=2\nsmuxbuf=100000\nstreambuf=200000\nframesize=4096\nscavengettl=9\nkeep_alive=60\n"
+        "mux_tunnels=3\ndport_refresh=100\nfec=5:2\nkcp_mtu=1600\ndial_timeout=7\noutbound_bandwidth=8m\n"
+    )
+    told = legsettings_kcptun.dial_settings(tun_leg(more))
+    assert told.format == tun_wire.Format("aes", b"qwerty1234", 1500, (5, 2))
+    assert told.streams == StreamSettings(2, False, 30_000, 100_000, 200_000, 4096)
+    assert (told.tunnels, told.expire_ms, told.scavenge_ms, told.flow_wait_ms) == (3, 100_000, 9_000, 7_000)
+    assert told.outbound_bps == 8_000_000
+
+
+def test_what_the_kcptun_listener_is_told() -> None:
+    told = legsettings_kcptun.listen_settings(
+        tun_leg("mtu=1400\nipv4_only=1\n", SERVER.replace("::1", "a")), 9
+    )
+    assert told.max_links == 9 and told.format.datagram_bytes == 1372
+    assert told.format.crypt == "aes-128-gcm" and told.format.kcp_mtu == 1344
+
+
+def test_a_client_of_kcptun_takes_no_packets() -> None:
+    for more, udp in (("", True), (TUN, False)):
+        text = (CLIENT.replace("AES-GCM", "aes") if more else CLIENT) + more
+        node = load_text("a.conf", text).nodes[0]
+        settings = legsettings.local_listen(node.ingress, 1, lambda name: [name], not node.egress.is_kcptun)
+        assert [bind.udp for bind in settings.binds] == [udp]

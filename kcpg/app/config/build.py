@@ -8,7 +8,7 @@ from typing import Any
 
 from kcpg.app.config import presets
 from kcpg.app.config.addresses import version
-from kcpg.app.config.dialect import is_kcptube
+from kcpg.app.config.dialect import is_kcptube, is_kcptun
 from kcpg.app.config.model import (
     DIAL_TIMEOUT_DEFAULT_S,
     FORWARDING_GRACE_S,
@@ -129,7 +129,7 @@ def _tunnel_dial(raw: RawFile, options: Options, section: str, timeout_s: int) -
         dnstxt=options.get("destination_dnstxt", str) or "",
         dial_timeout_s=options.get("dial_timeout", int) or DIAL_TIMEOUT_DEFAULT_S,
         fib=options.get("fib_egress", int),
-        dport_refresh_s=60 if refresh_s is None else refresh_s,
+        dport_refresh_s=_default_refresh(options) if refresh_s is None else refresh_s,
         mux_tunnels=_default_paths(options) if paths is None else paths,
         **_tunnel(raw, options),
         **(_common(options) | {"udp_timeout_s": timeout_s}),
@@ -139,6 +139,11 @@ def _tunnel_dial(raw: RawFile, options: Options, section: str, timeout_s: int) -
 def _default_paths(options: Options) -> int:
     """1; 0 with kcptube's protocol, whose flows have a window of their own only on a path of their own."""
     return 0 if is_kcptube(options) else 1
+
+
+def _default_refresh(options: Options) -> int:
+    """0 with kcptun's protocol, which cannot move flows to another port."""
+    return 0 if is_kcptun(options) else 60
 
 
 def _program(options: Options, name: str) -> str:
@@ -160,9 +165,10 @@ def _common(options: Options) -> Fields:
 def _tunnel(raw: RawFile, options: Options) -> Fields:
     """Fields of every tunnel leg."""
     password, key = secret(raw, options)
+    strong = "aes" if is_kcptun(options) else "AES-GCM"
     return {
         "dialect": options.get("dialect", Dialect) or Dialect.NATIVE,
-        "algorithm": options.get("encryption_algorithm", str) or ("AES-GCM" if password or key else "none"),
+        "algorithm": options.get("encryption_algorithm", str) or (strong if password or key else "none"),
         "password": password,
         "key": key,
         "mtu_bytes": options.get("mtu", int),
@@ -175,6 +181,12 @@ def _tunnel(raw: RawFile, options: Options) -> Fields:
         "outbound_bps": options.get("outbound_bandwidth", int) or 0,
         "inbound_bps": options.get("inbound_bandwidth", int) or 0,
         "blast": options.flag("blast"),
+        "nocomp": options.flag("nocomp"),
+        "smuxver": options.get("smuxver", int) or 1,
+        "smuxbuf_bytes": options.get("smuxbuf", int) or 4 << 20,
+        "streambuf_bytes": options.get("streambuf", int) or 2 << 20,
+        "framesize_bytes": options.get("framesize", int) or 8192,
+        "scavengettl_s": options.get("scavengettl", int) or 600,
         **_kcp(options),
     }
 
@@ -183,7 +195,7 @@ def _fec(options: Options) -> FecConfig | None:
     """auto with kcp=auto, which measures rate and windows as well; otherwise what the file says."""
     if options.given("fec"):
         return options.get("fec", FecConfig)
-    if options.get("kcp", str) != presets.AUTO or options.get("dialect", Dialect) is Dialect.KCPTUBE:
+    if options.get("kcp", str) != presets.AUTO or is_kcptube(options) or is_kcptun(options):
         return None
     return FecConfig(auto=True, data_shards=0, parity_shards=0)
 

@@ -9,7 +9,7 @@ import os
 
 from kcpg.app.config import presets
 from kcpg.app.config.addresses import nowhere, version
-from kcpg.app.config.dialect import check_dialect, check_workers
+from kcpg.app.config.dialect import check_dialect, check_workers, is_kcptun
 from kcpg.app.config.exposure import check_audience, check_secrets
 from kcpg.app.config.keys import KEYS, Scope
 from kcpg.app.config.model import Role
@@ -20,7 +20,7 @@ from kcpg.app.config.values import BadValue
 from kcpg.app.privileges import identity
 
 SECRETS = ("encryption_key", "encryption_password", "encryption_password_file")
-WEAK = ("none", "XOR")
+WEAK = ("none", "XOR", "null")
 _MANUAL = ("kcp_nodelay", "kcp_interval", "kcp_resend", "kcp_nc")
 _FAMILY = {"ipv4_only": 4, "ipv6_only": 6}
 
@@ -106,21 +106,21 @@ def _check_encryption(raw: RawFile, options: Options, report: Report) -> None:
     _read_password_file(raw, options, report)
     check_secrets(raw, options, report)
     algorithm = options.get("encryption_algorithm", str)
+    strong = "aes" if is_kcptun(options) else "AES-GCM"
     line = options.line("encryption_algorithm")
     if algorithm in WEAK:
         reason = f"'{algorithm}' encrypts nothing: anyone on the path can read and change the traffic"
-        report.warning(line, "encryption_algorithm", reason, "use AES-GCM with a password")
+        report.warning(line, "encryption_algorithm", reason, f"use {strong} with a password")
     elif algorithm is not None and not given:
         reason = f"{algorithm} needs a secret"
         hint = "set encryption_password, encryption_password_file or encryption_key"
         report.error(line, "encryption_algorithm", reason, hint)
     elif not options.given("encryption_algorithm") and given:
-        report.note(options.line(given[0]), given[0], "encryption_algorithm is not set; using AES-GCM")
+        report.note(options.line(given[0]), given[0], f"encryption_algorithm is not set; using {strong}")
     elif not options.given("encryption_algorithm"):
         reason = "neither this nor a password is set: nothing is encrypted and anyone may connect"
-        report.warning(
-            0, "encryption_algorithm", reason, "set encryption_algorithm=AES-GCM and encryption_password"
-        )
+        hint = f"set encryption_algorithm={strong} and encryption_password"
+        report.warning(0, "encryption_algorithm", reason, hint)
     if algorithm in WEAK and not given:
         report.warning(line, "encryption_password", "is not set: anyone may connect")
 

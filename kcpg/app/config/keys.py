@@ -146,16 +146,17 @@ _KEYS = (
         "balancer in front, and connections without it are refused.", default=False, own=True,
     ),
     Key(
-        "dialect", "Encryption", values.dialect, "native, kcptube", "native", _ALL,
-        "Protocol between nodes. kcptube: kcptube's own, for nodes that run kcptube; it is weaker and lacks "
-        "features, which a warning at every start names. See kcptube.md.",
+        "dialect", "Encryption", values.dialect, "native, kcptube, kcptun", "native", _ALL,
+        "Protocol between nodes. kcptube, kcptun: that of these programs, for nodes that run them; both are "
+        "weaker and lack features, which a warning at every start names. See kcptube.md and kcptun.md.",
         default=Dialect.NATIVE, own=True,
     ),
     Key(
-        "encryption_algorithm", "Encryption", values.algorithm, ", ".join(values.ALGORITHMS),
-        "AES-GCM with a password or key, else none", _ALL,
+        "encryption_algorithm", "Encryption", values.algorithm,
+        f"{', '.join(values.ALGORITHMS)}; with kcptun: {', '.join(values.KCPTUN_ALGORITHMS)}, XOR, none",
+        "AES-GCM (kcptun: aes) with a password or key, else none", _ALL,
         "Cipher of the tunnel; must be the same at both ends. none and XOR protect against accidental damage "
-        "only.",
+        "only, null not even against that.",
     ),
     Key(
         "encryption_password", "Encryption", values.secret, "any text", "none", _ALL,
@@ -281,7 +282,8 @@ _KEYS = (
     ),
     Key(
         "dport_refresh", "Paths", values.refresh, "0, 20-32767 s", "60", _DIAL,
-        "How often the link moves to another source and destination port; 0: only when a port goes bad.",
+        "How often the link moves to another source and destination port; 0: only when a port goes bad. With "
+        "dialect=kcptun (default 0) a new session takes the new flows, as with its autoexpire.",
         limits="1-19 become 20, larger ones 32767; negative ones are an error", default=60,
     ),
     Key(
@@ -313,6 +315,34 @@ _KEYS = (
         "update_ipv6", "NAT", values.free_text, "path of a program", "none", _LISTEN,
         "Program to run with each new public IPv6 address as its argument, for example [2001:db8::7]:3000. "
         "It runs without a shell, for 30 s at most. Requires stun_server.",
+    ),
+    Key(
+        "nocomp", "kcptun", values.boolean, "yes, true, 1, no, false, 0", "no", _DIAL,
+        "With dialect=kcptun: do not compress; must be as at the server. A server finds it out by itself.",
+        default=False, own=True,
+    ),
+    Key(
+        "smuxver", "kcptun", values.within(1, 2), "1, 2", "1", _DIAL,
+        "With dialect=kcptun: version of smux; must be as at the server. kcptun's default was 1 until "
+        "November 2025 and is 2 since. A server finds it out by itself.", default=1, own=True,
+    ),
+    Key(
+        "smuxbuf", "kcptun", values.within(65536, 1 << 30), "65536-1073741824 bytes", "4194304", _ALL,
+        "With dialect=kcptun: what one session keeps for readers that are slow.", default=4 << 20, own=True,
+    ),
+    Key(
+        "streambuf", "kcptun", values.within(65536, 1 << 30), "65536-1073741824 bytes", "2097152", _ALL,
+        "With dialect=kcptun and smux 2: what one flow keeps for a reader that is slow.", default=2 << 20,
+        own=True,
+    ),
+    Key(
+        "framesize", "kcptun", values.within(1024, 65535), "1024-65535 bytes", "8192", _ALL,
+        "With dialect=kcptun: largest frame sent.", default=8192, own=True,
+    ),
+    Key(
+        "scavengettl", "kcptun", values.within(1, 2**31 - 1), "1 s and up", "600", _DIAL,
+        "With dialect=kcptun: how long a session that another has replaced goes on with its flows.",
+        default=600, own=True,
     ),
     Key(
         "log_path", "Process", values.free_text, "existing directory", "none", _NODE,

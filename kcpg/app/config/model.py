@@ -59,6 +59,7 @@ class Dialect(enum.Enum):
 
     NATIVE = "native"
     KCPTUBE = "kcptube"
+    KCPTUN = "kcptun"
 
 
 class UdpDelivery(enum.Enum):
@@ -175,7 +176,8 @@ class LegConfig:
 
     # -- On the wire --
     dialect: Dialect = Dialect.NATIVE
-    algorithm: str = "none"  # One of AES-GCM, AES-OCB, chacha20, xchacha20, none, XOR, spelled like this
+    # One of AES-GCM, AES-OCB, chacha20, xchacha20, none, XOR, or of kcptun's, spelled like this.
+    algorithm: str = "none"
     # The exact bytes of the file, from `encryption_password` or `encryption_password_file`; may be empty.
     password: bytes = field(default=b"", repr=False)
     # 32 bytes from `encryption_key`; replaces the password.
@@ -191,6 +193,14 @@ class LegConfig:
     stun_server: str = ""  # Tunnel listener: `host` or `host:port`; empty = none
     update_ipv4: str = ""  # Tunnel listener: program to run with a new public IPv4 address; empty = none
     update_ipv6: str = ""  # Tunnel listener: program to run with a new public IPv6 address; empty = none
+
+    # -- kcptun's protocol --
+    nocomp: bool = False  # Dialer: the streams are not compressed
+    smuxver: int = 1  # Dialer: version of smux
+    smuxbuf_bytes: int = 4 << 20  # What a session keeps for slow readers
+    streambuf_bytes: int = 2 << 20  # ... and one of its flows, with smux 2
+    framesize_bytes: int = 8192
+    scavengettl_s: int = 600  # Dialer: how long a session that is replaced goes on with its flows
 
     # -- Retransmission --
     kcp: str = "regular5"  # Name of the preset, `manual` or `auto`; the numbers below are the resolved ones
@@ -215,6 +225,16 @@ class LegConfig:
     def is_kcptube(self) -> bool:
         """Whether this is a tunnel that speaks kcptube's protocol."""
         return self.kind is LegKind.TUNNEL and self.dialect is Dialect.KCPTUBE
+
+    @property
+    def is_kcptun(self) -> bool:
+        """Whether this is a tunnel that speaks kcptun's protocol."""
+        return self.kind is LegKind.TUNNEL and self.dialect is Dialect.KCPTUN
+
+    @property
+    def is_native(self) -> bool:
+        """Whether this is a tunnel that speaks kcpg's own protocol."""
+        return self.kind is LegKind.TUNNEL and self.dialect is Dialect.NATIVE
 
     @property
     def finds_mtu(self) -> bool:

@@ -39,6 +39,11 @@ WINDOW_MAX_SEGMENTS = 65535  # KCP's header has 16 bits for the window
 KEY_BYTES = 32
 
 ALGORITHMS = ("AES-GCM", "AES-OCB", "chacha20", "xchacha20", "XOR", "none")
+# Those that only kcptun's protocol has; it has XOR and none as well.
+KCPTUN_ALGORITHMS = (
+    "aes", "aes-128", "aes-192", "aes-128-gcm", "sm4", "twofish", "blowfish", "cast5", "3des", "tea", "xtea",
+    "salsa20", "null",
+)  # fmt: skip
 
 _COMMENT = re.compile(rf"[{BLANKS}]+#.*\Z", re.DOTALL)
 _NUMBER = re.compile(rf"[{BLANKS}]*([+-]?[0-9]+)(.*)\Z", re.DOTALL)
@@ -239,7 +244,7 @@ def choice(*names: str) -> Callable[[str, Remarks], str]:
     return parse
 
 
-algorithm = choice(*ALGORITHMS)
+algorithm = choice(*ALGORITHMS, *KCPTUN_ALGORITHMS)
 _preset = choice(*presets.NAMES)
 
 

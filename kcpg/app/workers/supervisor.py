@@ -249,7 +249,7 @@ def _open_ports(config: NodeConfig, count: int) -> list[list[_socket.socket]]:
     leg = config.ingress
     opens: list[Callable[[bool], _socket.socket]]
     if leg.kind is LegKind.LOCAL:
-        settings = legsettings.local_listen(leg, config.max_flows, lookup)
+        settings = legsettings.local_listen(leg, config.max_flows, lookup, not config.egress.is_kcptun)
         opens = [
             partial(open_listening, settings, bind, kind) for bind in settings.binds for kind in kinds(bind)
         ]
