@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from kcpg.app.config import across
+from kcpg.app.config import across, kcptunfile
 from kcpg.app.config.build import build
 from kcpg.app.config.check import check
 from kcpg.app.config.lex import FILE_BYTES_MAX
@@ -64,6 +64,12 @@ def _load(
             report.error(0, "", f"the file cannot be read: {unreadable[index]}")
             raws.append(RawFile(name, base))
             continue
+        if kcptunfile.is_json(data):
+            translated = kcptunfile.translate(data[:FILE_BYTES_MAX], report)
+            data, report.lines = translated.text.encode(), translated.lines
+            if report.failed:
+                raws.append(RawFile(name, base))
+                continue
         raws.append(parse(name, data, base, report))
         raws[-1].readable_by_others = index in open_to_others
         check(raws[-1], report)

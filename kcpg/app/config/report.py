@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from kcpg.app.config.model import Problem, Severity
@@ -13,6 +14,8 @@ class Report:
 
     file: str
     found: dict[Problem, None] = field(default_factory=dict)
+    # Lines of the file for those of its translation, where it is one in another program's form.
+    lines: Mapping[int, int] = field(default_factory=dict)
 
     def error(self, line: int, key: str, reason: str, hint: str = "") -> None:
         """A problem that prevents the start."""
@@ -36,4 +39,5 @@ class Report:
         return sorted(self.found, key=lambda problem: problem.line)
 
     def _add(self, line: int, key: str, severity: Severity, reason: str, hint: str) -> None:
+        line = self.lines.get(line, line)
         self.found[Problem(self.file, line, key, severity, reason, hint)] = None
