@@ -7,6 +7,7 @@ from typing import cast
 import pytest
 
 from netem.profile import Chance, Impair, load
+from netem.trace import opportunities
 from tests.line import MS
 from tests.sim.network import LegSlot, SimSocket
 from tests.sim.world import SimNode, World
@@ -47,6 +48,21 @@ def test_rate_includes_the_headers() -> None:
         world.network.send(addr_a, addr_b, bytes(1250 - 42))
     world.pass_time(100)
     assert [at for at, _, _ in b.got] == [10 * turn for turn in range(1, 11)]
+
+
+def test_a_radio_cell_carries_what_its_trace_has() -> None:
+    """Offered more than it takes: every opportunity is used, and the queue is as long as its bytes allow."""
+    line = load("trace").down
+    world, _, b, addr_a, addr_b = two_hosts(line)
+    assert line.trace is not None
+    for _ in range(3000):
+        world.network.send(addr_a, addr_b, bytes(1472))
+        world.network.send(addr_a, addr_b, bytes(1472))
+        world.pass_time(1)
+    used = [at for at in opportunities(line.trace) if 20 < at <= 3019]  # the delay is 20 ms
+    assert [at for at, _, _ in b.got] == [at for at in used if at <= 3000]
+    # The last one sent gets to the queue at 3019 ms, and whatever was let in until then has left or waits.
+    assert world.network.counts["lost"] == 6000 - len(used) - line.limit_bytes // 1514
 
 
 def test_blackhole_and_return() -> None:

@@ -47,12 +47,32 @@ def test_words(impair: Impair, words: str) -> None:
     assert tc.netem_words(impair, seed=7) == [*words.split(), "seed", "7"]
 
 
+# Profiles that need the link box, each with a reason.
+FOR_THE_BOX = {
+    "trace": "trace",
+    "rate-steps": "steps",
+    "rtt-steps": "steps",
+    "rtt-swing": "swing",
+    "policer": "police",
+    "shared-cubic": "cross",
+    "shared-bbr": "cross",
+    "blackhole": "outage",
+}
+
+
+def test_only_those_profiles_need_the_link_box() -> None:
+    needing = {name for name in profile.known_profiles() if tc.unsupported(profile.load(name).down)}
+    assert needing == set(FOR_THE_BOX)
+
+
 @pytest.mark.parametrize(
     ("impair", "reason"),
     [
         (Impair(droplist=(1,)), "droplist"),
         (Impair(outage=Outage(MS, MS)), "outage"),
         (Impair(packetoverhead=4), "packetoverhead"),
+        (Impair(rate_bps=10**6, limit_bytes=9000), "limit in bytes"),
+        *((profile.load(name).down, key) for name, key in FOR_THE_BOX.items()),
     ],
 )
 def test_what_tc_cannot_say_is_refused(impair: Impair, reason: str) -> None:
