@@ -48,7 +48,8 @@ RULES = [
         "the product is installed alone: the network emulation and the harness stay in the repository",
     ),
     (
-        ("harness", "-harness/malicious_peer.py"),  # an attacker with the keys speaks the protocol itself
+        # An attacker with the keys speaks the protocol itself.
+        ("harness", "-harness/malicious_peer.py", "-harness/hostile.py", "-harness/rawlink.py"),
         ("kcpg",),
         "the harness drives kcpg through its command line, as a user does, and so sees what a user gets",
     ),

@@ -9,7 +9,12 @@ from kcpg.core.native.handshake.params import LinkParams, Verdict
 from tests.fuzz.draw import Draw
 from tests.handshakes import HandshakePair
 
-PARAMS = (LinkParams(), LinkParams(algorithm="xchacha20"), LinkParams(datagram_bytes=548))
+PARAMS = (
+    LinkParams(),
+    LinkParams(algorithm="xchacha20"),
+    LinkParams(datagram_bytes=548),
+    LinkParams(datagram_bytes=65507),
+)
 
 
 def run(data: bytes) -> object:
@@ -38,6 +43,7 @@ def run(data: bytes) -> object:
             told.add(type(found).__name__)
             if isinstance(found, Accepted):
                 assert found.params.algorithm == pair.offer.algorithm
+                assert found.params.datagram_bytes <= pair.offer.datagram_bytes
         pair.now_ms += draw.number(2)
         pair.wall_s += draw.number()
     return frozenset(told), tuple(sorted({*pair.listener.drops, *pair.dialer.drops}))

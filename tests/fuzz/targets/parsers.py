@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from kcpg.app.config import load_text
+from kcpg.app.config.keys import KEYS
 from kcpg.core import stun
 from kcpg.core.flow import ResetCode
 from kcpg.core.kcptube import messages
@@ -61,7 +62,8 @@ def _code(data: bytes) -> Any:
 def _configuration(data: bytes) -> Any:
     loaded = load_text("fuzz.conf", data)
     assert all(str(problem).isprintable() for problem in loaded.problems)
-    return len(loaded.nodes), len(loaded.errors), frozenset(problem.key for problem in loaded.problems)
+    known = sorted(KEYS.keys() & {problem.key for problem in loaded.problems})
+    return len(loaded.nodes), tuple(known[:1])
 
 
 def _pieces(data: bytes) -> Any:
@@ -94,6 +96,7 @@ READERS: tuple[Callable[[bytes], Any], ...] = (
     _code,
     _configuration,
     _pieces,
+    frames.read_goaway,
 )
 
 
