@@ -20,6 +20,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+UNIX_PATH_MAX_BYTES = 107  # sockaddr_un(7), without the zero byte
+
 READ = 1  # libev's event bits
 WRITE = 2
 

@@ -16,8 +16,6 @@ from kcpg.net.clock import now_ms
 if TYPE_CHECKING:
     from kcpg.net.local_tcp import FlowHost, TcpFlow
 
-PATH_MAX_BYTES = 107  # sockaddr_un(7), without the zero byte
-
 # A listener whose queue is full says so at once, and nothing tells when it has room (connect(2), EAGAIN).
 RETRY_S = 0.02
 

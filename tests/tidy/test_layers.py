@@ -43,6 +43,11 @@ RULES = [
         "imports go inward: net is usable by a program that has no configuration file and no command line",
     ),
     (
+        ("kcpg/core", "kcpg/net", "kcpg/app"),
+        ("kcpg.api",),
+        "imports go inward: the library's face is made of the rings, and the command does not use it",
+    ),
+    (
         ("kcpg",),
         ("netem", "harness", "tests"),
         "the product is installed alone: the network emulation and the harness stay in the repository",
@@ -107,7 +112,7 @@ def test_compiled_core_knows_no_descriptor_either(path: Path) -> None:
 
 
 # The command line patches the standard library and waits for signals; everything else of app is plain code.
-GEVENT_OUTSIDE_NET = ("kcpg/__main__.py", "kcpg/app/")
+GEVENT_OUTSIDE_NET = ("kcpg/__main__.py", "kcpg/api/gevent.py", "kcpg/app/")
 
 
 def test_only_the_socket_ring_and_the_entry_know_gevent() -> None:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 
 from kcpg.app.config import presets
 from kcpg.app.config.model import Dialect, FecConfig, UdpDelivery
-from kcpg.net.unix import PATH_MAX_BYTES
+from kcpg.net import UNIX_PATH_MAX_BYTES as PATH_MAX_BYTES
 
 BLANKS = " \t\n\v\f\r"  # C's isspace(): only these characters are trimmed
 
