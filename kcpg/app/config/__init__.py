@@ -4,6 +4,7 @@ out.
 Tests of what has none of its own name:
     addresses, passwords, presets: unit/test_config_values.py
     across, build, check, model: unit/test_config_meaning.py, unit/test_config_relay.py
+    reference_chinese: unit/test_config_chinese.py
     explain: unit/test_cli.py, net/test_process_daemon.py
     help: unit/test_config_reference.py
     lex, loading, parse, raw, report: unit/test_config_files.py, property/test_config_properties.py

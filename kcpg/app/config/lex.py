@@ -7,7 +7,7 @@ import enum
 import re
 from dataclasses import dataclass, field
 
-from kcpg.app.config.values import BLANKS
+from kcpg.app.config.values import BLANKS, narrow
 
 # A larger file is no configuration: the longest sensible one has a few thousand lines.
 FILE_BYTES_MAX = 1 << 20
@@ -49,7 +49,7 @@ def lines(data: bytes) -> list[Line]:
     found = []
     for number, raw in enumerate(text.split("\n"), 1):
         line = raw.strip(BLANKS)
-        if line and not line.startswith("#"):
+        if line and not line.startswith(("#", "＃")):
             found.append(_line(number, line))
     return found
 
@@ -65,6 +65,8 @@ def _decode(data: bytes) -> str:
 
 
 def _line(number: int, line: str) -> Line:
+    if line.startswith("［"):  # as a Chinese keyboard gives it, like the equals sign below
+        line = narrow(line)
     section = _SECTION.match(line)
     if section is not None:
         return Line(number, Shape.SECTION, section[1].lower(), section[2] or "")
@@ -72,6 +74,9 @@ def _line(number: int, line: str) -> Line:
     if _KEY_VALUE.match(line):
         key, _, value = line.partition("=")
         return Line(number, Shape.OPTION, key.strip(BLANKS).lower(), value.strip(BLANKS))
+    key, wide, value = line.partition("＝")
+    if wide and "->" not in line:
+        return Line(number, Shape.OPTION, narrow(key).strip(BLANKS).lower(), value.strip(BLANKS))
     if "->" in line:
         return Line(number, Shape.MAPPING, "", line)
     return Line(number, Shape.OTHER, "", line)

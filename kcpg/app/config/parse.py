@@ -12,10 +12,12 @@ from kcpg.app.config.lex import Line, Shape
 from kcpg.app.config.model import Mapping, Role
 from kcpg.app.config.raw import MappingLine, Options, RawFile
 from kcpg.app.config.report import Report
-from kcpg.app.config.values import BadValue, Remarks, suggest
+from kcpg.app.config.values import VERBATIM, BadValue, Remarks, narrow, suggest
 
 _SECTION_SCOPE = {"listener": Scope.LISTENER, "forwarder": Scope.FORWARDER}
 _ROLE_SCOPE = {Role.CLIENT: Scope.CLIENT, Role.SERVER: Scope.SERVER, Role.RELAY: Scope.RELAY}
+
+_WIDE_SECRET = "has fullwidth characters, which were read as plain ones"
 
 # Words that a message may show. A broken line may hold half a secret, so a message never shows longer ones.
 _SHOWN = re.compile(r"[a-z_][a-z0-9_ .-]{0,29}\Z")
@@ -124,8 +126,11 @@ class _Reader:
         remarks: Remarks = []
         value: object = None
         bad: BadValue | None = None
+        text = line.text if key.parse in VERBATIM else narrow(line.text)
+        if text != line.text:
+            remarks.append(f"has fullwidth characters; read as '{text}'" if not key.secret else _WIDE_SECRET)
         try:
-            value = key.parse(line.text, remarks)
+            value = key.parse(text, remarks)
         except BadValue as error:
             bad = error
             self._report.error(line.number, key.name, error.reason, error.hint)
@@ -188,7 +193,9 @@ class _Reader:
         self._raw.mapping_lines += 1
         remarks: Remarks = []
         try:
-            found = mapping_line(line.text, *self._custom, remarks)
+            if (text := narrow(line.text)) != line.text:
+                remarks.append(f"has fullwidth characters; read as '{text}'")
+            found = mapping_line(text, *self._custom, remarks)
         except BadValue as bad:
             self._report.error(line.number, "mapping", bad.reason, bad.hint)
             return

@@ -1,6 +1,7 @@
-"""The table of keys as a page: `docs/configuration.md`. A test keeps the two the same.
+"""The table of keys as a page: `docs/configuration.md`, and `docs/zh/configuration.md` in Chinese. A test
+keeps table and pages the same.
 
-`python -m kcpg.app.config.reference docs/configuration.md` writes it.
+`python -m kcpg.app.config.reference docs/configuration.md docs/zh/configuration.md` writes them.
 """
 
 from __future__ import annotations
@@ -9,6 +10,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from kcpg.app.config import reference_chinese as chinese
+from kcpg.app.config.chinese import GROUPS as CHINESE_GROUPS
+from kcpg.app.config.chinese import ZH
 from kcpg.app.config.keys import KEYS, Key, Scope
 from kcpg.app.config.presets import MANUAL, PRESETS
 
@@ -46,9 +50,11 @@ encryption_password=the secret both ends share
   bit/s.
 - Port lists: `3000`, `3000-3010`, `3000-3010,4000`. kcpg sorts lists and drops duplicates.
 - Addresses: IPv4, IPv6 (brackets allowed, `%zone` for link-local ones) or names.
+- Fullwidth punctuation and digits, as Chinese and Japanese keyboards give them, are read as plain ones, with
+  a warning; passwords and paths stay as they are.
 - The text may be UTF-8, with or without byte order mark, with the line ends of any system. A password
   consists of the bytes between the blanks, in whatever encoding the file has; both ends must have the same
-  bytes.
+  bytes, so kcpg warns if they are not UTF-8.
 
 ## Sections
 
@@ -163,12 +169,43 @@ def markdown() -> str:
         parts.append(f"\n## {group}\n\n{_COLUMNS}")
         parts.extend(_row(key) for key in keys)
     parts.append("\n" + _TAIL)
+    parts += [_presets(), _DIFFERENCES]
+    return "".join(parts)
+
+
+def _presets() -> str:
+    lines = []
     for name, row in PRESETS.items():
         cells = (name, row.nodelay, row.interval_ms, row.resend, int(row.nc), row.wnd_segments)
-        parts.append("| " + " | ".join(map(str, cells)) + " |\n")
-    parts.append(f"| {MANUAL} | kcp_nodelay | kcp_interval | kcp_resend | kcp_nc | 2048 |\n")
-    parts.append(_DIFFERENCES)
+        lines.append("| " + " | ".join(map(str, cells)) + " |\n")
+    return "".join([*lines, f"| {MANUAL} | kcp_nodelay | kcp_interval | kcp_resend | kcp_nc | 2048 |\n"])
+
+
+def markdown_chinese() -> str:
+    """The whole page in simplified Chinese."""
+    parts = [chinese.HEAD]
+    for group, keys in groups().items():
+        parts.append(f"\n## {CHINESE_GROUPS[group]}\n\n{chinese.COLUMNS}")
+        parts.extend(_row_chinese(key) for key in keys)
+    parts += ["\n" + chinese.TAIL, _presets(), chinese.DIFFERENCES]
     return "".join(parts)
+
+
+def _row_chinese(key: Key) -> str:
+    words = ZH[key.name]
+    meaning = [words.meaning]
+    if words.limits:
+        whole = words.limits.startswith("{}")
+        meaning.append(f"*{words.limits + '。' if whole else chinese.OTHER_VALUES.format(words.limits)}*")
+    if words.pending:
+        meaning.append(f"*{chinese.PENDING.format(words.pending)}*")
+    if key.own:
+        meaning.append(f"*{chinese.OWN}*")
+    where = chinese.EVERYWHERE
+    if key.scopes != frozenset(Scope):
+        where = "、".join(text for scope, text in chinese.WHERE.items() if scope in key.scopes)
+    cells = (f"`{key.name}`", words.values, words.default_text, where, "".join(meaning))
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
 
 
 def groups() -> dict[str, list[Key]]:
@@ -207,4 +244,7 @@ def _row(key: Key) -> str:
 
 
 if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(markdown(), encoding="utf-8")
+    for argument in sys.argv[1:]:
+        page = Path(argument)
+        page.parent.mkdir(exist_ok=True)
+        page.write_text(markdown_chinese() if page.parent.name == "zh" else markdown(), encoding="utf-8")

@@ -72,6 +72,15 @@ def suggest(word: str, known: Iterable[str]) -> str:
     return f"did you mean '{by_lower[near[0]]}'?" if near else ""
 
 
+# What keyboards of Chinese and Japanese give for ASCII (U+FF01 to U+FF5E), the ideographic space and comma.
+_WIDE = {0xFF01 + i: 0x21 + i for i in range(94)} | {0x3000: 0x20, 0x3001: 0x2C, 0x3002: 0x2E}
+
+
+def narrow(text: str) -> str:
+    """The text with fullwidth punctuation, digits and letters as plain ones."""
+    return text.translate(_WIDE)
+
+
 def uncomment(text: str, remarks: Remarks) -> str:
     """The text without a trailing ` # comment`, with a remark: kcptube's grammar has no such comments."""
     short = _COMMENT.sub("", text)
@@ -97,6 +106,8 @@ def word(text: str, remarks: Remarks) -> str:
 
 def secret(text: str, remarks: Remarks) -> bytes:
     """The bytes in the file, whatever its encoding."""
+    if any("\udc80" <= char <= "\udcff" for char in text):
+        remarks.append("is not UTF-8: the other end needs the same bytes, so save the file as UTF-8 at both")
     return free_text(text, remarks).encode("utf-8", "surrogateescape")
 
 
@@ -311,6 +322,10 @@ def fwmark(text: str, remarks: Remarks) -> int:
     if not 0 <= number <= FWMARK_MAX:
         raise BadValue(f"'{word}' is not a mark", f"0-{FWMARK_MAX}, or hexadecimal: 0x1")
     return number
+
+
+# Values that stay as they are written.
+VERBATIM: tuple[ValueParser, ...] = (secret, free_text, unix_path)
 
 
 def bandwidth(text: str, remarks: Remarks) -> int:

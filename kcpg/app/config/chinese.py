@@ -1,0 +1,179 @@
+"""The table of keys in simplified Chinese: the second column of the texts in `keys.py`, for `docs/zh`. A test
+compares the two, so that no key is without a row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What `Key` has under the same names, and its group's heading."""
+
+    values: str
+    default_text: str
+    meaning: str
+    limits: str = ""
+    pending: str = ""
+
+
+GROUPS = {
+    "Node": "节点",
+    "Addresses": "地址",
+    "Applications": "应用程序",
+    "Encryption": "加密",
+    "Retransmission": "重传",
+    "Bandwidth and size": "带宽与大小",
+    "Flows": "流",
+    "Paths": "路径",
+    "NAT": "NAT",
+    "Process": "进程",
+}
+
+_YES_NO = "yes, true, 1, no, false, 0"
+_ADDRESSES = "地址或域名，以逗号分隔"
+_BANDWIDTH = "bit/s，可加 K M G（1024）或 k m g（1000）"
+_MANUAL = "kcp=manual 时必填"
+_WINDOW = "段数，0 = 取自预设"
+_MOST = "最多 65535；负数：错误"
+_CLAMPED = "取范围内最接近的值"
+_FIB = "路由表"
+
+ZH: dict[str, Words] = {
+    "mode": Words("client, relay, server", "必填", "本节点的角色：客户端、中继或服务端。每个文件只写一次。"),
+    "listen_on": Words(_ADDRESSES, "所有网卡", "监听的地址。", limits="{} 用于客户端：见 listen_port"),
+    "listen_port": Words(
+        "1-65535；列表与范围：3000-3010,4000", "必填", "监听的端口。客户端只监听最小的一个，TCP 与 UDP 都监听。",
+        limits="{} 用于客户端：[custom_input…] 各节中的端口",
+    ),
+    "destination_address": Words(
+        _ADDRESSES, "必填",
+        "客户端、[forwarder]：下一个节点的地址，各地址须通往同一节点。服务端：目标的地址，只能有一个。",
+        limits="{} 用于服务端：由客户端选择目标",
+    ),
+    "destination_port": Words(
+        "1-65535；列表与范围", "必填",
+        "客户端、[forwarder]：下一个节点的端口，kcpg 使用其中任意一个。服务端：目标的端口，只能有一个。",
+        limits="{} 用于服务端：由客户端选择目标",
+    ),
+    "destination_dnstxt": Words(
+        "域名", "无",
+        "此域名的 DNS TXT 记录含有地址和端口，如 203.0.113.7:3000 或 [2001:db8::7]:3000，取代以上两项。多条记录须通往同一节点。"
+        "TTL 到期时以及链路无应答时，kcpg 会重新查询。",
+    ),
+    "ipv4_only": Words(_YES_NO, "no", "不使用 IPv6。没有 IPv6 的系统必须设置。在中继的各节之外，只有 yes 起作用。"),
+    "ipv6_only": Words(_YES_NO, "no", "不使用 IPv4。在中继的各节之外，只有 yes 起作用。"),
+    "allow_targets": Words(
+        "网段、域名、*.域名、*；后面都可以加 :端口 或 :端口-端口", "任意目标",
+        "使用 {} 时，客户端可以选择的目标，例如 10.0.0.0/8:22,[fd00::/8]:80-90,*.example.org。",
+    ),
+    "socks_port": Words(
+        "1-65535", "无",
+        "供本机程序使用的代理端口：SOCKS5（TCP 与 UDP）和 HTTP 的 CONNECT。目标由程序选择，因此服务端需要 "
+        "destination_port={}。除非 listen_on 另有指定，只监听 127.0.0.1；不要求密码。",
+    ),
+    "listen_path": Words(
+        "绝对路径", "无", "供应用程序连接的 UNIX 套接字，可与 listen_port 并用，也可代替它。被杀死的进程留下的文件会被替换。"
+    ),
+    "destination_path": Words(
+        "绝对路径", "无",
+        "作为 TCP 流目标的 UNIX 套接字。若同时写了 destination_address 和 destination_port，则它们是 UDP 流的目标。",
+    ),
+    "proxy_protocol": Words(
+        "off, v2", "off",
+        "在每条 TCP 连接的开头说明应用程序的地址（HAProxy 的 PROXY 协议）。服务端：向目标发送第 2 版，目标必须支持。"
+        "客户端：由前面的负载均衡器发来（第 1 版或第 2 版），没有它的连接会被拒绝。",
+    ),
+    "dialect": Words(
+        "native, kcptube", "native",
+        "节点之间的协议。kcptube：即 kcptube 自己的协议，用于对端运行 kcptube 的情形；它较弱，功能较少，每次启动时都会有警告说明。"
+        "见 kcptube.md。",
+    ),
+    "encryption_algorithm": Words(
+        "AES-GCM, AES-OCB, chacha20, xchacha20, XOR, none", "有密码或密钥时为 AES-GCM，否则为 none",
+        "隧道的加密算法，两端必须相同。none 和 XOR 只能防止意外损坏。",
+    ),
+    "encryption_password": Words("任意文字", "无", "两端共有的密码，必须相同。"),
+    "encryption_password_file": Words(
+        "路径，相对于配置文件", "无", "存放密码的文件。文件末尾的换行不计入密码。"
+    ),
+    "encryption_key": Words(
+        "32 字节的 base64，由 kcpg keygen 生成", "无", "代替密码的密钥：无法被猜出，节点启动也更快。"
+    ),
+    "kcp": Words(
+        "fast1-6, regular1-5, manual, auto", "regular5",
+        "下面各 kcp_ 项的预设；数字越小，重传越早。auto 自行适应：推荐使用。",
+    ),
+    "kcp_nodelay": Words("0, 1, 2", _MANUAL, "超时如何增长。0：加倍；1：增加该段自身超时的一半；2：增加链路超时的一半。"),
+    "kcp_interval": Words("0-5000 ms", _MANUAL, "往返时间与超时之间的最小余量。", limits=_CLAMPED),
+    "kcp_resend": Words(
+        "0 以上", _MANUAL, "后面有这么多段被确认后，重发缺失的段；0：只在超时后重发。", limits=_CLAMPED
+    ),
+    "kcp_nc": Words(_YES_NO, _MANUAL, "yes：不使用拥塞窗口，推荐。no：每次丢包都会缩小窗口。"),
+    "kcp_sndwnd": Words(_WINDOW, "取自预设", "每条流在途的段数上限。", limits=_MOST),
+    "kcp_rcvwnd": Words(_WINDOW, "取自预设", "为较慢的读取方保留的段数上限。", limits=_MOST),
+    "blast": Words(_YES_NO, "no", "为兼容 kcptube 而接受：kcpg 总是立即发送，从不等到下一个时钟周期。"),
+    "outbound_bandwidth": Words(_BANDWIDTH, "不限", "本节点发送的最高速率。"),
+    "inbound_bandwidth": Words(_BANDWIDTH, "不限", "本节点接收的最高速率。"),
+    "mtu": Words(
+        "576-65535 字节，0 = 未设置", "自动发现",
+        "网络能传送的最大 IP 包；kcp_mtu 比它小 48 字节（ipv4_only 时小 28）。未设置时，kcpg 自行发现路径 MTU 并跟随其变化。"
+        "kcpg 从不分片。",
+    ),
+    "kcp_mtu": Words("528-65507 字节，0 = 未设置", "自动发现", "UDP 载荷的上限，一切包含在内。优先于 mtu。"),
+    "fec": Words(
+        "D:R（D + R 最多 255）, auto, off", "kcp=auto 时为 auto，否则为 off",
+        "每 D 个数据报附加 R 个冗余数据报。auto：按丢包的需要，大流量时不加。只作用于本端发送的数据，对端另行设置。任一边为 0：关闭。",
+    ),
+    "udp_timeout": Words(
+        "1-65535 s，0 = 默认", "180",
+        "UDP 流在这么久没有数据包后结束。中继等待的时间与它的两端相同，再加 5 s。", limits="使用默认值",
+    ),
+    "udp_delivery": Words(
+        "unordered, ordered, datagram", "unordered",
+        "UDP 包如何到达。unordered：重发丢失的包，每个包一到就交付；ordered：丢失的包会让后面的等待；datagram：流建立之后不再重发。"
+        "以客户端的设置为准。",
+    ),
+    "dial_timeout": Words(
+        "1-65535 s", "30", "一条流最多等待多久：在服务端等待目标接受，在客户端或 [forwarder] 等待通往下一个节点的链路。"
+    ),
+    "max_flows": Words("1-1000000", "65536", "同时存在的流的上限；超出的会被拒绝。"),
+    "keep_alive": Words("0-65535 s", "0（关闭）", "这么久没有数据报时，kcpg 请对端给出回应。", limits=_CLAMPED),
+    "mux_tunnels": Words(
+        "0-65535", "1",
+        "所有流共用的路径数。每条路径是一条有自己 UDP 端口的链路，启动时建立；新的流选择流最少的路径。0：每条流有自己的路径，"
+        "在下一个节点有自己的链路。最多同时打开 100 条，超出后共用。outbound_bandwidth 对所有路径合计，inbound_bandwidth 对每条分别计算。"
+        "dialect=kcptube 时默认为 0。", limits=_CLAMPED,
+    ),
+    "dport_refresh": Words(
+        "0, 20-32767 s", "60", "链路多久换一次源端口和目的端口；0：只在端口变坏时更换。",
+        limits="1-19 视为 20，更大的视为 32767；负数是错误",
+    ),
+    "dscp": Words("0-63，或名称：EF, CS1, AF41", "0", "隧道数据报的区分服务码点，网络据此区分流量（RFC 2474）。"),
+    "bind_device": Words("网卡名称", "按路由", "隧道套接字使用的网卡，不管路由怎么说。"),
+    "fwmark": Words(
+        "0-4294967295，或十六进制", "无",
+        "隧道数据包的标记，供本机的路由规则和防火墙使用，可以避免隧道套进自身。需要 CAP_NET_ADMIN。",
+    ),
+    "stun_server": Words(
+        "主机 或 主机:端口", "无",
+        "用来查询监听端口公网地址的 STUN 服务器。kcpg 每 25 至 30 s 查询一次，以保持 NAT 映射，并把地址写入日志和 log_path 中的 "
+        "ip_address.txt。要求恰好一个 listen_port，至多一个 listen_on。默认端口：3478。",
+    ),
+    "update_ipv4": Words(
+        "程序的路径", "无",
+        "每得到一个新的公网 IPv4 地址就运行的程序，地址作为参数，例如 203.0.113.7:3000。不经过 shell，最多运行 30 s。需要 stun_server。",
+    ),
+    "update_ipv6": Words(
+        "程序的路径", "无",
+        "每得到一个新的公网 IPv6 地址就运行的程序，地址作为参数，例如 [2001:db8::7]:3000。不经过 shell，最多运行 30 s。需要 stun_server。",
+    ),
+    "log_path": Words("已存在的目录", "无", "存放日志文件和 ip_address.txt 的目录。"),
+    "log_level": Words("debug, info, warning, error", "info", "写入日志的最低级别。"),
+    "workers": Words(
+        "1-64, auto", "1",
+        "运行本节点的进程数；auto：每个处理器核心一个。见 workers.md。客户端把带宽分给各进程，各种节点都把 max_flows 分给各进程。",
+    ),
+    "fib_ingress": Words("0-65535", "系统默认", "FreeBSD：入站流量的路由表。", limits=_CLAMPED, pending=_FIB),
+    "fib_egress": Words("0-65535", "系统默认", "FreeBSD：出站流量的路由表。", limits=_CLAMPED, pending=_FIB),
+}  # fmt: skip
