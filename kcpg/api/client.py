@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kcpg.app import invitation, legsettings_kcptube, legsettings_native
+from kcpg.app import invitation, legsettings_kcptube, legsettings_kcptun, legsettings_native
 from kcpg.app.config import load, load_text
 from kcpg.app.config.addresses import host
 from kcpg.app.config.model import LegConfig, Role
@@ -12,6 +12,7 @@ from kcpg.app.config.values import BadValue
 from kcpg.core.env import Env
 from kcpg.core.flow import Target
 from kcpg.core.kcptube.dialer import TubeDialer
+from kcpg.core.kcptun.dialer import TunDialer
 from kcpg.core.native.dial.dialer import TunnelDialer
 from kcpg.core.native.handshake.keys import RootKeys
 from kcpg.errors import ConfigurationError
@@ -53,17 +54,19 @@ def target(text: str | None) -> Target | None:
 
 
 def root_keys(config: LegConfig) -> RootKeys | None:
-    """The keys of the secret; None in kcptube's dialect, which derives its own. A password takes 0.1 s and
-    32 MiB."""
-    if config.is_kcptube:
+    """The keys of the secret; None in other programs' dialects, which derive their own. A password takes
+    0.1 s and 32 MiB."""
+    if not config.is_native:
         return None
     return (
         RootKeys.from_key(config.key) if config.key is not None else RootKeys.from_password(config.password)
     )
 
 
-def dialer(config: LegConfig, keys: RootKeys | None, env: Env) -> TunnelDialer | TubeDialer:
+def dialer(config: LegConfig, keys: RootKeys | None, env: Env) -> TunnelDialer | TubeDialer | TunDialer:
     """The leg that dials."""
+    if config.is_kcptun:
+        return TunDialer(legsettings_kcptun.dial_settings(config), env)
     if keys is None:
         return TubeDialer(legsettings_kcptube.dial_settings(config), env)
     return TunnelDialer(legsettings_native.dial_settings(config, MAX_STREAMS), keys, env)

@@ -198,7 +198,8 @@ def _dial(door: Door) -> str:
 def _client(node: Invitation) -> str:
     text = "# For the machine of the applications.\nmode=client\nkcp=auto\n"
     if node.listen:
-        text += f"# Applications connect here, by TCP or UDP.\nlisten_port={node.listen}\n"
+        text += "# Applications of this machine connect here, by TCP or UDP. Others: listen_on=0.0.0.0,::\n"
+        text += f"listen_on=127.0.0.1\nlisten_port={node.listen}\n"
     if node.socks:
         text += f"# A SOCKS5 and HTTP proxy for this machine's programs.\nsocks_port={node.socks}\n"
     return text + _dial(node.door)

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kcpg.app.config.values import ALGORITHMS, KCPTUN_ALGORITHMS
+
 
 @dataclass(frozen=True, slots=True)
 class Words:
@@ -27,6 +29,7 @@ GROUPS = {
     "Flows": "流",
     "Paths": "路径",
     "NAT": "NAT",
+    "kcptun": "kcptun",
     "Process": "进程",
 }
 
@@ -41,7 +44,7 @@ _FIB = "路由表"
 
 ZH: dict[str, Words] = {
     "mode": Words("client, relay, server", "必填", "本节点的角色：客户端、中继或服务端。每个文件只写一次。"),
-    "listen_on": Words(_ADDRESSES, "所有网卡", "监听的地址。", limits="{} 用于客户端：见 listen_port"),
+    "listen_on": Words(_ADDRESSES, "所有网卡", "监听的地址。客户端不向任何人要求密码：写 127.0.0.1 时只为本机服务。", limits="{} 用于客户端：见 listen_port"),
     "listen_port": Words(
         "1-65535；列表与范围：3000-3010,4000", "必填", "监听的端口。客户端只监听最小的一个，TCP 与 UDP 都监听。",
         limits="{} 用于客户端：[custom_input…] 各节中的端口",
@@ -64,8 +67,10 @@ ZH: dict[str, Words] = {
     "ipv4_only": Words(_YES_NO, "no", "不使用 IPv6。没有 IPv6 的系统必须设置。在中继的各节之外，只有 yes 起作用。"),
     "ipv6_only": Words(_YES_NO, "no", "不使用 IPv4。在中继的各节之外，只有 yes 起作用。"),
     "allow_targets": Words(
-        "网段、域名、*.域名、*；后面都可以加 :端口 或 :端口-端口", "任意目标",
-        "使用 {} 时，客户端可以选择的目标，例如 10.0.0.0/8:22,[fd00::/8]:80-90,*.example.org。",
+        "网段、域名、*.域名、*；后面都可以加 :端口 或 :端口-端口；前面加 ! 表示禁止", "除下述规则禁止的之外，任意目标",
+        "使用 {} 时，客户端可以选择的目标，例如 10.0.0.0/8:22,[fd00::/8]:80-90,*.example.org；以及不可以选择的目标，例如 "
+        "!10.0.0.0/8,!*.example.net。禁止的规则优先；只有禁止的规则时，其余都允许。网段也适用于域名解析出的地址。"
+        "链路本地地址和云服务的元数据地址（169.254.0.0/16、fe80::/10 等）一律禁止，除非某条规则写明它们或其一部分。",
     ),
     "socks_port": Words(
         "1-65535", "无",
@@ -85,13 +90,14 @@ ZH: dict[str, Words] = {
         "客户端：由前面的负载均衡器发来（第 1 版或第 2 版），没有它的连接会被拒绝。",
     ),
     "dialect": Words(
-        "native, kcptube", "native",
-        "节点之间的协议。kcptube：即 kcptube 自己的协议，用于对端运行 kcptube 的情形；它较弱，功能较少，每次启动时都会有警告说明。"
-        "见 kcptube.md。",
+        "native, kcptube, kcptun", "native",
+        "节点之间的协议。kcptube、kcptun：即这两个程序的协议，用于对端运行它们的情形；两者都较弱，功能较少，每次启动时都会有警告说明。"
+        "见 kcptube.md 和 kcptun.md。",
     ),
     "encryption_algorithm": Words(
-        "AES-GCM, AES-OCB, chacha20, xchacha20, XOR, none", "有密码或密钥时为 AES-GCM，否则为 none",
-        "隧道的加密算法，两端必须相同。none 和 XOR 只能防止意外损坏。",
+        f"{', '.join(ALGORITHMS)}；kcptun 时：{', '.join(KCPTUN_ALGORITHMS)}, XOR, none",
+        "有密码或密钥时为 AES-GCM（kcptun 时为 aes），否则为 none",
+        "隧道的加密算法，两端必须相同。none 和 XOR 只能防止意外损坏，null 连这也不能。",
     ),
     "encryption_password": Words("任意文字", "无", "两端共有的密码，必须相同。"),
     "encryption_password_file": Words(
@@ -138,6 +144,10 @@ ZH: dict[str, Words] = {
         "1-65535 s", "30", "一条流最多等待多久：在服务端等待目标接受，在客户端或 [forwarder] 等待通往下一个节点的链路。"
     ),
     "max_flows": Words("1-1000000", "65536", "同时存在的流的上限；超出的会被拒绝。"),
+    "drain_timeout": Words(
+        "0-86400 s", "5（--drain）",
+        "节点收到结束的要求后，各条流还有多少时间完成。拨入的节点这时转往别处，并在那里打开新的流。第二个信号使节点立即结束。",
+    ),
     "keep_alive": Words("0-65535 s", "0（关闭）", "这么久没有数据报时，kcpg 请对端给出回应。", limits=_CLAMPED),
     "mux_tunnels": Words(
         "0-65535", "1",
@@ -146,7 +156,7 @@ ZH: dict[str, Words] = {
         "dialect=kcptube 时默认为 0。", limits=_CLAMPED,
     ),
     "dport_refresh": Words(
-        "0, 20-32767 s", "60", "链路多久换一次源端口和目的端口；0：只在端口变坏时更换。",
+        "0, 20-32767 s", "60", "链路多久换一次源端口和目的端口；0：只在端口变坏时更换。dialect=kcptun 时（默认 0）由新的会话接收新的流，与它的 autoexpire 相同。",
         limits="1-19 视为 20，更大的视为 32767；负数是错误",
     ),
     "dscp": Words("0-63，或名称：EF, CS1, AF41", "0", "隧道数据报的区分服务码点，网络据此区分流量（RFC 2474）。"),
@@ -168,12 +178,32 @@ ZH: dict[str, Words] = {
         "程序的路径", "无",
         "每得到一个新的公网 IPv6 地址就运行的程序，地址作为参数，例如 [2001:db8::7]:3000。不经过 shell，最多运行 30 s。需要 stun_server。",
     ),
+    "nocomp": Words(_YES_NO, "no", "dialect=kcptun 时：不压缩；必须与服务端相同。服务端会自己发现。"),
+    "smuxver": Words(
+        "1, 2", "1",
+        "dialect=kcptun 时：smux 的版本；必须与服务端相同。kcptun 的默认值在 2025 年十一月之前为 1，之后为 2。服务端会自己发现。",
+    ),
+    "smuxbuf": Words("65536-1073741824 字节", "4194304", "dialect=kcptun 时：一个会话为较慢的读取方保留多少。"),
+    "streambuf": Words(
+        "65536-1073741824 字节", "2097152", "dialect=kcptun 且 smux 为 2 时：一条流为较慢的读取方保留多少。"
+    ),
+    "framesize": Words("1024-65535 字节", "8192", "dialect=kcptun 时：发送的帧的上限。"),
+    "scavengettl": Words("1 s 以上", "600", "dialect=kcptun 时：被取代的会话还带着它的流继续多久。"),
     "log_path": Words("已存在的目录", "无", "存放日志文件和 ip_address.txt 的目录。"),
-    "log_level": Words("debug, info, warning, error", "info", "写入日志的最低级别。"),
+    "log_level": Words(
+        "trace, debug, info, warning, error", "info",
+        "写入日志的最低级别。trace：还有拥塞控制对每条链路的判断，每秒最多 20 次。",
+    ),
     "workers": Words(
         "1-64, auto", "1",
         "运行本节点的进程数；auto：每个处理器核心一个。见 workers.md。客户端把带宽分给各进程，各种节点都把 max_flows 分给各进程。",
     ),
+    "user": Words(
+        "名称或编号", "无",
+        "打开端口、日志和状态之后，进程所变成的用户；只有 root 能这样做。为了重新加载，它保留绑定 1024 以下端口的权利，root 的其他权利都放弃。"
+        "该用户须能读取配置以便重新加载，须能写入 log_path 以便轮换日志和写 ip_address.txt；update_ipv4 以此用户运行。同一进程的各文件须相同。",
+    ),
+    "group": Words("名称或编号", "该用户自己的", "与 user 并用：进程所得到的组。"),
     "fib_ingress": Words("0-65535", "系统默认", "FreeBSD：入站流量的路由表。", limits=_CLAMPED, pending=_FIB),
     "fib_egress": Words("0-65535", "系统默认", "FreeBSD：出站流量的路由表。", limits=_CLAMPED, pending=_FIB),
 }  # fmt: skip

@@ -15,6 +15,7 @@ HEAD = """\
 
 ```
 mode=client
+listen_on=127.0.0.1
 listen_port=59000
 destination_address=203.0.113.7
 destination_port=3000-3010
