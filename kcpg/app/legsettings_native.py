@@ -39,6 +39,8 @@ def listen_settings(config: LegConfig, max_flows: int) -> ListenSettings:
         kcp=legsettings.kcp_params(config),
         find_mtu=config.finds_mtu,
         limits=LinkLimits(max_flows=min(max_flows, MAX_LINK_FLOWS)),
+        max_links=config.max_links,
+        answer_wrong_clock=config.answer_wrong_clock,
     )
 
 

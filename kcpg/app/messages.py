@@ -29,6 +29,7 @@ _LEVELS = {
     EventKind.CLOCK_OFF: logging.WARNING,
     EventKind.LINKS_FULL: logging.WARNING,
     EventKind.STRANGER: logging.WARNING,
+    EventKind.MEMORY_SHORT: logging.WARNING,
     LINK_SUMMARY: logging.INFO,
 }
 

@@ -85,6 +85,8 @@ def leg_snapshot(config: LegConfig, leg: Any, ports: TunnelSockets | None) -> Sn
         found["link_count"] = len(links)
         found["links"] = [shot(link, ports) for link in links[:MAX_LINKS]]
         found["counters"] = dataclasses.asdict(leg.counters)
+        if not config.is_kcptube:
+            found["memory"] = leg.wire.memory()
         found["drops"] = {**leg.wire.drops, **getattr(leg, "handshake_drops", {})}
     return found
 

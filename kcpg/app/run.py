@@ -22,7 +22,7 @@ from kcpg.app.descriptors import HOW_TO_RAISE
 from kcpg.app.identity import dialer_identity
 from kcpg.app.linksummary import SummarizingDialer, SummarizingListener
 from kcpg.app.logs import NodeLog
-from kcpg.app.memory import Memory
+from kcpg.app.memory import Memory, pool_bytes
 from kcpg.app.messages import Reporter
 from kcpg.app.metrics import Snapshot, snapshot
 from kcpg.app.output import replace_file
@@ -202,7 +202,12 @@ class RunningNode:
             leg = TunListener(legsettings_kcptun.listen_settings(config, self.config.max_flows), env)
         else:
             leg = SummarizingListener(
-                legsettings_native.listen_settings(config, self.config.max_flows), self._root(config), env
+                replace(
+                    legsettings_native.listen_settings(config, self.config.max_flows),
+                    pool_bytes=self._pool_bytes,
+                ),
+                self._root(config),
+                env,
             )
         self.ports[leg] = ports
         if self._worker is not None:
@@ -222,7 +227,7 @@ class RunningNode:
             return None
         over = worker.hand_over
         give, count, tell_life, choose = over.give, over.count, over.tell_life, over.choose
-        return WorkerSlot(worker.index, worker.cookie_secret, give, count, tell_life, choose)
+        return WorkerSlot(worker.index, over.processes, worker.cookie_secret, give, count, tell_life, choose)
 
     def _take_over(self, node: Node, driver: Driver) -> None:
         """Start to receive the datagrams of our links that arrive in other processes of this node."""
@@ -254,9 +259,16 @@ class RunningNode:
             worker = self._worker.index if self._worker is not None else 0
             identity = dialer_identity(self.config.file, config.section, worker, os.environ)
             settings = legsettings_native.dial_settings(config, self.config.max_flows, identity)
+            settings = replace(settings, pool_bytes=self._pool_bytes)
             leg = SummarizingDialer(settings, self._root(config), env)
         self.ports[leg] = ports
         return leg
+
+    @property
+    def _pool_bytes(self) -> int:
+        """What one tunnel leg has for segments."""
+        legs = (self.config.ingress, self.config.egress)
+        return pool_bytes(self.config.memory_bytes, sum(leg.kind is LegKind.TUNNEL for leg in legs))
 
     def _tunnel_ports(self, config: LegConfig) -> TunnelSockets:
         return TunnelSockets(

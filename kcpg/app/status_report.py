@@ -43,6 +43,12 @@ def _leg_lines(side: str, leg: Mapping[str, Any]) -> list[str]:
     if leg["kind"] == "tunnel":
         drops = ", ".join(f"{reason} {count}" for reason, count in leg["drops"].items())
         dropped = f", dropped: {drops}" if drops else ""
+        memory = leg.get("memory")
+        if memory:
+            refused = f", {memory['refused']} segments refused" if memory["refused"] else ""
+            dropped = (
+                f", memory {size(memory['used_bytes'])} of {size(memory['limit_bytes'])}{refused}{dropped}"
+            )
         lines.append(
             f"    {side} {leg['where']} {leg['algorithm']}: {counted(leg['link_count'], 'link')}{dropped}"
         )

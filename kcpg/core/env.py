@@ -28,6 +28,7 @@ class EventKind:
     CLOCK_OFF = "clock_off"
     LINKS_FULL = "links_full"
     STRANGER = "stranger"
+    MEMORY_SHORT = "memory_short"
 
 
 @dataclass(frozen=True, slots=True)

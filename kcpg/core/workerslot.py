@@ -22,6 +22,7 @@ class WorkerSlot:
     """The part of a listening leg that this process is."""
 
     index: int  # Number of this process, from 0 up
+    processes: int  # How many there are, whether they run now or not
     # 32 bytes, the same in all processes: a cookie that one of them gave is good for every other.
     cookie_secret: bytes
     # Give the datagram (clear header, body) that came by this path to the process of that number. False: it

@@ -102,6 +102,7 @@ class HandOver:
         self._tally = tally
         self.present: frozenset[int] = frozenset(write)  # the others that run now
         self.lost = 0  # datagrams for which there was no room on the way
+        self.processes = len(write) + 1
         self._read = read
         self._write = write
         self._task: Task | None = None

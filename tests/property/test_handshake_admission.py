@@ -8,6 +8,7 @@ import pytest
 
 from kcpg.core.native.handshake.admission import (
     COOKIE_PERIOD_MS,
+    FAILURES_BURST,
     MAX_SOURCES,
     SALT_MEMORY_MS,
     SOURCE_BURST,
@@ -16,8 +17,15 @@ from kcpg.core.native.handshake.admission import (
     SaltSet,
     Sources,
 )
-from kcpg.core.native.handshake.handshake import MAX_RETRIES, InitRequest, Reply, Retry, RetryReason
-from tests.handshakes import SOURCE, HandshakePair
+from kcpg.core.native.handshake.handshake import (
+    MAX_RETRIES,
+    InitRequest,
+    Reply,
+    Responder,
+    Retry,
+    RetryReason,
+)
+from tests.handshakes import KEYS, SOURCE, HandshakePair
 
 YEAR_S = 365 * 86_400
 
@@ -142,22 +150,85 @@ def test_salts_are_remembered_exactly_as_long_as_needed() -> None:
 
 
 def test_a_flood_of_one_source_is_limited_and_others_are_served() -> None:
-    """The flooder knows the password; its handshakes beyond the rate cost no key agreement."""
+    """The flooder knows the password. Beyond the rate it is asked for a cookie, and with one it is rationed
+    too: its handshakes cost no key agreement.
+    """
     pair = HandshakePair()
-    served = 0
+    served = asked = 0
     for _ in range(SOURCE_BURST + 100):
         pair.dialer = pair.another()
-        served += isinstance(pair.to_listener(pair.init()), InitRequest)
-    assert served == SOURCE_BURST
-    assert pair.listener.drops == {"handshake_rate": 100}
+        got = pair.to_listener(pair.init())
+        served += isinstance(got, InitRequest)
+        asked += isinstance(got, Reply) and got.kind == "retry"
+    assert (served, asked, pair.listener.drops) == (SOURCE_BURST, 100, {})
     pair.dialer = pair.another()
     assert isinstance(pair.to_listener(pair.init(), source=b"other:1", key=b"other"), InitRequest)
+
+    proven = [proven_init(pair) for _ in range(SOURCE_BURST + 100)]
+    served = sum(isinstance(pair.to_listener(init), InitRequest) for init in proven)
+    assert served == SOURCE_BURST and pair.listener.drops == {"handshake_rate": 100}
     pair.now_ms += 1000
     served = 0
     for _ in range(2 * SOURCE_RATE_PER_S):
         pair.dialer = pair.another()
         served += isinstance(pair.to_listener(pair.init()), InitRequest)
     assert served == SOURCE_RATE_PER_S
+
+
+def proven_init(pair: HandshakePair) -> bytes:
+    """An INIT with a cookie, of a new dialer."""
+    pair.dialer, pair.load = pair.another(), True
+    retry = pair.to_listener(pair.init())
+    assert isinstance(retry, Reply) and isinstance(pair.to_dialer(retry.datagram), Retry)
+    pair.load = False
+    return pair.init()
+
+
+def test_forged_sources_take_nothing_from_who_receives_at_his_address() -> None:
+    """Somebody with the key sends INITs from a client's address, as many as he can."""
+    pair = HandshakePair()
+    honest = pair.dialer
+    for _ in range(3 * SOURCE_BURST):
+        pair.dialer = pair.another()
+        pair.to_listener(pair.init())
+    pair.dialer = honest
+    retry = pair.to_listener(pair.init())
+    assert isinstance(retry, Reply) and isinstance(pair.to_dialer(retry.datagram), Retry)
+    assert isinstance(pair.to_listener(pair.init()), InitRequest)
+
+
+def test_a_copy_is_dropped_before_it_is_opened_and_who_changes_copies_is_not_opened_any_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pair = HandshakePair()
+    datagram = pair.init()
+    assert isinstance(pair.to_listener(datagram), InitRequest)
+    opened: list[bytes] = []
+    envelope = pair.listener._in
+    really = envelope.open
+    monkeypatch.setattr(envelope, "open", lambda header, body: (opened.append(body), really(header, body))[1])
+    for _ in range(10):
+        assert pair.to_listener(datagram) is None
+    assert not opened and pair.listener.drops == {"handshake_replay": 10}
+    for n in range(1000):
+        changed = datagram[:8] + n.to_bytes(2, "big") + datagram[10:]
+        assert pair.to_listener(changed, key=b"wicked") is None
+    assert len(opened) == FAILURES_BURST
+    pair.dialer = pair.another()
+    assert isinstance(pair.to_listener(pair.init()), InitRequest), "others are opened"
+    pair.now_ms += 1000
+    pair.dialer = pair.another()
+    assert isinstance(pair.to_listener(pair.init(), key=b"wicked"), InitRequest), "and he later"
+
+
+def test_a_copy_of_an_old_handshake_is_not_answered_where_clocks_are_right() -> None:
+    pair = HandshakePair()
+    pair.listener = Responder(KEYS, pair.random.randbytes, answer_wrong_clock=False)
+    old = pair.init()
+    pair.wall_s += 3600
+    pair.now_ms += 3_600_000
+    assert pair.to_listener(old) is None and pair.listener.drops == {"handshake_clock": 1}
+    assert isinstance(pair.to_listener(pair.init()), InitRequest)
 
 
 def test_the_sources_are_bounded() -> None:

@@ -26,7 +26,7 @@ WITHOUT_TWIN = {
     "memory, which Python looks after": "core/kcp/_rings core/native/wire/_pool",
     "its twin serves both dialects and stands above": "core/native/wire/_pacer core/native/wire/_timers",
     "numbers in memory; Python has struct": "core/kcp/_numbers",
-    "the other half of a file that would be too long": "core/kcp/_face",
+    "the other half of a file that would be too long": "core/kcp/_face core/kcp/_recall",
     "the module that the parts of a folder make up": "core/fec/_fec",
     "libraries, which plain Python reaches through packages": """
         core/seal/_evp core/seal/_ipsec core/seal/_short""",

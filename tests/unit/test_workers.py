@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from kcpg.app import status_report
 from kcpg.app.config import load_text
 from kcpg.app.workers.context import worker_config
@@ -41,7 +43,9 @@ def test_a_dialer_divides_its_bandwidths():
 def test_a_listener_does_not():
     """Its bandwidths are those of one link, whichever process has it."""
     config = node(SERVER, "workers=3\nmax_flows=9\n")
-    assert worker_config(config, 3).ingress == config.ingress and worker_config(config, 3).max_flows == 3
+    worker = worker_config(config, 3)
+    assert worker.ingress == replace(config.ingress, max_links=21846) and worker.max_flows == 3
+    assert worker_config(replace(config, memory_bytes=3 << 20), 3).memory_bytes == 1 << 20
 
 
 def leg(**more: object) -> dict[str, object]:

@@ -49,6 +49,7 @@ def build(raw: RawFile, name: str, ends_timeout_s: int) -> NodeConfig:
         workers=outside.get("workers", int) or 1,
         user=outside.get("user", str) or "",
         group=outside.get("group", str) or "",
+        memory_bytes=outside.get("memory", int) or 0,
     )
 
 
@@ -110,6 +111,8 @@ def _tunnel_listen(raw: RawFile, options: Options, section: str, timeout_s: int)
         addresses=_usable(options, "listen_on"),
         ports=options.ports("listen_port").numbers,
         fib=options.get("fib_ingress", int),
+        max_links=options.get("max_links", int) or 65536,
+        answer_wrong_clock=options.get("answer_wrong_clock", bool) is not False,
         stun_server=options.get("stun_server", str) or "",
         update_ipv4=_program(options, "update_ipv4"),
         update_ipv6=_program(options, "update_ipv6"),

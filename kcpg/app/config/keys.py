@@ -168,6 +168,12 @@ _KEYS = (
         "File that holds the password. Line ends at the end of the file do not count.", own=True,
     ),
     Key(
+        "answer_wrong_clock", "Encryption", values.boolean, "yes, true, 1, no, false, 0", "yes", _LISTEN,
+        "Tell a dialer whose clock is wrong by a minute what time it is, as machines without a battery need "
+        "it. no: answer nothing, so that nobody finds this node by a copy of an old handshake.",
+        default=True, own=True,
+    ),
+    Key(
         "encryption_key", "Encryption", values.key_32, "base64 of 32 bytes, from kcpg keygen", "none", _ALL,
         "Key used instead of a password: nobody can guess it, and the node starts faster.", own=True,
         secret=True,
@@ -267,6 +273,12 @@ _KEYS = (
         "open their new flows there. A second signal ends the node at once.", own=True, whole_node=True,
     ),
     Key(
+        "max_links", "Flows", values.within(1, FLOWS_MAX), f"1-{FLOWS_MAX}", "65536", _LISTEN,
+        "Most links at once. When there are so many, the address (/32, or /64 of IPv6) that has most of them "
+        "gives way: those of its links that do not answer are closed.",
+        default=65536, own=True,
+    ),
+    Key(
         "keep_alive", "Paths", values.clamped(0, 65535), "0-65535 s", "0 (off)", _ALL,
         "After this long without a datagram, kcpg asks the other end for a sign of life.",
         limits="clamped to the range",
@@ -353,6 +365,12 @@ _KEYS = (
         "trace, debug, info, warning, error", "info", _NODE, "Lowest severity to log. trace: also what "
         "congestion control believes of every link, up to 20 times a second.", default="info",
         own=True, whole_node=True,
+    ),
+    Key(
+        "memory", "Process", values.memory, "4M-1024G bytes, with K M G (1024) or k m g (1000)",
+        "an eighth of the machine's, 8M to 320M", _NODE,
+        "Memory for what flows have sent, received and not read, in all. As it fills, links and flows get "
+        "shares: see limits.md.", own=True, whole_node=True,
     ),
     Key(
         "workers", "Process", values.processes(MAX_WORKERS), f"1-{MAX_WORKERS}, auto", "1", _NODE,

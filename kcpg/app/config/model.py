@@ -186,6 +186,8 @@ class LegConfig:
     kcp_mtu_bytes: int | None = None  # Largest UDP payload, if set; takes precedence over `mtu_bytes`
     dport_refresh_s: int = 60  # Tunnel dialer: seconds between hops to another port; 0 = never
     mux_tunnels: int = 1  # Tunnel dialer: shared paths; 0 = every flow has a path of its own
+    max_links: int = 65536  # Tunnel listener: most links at once
+    answer_wrong_clock: bool = True  # Tunnel listener: tell dialers the time
     keep_alive_s: int = 0  # Seconds of silence before a ping; 0 = off
     # Local dialer: longest wait for a TCP connection to the target.
     dial_timeout_s: int = DIAL_TIMEOUT_DEFAULT_S
@@ -277,6 +279,7 @@ class NodeConfig:
         ""  # Name or number of the user that the process becomes once its ports are open; empty = none
     )
     group: str = ""  # Name or number of the group; empty = the user's own
+    memory_bytes: int = 0  # For what flows hold, in all; 0: by the machine
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,9 @@ KCPTUN_ALGORITHMS = (
 _COMMENT = re.compile(rf"[{BLANKS}]+#.*\Z", re.DOTALL)
 _NUMBER = re.compile(rf"[{BLANKS}]*([+-]?[0-9]+)(.*)\Z", re.DOTALL)
 _HEX = re.compile(r"[+-]?0[xX][0-9a-fA-F]+\Z")
+MEMORY_MIN_BYTES = 4 << 20  # Windows of a hundred flows; with less nothing is fast
+MEMORY_MAX_BYTES = 1 << 40
+
 _UNITS = {"": 1, "K": 1024, "k": 1000, "M": 1024**2, "m": 1000**2, "G": 1024**3, "g": 1000**3}
 _TRUE = ("yes", "true", "1")
 _FALSE = ("no", "false", "0")
@@ -326,6 +329,18 @@ def fwmark(text: str, remarks: Remarks) -> int:
 
 # Values that stay as they are written.
 VERBATIM: tuple[ValueParser, ...] = (secret, free_text, unix_path)
+
+
+def memory(text: str, remarks: Remarks) -> int:
+    """Bytes: a whole number, then K, M, G (powers of 1024), k, m, g (of 1000) or nothing."""
+    bare = uncomment(text, remarks)
+    match = re.match(r"([0-9]+)([KMGkmg]?)\Z", bare)
+    if match is None:
+        raise BadValue(f"'{bare}' is no size of memory", "for example 64M (bytes)")
+    size = _bounded(match[1]) * _UNITS[match[2]]
+    if not MEMORY_MIN_BYTES <= size <= MEMORY_MAX_BYTES:
+        raise BadValue("the memory is not in 4M .. 1024G", "for example 64M (bytes)")
+    return size
 
 
 def bandwidth(text: str, remarks: Remarks) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from kcpg.app.config.model import Action, LegConfig, LegKind, NodeConfig
+from kcpg.app.memory import default_bytes
 from kcpg.net.handover import HandOver
 
 
@@ -30,7 +31,13 @@ def worker_config(config: NodeConfig, count: int) -> NodeConfig:
     A listener's bandwidths apply to each link, in whichever worker it is. A dialer has links in every worker,
     so they are divided.
     """
-    return replace(config, max_flows=-(-config.max_flows // count), egress=_worker_leg(config.egress, count))
+    return replace(
+        config,
+        max_flows=-(-config.max_flows // count),
+        memory_bytes=(config.memory_bytes or default_bytes()) // count,
+        ingress=replace(config.ingress, max_links=-(-config.ingress.max_links // count)),
+        egress=_worker_leg(config.egress, count),
+    )
 
 
 def _worker_leg(leg: LegConfig, count: int) -> LegConfig:

@@ -17,6 +17,7 @@ include "_receiver.pxi"
 include "_sendqueue.pxi"
 include "_cwnd.pxi"
 include "_recovery.pxi"
+include "_recall.pxi"
 include "_sender.pxi"
 include "_ackmap.pxi"
 

@@ -37,7 +37,7 @@ from kcpg.core.kcp.params import (
     WINDOW_MAX,
     KcpParams,
 )
-from kcpg.core.kcp.pool import Share
+from kcpg.core.kcp.pool import LinkShare
 from kcpg.core.kcp.receiver import Receiver
 from kcpg.core.kcp.sender import Sender
 from kcpg.core.kcp.sendqueue import SendQueue
@@ -70,7 +70,7 @@ class Kcp(Facts):
         self.params = params
         self._slot_bytes = slot_bytes or kcp_mtu - HEADER_BYTES
         self._cleared = False
-        self._queue = SendQueue(kcp_mtu - HEADER_BYTES, share := Share())
+        self._queue = SendQueue(kcp_mtu - HEADER_BYTES, share := LinkShare())
         self._tx = Sender(self._queue, params, initial_sn)
         self._rx = Receiver(min(max(params.rcv_wnd, 1), WINDOW_MAX), initial_sn, share)
         self._tx.set_window(params.snd_wnd)
@@ -118,7 +118,7 @@ class Kcp(Facts):
         self._tx.clear()
         self._rx.clear()
 
-    def count_for(self, share: Share) -> None:
+    def count_for(self, share: LinkShare) -> None:
         """What is held counts for this link from now on."""
         received, queued = self._rx.payloads_held, self._queue.payloads_held + self._tx.payloads_held
         for held, sign in ((self._rx.share, -1), (share, 1)):

@@ -60,7 +60,7 @@ class Pool:
         return left * left // self.max_slots
 
 
-class Share:
+class LinkShare:
     """What the conversations of one link hold of a pool."""
 
     __slots__ = ("pool", "rx_slots", "tx_slots")

@@ -8,7 +8,7 @@ from enum import Enum, auto
 
 from kcpg.core.kcp.ackmap import AckMap
 from kcpg.core.kcp.params import FRG_FIRST, FRG_REST, MAX_FRAGMENTS, WINDOW_MAX
-from kcpg.core.kcp.pool import LATE_STOPS, SHARE, Share
+from kcpg.core.kcp.pool import LATE_STOPS, SHARE, LinkShare
 from kcpg.core.units import MASK32, add32, diff32
 
 # An opened window is told again until the peer is heard to know of it, as each word may be lost. First after
@@ -47,7 +47,7 @@ class Receiver:
     pool has less. `early`: nobody knows yet what the conversation is for, and its first message takes little.
     """
 
-    def __init__(self, rcv_wnd: int, initial_sn: int, share: Share) -> None:
+    def __init__(self, rcv_wnd: int, initial_sn: int, share: LinkShare) -> None:
         self.rcv_wnd = rcv_wnd
         self.share = share
         self.early = False

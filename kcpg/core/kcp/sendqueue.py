@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from kcpg.core.kcp.params import FRG_FIRST, MAX_FRAGMENTS, QUEUE_SEGMENTS
-from kcpg.core.kcp.pool import Share
+from kcpg.core.kcp.pool import LinkShare
 
 
 @dataclass(slots=True)
@@ -21,7 +21,7 @@ class Queued:
 class SendQueue:
     """Filled by the user, emptied by the sender. `mss`: most payload of a segment queued from now on."""
 
-    def __init__(self, mss: int, share: Share) -> None:
+    def __init__(self, mss: int, share: LinkShare) -> None:
         self.mss = mss
         self.share = share
         self.mark_first = False

@@ -6,7 +6,7 @@ import heapq
 from typing import TYPE_CHECKING
 
 from kcpg import engine
-from kcpg.core.env import Env, Reporter
+from kcpg.core.env import REPEAT_EVENT_MS, Env, EventKind, Reporter
 from kcpg.core.flow import Reset
 from kcpg.core.native.handshake.keys import RootKeys
 from kcpg.core.native.link.cids import Cids
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # Datagrams up to this are taken even where smaller ones are agreed: handshakes have their own length.
 RX_MIN_BYTES = 1500
+
+POOL_BYTES = 256 << 20  # Memory of segments, if nothing else is said
 
 # How often a busy link's timers are checked: well within the shortest silence that means something (250
 # ms), and rarely enough to cost nothing beside a thousand turns a second.
@@ -39,14 +41,22 @@ class NativeLeg:
     """
 
     def __init__(
-        self, name: str, datagram_bytes: int, keys: RootKeys, env: Env, dials: bool, wire: type[Wire] | None
+        self,
+        name: str,
+        datagram_bytes: int,
+        keys: RootKeys,
+        env: Env,
+        dials: bool,
+        wire: type[Wire] | None,
+        pool_bytes: int,
     ) -> None:
         mask_rx, mask_tx = (keys.mask_s2c, keys.mask_c2s) if dials else (keys.mask_c2s, keys.mask_s2c)
         make = wire or engine.Wire
         self.name = name
         self.env = env
         self.entropy = env.entropy
-        self.wire = make(mask_rx=mask_rx, mask_tx=mask_tx, max_datagram=max(datagram_bytes, RX_MIN_BYTES))
+        most = max(datagram_bytes, RX_MIN_BYTES)
+        self.wire = make(mask_rx=mask_rx, mask_tx=mask_tx, max_datagram=most, pool_bytes=pool_bytes)
         self.cids: Cids[Link] = Cids(env.entropy, env.worker.index if env.worker is not None else None)
         self.counters = LegCounters()
         self.now_ms = 0
@@ -203,6 +213,11 @@ class NativeLeg:
 
     def _serve_timers(self, now_ms: int) -> None:
         self._set_timers()
+        if self.wire.is_short:
+            text = (
+                "the memory for what flows hold is three quarters full: who waits for readers gets less of it"
+            )
+            self._report(EventKind.MEMORY_SHORT, b"", text, REPEAT_EVENT_MS)
         while self._timers and self._timers[0][0] <= now_ms:
             due_ms, _, link = heapq.heappop(self._timers)
             if link.timer_ms == due_ms:

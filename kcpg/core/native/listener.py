@@ -12,7 +12,7 @@ from kcpg.core.kcp.kcp import KcpParams
 from kcpg.core.native.handshake.handshake import Accepted, InitRequest, Reply, Responder
 from kcpg.core.native.handshake.keys import RootKeys
 from kcpg.core.native.handshake.params import DIALER_BYTES, Incarnation, LinkParams, Verdict, negotiate
-from kcpg.core.native.leg import NativeLeg
+from kcpg.core.native.leg import POOL_BYTES, NativeLeg
 from kcpg.core.native.link.convflow import ConvFlow
 from kcpg.core.native.link.epochs import NewEpoch
 from kcpg.core.native.link.link import Link
@@ -56,6 +56,8 @@ class ListenSettings:
     find_mtu: bool = True  # As of DialSettings
     max_links: int = 1024  # About 10 kB each without flows
     max_half_open: int = 256  # Links whose dialer has not spoken under the new keys; the oldest gives way
+    answer_wrong_clock: bool = True  # As of Responder
+    pool_bytes: int = POOL_BYTES  # Memory of segments
     # From this many on, dialers must show that they receive at their address before any key agreement.
     load_half_open: int = 64
 
@@ -83,11 +85,15 @@ class TunnelListener(NativeLeg):
     def __init__(
         self, settings: ListenSettings, keys: RootKeys, env: Env, wire: type[Wire] | None = None
     ) -> None:
-        super().__init__(settings.name, settings.params.datagram_bytes, keys, env, False, wire)
+        super().__init__(
+            settings.name, settings.params.datagram_bytes, keys, env, False, wire, settings.pool_bytes
+        )
         self.settings = settings
         self.on_flow: Callable[[Flow, Open, int], None] = _nobody
         secret = env.worker.cookie_secret if env.worker is not None else None
-        self._responder = Responder(keys, env.entropy, cookie_secret=secret)
+        self._responder = Responder(
+            keys, env.entropy, cookie_secret=secret, answer_wrong_clock=settings.answer_wrong_clock
+        )
         self._half_open: dict[Link, None] = {}
         self._of_dialer: dict[bytes, dict[Link, None]] = {}  # by the identity that a dialer tells
         self._requests: dict[Link, deque[InitRequest]] = {}
@@ -174,7 +180,9 @@ class TunnelListener(NativeLeg):
         if self._closed:
             return
         if cid == 0:
-            self._init(path, header, body, settled=False)
+            # One process remembers an attempt and its salts, or a copy would be answered by every other.
+            if not self._handed_over(self._carer(body), path, header, body):
+                self._init(path, header, body, settled=False)
         elif not self._handed_over(owner(cid), path, header, body):
             self._unknown(path)
 
@@ -182,7 +190,13 @@ class TunnelListener(NativeLeg):
         """An INIT that another process of this leg leaves to this one. `advance` must follow."""
         self.now_ms = now_ms
         if not self._closed:
-            self._init(path, header, body, settled=True)
+            first = self.env.worker is not None and self._carer(body) == self.env.worker.index
+            self._init(path, header, body, settled=not first)
+
+    def _carer(self, body: bytes) -> int:
+        """The process that takes care of an INIT, which may leave the link to another one."""
+        worker = self.env.worker
+        return 0 if worker is None else self._responder.group(body) % worker.processes
 
     def take_life(self, packed: bytes, now_ms: int) -> None:
         """Another process of this leg has a link of a dialer's new life. `advance` must follow."""

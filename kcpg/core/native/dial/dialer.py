@@ -14,7 +14,7 @@ from kcpg.core.native.dial.pathchoice import Destination, PathChoice
 from kcpg.core.native.handshake.handshake import Initiator, Resume
 from kcpg.core.native.handshake.keys import RootKeys
 from kcpg.core.native.handshake.params import DELIVERIES, LIFE_BYTES, Incarnation, LinkParams
-from kcpg.core.native.leg import INSPECT_MS, NativeLeg
+from kcpg.core.native.leg import INSPECT_MS, POOL_BYTES, NativeLeg
 from kcpg.core.native.link.convflow import ConvFlow
 from kcpg.core.native.link.epochs import NewEpoch
 from kcpg.core.native.link.link import Link
@@ -66,6 +66,7 @@ class DialSettings:
     # Paths, each a link of its own, that the flows share; 0: each flow has its own. At most MAX_PATHS.
     paths: int = 1
     flow_wait_ms: int = FLOW_WAIT_MS  # How long a flow waits for a link before it is reset
+    pool_bytes: int = POOL_BYTES  # Memory of segments
     # 16 bytes that this dialer has over all its restarts, and no other one has; empty: it has none.
     identity: bytes = b""
 
@@ -92,7 +93,9 @@ class TunnelDialer(NativeLeg):
     def __init__(
         self, settings: DialSettings, keys: RootKeys, env: Env, wire: type[Wire] | None = None
     ) -> None:
-        super().__init__(settings.name, settings.params.datagram_bytes, keys, env, True, wire)
+        super().__init__(
+            settings.name, settings.params.datagram_bytes, keys, env, True, wire, settings.pool_bytes
+        )
         self.settings = settings
         self.keys = keys
         self.choice = PathChoice(settings.targets, env.rng, env.source_key)

@@ -24,6 +24,11 @@ SOURCE_RATE_PER_S = 50
 
 SOURCE_BURST = 200  # A hundred nodes behind one address may start together, each trying twice
 
+# Datagrams of one source that look like INITs and do not open: changed copies, as one of 2^32 comes by
+# accident. Beyond these nothing of that source is opened, so that it costs what noise costs.
+FAILURES_PER_S = 10
+FAILURES_BURST = 64
+
 
 class SaltSet:
     """The salts of the INITs of the last two minutes, exactly."""
@@ -86,8 +91,12 @@ class Cookies:
 class Sources:
     """A token bucket for each source address (a /32 or a /64), of the sources seen last."""
 
-    def __init__(self, limit: int = MAX_SOURCES) -> None:
+    def __init__(
+        self, limit: int = MAX_SOURCES, rate_per_s: int = SOURCE_RATE_PER_S, burst: int = SOURCE_BURST
+    ) -> None:
         self._limit = limit
+        self._rate_per_s = rate_per_s
+        self._burst = burst
         self._buckets: dict[bytes, tuple[float, int]] = {}  # key -> tokens, when; in order of last use
 
     def __len__(self) -> int:
@@ -95,10 +104,15 @@ class Sources:
 
     def take(self, key: bytes, now_ms: int) -> bool:
         """May this source have one more handshake now?"""
-        tokens, at_ms = self._buckets.pop(key, (float(SOURCE_BURST), now_ms))
-        tokens = min(SOURCE_BURST, tokens + (now_ms - at_ms) * SOURCE_RATE_PER_S / 1000)
+        tokens, at_ms = self._buckets.pop(key, (float(self._burst), now_ms))
+        tokens = min(self._burst, tokens + (now_ms - at_ms) * self._rate_per_s / 1000)
         granted = tokens >= 1
         self._buckets[key] = (tokens - 1 if granted else tokens, now_ms)
         if len(self._buckets) > self._limit:
             del self._buckets[next(iter(self._buckets))]
         return granted
+
+    def spent(self, key: bytes, now_ms: int) -> bool:
+        """Has this source nothing left?"""
+        tokens, at_ms = self._buckets.get(key, (1.0, now_ms))
+        return tokens + (now_ms - at_ms) * self._rate_per_s / 1000 < 1

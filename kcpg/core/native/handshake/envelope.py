@@ -6,6 +6,7 @@ nor recognise one, and opening one costs a single HMAC and a single AEAD.
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Callable
 from dataclasses import dataclass
 from struct import Struct
@@ -30,6 +31,7 @@ INIT, RESP, RETRY = 1, 2, 3
 
 HEADER_BYTES = 8
 SALT_BYTES = 16
+SALT_GROUPS = 64  # as many as a leg has processes at most; a salt of one is drawn in a tenth of a millisecond
 COOKIE_BYTES = 16
 NO_COOKIE = bytes(COOKIE_BYTES)
 OVERHEAD_BYTES = HEADER_BYTES + SALT_BYTES + 16
@@ -79,10 +81,20 @@ class Envelope:
         self._library = library or (LIBRARIES[0] if HAVE_CRYPTOGRAPHY else LIBRARIES[1])
         self._mask = HeaderMask(mask_key, self._library)
 
-    def seal(self, cid: int, content: bytes, length: int, entropy: Entropy) -> tuple[bytes, bytes]:
-        """(the masked datagram of `length` bytes, its salt). `content` must fit; zeros fill the rest."""
+    def group(self, salt: bytes) -> int:
+        """Which of SALT_GROUPS a salt belongs to; only who has the key knows."""
+        return hmac.digest(self._key, salt, "sha256")[0] % SALT_GROUPS
+
+    def seal(
+        self, cid: int, content: bytes, length: int, entropy: Entropy, group: int | None = None
+    ) -> tuple[bytes, bytes]:
+        """(the masked datagram of `length` bytes, its salt). `content` must fit; zeros fill the rest. The
+        salt is one of `group`, if that is given.
+        """
         random = entropy(4 + SALT_BYTES)
         header, salt = cid.to_bytes(4, "big") + random[:4], random[4:]
+        while group is not None and self.group(salt) != group:
+            salt = entropy(SALT_BYTES)
         content += bytes(length - OVERHEAD_BYTES - len(content))
         assert len(content) + OVERHEAD_BYTES == length, "a handshake message longer than its datagram"
         body = salt + self._aead(salt).encrypt(bytes(12), content, header)

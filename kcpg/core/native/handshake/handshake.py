@@ -17,12 +17,14 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from kcpg.core.native.handshake import noise
-from kcpg.core.native.handshake.admission import Cookies, SaltSet, Sources
+from kcpg.core.native.handshake.admission import FAILURES_BURST, FAILURES_PER_S, Cookies, SaltSet, Sources
 from kcpg.core.native.handshake.envelope import (
     INIT_MIN_BYTES,
     NO_COOKIE,
     OVERHEAD_BYTES,
     PAD_SPREAD_BYTES,
+    SALT_BYTES,
+    SALT_GROUPS,
     Entropy,
     Envelope,
     Init,
@@ -152,6 +154,7 @@ class Initiator(Drops):
         self._noise = noise.Initiator(keys.psk, _prologue(client_cid), entropy(32))
         self._message = self._noise.write(pack_offer(self._offer(resume)))
         self._cookie = NO_COOKIE
+        self._group = int.from_bytes(entropy(2), "big") % SALT_GROUPS  # of all salts: see Responder.group
         self._echoes: deque[bytes] = deque(maxlen=MAX_ECHOES)
         self._retries = 0
 
@@ -160,7 +163,7 @@ class Initiator(Drops):
         time_s = min(max(0, wall_s + self.clock_offset_s), (1 << 64) - 1)
         content = pack_init(Init(time_s, self.client_cid, self._cookie, self._message))
         length = draw_length(INIT_MIN_BYTES, INIT_MIN_BYTES + PAD_SPREAD_BYTES, self._entropy)
-        datagram, salt = self._out.seal(0, content, length, self._entropy)
+        datagram, salt = self._out.seal(0, content, length, self._entropy, self._group)
         self._echoes.append(salt)
         return datagram
 
@@ -275,7 +278,11 @@ class InitRequest:
 
 
 class Responder(Drops):
-    """The listener's side of all handshakes of a leg. `cookie_secret`: 32 bytes, drawn if not given."""
+    """The listener's side of all handshakes of a leg. `cookie_secret`: 32 bytes, drawn if not given.
+
+    `answer_wrong_clock` False: a dialer whose clock is wrong gets no answer, and neither does who has copied
+    an INIT and sends it later.
+    """
 
     def __init__(
         self,
@@ -283,15 +290,19 @@ class Responder(Drops):
         entropy: Entropy,
         max_salts: int | None = None,
         cookie_secret: bytes | None = None,
+        answer_wrong_clock: bool = True,
     ) -> None:
         super().__init__()
         self.entropy = entropy
+        self._answer_wrong_clock = answer_wrong_clock
         self._psk = keys.psk
         self._in = Envelope(keys.handshake_c2s, keys.mask_c2s)
         self._out = Envelope(keys.handshake_s2c, keys.mask_s2c)
         self._salts = SaltSet() if max_salts is None else SaltSet(max_salts)
         self._cookies = Cookies(entropy(32) if cookie_secret is None else cookie_secret)
         self._sources = Sources()
+        self._proven = Sources()  # those that showed to receive at their address: nobody takes their ration
+        self._failures = Sources(rate_per_s=FAILURES_PER_S, burst=FAILURES_BURST)
         self._answers: dict[bytes, tuple[int, int, bytes]] = {}  # noise message 1: until, client CID, RESP
         self._now_ms = 0
 
@@ -312,25 +323,40 @@ class Responder(Drops):
         counted.
         """
         self._now_ms = now_ms
-        salt = body[:16]
-        init = self._open(header, body)
-        if init is None:
+        salt = body[:SALT_BYTES]
+        if header[:4] != bytes(4):
+            self._drop("handshake_auth")
             return None
         if salt in self._salts:
             self._drop("handshake_replay")
             return None
+        if self._failures.spent(source_key, now_ms):
+            self._drop("handshake_penalty")
+            return None
+        init = self._open(header, body)
+        if init is None:
+            self._failures.take(source_key, now_ms)
+            return None
         full = self._salts.full(now_ms)
         if not full:
             self._salts.add(salt, now_ms)
-        if not self._sources.take(source_key, now_ms):
-            self._drop("handshake_rate")
-            return None
-        if not self._cookies.valid(init.cookie, source, init.client_cid, now_ms):
-            if abs(init.time_s - wall_s) >= CLOCK_TOLERANCE_S:
-                return self._retry(RetryReason.CLOCK, init, salt, source, wall_s, len(header + body))
-            if load or full:
-                return self._retry(RetryReason.COOKIE, init, salt, source, wall_s, len(header + body))
+        if self._cookies.valid(init.cookie, source, init.client_cid, now_ms):
+            if not self._proven.take(source_key, now_ms):
+                self._drop("handshake_rate")
+                return None
+        elif abs(init.time_s - wall_s) >= CLOCK_TOLERANCE_S:
+            if not self._answer_wrong_clock:
+                self._drop("handshake_clock")
+                return None
+            return self._retry(RetryReason.CLOCK, init, salt, source, wall_s, len(header + body))
+        elif not self._sources.take(source_key, now_ms) or load or full:
+            return self._retry(RetryReason.COOKIE, init, salt, source, wall_s, len(header + body))
         return self._repeat(init, len(header + body)) or self._request(init, len(header + body))
+
+    def group(self, body: bytes) -> int:
+        """The same for all INITs of one attempt, and for their copies: where several processes answer, one of
+        them takes care of it."""
+        return self._in.group(body[:SALT_BYTES])
 
     def forget(self, message: bytes) -> None:
         """Drop what was answered to this noise message (see `InitRequest.forget`)."""
@@ -355,7 +381,7 @@ class Responder(Drops):
             self._drop("handshake_short")
             return None
         content = self._in.open(header, body)
-        if content is None or header[:4] != bytes(4):
+        if content is None:
             self._drop("handshake_auth")
             return None
         init = read_init(content)

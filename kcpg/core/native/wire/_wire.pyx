@@ -24,7 +24,7 @@ from kcpg.core.kcp._kcp cimport (
     Kcp, Path, Tx, get32, kcp_clear, kcp_count_for, kcp_deadline, kcp_expect_rtt, kcp_flush, kcp_hurry,
     kcp_idle, kcp_in_flight, kcp_input, kcp_most_room, kcp_move_message, kcp_move_stream, kcp_owes_ack,
     kcp_peek_size, kcp_queued, kcp_readable, kcp_recv_message, kcp_restart, kcp_room, kcp_send_message,
-    kcp_set_mtu, kcp_set_windows, kcp_t, kcp_unread, kcp_wants_flush, kcp_write_bytes, pool_free,
+    kcp_set_mtu, kcp_set_windows, kcp_t, kcp_unread, kcp_wants_flush, kcp_write_bytes, pool_free, pool_has_spare,
     pool_new, put32, tx_close, tx_need,
 )
 from kcpg.core.seal._seal cimport (
@@ -103,6 +103,20 @@ cdef class Wire:
     def held_slots(self):
         """Segment slots in use by all conversations."""
         return self.segment_pool.slots.live
+
+    @property
+    def is_short(self):
+        """Three quarters of the memory of segments are in use."""
+        return not pool_has_spare(self.segment_pool.slots)
+
+    def memory(self):
+        """The memory of segments; see wire.py."""
+        cdef Pool* pool = self.segment_pool.slots
+        return {
+            "limit_bytes": pool.max_slots * pool.slot_bytes,
+            "used_bytes": pool.live * pool.slot_bytes + pool.rings,
+            "refused": pool.refused,
+        }
 
     # Out.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from kcpg.core.kcp.kcp import KcpParams
 from kcpg.core.kcp.params import DONE, PACED
-from kcpg.core.kcp.pool import Share
+from kcpg.core.kcp.pool import LinkShare
 from kcpg.core.native.wire import frames
 from kcpg.core.native.wire.conv import SEGMENT_HEADER_BYTES, Conv
 from kcpg.core.native.wire.counters import SEGMENTS, add_segments
@@ -59,7 +59,7 @@ class LinkWire:
         self.accept: Callable[[int], Conv | None] | None = None
         self.watched = True  # all that comes for this link is news, not only control frames: see `Wire.news`
         self.convs: dict[int, Conv] = {}
-        self.share = Share(wire.pool)
+        self.share = LinkShare(wire.pool)
         self.path: Path | None = None
         self.source: Path | None = None
         self.rx_last_ms = self.tx_last_ms = self.heeded_ms = NOT_YET_MS

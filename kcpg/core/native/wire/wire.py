@@ -159,6 +159,22 @@ class Wire:
         """Segment slots in use by all conversations."""
         return self.pool.live
 
+    @property
+    def is_short(self) -> bool:
+        """Three quarters of the memory of segments are in use."""
+        return not self.pool.has_spare
+
+    def memory(self) -> dict[str, int]:
+        """The memory of segments: bytes that there are at most, bytes in use, and segments that were refused
+        as somebody had no share left.
+        """
+        pool = self.pool
+        return {
+            "limit_bytes": pool.max_slots * SLOT_BYTES,
+            "used_bytes": pool.live * SLOT_BYTES,
+            "refused": pool.refused,
+        }
+
     def take_events(self) -> list[Event]:
         """What happened since the last call, in order: tuples of events.py."""
         self._feed()
