@@ -15,7 +15,7 @@ KEEP_ALIVE_S = 10  # The same of `keep_alive`
 
 
 def wire_format(config: LegConfig) -> Format:
-    """The wire format: what must be the same at both ends, and this end's FEC and size."""
+    """The wire format: what must be the same at both ends, and the size of this end's datagrams."""
     fec = (config.fec.data_shards, config.fec.parity_shards) if config.fec is not None else (0, 0)
     size = DATAGRAM_BYTES if config.finds_mtu else min(config.datagram_bytes, KCPTUN_MOST_BYTES)
     return Format(config.algorithm.lower(), config.password, size, fec)

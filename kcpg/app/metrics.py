@@ -139,6 +139,7 @@ def foreign_snapshot(link: TubeLink | TunLink, ports: TunnelSockets | None) -> S
     """What links in other programs' formats have in common."""
     conv = link.conv
     kcp, sender, receiver = conv.kcp, conv.sender, conv.receiver
+    sends = f"{sender.data}:{sender.parity}" if sender is not None and sender.data else "off"
     sock = ports.get(conv.path[0]) if ports is not None and conv.path is not None else None
     return {
         "peer": address_text(link.peer) if link.peer else "",
@@ -156,7 +157,7 @@ def foreign_snapshot(link: TubeLink | TunLink, ports: TunnelSockets | None) -> S
         "rate_bps": 0,
         "congestion": None,
         "fec": {
-            "sends": "{}:{}".format(*conv.wire.format.fec) if sender is not None else "off",
+            "sends": sends,
             "loss": 0.0,
             "groups": sender.groups if sender is not None else 0,
             "parity_bytes": sender.parity_bytes if sender is not None else 0,

@@ -27,13 +27,12 @@ class TunHop(Hop):
     crypt: str = "aes-128-gcm"
     tunnels: int = 1
     fec: tuple[int, int] = (0, 0)
-    listener_fec: tuple[int, int] | None = None  # None: the same
     streams: StreamSettings = field(default_factory=StreamSettings)
     options: dict[str, Any] = field(default_factory=dict)  # further settings of the dialer
     dialer_password: bytes | None = None  # None: the same
 
-    def format(self, password: bytes | None = None, fec: tuple[int, int] | None = None) -> Format:
-        return Format(self.crypt, password or self.key, 1350, self.fec if fec is None else fec)
+    def format(self, password: bytes | None = None) -> Format:
+        return Format(self.crypt, password or self.key, 1350, self.fec)
 
 
 class TunChain(SimChain):
@@ -58,9 +57,7 @@ class TunChain(SimChain):
         if not isinstance(hop, TunHop):
             return super()._tunnel_listener(sim, place)
         slot = LegSlot()
-        settings = ListenSettings(
-            name=sim.name, format=hop.format(fec=hop.listener_fec), kcp=hop.kcp, streams=hop.streams
-        )
+        settings = ListenSettings(name=sim.name, format=hop.format(), kcp=hop.kcp, streams=hop.streams)
         leg = TunListener(settings, self._env(sim, slot), self.kcp)
         for port in PORTS:
             sim.open_socket(slot, port)

@@ -124,3 +124,25 @@ def test_what_is_rebuilt_must_be_segments_of_the_conversation() -> None:
     ]
     assert [taken(receiver, shard) for shard in shards[1:]] == [[], [], []]
     assert receiver.untrusted == 1
+
+
+def test_without_a_shape_there_is_data_alone() -> None:
+    sender, shape = ShardSender(), Shape()
+    numbers = [fec.HEADER.unpack_from(shard) for sn in range(30) for shard in sender.frames(body(9, sn))]
+    assert numbers == [(number, DATA) for number in range(30)]
+    sender.use(5, 2)
+    shards = [shard for sn in range(10) for shard in sender.frames(body(9, sn))]
+    found = [fec.HEADER.unpack_from(shard) for shard in shards]
+    assert [number for number, _ in found] == list(range(35, 49)) and sender.groups == 2
+    for number, kind in numbers + found:
+        shape.learn(number, kind == DATA)
+    assert (shape.data, shape.parity) == (0, 0)  # until the next group begins
+    assert shape.learn(49, True) and (shape.data, shape.parity) == (5, 2)
+
+
+def test_a_group_whose_begin_was_lost_tells_nothing() -> None:
+    """Four data shards of five look like a group of four where the number fits."""
+    shape = Shape()
+    for number in [*range(36, 40), 40, 41, 42]:
+        shape.learn(number, number < 40 or number == 42)
+    assert (shape.data, shape.parity) == (0, 0)

@@ -110,8 +110,8 @@ def test_manual_mode() -> None:
 def test_everything_else() -> None:
     tunnel = leg(
         remoteaddr="[2001:db8::1]:3000-3010", conn=4, autoexpire=5, scavengettl=0, datashard=0,
-        ratelimit=1000, framesize=4096, smuxver=2, crypt="null", quiet=True, closewait=30, log="a.log",
-        pprof=True,
+        ratelimit=1000, framesize=4096, smuxver=2, crypt="null", quiet=True, closewait=30,
+        log="a.log", pprof=True,
     )  # fmt: skip
     assert tunnel.addresses == ("2001:db8::1",) and tunnel.ports == tuple(range(3000, 3011))
     assert (tunnel.mux_tunnels, tunnel.dport_refresh_s, tunnel.scavengettl_s) == (4, 20, 1)

@@ -32,6 +32,7 @@ class ShardSender:
 
     def __init__(self, data: int, parity: int, number: int) -> None:
         self.groups = self.parity_bytes = 0
+        self.data, self.parity = data, parity
         self._code = Code(data, parity)
         self._number = number
         self._group = 0

@@ -6,6 +6,12 @@
 Numbers count data and parity shards alike, so a shard's place in its group is its number modulo D + P. Parity
 covers `size | body`, with zeros behind the shorter ones. The code is Reed-Solomon by interpolation, as of
 `kcpg.core.fec.code`, but shard i is the value at the point i itself. A receiver finds D and P out.
+
+A kcptun does that too, but rebuilds with its own D and P until then. What it gets out of shards that are
+not so has the conversation's number and a command (each is the same in all shards, and so in every sum by
+this code), and it takes it for data. So it must get no parity of other groups than its own: an end sends
+none before it knows the peer's D and P. Only a peer that has sent no parity where every kcptun would have
+leaves them to the dialer.
 """
 
 from __future__ import annotations
@@ -57,23 +63,32 @@ def recover(data: int, shards: dict[int, bytes]) -> dict[int, bytes]:
 
 
 class ShardSender:
-    """Makes the shards of one link."""
+    """Makes the shards of one link. Without D and P they are data alone."""
 
-    def __init__(self, data: int, parity: int) -> None:
+    def __init__(self, data: int = 0, parity: int = 0) -> None:
         self.groups = self.parity_bytes = 0
-        self._data, self._parity = data, parity
         self._number = 0
-        self._end = MASK32 // (data + parity) * (data + parity)
         self._blocks: list[bytes] = []
+        self.use(data, parity)
+
+    def use(self, data: int, parity: int) -> None:
+        """Begin groups of this shape; numbers go on."""
+        self.data, self.parity = data, parity
+        length = max(data + parity, 1)
+        self._end = MASK32 // length * length
+        self._number = -(-self._number // length) * length % self._end
+        self._blocks.clear()
 
     def frames(self, body: bytes) -> list[bytes]:
         """The shard of a body, and the parity if it completes a group."""
         block = (len(body) + SIZE_BYTES).to_bytes(SIZE_BYTES, "little") + body
         found = [self._header(DATA) + block]
+        if not self.data:
+            return found
         self._blocks.append(block)
-        if len(self._blocks) == self._data:
+        if len(self._blocks) == self.data:
             length = max(map(len, self._blocks))
-            for row in parity_rows(self._data, self._parity):
+            for row in parity_rows(self.data, self.parity):
                 parity = _combine(row, self._blocks, length)
                 found.append(self._header(PARITY) + parity)
                 self.parity_bytes += len(parity)
@@ -92,6 +107,8 @@ class Shape:
 
     def __init__(self) -> None:
         self.data = self.parity = 0  # 0: not known yet
+        self.without_parity = 0  # Data shards before the first that was none
+        self._seen_parity = False
         self._kinds: dict[int, bool] = {}
 
     def learn(self, number: int, is_data: bool) -> bool:
@@ -101,6 +118,10 @@ class Shape:
         if self.data:
             self.data = self.parity = 0
             self._kinds.clear()
+        if not is_data:
+            self._seen_parity = True
+        elif not self._seen_parity:
+            self.without_parity += 1
         self._kinds[number] = is_data
         if len(self._kinds) > SAMPLES:
             del self._kinds[next(iter(self._kinds))]
@@ -110,8 +131,7 @@ class Shape:
         return self.data > 0
 
     def _find(self, number: int) -> None:
-        """A group that is there in full stands before this data shard, or one of the next: take its shape,
-        unless another number contradicts it."""
+        """Take the shape of the group before this data shard, if it is there in full."""
         kinds, at = self._kinds, number - 1
         while kinds.get(at) is False:
             at -= 1
@@ -122,11 +142,11 @@ class Shape:
             at -= 1
         data, start = end - at, at + 1
         length = data + parity
-        if not data or length > MAX_SHARDS or start % length:
+        whole = start == 0 or kinds.get(at) is False  # else more data may stand before it, lost
+        if not (data and whole) or length > MAX_SHARDS or start % length:
             return
-        if all((n % length < data) == is_data for n, is_data in kinds.items()):
-            self.data, self.parity = data, parity
-            self._kinds.clear()
+        self.data, self.parity = data, parity
+        self._kinds.clear()
 
 
 class ShardReceiver:

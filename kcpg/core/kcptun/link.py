@@ -137,8 +137,8 @@ class Link:
 
     @property
     def owed(self) -> bool:
-        """The peer has to acknowledge something."""
-        return self.conv.kcp.in_flight > 0
+        """The peer has to acknowledge something, or again what it had acknowledged."""
+        return self.conv.kcp.in_flight > 0 or self.conv.is_behind
 
     @property
     def is_doubtful(self) -> bool:
@@ -345,7 +345,7 @@ class Link:
         """Queue a frame, whatever room there is."""
         if self.state is LinkState.CLOSED:
             return
-        if self.conv.kcp.idle:
+        if self.conv.kcp.idle and not self.conv.is_behind:
             self._owed_ms = self.now_ms
         self.frames.write(frame)
 

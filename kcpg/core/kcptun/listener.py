@@ -46,7 +46,8 @@ class TunListener(TunLeg):
     """The listening leg of a node (`node.IngressLeg`)."""
 
     def __init__(self, settings: ListenSettings, env: Env, kcp: type[Kcp] | None = None) -> None:
-        super().__init__(settings.name, settings.format, settings.kcp, settings.outbound_bps, env, kcp)
+        follows = replace(settings.format, fec=(0, 0), follows=True)
+        super().__init__(settings.name, follows, settings.kcp, settings.outbound_bps, env, kcp)
         self.settings = settings
         self.on_flow: Callable[[Flow, Open, int], None] = _nobody
         self._streams = replace(settings.streams, version=None, compresses=None)

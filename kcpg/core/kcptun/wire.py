@@ -21,7 +21,7 @@ from kcpg.core.kcptube.replaycache import ReplayCache
 from kcpg.core.kcptun import fec
 from kcpg.core.kcptun.cipher import DATAGRAM_BYTES, Cipher, overhead
 from kcpg.core.timers import Timers
-from kcpg.core.units import earliest
+from kcpg.core.units import diff32, earliest
 
 if TYPE_CHECKING:
     from kcpg.core.kcp.kcp import Kcp
@@ -34,6 +34,7 @@ Path = tuple[int, bytes]  # A local socket and the peer's address
 REMEMBERED = 1 << 17
 REMEMBERED_OPENINGS = 1 << 14
 REMEMBERED_MS = 7 * 86_400_000  # The format has no time: what bounds the memory is the two numbers above
+UNA_AT = 16  # In a segment's header
 MARK_BYTES = 16  # The nonce, as it travels
 
 ENTROPY_BYTES = 4096  # Of nonces, fetched together
@@ -52,18 +53,23 @@ MIN_RTO_MS = {True: 30, False: 100}  # By whether `nodelay` is set
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """What both ends must have alike (crypt, password), and what this end sends. `fec`: data and parity
-    shards."""
+    """What both ends must have alike, and how large datagrams are. `fec`: data and parity shards, unless the
+    peer is found to have others. `follows`: whatever the peer does."""
 
     crypt: str = "aes"
     password: bytes = field(default=b"it's a secrect", repr=False)
     datagram_bytes: int = 1350
     fec: tuple[int, int] = (0, 0)
+    follows: bool = False
 
     @property
     def kcp_mtu(self) -> int:
         """Bytes of segments in a datagram."""
-        return self.datagram_bytes - overhead(self.crypt) - (fec.OVERHEAD_BYTES if self.has_fec else 0)
+        return (
+            self.datagram_bytes
+            - overhead(self.crypt)
+            - (fec.OVERHEAD_BYTES if self.has_fec or self.follows else 0)
+        )
 
     @property
     def has_fec(self) -> bool:
@@ -88,12 +94,13 @@ class Conv:
         self.kcp.ack_hold_ms = ACK_HOLD_MS
         self.pacers: tuple[Pacer, ...] = ()
         self.heard_ms = wire.now_ms
+        self.behind_ms = -1  # When the peer seemed to know less than it did: see `Wire._input`
         self.heard = False  # Anything came
         self.rx_bytes = self.tx_bytes = self.rx_datagrams = self.tx_datagrams = 0
         self.events = 0
         self.want_room = False
         self.closed = False
-        self.sender = fec.ShardSender(*wire.format.fec) if wire.format.has_fec else None
+        self.sender = fec.ShardSender() if wire.format.has_fec else None
         self.receiver: fec.ShardReceiver | None = None
         wire.convs[path] = self
 
@@ -123,11 +130,35 @@ class Conv:
         self.path = path
         self.wire.convs[path] = self
 
+    def heard_fec(self) -> None:
+        """Send shards as the peer does: see `fec`."""
+        if self.receiver is None:
+            self.sender = None
+            return
+        if self.sender is None and self.wire.format.follows:
+            self.sender = fec.ShardSender()
+        sender, found = self.sender, self.receiver.shape
+        if sender is None:
+            return
+        if found.data:
+            shape = found.data, found.parity
+        elif found.without_parity >= fec.MAX_SHARDS and self.wire.format.has_fec:
+            shape = self.wire.format.fec
+        else:
+            return
+        if (sender.data, sender.parity) != shape:
+            sender.use(*shape)
+
     def opened(self) -> None:
         """The peer has acknowledged something: its whole window may be used."""
         self._params, params = replace(self._params, snd_wnd=0), self._params
         if params.snd_wnd:
             self.kcp.set_windows(params.snd_wnd, params.rcv_wnd)
+
+    @property
+    def is_behind(self) -> bool:
+        """The peer seems to have forgotten what it had."""
+        return self.behind_ms > self.heard_ms
 
     @property
     def is_opening(self) -> bool:
@@ -290,6 +321,8 @@ class Wire:
         conv = self._whose((sock, addr), datagram, body)
         if conv is not None:
             self._input(conv, body, False)
+            if conv.sender is not None:
+                conv.heard_fec()
 
     def take_ready(self) -> list[tuple[Conv, int]]:
         """The conversations with events, each once, and their events."""
@@ -328,6 +361,7 @@ class Wire:
         untrusted = conv.receiver.untrusted
         for segments in conv.receiver.take(number, is_data, block):
             self._input(conv, segments, True)
+        conv.heard_fec()
         if conv.receiver.untrusted > untrusted:
             self.drop("fec_untrusted", conv.receiver.untrusted - untrusted)
 
@@ -352,7 +386,6 @@ class Wire:
             return None
         if mark:
             self._seen.add(mark, self.now_ms)
-        conv.heard_ms = self.now_ms
         if not conv.heard:
             conv.heard = self.alert = True
         conv.rx_bytes += len(datagram)
@@ -360,7 +393,15 @@ class Wire:
         return conv
 
     def _input(self, conv: Conv, block: bytes, rebuilt: bool) -> None:
+        """A kcptun that was restarted takes our datagrams for a new conversation of this number: it
+        acknowledges them one by one, and never what came before. So it is not heard if what it has in order
+        is less than what it had."""
         kcp = conv.kcp
+        if not rebuilt:
+            if diff32(int.from_bytes(block[UNA_AT : UNA_AT + 4], "little"), kcp.snd_una) >= 0:
+                conv.heard_ms = self.now_ms
+            else:
+                conv.behind_ms = self.now_ms
         if kcp.input(block, self.now_ms, rebuilt) < 0:
             self.drop("kcp_malformed")
         if conv.is_opening and kcp.snd_una:
