@@ -1,24 +1,37 @@
 """Command-line entry: `python -m kcpg` and the `kcpg` command.
 
-Here and nowhere else, before any other import, gevent patches the standard library: a program that imports
-kcpg as a library stays unpatched. Patching creates no event loop, so a daemon can still fork.
+Here and nowhere else gevent patches the standard library, once a command is about to carry traffic: a program
+that imports kcpg as a library stays unpatched, and `kcpg status` does not pay for it. Patching creates no
+event loop, so a daemon can still fork.
 """
 
+import signal
 import sys
 
-from kcpg import built
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the process at any moment, and says nothing
 
-if "--version" not in sys.argv and (_problem := built.stale()) is not None:
-    sys.exit(f"kcpg: {_problem}")  # before anything of it is imported
+from kcpg.app import cli
 
-from gevent import monkey
 
-monkey.patch_all()
+def main() -> int:
+    """Do what the command line says and return the exit code of the process."""
+    return cli.main(before_tunnel=_before_tunnel)
 
-from kcpg.app.cli import main  # noqa: E402  (patching comes first)
-from kcpg.app.privileges import forbid_dumps  # noqa: E402
 
-forbid_dumps()  # before any secret is read
+def _before_tunnel() -> None:
+    """Make the process one that carries traffic. Must come before the modules that do."""
+    from kcpg import built
+
+    if (problem := built.stale()) is not None:
+        sys.exit(f"kcpg: {problem}")
+    from gevent import monkey
+
+    monkey.patch_all()
+    from kcpg.app.privileges import forbid_dumps
+
+    forbid_dumps()  # before any secret is read
+
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -50,6 +50,18 @@ def _choose() -> str:
 ENGINE = _choose()
 """`compiled` or `python`: the engine in use."""
 
+SLOW = (
+    "the compiled engine is not built; using the plain-Python engine, at a fraction of the speed; install a C"
+    " compiler and Python's headers, then kcpg from where it came:"
+    " pip install --no-cache-dir --force-reinstall SOURCE"
+)
+"""What to tell a person who got the plain-Python engine without having asked for it."""
+
+
+def is_slow() -> bool:
+    """Whether the plain-Python engine runs though nobody asked for it."""
+    return ENGINE == "python" and not os.environ.get("KCPG_ENGINE")
+
 
 def module(plain: str) -> Any:
     """The module `plain` of the plain engine, or its compiled twin where that engine runs."""

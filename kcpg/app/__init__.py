@@ -1,12 +1,13 @@
 """The outer ring: configuration, command line, daemon, logs, status.
 
 Tests of what has none of its own name:
-    daemon, lock: unit/test_daemon_files.py, net/test_process_daemon.py
+    control, daemon, instances, lock: unit/test_daemon_files.py, net/test_process_daemon.py
     foreground, terminal, trial: unit/test_cli.py, net/test_process_chain.py
     adhoc, invitation: unit/test_init.py
     legsettings_kcptube, legsettings_native: unit/test_legsettings.py, unit/test_config_dialect.py
     legsettings_kcptun: unit/test_config_dialect.py
+    logoptions: unit/test_logs.py, unit/test_cli.py
     linksummary: unit/test_messages.py
     metrics, run, service: net/test_running_node.py
-    descriptors, status_report, wording: unit/test_status.py
+    asking, descriptors, status_report, wording: unit/test_status.py
 """

@@ -1,31 +1,32 @@
 """The command line: words and options in, an exit code out.
 
 `kcpg a.conf b.conf` runs nodes, like kcptube; a first word from COMMANDS does something else. Each command
-imports its modules only when it runs, so that `--help` and usage errors answer at once.
+imports its modules only when it runs, and only those that carry traffic import what a tunnel needs: `--help`,
+`status` and a `daemon ensure` that finds everything running answer at once.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import difflib
+import io
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from kcpg import __version__
-from kcpg.app.logs import FORMATS, ROTATE_BYTES, ROTATE_KEEP, LogOptions
-from kcpg.app.output import FULL_ERRNOS
+from kcpg.app.logoptions import FORMATS, ROTATE_BYTES, ROTATE_KEEP, LogOptions
 from kcpg.errors import EXIT_FAILURE, EXIT_OK, EXIT_USAGE, KcpgError, UsageError
 
 COMMANDS = {
-    "daemon": "start, stop or inspect a background process: kcpg daemon start|stop|status|ensure CONFIG…",
+    "daemon": "start, stop or steer a background process: kcpg daemon ACTION CONFIG…",
     "status": "report on running nodes: kcpg status [CONFIG…]",
     "init": "make a new tunnel, or take part in one: kcpg init --server HOST, kcpg init INVITATION",
     "convert": "turn a configuration of kcptun or kcptube into one of kcpg: kcpg convert FILE",
     "keygen": "print a new key for encryption_key",
+    "version": "show the version, the engine and the libraries that encrypt, like --version",
     "help": "explain something: kcpg help config [KEY], kcpg help daemon",
 }
 
@@ -33,8 +34,10 @@ COMMANDS = {
 INVITATION_VARIABLE = "KCPG_INVITATION"
 
 DAEMON_ACTIONS = {
-    "start": "start it in the background unless it runs already",
+    "start": "start in the background what does not run already",
     "stop": "let flows finish, notify the peers, exit",
+    "restart": "stop, then start again in a process of its own; nothing stops if the configuration is wrong",
+    "reload": "read the configuration again, and report whether the process took it",
     "status": "report whether it runs, since when, and what it carries",
     "ensure": "like start, but silent: for cron",
 }
@@ -44,6 +47,11 @@ DRAIN_S = 5.0
 
 _INTRODUCTION = "Carry TCP and UDP through an encrypted, reliable UDP tunnel."
 _EXIT_CODES = "Exit codes: 0 success or already running, 1 run-time failure, 2 usage or configuration error."
+_ENVIRONMENT = (
+    "Environment: KCPG_STATE_DIR: directory of the lock, the socket and the log of a process;\n"
+    "KCPG_ENGINE=python: the engine that needs no compiler; KCPG_OFFLOAD=off: no UDP offload, to find faults."
+)
+_CONFIG = "a node's configuration file, or a directory of such files (*.conf)"
 
 
 class OptionParser(argparse.ArgumentParser):
@@ -52,6 +60,10 @@ class OptionParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise UsageError."""
         raise UsageError(message, f"see {self.prog} --help")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Print, and raise OSError if it is not taken (the base class says nothing then)."""
+        (file or sys.stdout).write(message)
 
     def read(self, words: Sequence[str]) -> argparse.Namespace:
         """Parse `words`; options may stand anywhere and be upper or lower case, as in kcptube."""
@@ -64,18 +76,26 @@ class OptionParser(argparse.ArgumentParser):
 
     def _advice(self, word: str) -> str:
         known = [name for name in self._option_string_actions if name.startswith("--")]
-        close = difflib.get_close_matches(word.partition("=")[0], known, n=1)
+        close = _close(word.partition("=")[0], known)
         return f"did you mean {close[0]}?" if close else f"see {self.prog} --help"
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Do what the command line says and return the exit code of the process."""
+Before = Callable[[], None]
+
+
+def _nothing() -> None:
+    pass
+
+
+def main(words: Sequence[str] | None = None, before_tunnel: Before = _nothing) -> int:
+    """Do what the command line says and return the exit code of the process.
+
+    `before_tunnel` is called by a command that is about to carry traffic, before it imports what does.
+    """
     given = list(sys.argv[1:] if words is None else words)
     _open_standard_files()
     try:
-        code = _dispatch(given)
-        sys.stdout.flush()
-        return code
+        return _flushed(given, before_tunnel)
     except KcpgError as error:
         _complain(error)
         return error.exit_code
@@ -85,12 +105,22 @@ def main(words: Sequence[str] | None = None) -> int:
         _forget_output()
         return EXIT_OK
     except OSError as error:
+        from kcpg.app.output import FULL_ERRNOS
+
         if error.errno not in FULL_ERRNOS:
             raise
         _forget_output()
         what = f"cannot write {error.filename or 'the output'}: {error.strerror}"
         _complain(KcpgError(what, "make room (df and df -i show it)"))
         return EXIT_FAILURE
+
+
+def _flushed(words: list[str], before_tunnel: Before) -> int:
+    """Do it, and have standard output take what was printed, also by an option that ends the program."""
+    try:
+        return _dispatch(words, before_tunnel)
+    finally:
+        sys.stdout.flush()
 
 
 def _complain(error: KcpgError) -> None:
@@ -115,19 +145,25 @@ def _open_standard_files() -> None:
     for name, fd in (("stdout", 1), ("stderr", 2)):
         if getattr(sys, name) is None:
             setattr(sys, name, open(fd, "w", closefd=False))  # noqa: SIM115  (open as long as the process)
+        stream = getattr(sys, name)
+        if (
+            isinstance(stream, io.TextIOWrapper) and stream.errors == "strict"
+        ):  # not every locale has every character of our texts
+            stream.reconfigure(errors="replace")
 
 
-def _dispatch(words: list[str]) -> int:
+def _dispatch(words: list[str], before_tunnel: Before) -> int:
     if not words:
         print(run_parser().format_help(), file=sys.stderr, end="")
         return EXIT_USAGE
     command, rest = words[0], words[1:]
     if command == "--worker":  # handle.WORKER, without the cost of importing it
+        before_tunnel()
         from kcpg.app.workers import worker
 
         return worker.run(int(rest[0]))
     if command == "daemon":
-        return _daemon(rest)
+        return _daemon(rest, before_tunnel)
     if command == "status":
         return _status(rest)
     if command == "init":
@@ -136,25 +172,31 @@ def _dispatch(words: list[str]) -> int:
         return _convert(rest)
     if command == "keygen":
         return _keygen(rest)
+    if command == "version":
+        return _version(rest)
     if command == "help":
         return _help(rest)
     _refuse_misspelt_command(command)
-    return _run(words)
+    return _run(words, before_tunnel)
 
 
 class _ShowVersion(argparse.Action):
     """`--version`: the facts that a bug report or a measurement should begin with."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from kcpg import built, engine
-
-        print(f"kcpg {__version__}")
-        if (problem := built.stale()) is not None:
-            print(f"NOT AS WRITTEN: {problem}")
-        print(f"engine: {engine.ENGINE}")
-        for algorithm, library in engine.cipher_libraries().items():
-            print(f"{algorithm}: {library}")
+        _print_version()
         parser.exit()
+
+
+def _print_version() -> None:
+    from kcpg import built, engine
+
+    print(f"kcpg {__version__}")
+    if (problem := built.stale()) is not None:
+        print(f"NOT AS WRITTEN: {problem}")
+    print(f"engine: {engine.ENGINE}")
+    for algorithm, library in engine.cipher_libraries().items():
+        print(f"{algorithm}: {library}")
 
 
 def run_parser() -> OptionParser:
@@ -164,11 +206,12 @@ def run_parser() -> OptionParser:
         prog="kcpg",
         usage="kcpg [options] CONFIG [CONFIG …]\n       kcpg [-L …] [-D …] INVITATION\n       kcpg COMMAND …",
         description=_INTRODUCTION,
-        epilog=f"commands:\n{commands}\n\nWrite ./daemon for a file called daemon.\n{_EXIT_CODES}",
+        epilog=f"commands:\n{commands}\n\nWrite ./daemon for a file called daemon.\n{_EXIT_CODES}\n"
+        f"{_ENVIRONMENT}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("configurations", nargs="*", metavar="CONFIG", help="a node's configuration file")
+    parser.add_argument("configurations", nargs="*", metavar="CONFIG", help=_CONFIG)
     parser.add_argument(
         "--check-config", action="store_true", help="only report what is wrong with the files"
     )
@@ -176,6 +219,7 @@ def run_parser() -> OptionParser:
         "--try", dest="trial", action="store_true", help="only test the tunnel to each destination"
     )
     parser.add_argument(
+        "-V",
         "--version",
         action=_ShowVersion,
         nargs=0,
@@ -206,15 +250,16 @@ def daemon_parser() -> OptionParser:
     actions = "\n".join(f"  {name:8} {text}" for name, text in DAEMON_ACTIONS.items())
     parser = OptionParser(
         prog="kcpg daemon",
-        usage="kcpg daemon start|stop|status|ensure [options] CONFIG [CONFIG …]",
-        description="Run a background process for a set of configuration files.",
+        usage=f"kcpg daemon {'|'.join(DAEMON_ACTIONS)} [options] CONFIG [CONFIG …]",
+        description="Run configuration files in the background. What runs is found by any of its files.",
         epilog=f"actions:\n{actions}\n\n`status` without CONFIG means every kcpg of this user.\n"
-        f"SIGTERM stops the process, SIGHUP makes it reread its configuration.\n{_EXIT_CODES}",
+        f"SIGTERM stops the process, SIGHUP makes it reread its configuration.\n{_EXIT_CODES}\n"
+        "stop: 1 if nothing of it ran. status: 1 unless everything of it runs.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("action", choices=list(DAEMON_ACTIONS), metavar="ACTION")
-    parser.add_argument("configurations", nargs="*", metavar="CONFIG", help="a node's configuration file")
+    parser.add_argument("configurations", nargs="*", metavar="CONFIG", help=_CONFIG)
     _add_run_options(parser)
     return parser
 
@@ -245,10 +290,10 @@ def _add_run_options(parser: OptionParser) -> None:
     )
 
 
-def _run(words: list[str]) -> int:
+def _run(words: list[str], before_tunnel: Before) -> int:
     options = run_parser().read(words)
     with _configurations(options) as paths:
-        return _run_files(paths, options)
+        return _run_files(paths, options, before_tunnel)
 
 
 @contextlib.contextmanager
@@ -274,7 +319,9 @@ def _configurations(options: argparse.Namespace) -> Iterator[list[Path]]:
         yield [path]
 
 
-def _run_files(paths: list[Path], options: argparse.Namespace) -> int:
+def _run_files(paths: list[Path], options: argparse.Namespace, before_tunnel: Before) -> int:
+    if not options.check_config:
+        before_tunnel()
     from kcpg.app import foreground
 
     if options.check_config:
@@ -284,21 +331,62 @@ def _run_files(paths: list[Path], options: argparse.Namespace) -> int:
     return foreground.run(paths, _log_options(options), options.drain)
 
 
-def _daemon(words: list[str]) -> int:
+def _daemon(words: list[str], before_tunnel: Before) -> int:
     parser = daemon_parser()
     options = parser.read(words)
     paths = [Path(name) for name in options.configurations]
     if not paths and options.action != "status":
         raise UsageError("no configuration file given", "see kcpg daemon --help")
+    if options.action in ("start", "ensure"):
+        return _start(paths, options, before_tunnel)
+    if options.action == "restart":
+        return _restart(paths, options, before_tunnel)
+    from kcpg.app import control
+
+    if options.action == "stop":
+        return control.stop(paths)
+    if options.action == "reload":
+        return control.reload(paths)
+    return control.status(paths)
+
+
+def _start(paths: list[Path], options: argparse.Namespace, before_tunnel: Before) -> int:
+    """Start what does not run yet. `ensure` prints errors only."""
+    from kcpg.app import instances
+
+    quiet = options.action == "ensure"
+    files = instances.expand(paths)
+    found = instances.find(instances.real(files), os.environ)
+    if not quiet:
+        for file, process in found.items():
+            print(f"kcpg: {file}: already running, pid {process.pid}")
+    missing = [file for file in files if os.path.realpath(file) not in found]
+    if not missing:
+        return EXIT_OK
+    if found:
+        from kcpg.app import control
+
+        if (code := control.take_in(paths, missing, quiet)) is not None:
+            return code
+        paths = missing
+    before_tunnel()
     from kcpg.app import daemon
 
-    if options.action == "start":
-        return daemon.start(paths, _log_options(options), options.drain, quiet=False)
-    if options.action == "ensure":
-        return daemon.start(paths, _log_options(options), options.drain, quiet=True)
-    if options.action == "stop":
-        return daemon.stop(paths)
-    return daemon.status(paths)
+    return daemon.start(paths, _log_options(options), options.drain, quiet)
+
+
+def _restart(paths: list[Path], options: argparse.Namespace, before_tunnel: Before) -> int:
+    """End what runs of these files, and start all of them in a process of their own."""
+    from kcpg.app import control, instances
+    from kcpg.app.config.explain import load_or_explain
+
+    files = instances.expand(paths)
+    load_or_explain(files, warnings=False)  # one with errors ends nothing
+    stopped = control.stop(paths) if instances.find(instances.real(files), os.environ) else EXIT_OK
+    before_tunnel()
+    from kcpg.app import daemon
+
+    return daemon.start(paths, _log_options(options), options.drain, quiet=False) or stopped
 
 
 def _status(words: list[str]) -> int:
@@ -308,9 +396,9 @@ def _status(words: list[str]) -> int:
     )
     parser.add_argument("--json", action="store_true", help="print the full report as JSON")
     options = parser.read(words)
-    from kcpg.app import daemon
+    from kcpg.app import control
 
-    return daemon.status([Path(name) for name in options.configurations], as_json=options.json)
+    return control.status([Path(name) for name in options.configurations], as_json=options.json)
 
 
 def init_parser() -> OptionParser:
@@ -406,6 +494,13 @@ def _keygen(words: list[str]) -> int:
     return EXIT_OK
 
 
+def _version(words: list[str]) -> int:
+    parser = OptionParser(prog="kcpg version", description=COMMANDS["version"], allow_abbrev=False)
+    parser.read(words)
+    _print_version()
+    return EXIT_OK
+
+
 def _help(words: list[str]) -> int:
     topic = words[0] if words else ""
     if topic == "config":
@@ -424,15 +519,22 @@ def _help(words: list[str]) -> int:
     if topic in COMMANDS:
         print(f"kcpg {topic}: {COMMANDS[topic]}")
         return EXIT_OK
-    raise UsageError(f"there is no help on {topic!r}", "the topics are: config, " + ", ".join(COMMANDS))
+    raise UsageError(f"there is no help on {topic!r}", "the topics are: " + ", ".join(("config", *COMMANDS)))
 
 
 def _refuse_misspelt_command(word: str) -> None:
     if word.startswith("-") or os.path.exists(word) or not word.isalpha():
         return
-    close = difflib.get_close_matches(word.lower(), COMMANDS, n=1)
+    close = _close(word.lower(), list(COMMANDS))
     if close:
         raise UsageError(f"{word!r} is neither a file nor a command", f"did you mean {close[0]}?")
+
+
+def _close(word: str, known: list[str]) -> list[str]:
+    """The one of the known words that this may be meant to be."""
+    import difflib
+
+    return difflib.get_close_matches(word, known, n=1)
 
 
 def _log_options(options: argparse.Namespace) -> LogOptions:

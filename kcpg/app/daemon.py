@@ -1,4 +1,4 @@
-"""The background process: `kcpg daemon start|stop|status|ensure`.
+"""The background process: `kcpg daemon start|ensure|restart`.
 
 It works without a terminal, a PATH, a HOME or open standard files, because cron calls it like that. The lock
 of its configuration set decides whether it runs (`kcpg.app.lock`). It forks before gevent's event loop
@@ -12,33 +12,27 @@ import json
 import os
 import posix
 import select
-import signal
 import sys
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from kcpg.app import logs, status_report
+from kcpg.app import instances, logs
 from kcpg.app.config.explain import load_or_explain, read
 from kcpg.app.config.explain import log as log_problems
 from kcpg.app.descriptors import MAX_DESCRIPTORS, in_use
 from kcpg.app.lock import PidLock
-from kcpg.app.paths import STATE_VARIABLE, Instance, all_instances, hidden_instances, instance, running_pid
-from kcpg.app.status import ask
+from kcpg.app.logoptions import LogOptions
+from kcpg.app.paths import Instance, instance, running_pid
 from kcpg.errors import EXIT_FAILURE, EXIT_OK, KcpgError, StartError
 
 # How long the new process may take to be ready. Key derivation takes 0.1 s per password; a name server may
 # take 10 s.
 START_LIMIT_S = 60.0
 
-STOP_MARGIN_S = 5.0  # A process that has not ended this long after its drain time is killed
 
-POLL_S = 0.05  # Interval for checking the lock of a process that is ending; a person does not notice it
-
-
-def start(paths: list[Path], options: logs.LogOptions, drain_s: float, quiet: bool) -> int:
-    """Start a daemon for exactly these configuration files unless it runs. `quiet`: print errors only."""
+def start(paths: list[Path], options: LogOptions, drain_s: float, quiet: bool) -> int:
+    """Start a daemon for these files and directories, none of which runs. `quiet`: print errors only."""
     absolute = [Path(os.path.abspath(path)) for path in paths]
     where = instance(absolute, os.environ)
     lock = PidLock(where.pid, where.name)
@@ -48,85 +42,27 @@ def start(paths: list[Path], options: logs.LogOptions, drain_s: float, quiet: bo
             print(f"kcpg: already running, pid {pid}" if pid else "kcpg: already running or just starting")
         return EXIT_OK
     try:
-        load_or_explain(absolute, warnings=not quiet)
+        instances.forget(where)
+        files = instances.expand(absolute)
+        load_or_explain(files, warnings=not quiet)
+        instances.note(where, files)
         file = Path(os.path.abspath(options.file)) if options.file else where.log
-        chosen = logs.LogOptions(options.form, file, options.rotate_bytes, options.rotate_keep)
-        pid, line = _detached(lock, lambda ready: _serve(absolute, chosen, drain_s, where, lock, ready))
+        chosen = LogOptions(options.form, file, options.rotate_bytes, options.rotate_keep)
+        pid, line, warning = _detached(
+            lock, lambda ready: _serve(absolute, chosen, drain_s, where, lock, ready)
+        )
     finally:
         lock.abandon()
     if not quiet:
         print(f"kcpg: started, pid {pid}, log {chosen.file}\n{line}")
+        if warning:
+            print(f"kcpg: {warning}", file=sys.stderr)
     return EXIT_OK
 
 
-def stop(paths: list[Path]) -> int:
-    """Stop the process that runs these files, and wait for its end."""
-    one = instance(paths, os.environ)
-    pid = running_pid(one)
-    if pid is None:
-        print(f"kcpg: {one.name}: not running")
-        return EXIT_OK
-    return _stop_one(one, pid)
-
-
-def status(paths: list[Path], as_json: bool = False) -> int:
-    """Print which instances run and what they carry; exit code 0 if one runs."""
-    if paths:
-        meant = [instance(paths, os.environ)]
-    else:
-        meant = all_instances(os.environ) + hidden_instances(os.environ)
-    running = {one: pid for one in meant if (pid := running_pid(one)) is not None}
-    answers = {one: ask(one) for one in running}
-    if not paths:
-        running = {one: pid for one, pid in running.items() if _is_meant(one, answers[one])}
-    if as_json:
-        found = [answers[one] or {"pid": pid} for one, pid in running.items()]
-        print(json.dumps(found, indent=2, ensure_ascii=False))
-        return EXIT_OK if running else EXIT_FAILURE
-    for one, pid in running.items():
-        print(status_report.text(one.name, pid, answers[one]))
-    if not running:
-        print(f"kcpg: {meant[0].name}: not running" if paths else "kcpg: nothing is running")
-    return EXIT_OK if running else EXIT_FAILURE
-
-
-def _is_meant(one: Instance, answer: Mapping[str, Any] | None) -> bool:
-    """Whether «every kcpg of this user» has this one in it: all, unless a state directory was chosen."""
-    if STATE_VARIABLE not in os.environ or one.pid.exists():
-        return True
-    return answer is not None and answer.get("state_directory") == str(one.directory)
-
-
-def _stop_one(one: Instance, pid: int) -> int:
-    answer = ask(one)
-    drain_s = answer.get("drain_s") if answer else None
-    limit_s = STOP_MARGIN_S + (float(drain_s) if isinstance(drain_s, (int, float)) else STOP_MARGIN_S)
-    try:
-        os.kill(pid, signal.SIGTERM)
-    except ProcessLookupError:
-        return EXIT_OK
-    except PermissionError as error:
-        raise KcpgError(f"{one.name}: pid {pid} belongs to another user") from error
-    if _gone(one, pid, limit_s):
-        print(f"kcpg: {one.name}: stopped")
-        return EXIT_OK
-    os.kill(pid, signal.SIGKILL)
-    _gone(one, pid, STOP_MARGIN_S)
-    print(f"kcpg: {one.name}: did not exit within {limit_s:.0f} s and was killed", file=sys.stderr)
-    return EXIT_FAILURE
-
-
-def _gone(one: Instance, pid: int, limit_s: float) -> bool:
-    until = time.monotonic() + limit_s
-    while running_pid(one) == pid:
-        if time.monotonic() > until:
-            return False
-        time.sleep(POLL_S)
-    return True
-
-
-def _detached(lock: PidLock, work: Callable[[Callable[[str], None]], int]) -> tuple[int, str]:
-    """Run `work` in a process that outlives this one; returns its pid and its ready line once it is ready.
+def _detached(lock: PidLock, work: Callable[[Callable[[str], None]], int]) -> tuple[int, str, str]:
+    """Run `work` in a process that outlives this one; returns its pid, its ready line and what to warn of
+    (may be empty), once it is ready.
 
     Raises the error that `work` raised before it was ready. There are two forks: the middle process leaves
     the terminal's session and exits, so that the daemon is no session leader and can never acquire a terminal
@@ -156,7 +92,10 @@ class _Starter:
     def ready(self, line: str) -> None:
         """The daemon is ready; `line` is its ready line."""
         logs.process_log().info("%s", line.removeprefix("kcpg: "))
-        self.tell(pid=os.getpid(), line=line)
+        from kcpg import engine  # it creates an event loop, so not before the fork
+
+        warning = engine.SLOW if engine.is_slow() else ""
+        self.tell(pid=os.getpid(), line=line, warning=warning)
 
     def tell(self, **message: object) -> None:
         """Send the message. Does nothing when called again, or when the reader has gone."""
@@ -212,7 +151,7 @@ def _let_go(keep: set[int]) -> None:
 
 def _serve(
     paths: list[Path],
-    options: logs.LogOptions,
+    options: LogOptions,
     drain_s: float,
     where: Instance,
     lock: PidLock,
@@ -221,12 +160,12 @@ def _serve(
     from kcpg.app.service import Service
 
     logs.set_up(options)
-    loaded = read(paths)
+    loaded = read(instances.expand(paths))
     log_problems(loaded.problems)
     return Service(paths, loaded.nodes, options, drain_s, where, lock.sock).run(ready)
 
 
-def _first_words(pipe: int) -> tuple[int, str]:
+def _first_words(pipe: int) -> tuple[int, str, str]:
     if not select.select([pipe], [], [], START_LIMIT_S)[0]:
         raise StartError(f"the daemon is not ready after {START_LIMIT_S:.0f} s", "see its log")
     data = os.read(pipe, 65536)
@@ -237,4 +176,4 @@ def _first_words(pipe: int) -> tuple[int, str]:
         error = StartError(message["error"], message.get("hint", ""))
         error.exit_code = message["code"]
         raise error
-    return int(message["pid"]), str(message["line"])
+    return int(message["pid"]), str(message["line"]), str(message["warning"])

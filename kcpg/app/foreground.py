@@ -6,19 +6,20 @@ import os
 import sys
 from pathlib import Path
 
-from kcpg.app import logs
+from kcpg.app import instances, logs
 from kcpg.app.config.explain import load_or_explain, read, show, summary
 from kcpg.app.lock import PidLock
+from kcpg.app.logoptions import LogOptions
 from kcpg.app.output import Stream
 from kcpg.app.paths import Instance, instance, running_pid
 from kcpg.errors import EXIT_OK, EXIT_USAGE, KcpgError, UsageError
 
 
-def run(paths: list[Path], options: logs.LogOptions, drain_s: float) -> int:
+def run(paths: list[Path], options: LogOptions, drain_s: float) -> int:
     """Run the nodes of these files until SIGTERM or Ctrl-C. Raises KcpgError if they cannot start."""
     from kcpg.app.service import Service
 
-    nodes = load_or_explain(paths)
+    nodes = load_or_explain(instances.expand(paths))
     logs.set_up(options)
     where, lock = _claim(paths)
     try:
@@ -31,7 +32,7 @@ def run(paths: list[Path], options: logs.LogOptions, drain_s: float) -> int:
 
 def check(paths: list[Path]) -> int:
     """Print what is wrong with these files. The last line is kcptube's: its users' scripts look for it."""
-    loaded = read(paths)
+    loaded = read(instances.expand(paths))
     show(loaded.problems)
     print(summary(loaded.problems))
     print(f"Error Found in Configuration File(s): {'No' if loaded.ok else 'Yes'}")
@@ -42,8 +43,8 @@ def trial(paths: list[Path]) -> int:
     """Test the tunnel to every destination of these files; 0 if all answer."""
     from kcpg.app.trial import try_all
 
-    nodes = load_or_explain(paths)
-    logs.set_up(logs.LogOptions())
+    nodes = load_or_explain(instances.expand(paths))
+    logs.set_up(LogOptions())
     return try_all(nodes, _print_now)
 
 
@@ -73,6 +74,8 @@ def _claim(paths: list[Path]) -> tuple[Instance | None, PidLock | None]:
         where = instance(paths, os.environ)
         lock = PidLock(where.pid, where.name)
         if lock.acquire():
+            instances.forget(where)
+            instances.note(where, instances.expand(paths))
             lock.write_pid()
             return where, lock
         pid = running_pid(where)

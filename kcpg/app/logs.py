@@ -11,25 +11,17 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TextIO
 
 from kcpg.app.dedup import LogDeduplicator, Repeated
+from kcpg.app.logoptions import LogOptions
 from kcpg.app.output import FULL_ERRNOS, RotatingFile, Stream
 from kcpg.app.wording import counted
 from kcpg.errors import StartError
 
 LOGGER = "kcpg"  # Root of this program's loggers
-
-FORMATS = ("text", "json")
-
-# A log file rotates at this size: about 40,000 lines, a week of a busy node, which any editor still opens.
-ROTATE_BYTES = 4 << 20
-
-# Old files kept beside the current one: with ROTATE_BYTES, a daemon never uses more than 20 MiB.
-ROTATE_KEEP = 4
 
 TRACE = 5  # Below logging.DEBUG: lines for programs that plot, many a second
 logging.addLevelName(TRACE, "TRACE")
@@ -41,16 +33,6 @@ LEVELS = {
     "warning": logging.WARNING,
     "error": logging.ERROR,
 }
-
-
-@dataclass(frozen=True)
-class LogOptions:
-    """The format and the destination of a process's lines."""
-
-    form: str = "text"  # `text` or `json`
-    file: Path | None = None  # A rotating file instead of stderr
-    rotate_bytes: int = ROTATE_BYTES
-    rotate_keep: int = ROTATE_KEEP
 
 
 class TextFormatter(logging.Formatter):

@@ -8,8 +8,8 @@ import pwd
 import re
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from kcpg.app.lock import holder, named_holder, names
 from kcpg.errors import KcpgError
@@ -20,12 +20,14 @@ STATE_VARIABLE = "KCPG_STATE_DIR"
 # Log files of root's daemons (FHS 3.0 §5.10); other users' are in their state directories.
 LOG_DIRECTORY_ROOT = Path("/var/log/kcpg")
 
+# Where systemd makes the state directories of packaging/kcpg@.service, and kcpg root's.
+RUN_DIRECTORY = Path("/run")
+
 _STEM_LENGTH = 40  # File names contain this many characters of the configurations' names, and a hash
 
 
-@dataclass(frozen=True)
-class Instance:
-    """The files of one set of configurations. Commands that name the same files mean the same instance."""
+class Instance(NamedTuple):
+    """The files of one process. Commands that start it with the same arguments mean the same instance."""
 
     name: str
     directory: Path
@@ -40,6 +42,16 @@ class Instance:
     def socket(self) -> Path:
         """The unix socket that answers every connection with a status report."""
         return self.directory / f"{self.name}.sock"
+
+    @property
+    def files(self) -> Path:
+        """The list of the configuration files that the process runs (`kcpg.app.instances`)."""
+        return self.directory / f"{self.name}.files"
+
+    @property
+    def left_out(self) -> Path:
+        """The list of those of its files that the process is to run no longer (`kcpg.app.instances`)."""
+        return self.directory / f"{self.name}.out"
 
 
 def running_pid(one: Instance) -> int | None:
@@ -74,15 +86,30 @@ def hidden_instances(environ: Mapping[str, str]) -> list[Instance]:
     return [one for one in found if not one.pid.exists()]
 
 
+def foreign_instances(environ: Mapping[str, str]) -> list[Instance]:
+    """Every instance with a pid file in another state directory that this user may read, by name: those of
+    systemd's units, and root's. None if a state directory was chosen."""
+    if environ.get(STATE_VARIABLE):
+        return []
+    own = state_directory(environ)
+    others = [
+        at for at in sorted(RUN_DIRECTORY.glob("kcpg*")) if at != own and os.access(at, os.R_OK | os.X_OK)
+    ]
+    return [
+        Instance(file.stem, at, at / f"{file.stem}.log") for at in others for file in sorted(at.glob("*.pid"))
+    ]
+
+
 def state_directory(environ: Mapping[str, str]) -> Path:
     """A directory that only this user can enter, created if missing. Raises KcpgError if none is usable.
 
-    The choice depends on the user alone, not on a login session: cron and a terminal must find the same lock.
-    $XDG_RUNTIME_DIR cannot promise that: cron has none, and log-out removes it. A directory that the user
-    chose may be anybody's, /tmp for example: kcpg makes it or takes it as it is, and never changes its mode.
+    The choice depends on the user alone, not on a login session nor on $HOME: cron, sudo and a terminal must
+    find the same lock. $XDG_RUNTIME_DIR cannot promise that: cron has none, and log-out removes it. A
+    directory that the user chose may be anybody's, /tmp for example: kcpg makes it or takes it as it is, and
+    never changes its mode.
     """
     chosen = environ.get(STATE_VARIABLE)
-    candidates = [Path(os.path.abspath(chosen))] if chosen else _candidates(environ)
+    candidates = [Path(os.path.abspath(chosen))] if chosen else _candidates()
     reasons = []
     for directory in candidates:
         try:
@@ -94,10 +121,10 @@ def state_directory(environ: Mapping[str, str]) -> Path:
     raise KcpgError(f"no usable state directory ({'; '.join(reasons)})", hint)
 
 
-def _candidates(environ: Mapping[str, str]) -> list[Path]:
+def _candidates() -> list[Path]:
     uid = os.geteuid()
-    found = [Path("/run/kcpg")] if uid == 0 else []
-    home = environ.get("HOME") or _home_of(uid)
+    found = [RUN_DIRECTORY / "kcpg"] if uid == 0 else []
+    home = _home_of(uid)
     if home and home != "/" and os.path.isdir(home):
         found.append(Path(home) / ".local/state/kcpg")
     return [*found, Path(f"/tmp/kcpg-{uid}")]

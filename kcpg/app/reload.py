@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from kcpg.app.config.explain import log as log_problems
 from kcpg.app.config.explain import read, summary
@@ -24,6 +25,14 @@ class Plan:
     stopped: tuple[int, ...]  # Old positions of nodes that must end first, to free their ports
 
 
+class Applied(NamedTuple):
+    """What came of an edited configuration."""
+
+    nodes: list[AnyNode]  # Those that run now
+    ok: bool  # Whether they are those of the edited configuration
+    text: str  # The result in words, as in the log
+
+
 def compare(old: Sequence[NodeConfig], new: Sequence[NodeConfig]) -> Plan:
     """Pair equal configurations; the others stop or start."""
     free = list(range(len(old)))
@@ -37,39 +46,39 @@ def compare(old: Sequence[NodeConfig], new: Sequence[NodeConfig]) -> Plan:
     return Plan(kept, started, tuple(free))
 
 
-def apply(paths: list[Path], running: list[AnyNode], form: str) -> list[AnyNode]:
-    """Reread the files and apply them; returns the nodes that run afterwards.
+def apply(files: list[Path], running: list[AnyNode], form: str) -> Applied:
+    """Reread the files and apply them.
 
     If the files have errors or a node does not start, the old nodes stay, or start again, and the log says
     why.
     """
     log = process_log()
-    loaded = read(paths)
+    loaded = read(files)
     log_problems(loaded.problems)
     if not loaded.ok:
-        log.error("kept the old configuration: %s", summary(loaded.problems))
-        return running
-    if running and (text := _changes_user(running[0].config, loaded.nodes)):
-        log.error("kept the old configuration: %s", text)
-        return running
+        text = f"kept the old configuration: {summary(loaded.problems)}"
+        log.error("%s", text)
+        return Applied(running, False, f"{text}: {loaded.errors[0]}")
+    if running and (why := _changes_user(running[0].config, loaded.nodes)):
+        log.error("kept the old configuration: %s", why)
+        return Applied(running, False, f"kept the old configuration: {why}")
     plan = compare([node.config for node in running], loaded.nodes)
     if not plan.started and not plan.stopped:
         log.info("reread the configuration: nothing has changed")
-        return running
+        return Applied(running, True, "reread the configuration: nothing has changed")
     try:
         keys = derive_keys([loaded.nodes[position] for position in plan.started])
         after = _replace(plan, running, loaded.nodes, keys, form)
     except StartError as error:
         after = _restore(running, form)
         log.error("restored the old configuration: %s", error)
-        return after
-    except Exception:  # a bug: what was closed for the new configuration must not stay away
+        return Applied(after, False, f"restored the old configuration: {error}")
+    except Exception as error:  # a bug: what was closed for the new configuration must not stay away
         log.exception("cannot apply the configuration, restoring the old one")
-        return _restore(running, form)
-    log.info(
-        "applied the configuration (nodes started: %d, unchanged: %d)", len(plan.started), len(plan.kept)
-    )
-    return after
+        return Applied(_restore(running, form), False, f"cannot apply the configuration: {error}")
+    text = f"applied the configuration (nodes started: {len(plan.started)}, unchanged: {len(plan.kept)})"
+    log.info("%s", text)
+    return Applied(after, True, text)
 
 
 def _changes_user(old: NodeConfig, new: Sequence[NodeConfig]) -> str:

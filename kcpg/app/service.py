@@ -18,10 +18,11 @@ import gevent
 import gevent.event
 
 from kcpg import __version__, engine
-from kcpg.app import logs, reload
+from kcpg.app import instances, logs, reload
 from kcpg.app.config.model import NodeConfig
 from kcpg.app.descriptors import allow_descriptors, shortage
-from kcpg.app.logs import LogOptions, process_log
+from kcpg.app.logoptions import LogOptions
+from kcpg.app.logs import process_log
 from kcpg.app.memory import spare_collector
 from kcpg.app.paths import Instance
 from kcpg.app.privileges import become, identity, unreadable
@@ -30,7 +31,7 @@ from kcpg.app.status import StatusServer
 from kcpg.app.terminal import Terminal
 from kcpg.app.wording import counted
 from kcpg.app.workers.supervisor import AnyNode, make_node
-from kcpg.errors import EXIT_OK
+from kcpg.errors import EXIT_OK, KcpgError
 
 # Interval for checking the counts of repeated lines: a few seconds late is unnoticeable, and costs nothing.
 TICK_S = 5.0
@@ -38,11 +39,6 @@ TICK_S = 5.0
 SUMMARY_S = 60.0  # Interval of status blocks in a node's `log_path` (kcptube's value)
 
 DRAIN_LOOK_S = 0.05  # Interval for checking whether the last flow has finished
-
-_NO_ENGINE = (
-    "the compiled engine is not built; using the plain-Python engine, at a fraction of the speed;"
-    " install a C compiler and run: pip install --force-reinstall kcpg"
-)
 
 
 class Service:
@@ -57,7 +53,8 @@ class Service:
         where: Instance | None,
         name: _socket.socket | None = None,
     ) -> None:
-        """SIGHUP rereads `paths`; `where` None: no status socket; `name`: the lock's, which also answers."""
+        """SIGHUP rereads `paths`, files and directories; `where` None: no status socket; `name`: the lock's,
+        which also answers."""
         self._paths = list(paths)
         self._configs = list(configs)
         self._options = options
@@ -69,6 +66,8 @@ class Service:
         self._marked = gevent.event.Event()
         self._stops = 0
         self._reload_wanted = False
+        self._reload_count = 0
+        self._reloaded: dict[str, object] = {"ok": True, "at": None, "text": ""}
         self.nodes: list[AnyNode] = []
 
     def run(self, ready: Callable[[str], None]) -> int:
@@ -105,15 +104,16 @@ class Service:
             "uptime_s": round(time.time() - self._started_s, 3),
             "drain_s": self.drain_s,
             "state_directory": str(self._where.directory) if self._where is not None else None,
-            "configurations": [os.path.abspath(path) for path in self._paths],
+            "configurations": [os.path.abspath(path) for path in self._files()],
+            "reload": {"count": self._reload_count, **self._reloaded},
             "nodes": [node.snapshot() for node in self.nodes],
         }
 
     # -- Start --
 
     def _start(self) -> None:
-        if engine.ENGINE == "python" and not os.environ.get("KCPG_ENGINE"):
-            process_log().warning("%s", _NO_ENGINE)
+        if engine.is_slow():
+            process_log().warning("%s", engine.SLOW)
         keys = derive_keys(self._configs)
         for config in self._configs:
             node = make_node(config, keys, self._options.form)
@@ -142,7 +142,7 @@ class Service:
             file.give_to(wanted.uid, wanted.gid)
         become(wanted, reloads=True)
         process_log().info("runs as %s from now on", wanted)
-        if problem := unreadable(self._paths):
+        if problem := unreadable(self._files()):
             process_log().warning("%s cannot read %s: a reload will be refused", wanted, problem)
         logged = {file.directory for file in logs.files()}
         logged.update(config.log_path for config in self._configs if config.log_path is not None)
@@ -175,17 +175,44 @@ class Service:
             self._marked.wait()
             self._marked.clear()
             if self._stops:
-                self._drain()
+                self._drain(self.nodes)
                 return
             if self._reload_wanted:
                 self._reload_wanted = False
                 self._reload()
 
+    def _files(self) -> list[Path]:
+        """The configuration files that this process is to run now. Raises KcpgError."""
+        files = instances.expand(self._paths)
+        out = instances.left_out(self._where) if self._where is not None else set()
+        return [file for file in files if os.path.realpath(file) not in out]
+
     def _reload(self) -> None:
         try:
-            self.nodes = reload.apply(self._paths, self.nodes, self._options.form)
-        except Exception:  # a bug must not end the nodes that run
+            ok, text = self._apply()
+        except Exception as error:  # a bug must not end the nodes that run
             process_log().exception("cannot reread the configuration")
+            ok, text = False, f"cannot reread the configuration: {error}"
+        self._reloaded = {"ok": ok, "at": round(time.time(), 3), "text": text}
+        self._reload_count += 1
+
+    def _apply(self) -> tuple[bool, str]:
+        """Reread the configuration: whether it runs now, and the result in words."""
+        try:
+            files = self._files()
+        except KcpgError as error:
+            process_log().error("kept the old configuration: %s", error)
+            return False, f"kept the old configuration: {error}"
+        wanted = set(instances.real(files))
+        self._drain([node for node in self.nodes if os.path.realpath(node.config.file) not in wanted])
+        done = reload.apply(files, self.nodes, self._options.form)
+        self.nodes = done.nodes
+        if self._where is not None:
+            try:
+                instances.note(self._where, [node.config.file for node in self.nodes])
+            except OSError as error:
+                process_log().warning("cannot write %s: %s", self._where.files, error.strerror)
+        return done.ok, done.text
 
     def _keep_house(self) -> None:
         next_summary_s = time.monotonic() + SUMMARY_S
@@ -205,16 +232,17 @@ class Service:
 
     # -- End --
 
-    def _drain(self) -> None:
-        """Send peers elsewhere and wait for the TCP flows to finish, until a second signal or the limit."""
-        for node in self.nodes:
+    def _drain(self, nodes: Sequence[AnyNode]) -> None:
+        """Have these nodes send their peers elsewhere, and wait for their TCP flows to finish, until the limit;
+        if the process is to end, until a second signal, too."""
+        for node in nodes:
             node.stop_accepting(self._drain_limit_s(node))
         began_s = time.monotonic()
-        waiting = sum(node.tcp_flows for node in self.nodes)
+        waiting = sum(node.tcp_flows for node in nodes)
         if waiting and self.drain_s:
             process_log().info("stopping: waiting up to %.0f s for %d TCP flows", self.drain_s, waiting)
         while self._stops < 2 and any(
-            node.tcp_flows and time.monotonic() < began_s + self._drain_limit_s(node) for node in self.nodes
+            node.tcp_flows and time.monotonic() < began_s + self._drain_limit_s(node) for node in nodes
         ):
             gevent.sleep(DRAIN_LOOK_S)
 
@@ -235,5 +263,7 @@ class Service:
                 process_log().exception("cannot close %s", node.config.name)
         if self._status is not None:
             self._status.close()
+        if self._where is not None:
+            instances.forget(self._where)
         if self.nodes:
             process_log().info("stopped")

@@ -11,29 +11,22 @@ import errno
 import json
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import gevent
 import gevent.socket
 from gevent.pool import Pool
 
-from kcpg.app.lock import connect, credentials
-from kcpg.app.paths import Instance
+from kcpg.app.asking import ANSWER_LIMIT_S, short
+from kcpg.app.lock import credentials
 
-# A report takes milliseconds. A process that needs longer is stuck, and its silence says so.
-ANSWER_LIMIT_S = 3.0
-
-MAX_ANSWER_BYTES = 64 << 20
 # Pause after a connection that could not be accepted even with the descriptor that is kept for it.
 PAUSE_S = 1.0
 
 MAX_READERS = 8  # Reports sent at once; a reader that does not read blocks no other
 
 _NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-
-_MAX_SOCKET_NAME = 100  # Most bytes of a path in a sockaddr_un on every system (Linux 108, BSD 104)
 
 
 class StatusServer:
@@ -62,7 +55,7 @@ class StatusServer:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._path)
         self._listener = gevent.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        with _short(self._path) as name:
+        with short(self._path) as name:
             self._listener.bind(name)
         os.chmod(self._path, 0o600)
         self._listener.listen(MAX_READERS)
@@ -127,54 +120,3 @@ class StatusServer:
         data = json.dumps(self._report(), ensure_ascii=False, default=str).encode()
         with connection, gevent.Timeout(ANSWER_LIMIT_S, False), contextlib.suppress(OSError):
             connection.sendall(data)
-
-
-def ask(one: Instance) -> dict[str, Any] | None:
-    """The report of the process that runs the instance; None if it does not answer in time."""
-    for connected in (lambda: _connect(one.socket), lambda: connect(one.name, ANSWER_LIMIT_S)):
-        with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
-            return _read(connected)
-    return None
-
-
-def _connect(path: Path) -> socket.socket:
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        connection.settimeout(ANSWER_LIMIT_S)
-        with _short(path) as name:
-            connection.connect(name)
-    except OSError:
-        connection.close()
-        raise
-    return connection
-
-
-def _read(connect_: Callable[[], Any]) -> dict[str, Any] | None:
-    """The answer; raises FileNotFoundError or ConnectionRefusedError where nobody listens."""
-    parts = []
-    size = 0
-    try:
-        with contextlib.closing(connect_()) as connection:
-            while size < MAX_ANSWER_BYTES and (part := connection.recv(1 << 16)):
-                parts.append(part)
-                size += len(part)
-        answer = json.loads(b"".join(parts))
-    except (FileNotFoundError, ConnectionRefusedError):
-        raise
-    except (OSError, ValueError):
-        return None
-    return answer if isinstance(answer, dict) else None
-
-
-@contextlib.contextmanager
-def _short(path: Path) -> Iterator[str]:
-    """A name for `path` that fits a socket address: a long path goes through a descriptor of its directory
-    (proc(5))."""
-    if len(os.fsencode(path)) <= _MAX_SOCKET_NAME:
-        yield str(path)
-        return
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{directory}/{path.name}"
-    finally:
-        os.close(directory)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,9 @@ def text(name: str, pid: int, report: Mapping[str, Any] | None) -> str:
     if report is None:
         return f"{name}: running, pid {pid}, does not answer"
     lines = [f"{name}: running, pid {pid}, up {duration(report['uptime_s'])}, kcpg {report['version']}"]
+    reload = report.get("reload", {})
+    if reload and not reload["ok"]:
+        lines.append(f"  at {time.strftime('%F %T', time.localtime(reload['at']))} {reload['text']}")
     for node in report["nodes"]:
         lines.extend(node_lines(node))
     return "\n".join(lines)

@@ -89,7 +89,8 @@ def test_start_status_stop(daemons: Daemons, server: Path) -> None:
     stopped = daemons.do("stop", server)
     assert stopped.returncode == 0 and "stopped" in stopped.stdout
     assert daemons.do("status", server).returncode == 1
-    assert daemons.do("stop", server).returncode == 0
+    again = daemons.do("stop", server)
+    assert again.returncode == 1 and f"{server}: not running" in again.stdout, "nothing was stopped"
     assert "ready" in daemons.log() and daemons.log().rstrip().endswith("stopped")
     assert "qwerty" not in daemons.log()
 
@@ -166,7 +167,7 @@ def test_several_ensure_at_once_start_one(daemons: Daemons, server: Path) -> Non
 
 @pytest.mark.parametrize("how", ["wiped", "another"])
 def test_state_files_that_are_gone_hide_no_daemon(daemons: Daemons, server: Path, how: str) -> None:
-    """systemd-tmpfiles cleans /tmp; cron and a terminal may have different HOMEs."""
+    """systemd-tmpfiles cleans /tmp; cron and a terminal may have different environments."""
     started = daemons.do("start", server)
     pid = int(re.search(r"started, pid (\d+)", started.stdout)[1])
     try:
@@ -178,7 +179,8 @@ def test_state_files_that_are_gone_hide_no_daemon(daemons: Daemons, server: Path
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
         status = daemons.do("status", server)
         assert status.returncode == 0 and f"running, pid {pid}, up " in status.stdout
-        assert f"pid {pid}" in daemons.do("status").stdout, "without names, too"
+        if how == "wiped":
+            assert f"pid {pid}" in daemons.do("status").stdout, "without names, too"
         assert "stopped" in daemons.do("stop", server).stdout
         assert daemons.do("status", server).returncode == 1
     finally:
@@ -230,3 +232,92 @@ def test_client_and_server_in_one_daemon_carry_a_flow(daemons: Daemons, tmp_path
         assert len(daemons.pids()) == 1
         assert daemons.do("stop", server, client).returncode == 0
         assert daemons.pids() == []
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> list[Path]:
+    """Two servers' configuration files, in a directory of their own."""
+    directory = tmp_path / "etc"
+    directory.mkdir()
+    ports = processes.free_ports(2)
+    names = ("a.conf", "b.conf")
+    return [
+        write(directory, name, SERVER, listen=port, target=9) for name, port in zip(names, ports, strict=True)
+    ]
+
+
+def _runs(daemons: Daemons, file: Path) -> bool:
+    return daemons.do("status", file).returncode == 0
+
+
+def test_a_file_is_found_in_whatever_process_runs_it(daemons: Daemons, pair: list[Path]) -> None:
+    a, b = pair
+    daemons.do("start", a)
+    (first,) = daemons.pids()
+    both = daemons.do("start", a, b)
+    assert both.returncode == 0, both.stderr
+    assert f"{a}: already running, pid {first}" in both.stdout and "started" in both.stdout
+    assert len(daemons.pids()) == 2, "what ran was left alone"
+    assert daemons.do("ensure", b, a).stdout == "" and len(daemons.pids()) == 2
+    assert _runs(daemons, a) and _runs(daemons, b)
+    stopped = daemons.do("stop", a, b)
+    assert stopped.returncode == 0 and stopped.stdout.count("stopped") == 2
+    assert daemons.pids() == []
+
+
+def test_one_file_of_a_process_is_stopped_and_started_again(daemons: Daemons, pair: list[Path]) -> None:
+    a, b = pair
+    daemons.do("start", a, b)
+    (pid,) = daemons.pids()
+    stopped = daemons.do("stop", a)
+    assert stopped.returncode == 0, stopped.stderr
+    assert f"stopped {a}; {b} goes on" in stopped.stdout
+    assert daemons.pids() == [pid] and not _runs(daemons, a) and _runs(daemons, b)
+    again = daemons.do("stop", a)
+    assert again.returncode == 1 and f"pid {pid} runs {b}" in again.stdout, "it names what runs"
+    os.kill(pid, signal.SIGHUP)
+    assert daemons.do("reload", b).returncode == 0
+    assert not _runs(daemons, a), "a reload does not bring it back"
+    assert daemons.do("ensure", a, b).returncode == 0
+    assert daemons.pids() == [pid] and _runs(daemons, a), "but the command that started it does"
+    restarted = daemons.do("restart", a)
+    assert restarted.returncode == 0, restarted.stderr
+    assert len(daemons.pids()) == 2 and _runs(daemons, a) and _runs(daemons, b)
+    assert daemons.do("stop", b, a).returncode == 0
+    assert daemons.pids() == []
+
+
+def test_reload_tells_the_result(daemons: Daemons, server: Path) -> None:
+    assert daemons.do("reload", server).returncode == 1, "nothing runs"
+    daemons.do("start", server)
+    same = daemons.do("reload", server)
+    assert same.returncode == 0 and "nothing has changed" in same.stdout
+    text = server.read_text()
+    server.write_text(text + "max_flows=77\n")
+    assert "applied the configuration" in daemons.do("reload", server).stdout
+    server.write_text(text + "max_flosw=77\n")
+    wrong = daemons.do("reload", server)
+    assert wrong.returncode == 1
+    assert "kept the old configuration: 1 error" in wrong.stderr and "max_flosw" in wrong.stderr
+    assert "max_flosw" in daemons.do("status", server).stdout, "the status tells it until it is mended"
+    restart = daemons.do("restart", server)
+    assert restart.returncode == 2 and _runs(daemons, server), "a wrong configuration stops nothing"
+    daemons.do("stop", server)
+
+
+def test_a_directory_of_configurations(daemons: Daemons, pair: list[Path]) -> None:
+    a, b = pair
+    directory = a.parent
+    aside = b.rename(b.with_suffix(".off"))
+    assert daemons.do("start", directory).returncode == 0
+    (pid,) = daemons.pids()
+    aside.rename(b)
+    assert daemons.do("status", directory).returncode == 1, "one of its files does not run yet"
+    done = daemons.by_cron("ensure", directory)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert daemons.pids() == [pid] and _runs(daemons, b)
+    a.unlink()
+    assert daemons.do("reload", directory).returncode == 0
+    assert not _runs(daemons, a) and _runs(daemons, b)
+    assert daemons.do("stop", directory).returncode == 0
+    assert daemons.pids() == [] and not list(daemons.state.glob("*.files"))

@@ -134,7 +134,8 @@ def test_a_full_disk_keeps_no_node_from_being_reloaded(tmp_path: Path) -> None:
     node.start()
     try:
         file.write_text(f"{text}\nlog_path={tmp_path}\nlog_level=debug\n")
-        (after,) = reload.apply([file], [node], "text")
+        applied = reload.apply([file], [node], "text")
+        (after,) = applied.nodes
         assert node.closed and not after.closed and after.config.log_level == "debug"
         after.close("done")
     finally:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import errno
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,18 @@ from kcpg import __version__
 from kcpg.app import cli, daemon, foreground
 from kcpg.app.logs import LogOptions
 from kcpg.engine import ENGINE
+from tests.net import processes
+
+# What only a process needs that carries traffic, or encrypts.
+HEAVY = ("gevent", "netaddr", "cryptography", "Cryptodome", "dns", "kcpg.core", "kcpg.net", "kcpg.engine")
+
+INTERRUPT = """
+import os, signal, sys
+def hook(event, args):
+    if event == "import" and args[0] == "{module}":
+        os.kill(os.getpid(), signal.SIGINT)
+sys.addaudithook(hook)
+"""
 
 
 def test_version(capsys):
@@ -48,7 +63,9 @@ def test_no_argument_shows_help_and_is_a_usage_error(capsys):
         (["daemon", "start", "--log-fromat=json", "a.conf"], "did you mean --log-format?"),
         (["--log-format", "yaml", "a.conf"], "invalid choice"),
         (["--drain", "-3", "a.conf"], "--drain"),
-        (["daemon", "restart", "a.conf"], "invalid choice"),
+        (["daemon", "rerun", "a.conf"], "invalid choice"),
+        (["daemon", "reload"], "no configuration file"),
+        (["version", "x"], "unexpected argument 'x'"),
         (["daemon", "start"], "no configuration file"),
         (["daemon", "stop"], "no configuration file"),
         (["daemon"], "required"),
@@ -111,7 +128,7 @@ def test_help_topics(capsys):
 
 
 def test_a_state_directory_without_inodes_is_a_message(monkeypatch, capfd):
-    def full(_words):
+    def full(_words, _before):
         raise OSError(errno.ENOSPC, "No space left on device", "/run/kcpg/a.pid")
 
     monkeypatch.setattr(cli, "_dispatch", full)
@@ -119,3 +136,71 @@ def test_a_state_directory_without_inodes_is_a_message(monkeypatch, capfd):
     assert cli.main(["daemon", "ensure", "a.conf"]) == 1
     said = "kcpg: cannot write /run/kcpg/a.pid: No space left on device; make room (df and df -i show it)\n"
     assert capfd.readouterr().err == said
+
+
+def _modules(state, *words):
+    """The modules that a command imports."""
+    argv = [sys.executable, "-X", "importtime", *processes.command(*words)[1:]]
+    done = subprocess.run(
+        argv, env=processes.environment(state), capture_output=True, text=True, timeout=processes.PATIENCE_S
+    )
+    return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if "import time" in line}
+
+
+def test_a_command_that_carries_nothing_imports_nothing_that_does(tmp_path):
+    """cron calls `ensure` each minute."""
+    (port,) = processes.free_ports(1)
+    file = tmp_path / "server.conf"
+    text = f"mode=server\nlisten_port={port}\ndestination_address=127.0.0.1\ndestination_port=9\n"
+    file.write_text(f"{text}encryption_password=x\n")
+    node = processes.Node(tmp_path / "state", file).ready()
+    try:
+        for words in (("daemon", "ensure", file), ("status", file), ("daemon", "stop", "gone"), ("--help",)):
+            found = _modules(tmp_path / "state", *words)
+            assert "kcpg.app.cli" in found
+            heavy = [name for name in found if any(f"{name}.".startswith(f"{one}.") for one in HEAVY)]
+            assert not heavy, f"{words} imports {heavy}"
+        slow = {"dataclasses", "socket", "logging", "json", "subprocess"}
+        assert not slow & _modules(tmp_path / "state", "daemon", "ensure", file)
+    finally:
+        node.stop()
+
+
+@pytest.mark.parametrize(
+    "module", ["kcpg.app", "argparse", "gevent", "kcpg.app.foreground", "kcpg.app.service"]
+)
+def test_ctrl_c_while_it_starts_leaves_no_traceback(tmp_path, module):
+    (tmp_path / "sitecustomize.py").write_text(INTERRUPT.format(module=module))
+    file = tmp_path / "server.conf"
+    (port,) = processes.free_ports(1)
+    text = f"mode=server\nlisten_port={port}\ndestination_address=127.0.0.1\ndestination_port=9\n"
+    file.write_text(f"{text}encryption_password=x\n")
+    env = processes.environment(tmp_path / "state")
+    env["PYTHONPATH"] = f"{tmp_path}:{env['PYTHONPATH']}"
+    done = subprocess.run(
+        processes.command(file), env=env, capture_output=True, text=True, timeout=processes.PATIENCE_S
+    )
+    assert done.returncode == -signal.SIGINT
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "gbk"])
+def test_any_locale_prints_the_help(tmp_path, encoding):
+    env = {**processes.environment(tmp_path), "PYTHONIOENCODING": encoding}
+    done = subprocess.run(
+        processes.command("--help"), env=env, capture_output=True, timeout=processes.PATIENCE_S
+    )
+    assert done.returncode == 0 and done.stderr == b""
+    assert b"usage: kcpg" in done.stdout
+
+
+def test_a_full_disk_takes_no_help_and_that_is_a_message(tmp_path):
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            processes.command("--help"), env=processes.environment(tmp_path), stdout=full,
+            stderr=subprocess.PIPE, text=True, timeout=processes.PATIENCE_S,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert (
+        done.stderr.startswith("kcpg: cannot write the output: No space") and "Traceback" not in done.stderr
+    )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kcpg.app import paths
+from kcpg.app import instances, paths
 from kcpg.app.lock import PidLock, holder, named_holder, names
 from kcpg.errors import KcpgError
 from tests.needs import needs
@@ -205,9 +205,46 @@ def test_state_directory_of_another_user_is_refused(tmp_path):
 
 
 def test_state_directory_does_not_depend_on_the_login(monkeypatch, tmp_path):
-    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    monkeypatch.setattr(paths, "RUN_DIRECTORY", tmp_path / "run")
     monkeypatch.setattr(paths, "_home_of", lambda uid: str(tmp_path))
-    by_cron = paths._candidates({})
-    assert by_cron == paths._candidates({"HOME": "", "XDG_RUNTIME_DIR": "/run/user/12345"})
-    assert by_cron == paths._candidates({"HOME": str(tmp_path)})
-    assert by_cron == [tmp_path / ".local/state/kcpg", Path("/tmp/kcpg-12345")]
+    by_cron = paths.state_directory({})
+    assert by_cron in (tmp_path / ".local/state/kcpg", tmp_path / "run/kcpg")
+    assert paths.state_directory({"HOME": "/", "XDG_RUNTIME_DIR": "/run/user/12345"}) == by_cron
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    assert paths._candidates() == [tmp_path / ".local/state/kcpg", Path("/tmp/kcpg-12345")]
+
+
+def test_processes_of_units_are_found_unless_a_state_directory_was_chosen(monkeypatch, tmp_path):
+    monkeypatch.setattr(paths, "RUN_DIRECTORY", tmp_path)
+    monkeypatch.setattr(paths, "_home_of", lambda uid: "/")
+    monkeypatch.setattr(paths, "state_directory", lambda environ: tmp_path / "own")
+    unit = tmp_path / "kcpg-client"
+    unit.mkdir()
+    (unit / "client-1234.pid").touch()
+    assert paths.foreign_instances({}) == [paths.Instance("client-1234", unit, unit / "client-1234.log")]
+    assert paths.foreign_instances({"KCPG_STATE_DIR": str(tmp_path)}) == []
+
+
+def test_a_directory_stands_for_its_files(tmp_path):
+    for name in ("b.conf", "a.conf", "notes.txt"):
+        (tmp_path / name).touch()
+    given = [tmp_path / "b.conf", tmp_path, Path("gone.conf")]
+    assert [file.name for file in instances.expand(given)] == ["b.conf", "a.conf", "b.conf", "gone.conf"]
+    assert len(instances.real(instances.expand(given))) == 3
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(KcpgError, match=r"empty: the directory holds no \*\.conf"):
+        instances.expand([tmp_path / "empty"])
+
+
+def test_what_a_process_runs_and_leaves_out_is_written_down(tmp_path):
+    one = paths.Instance("x", tmp_path, tmp_path / "x.log")
+    odd = tmp_path / os.fsdecode(b"a\nb\xff.conf")
+    instances.note(one, [odd, odd, tmp_path / "b.conf"])
+    assert instances._files(one) == (str(odd), str(tmp_path / "b.conf"))
+    instances.leave_out(one, [str(odd)])
+    instances.leave_out(one, ["/b"])
+    assert instances.left_out(one) == {str(odd), "/b"}
+    instances.take_in(one, [str(odd)])
+    assert instances.left_out(one) == {"/b"}
+    instances.forget(one)
+    assert not list(tmp_path.iterdir())

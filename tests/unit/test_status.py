@@ -11,14 +11,14 @@ import gevent
 import gevent.socket
 import pytest
 
-from kcpg.app import descriptors, status, status_report, wording
+from kcpg.app import asking, descriptors, status, status_report, wording
 from kcpg.app.paths import Instance
 
 ASK = """
 import sys
 from pathlib import Path
 from kcpg.app.paths import Instance
-from kcpg.app.status import ask
+from kcpg.app.asking import ask
 print("ready", flush=True)
 for _ in sys.stdin:
     print(ask(Instance("node", Path(sys.argv[1]).parent, Path("log"))), flush=True)
@@ -26,8 +26,8 @@ for _ in sys.stdin:
 
 
 def ask(path):
-    """`status.ask` from a thread, because this test's own event loop has to answer."""
-    return gevent.get_hub().threadpool.apply(status.ask, (Instance(path.stem, path.parent, path),))
+    """`asking.ask` from a thread, because this test's own event loop has to answer."""
+    return gevent.get_hub().threadpool.apply(asking.ask, (Instance(path.stem, path.parent, path),))
 
 
 @pytest.mark.parametrize("depth", [0, 12])

@@ -73,6 +73,11 @@ _KEYS = (
         _NODE, "The role of this node. Required once per file.", whole_node=True,
     ),
     Key(
+        "name", "Node", values.short_name, "letters, digits and - _ . (at most 64)",
+        "the file's name without its suffix", _NODE,
+        "What this node is called in the log, the status and the metrics.", own=True, whole_node=True,
+    ),
+    Key(
         "listen_on", "Addresses", addresses.address_list, "addresses or names, separated by commas",
         "all interfaces", frozenset({_C, _S, _L}),
         "Addresses to listen on. A client asks nobody for a password: with 127.0.0.1 it serves this machine "

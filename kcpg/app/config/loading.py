@@ -88,8 +88,12 @@ def _nodes(raws: list[RawFile], reports: list[Report]) -> list[NodeConfig]:
     for raw, report in zip(raws, reports, strict=True):
         if report.failed:
             continue
-        nodes.append(build(raw, _unused(Path(raw.name).stem or "node", names), ends_s))
+        nodes.append(build(raw, _unused(_name(raw), names), ends_s))
     return nodes
+
+
+def _name(raw: RawFile) -> str:
+    return raw.outside.get("name", str) or Path(raw.name).stem or "node"
 
 
 def _unused(stem: str, names: set[str]) -> str:

@@ -262,8 +262,8 @@ class NodeConfig:
     """One node, ready to be built. client: local → tunnel; relay: tunnel → tunnel; server: tunnel → local."""
 
     role: Role
-    # Short name for logs and status: the file's name without its suffix, numbered if several have the
-    # same.
+    # Short name for logs and status: `name`, or the file's name without its suffix, numbered if several have
+    # the same.
     name: str
     file: Path
     ingress: LegConfig

@@ -34,6 +34,9 @@ INT_MAX = 2**31 - 1  # Largest number kcptube's parser takes
 BANDWIDTH_MAX_BPS = 2**63 - 1  # Largest rate that fits a signed 64-bit field
 
 PORT_MAX = 65535
+
+NAME_CHARS_MAX = 64  # Longer names leave no room for figures in a line of a terminal
+
 WINDOW_MAX_SEGMENTS = 65535  # KCP's header has 16 bits for the window
 
 KEY_BYTES = 32
@@ -105,6 +108,14 @@ def word(text: str, remarks: Remarks) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\$?", bare):
         raise BadValue(f"'{bare}' is neither a name nor a number")
     return bare
+
+
+def short_name(text: str, remarks: Remarks) -> str:
+    """A word that logs and tables can show."""
+    name = uncomment(text, remarks)
+    if len(name) > NAME_CHARS_MAX or not all(char.isalnum() or char in "-_." for char in name):
+        raise BadValue("is not a name", f"at most {NAME_CHARS_MAX} letters, digits and - _ .")
+    return name
 
 
 def secret(text: str, remarks: Remarks) -> bytes:
