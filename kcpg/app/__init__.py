@@ -8,6 +8,6 @@ Tests of what has none of its own name:
     legsettings_kcptun: unit/test_config_dialect.py
     logoptions: unit/test_logs.py, unit/test_cli.py
     linksummary: unit/test_messages.py
-    metrics, run, service: net/test_running_node.py
-    asking, descriptors, status_report, wording: unit/test_status.py
+    metrics, run, service: net/test_running_node.py, net/test_status_schema.py
+    asking, descriptors, status_report, troubles, wording: unit/test_status.py
 """

@@ -22,7 +22,7 @@ from kcpg.errors import EXIT_FAILURE, EXIT_OK, EXIT_USAGE, KcpgError, UsageError
 
 COMMANDS = {
     "daemon": "start, stop or steer a background process: kcpg daemon ACTION CONFIG…",
-    "status": "report on running nodes: kcpg status [CONFIG…]",
+    "status": "report on running nodes: kcpg status [--watch] [CONFIG…]",
     "init": "make a new tunnel, or take part in one: kcpg init --server HOST, kcpg init INVITATION",
     "convert": "turn a configuration of kcptun or kcptube into one of kcpg: kcpg convert FILE",
     "keygen": "print a new key for encryption_key",
@@ -389,16 +389,37 @@ def _restart(paths: list[Path], options: argparse.Namespace, before_tunnel: Befo
     return daemon.start(paths, _log_options(options), options.drain, quiet=False) or stopped
 
 
-def _status(words: list[str]) -> int:
-    parser = OptionParser(prog="kcpg status", description="Report on running nodes.", allow_abbrev=False)
+def status_parser() -> OptionParser:
+    """The parser of `kcpg status`."""
+    parser = OptionParser(
+        prog="kcpg status",
+        description="Report on running nodes: what their links carry, and what is wrong.",
+        epilog="Exit code 1 unless every CONFIG runs; without CONFIG, unless anything does.\n"
+        "docs/status.md describes every field.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     parser.add_argument(
-        "configurations", nargs="*", metavar="CONFIG", help="only the process that runs these files"
+        "configurations", nargs="*", metavar="CONFIG", help="only the processes that run these files"
     )
     parser.add_argument("--json", action="store_true", help="print the full report as JSON")
-    options = parser.read(words)
+    parser.add_argument("--watch", action="store_true", help="print it again and again, until Ctrl-C")
+    parser.add_argument(
+        "--interval",
+        type=_interval,
+        default=1.0,
+        metavar="SECONDS",
+        help="with --watch: how often (default %(default)s)",
+    )
+    return parser
+
+
+def _status(words: list[str]) -> int:
+    options = status_parser().read(words)
     from kcpg.app import control
 
-    return control.status([Path(name) for name in options.configurations], as_json=options.json)
+    paths = [Path(name) for name in options.configurations]
+    return control.status(paths, options.json, options.interval if options.watch else 0.0)
 
 
 def init_parser() -> OptionParser:
@@ -566,4 +587,11 @@ def _seconds(text: str) -> float:
     number = float(text)
     if not 0 <= number <= 3600:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 3600 seconds")
+    return number
+
+
+def _interval(text: str) -> float:
+    number = float(text)
+    if not 0.1 <= number <= 3600:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0.1 and 3600 seconds")
     return number

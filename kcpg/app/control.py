@@ -24,6 +24,10 @@ RELOAD_LIMIT_S = 60.0
 
 POLL_S = 0.05  # Interval for looking at a process that is ending or reloading; a person does not notice it
 
+RATE_S = 0.5  # Between the two reports from which a single status takes its rates
+
+_CLEAR = "\x1b[H\x1b[2J"  # Cursor to the corner, empty screen (ECMA-48)
+
 Report = Mapping[str, Any]
 
 
@@ -95,31 +99,65 @@ def take_in(arguments: list[Path], files: list[Path], quiet: bool) -> int | None
     return EXIT_OK if ok else EXIT_FAILURE
 
 
-def status(paths: list[Path], as_json: bool = False) -> int:
+def status(paths: list[Path], as_json: bool = False, every_s: float = 0.0) -> int:
     """Print which processes run these files, or all of this user's, and what they carry.
 
-    0 if every file runs; without files, if anything does.
+    With `every_s`, again and again until a signal ends the command; JSON is one line each time then. 0 if
+    every file runs; without files, if anything does.
     """
+    before: dict[Instance, Report | None] = {}
+    while True:
+        answers, missing = _answers(paths)
+        if not every_s and not as_json and any(_has_links(answer) for answer in answers.values()):
+            before = {process.instance: answer for process, answer in answers.items()}
+            time.sleep(RATE_S)
+            answers, missing = _answers(paths)
+        if as_json:
+            found = [answer or {"pid": process.pid} for process, answer in answers.items()]
+            print(json.dumps(found, indent=None if every_s else 2, ensure_ascii=False), flush=True)
+        else:
+            _print_page(answers, before, missing, clear=bool(every_s) and sys.stdout.isatty())
+        if not every_s:
+            return EXIT_FAILURE if missing or not answers else EXIT_OK
+        before = {process.instance: answer for process, answer in answers.items()}
+        time.sleep(every_s)
+
+
+def _answers(paths: list[Path]) -> tuple[dict[Running, Report | None], list[str]]:
+    """The reports of the processes that are meant, and the files that nobody runs."""
     if paths:
-        by_process, missing = _processes(paths)
-        processes = list(by_process)
-    else:
-        processes, missing = list(instances.running(os.environ)), []
-    answers = {process: ask(process.instance) for process in processes}
-    if not paths:
-        processes = [process for process in processes if _is_meant(process.instance, answers[process])]
-    if as_json:
-        found = [answers[process] or {"pid": process.pid} for process in processes]
-        print(json.dumps(found, indent=2, ensure_ascii=False))
-        return EXIT_FAILURE if missing or not processes else EXIT_OK
+        processes, missing = _processes(paths)
+        found: dict[Running, Report | None] = {process: ask(process.instance) for process in processes}
+        return found, missing
+    answers = {process: ask(process.instance) for process in instances.running(os.environ)}
+    meant: dict[Running, Report | None] = {
+        process: answer for process, answer in answers.items() if _is_meant(process.instance, answer)
+    }
+    return meant, []
+
+
+def _has_links(answer: Report | None) -> bool:
+    legs = [node.get(side, {}) for node in (answer or {}).get("nodes", ()) for side in ("ingress", "egress")]
+    return any(leg.get("links") for leg in legs)
+
+
+def _print_page(
+    answers: Mapping[Running, Report | None],
+    before: Mapping[Instance, Report | None],
+    missing: list[str],
+    clear: bool,
+) -> None:
     from kcpg.app import status_report
 
-    for process in processes:
-        print(status_report.text(process.instance.name, process.pid, answers[process]))
+    if clear:
+        print(_CLEAR, end="")
+    for process, answer in answers.items():
+        one = process.instance
+        print(status_report.text(one.name, process.pid, answer, before.get(one)))
     _tell_missing(missing)
-    if not processes and not missing:
+    if not answers and not missing:
         print("kcpg: nothing is running")
-    return EXIT_FAILURE if missing or not processes else EXIT_OK
+    sys.stdout.flush()
 
 
 def _processes(paths: list[Path]) -> tuple[dict[Running, list[str]], list[str]]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from kcpg.app.linksummary import LINK_SUMMARY
 from kcpg.app.logs import NodeLog
+from kcpg.app.troubles import Troubles
 from kcpg.core.env import Event, EventKind
 from kcpg.core.flow import Kind, ResetCode
 from kcpg.core.node import FlowOpened, FlowOver
@@ -33,6 +34,11 @@ _LEVELS = {
     LINK_SUMMARY: logging.INFO,
 }
 
+# Events of a dialing leg that are over once it has a link.
+_OVER_WITH_LINK = (EventKind.NO_ANSWER, EventKind.REFUSED, EventKind.UNRESOLVED, EventKind.LINK_SILENT)
+
+_LINK_COMES = frozenset({EventKind.LINK_UP, EventKind.LINK_RESUMED})
+
 # Applications abort connections every day: that is of interest only to an operator who asks for details.
 _ORDINARY_ENDS = frozenset({ResetCode.FINISHED, ResetCode.RESET_BY_APPLICATION, ResetCode.SHUTDOWN})
 
@@ -40,10 +46,13 @@ _ORDINARY_ENDS = frozenset({ResetCode.FINISHED, ResetCode.RESET_BY_APPLICATION, 
 class Reporter:
     """Writes the events of one node, its legs and its sockets to its log."""
 
-    def __init__(self, log: NodeLog, now_s: Callable[[], float]) -> None:
-        """`now_s`: returns monotonic seconds, for the limit on repeated lines."""
+    def __init__(self, log: NodeLog, now_s: Callable[[], float], dialing: str | None = None) -> None:
+        """`now_s`: returns monotonic seconds, for the limit on repeated lines. `dialing`: the name of the
+        tunnel leg that dials, if the node has one."""
+        self.troubles = Troubles(now_s)
         self._log = log
         self._now_s = now_s
+        self._dialing = dialing
 
     def event(self, event: Event) -> None:
         """An event of a link. Repeats of the same kind and peer are counted."""
@@ -51,6 +60,10 @@ class Reporter:
         where = " ".join(part for part in (event.leg, peer) if part)
         message = f"{where}: {event.text}" if where else event.text
         level = _LEVELS.get(event.kind, logging.WARNING)
+        if level >= logging.WARNING:
+            self.troubles.note(event.leg, event.kind, peer, event.text)
+        elif event.kind in _LINK_COMES and event.leg == self._dialing:
+            self.troubles.over(event.leg, _OVER_WITH_LINK)
         self._log.say(level, message, event.kind, f"{event.leg} {peer}", self._now_s())
 
     def flow(self, event: FlowOpened | FlowOver) -> None:
@@ -75,9 +88,12 @@ class Reporter:
             return
         level = logging.DEBUG if ordinary else logging.WARNING
         kind = f"flow_{event.reason.code.name.lower()}"
+        if not ordinary:
+            self.troubles.note("", kind, "", f"{what}: {event.reason}")
         # Every flow has a new source port, so the limit on repeats goes by the failure, not by the source.
         self._log.say(level, f"{what}: {event.reason} ({carried})", kind, event.reason.text, self._now_s())
 
     def notice(self, notice: Notice) -> None:
         """A notice about a local socket or the driver."""
+        self.troubles.note("", notice.key or "socket", "", notice.text)
         self._log.say(logging.WARNING, notice.text, notice.key, "", self._now_s())

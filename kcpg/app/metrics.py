@@ -15,6 +15,7 @@ from kcpg.app.config.model import Dialect, LegConfig, LegKind, NodeConfig
 from kcpg.core.flow import Kind
 from kcpg.core.native.link.convflow import ConvFlow
 from kcpg.net.addr import text as address_text
+from kcpg.net.clock import now_ms
 
 if TYPE_CHECKING:
     from kcpg.core.kcptube.link import Link as TubeLink
@@ -45,6 +46,9 @@ class Measured(Protocol):
     @property
     def public_addresses(self) -> list[bytes]: ...
 
+    @property
+    def troubles(self) -> list[dict[str, Any]]: ...
+
 
 def snapshot(running: Measured) -> Snapshot:
     """One node and everything below it."""
@@ -62,6 +66,7 @@ def snapshot(running: Measured) -> Snapshot:
     found["flows"] = {"tcp": tcp, "udp": len(splices) - tcp, **dataclasses.asdict(node.counters)}
     found["socket_errors"] = driver.errors()
     found["public_addresses"] = [address_text(address) for address in running.public_addresses]
+    found["troubles"] = running.troubles
     found["ingress"] = leg_snapshot(config.ingress, node.ingress, running.ports.get(node.ingress))
     found["egress"] = leg_snapshot(config.egress, node.egress, running.ports.get(node.egress))
     found["flow_list"] = [splice_snapshot(splice) for splice in splices[:MAX_FLOWS]]
@@ -85,10 +90,20 @@ def leg_snapshot(config: LegConfig, leg: Any, ports: TunnelSockets | None) -> Sn
         found["link_count"] = len(links)
         found["links"] = [shot(link, ports) for link in links[:MAX_LINKS]]
         found["counters"] = dataclasses.asdict(leg.counters)
-        if not config.is_kcptube:
+        if not (config.is_kcptube or config.is_kcptun):
             found["memory"] = leg.wire.memory()
+        found["unanswered"] = unanswered(leg)
         found["drops"] = {**leg.wire.drops, **getattr(leg, "handshake_drops", {})}
     return found
+
+
+def unanswered(leg: Any) -> Snapshot | None:
+    """The handshakes that a dialing leg has sent in vain since it heard the peer last; None if it has not."""
+    found = getattr(leg, "unanswered", None)
+    if found is None:
+        return None
+    handshakes, since_ms = found
+    return {"handshakes": handshakes, "for_s": round((now_ms() - since_ms) / 1000, 1)}
 
 
 def link_snapshot(link: Link, ports: TunnelSockets | None) -> Snapshot:
@@ -100,6 +115,8 @@ def link_snapshot(link: Link, ports: TunnelSockets | None) -> Snapshot:
         "local_port": sock.port if sock is not None else 0,
         "dials": link.dials,
         "state": link.state.value,
+        "up_s": round((now_ms() - link.since_ms) / 1000, 1),
+        "heard_s": round((now_ms() - link.liveness.heard_ms) / 1000, 3),
         "srtt_ms": link.rtt_ms,
         "flows": len(link.flows.flows),
         "rx_bytes": link_wire.rx_bytes,
@@ -146,6 +163,7 @@ def foreign_snapshot(link: TubeLink | TunLink, ports: TunnelSockets | None) -> S
         "local_port": sock.port if sock is not None else 0,
         "dials": link.dials,
         "state": link.state.value,
+        "heard_s": round((now_ms() - conv.heard_ms) / 1000, 3),
         "srtt_ms": link.rtt_ms,
         "flows": link.flow_count,
         "rx_bytes": conv.rx_bytes,

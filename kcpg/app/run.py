@@ -92,7 +92,9 @@ class RunningNode:
         self.started_s = time.monotonic()
         self.log = node_log(config, form) if worker is None else NodeLog(config.name, config.log_level)
         self._memory = Memory()
-        self._reporter = Reporter(self.log, time.monotonic)
+        egress = config.egress
+        dialing = (egress.section or "tunnel") if egress.kind is LegKind.TUNNEL else None
+        self._reporter = Reporter(self.log, time.monotonic, dialing)
         self._resolver = Resolver()
         self.ports: dict[Any, TunnelSockets] = {}
         self._peer: TxtPeer | None = None
@@ -138,6 +140,11 @@ class RunningNode:
         """Number of TCP flows that the node carries."""
         node = self.node
         return sum(splice.kind is Kind.TCP for splice in node.splices) if node is not None else 0
+
+    @property
+    def troubles(self) -> list[Snapshot]:
+        """What has gone wrong lately, the latest last."""
+        return self._reporter.troubles.snapshot()
 
     @property
     def public_addresses(self) -> list[bytes]:

@@ -38,6 +38,10 @@ TICK_S = 5.0
 
 SUMMARY_S = 60.0  # Interval of status blocks in a node's `log_path` (kcptube's value)
 
+# Version of the status report, docs/status.md. It grows when a field goes away or changes its meaning; new
+# fields may come at any time.
+SCHEMA = 1
+
 DRAIN_LOOK_S = 0.05  # Interval for checking whether the last flow has finished
 
 
@@ -99,8 +103,11 @@ class Service:
     def report(self) -> dict[str, object]:
         """The report for `kcpg status`."""
         return {
+            "schema": SCHEMA,
             "version": __version__,
+            "engine": engine.ENGINE,
             "pid": os.getpid(),
+            "at_s": round(time.monotonic(), 3),
             "uptime_s": round(time.time() - self._started_s, 3),
             "drain_s": self.drain_s,
             "state_directory": str(self._where.directory) if self._where is not None else None,

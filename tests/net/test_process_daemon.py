@@ -4,6 +4,7 @@ closed."""
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -321,3 +322,37 @@ def test_a_directory_of_configurations(daemons: Daemons, pair: list[Path]) -> No
     assert not _runs(daemons, a) and _runs(daemons, b)
     assert daemons.do("stop", directory).returncode == 0
     assert daemons.pids() == [] and not list(daemons.state.glob("*.files"))
+
+
+def test_status_tells_another_password_at_both_ends(daemons: Daemons, tmp_path: Path) -> None:
+    tunnel, listen = processes.free_ports(2)
+    server = write(tmp_path, "server.conf", SERVER, listen=tunnel, target=9)
+    client = write(tmp_path, "client.conf", CLIENT, listen=listen, ports=tunnel)
+    client.write_text(client.read_text() + "encryption_password=not the one of the server\n")
+    daemons.do("start", client, server)
+
+    def told() -> bool:
+        page = processes.call(daemons.state, "status").stdout
+        foreign = re.search(r"! [0-9]+ datagrams? since start under another password", page)
+        return bool(foreign and re.search(r"! [0-9]+ handshakes? sent, none answered for [0-9]+ s", page))
+
+    processes.until(told, "both ends to say so")
+    assert daemons.do("stop", client, server).returncode == 0
+
+
+def test_status_again_and_again_as_lines_of_json(daemons: Daemons, server: Path) -> None:
+    daemons.do("start", server)
+    watching = subprocess.Popen(
+        processes.command("status", "--watch", "--json", "--interval", "0.1"),
+        env=processes.environment(daemons.state), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert watching.stdout is not None
+        first, second = (json.loads(watching.stdout.readline())[0] for _ in range(2))
+        assert first["schema"] == 1 and first["pid"] == second["pid"] and second["at_s"] > first["at_s"]
+        watching.send_signal(signal.SIGINT)
+        assert watching.communicate(timeout=processes.PATIENCE_S)[1] == "", "Ctrl-C leaves no traceback"
+    finally:
+        watching.kill()
+        watching.communicate()
+    daemons.do("stop", server)

@@ -10,9 +10,12 @@ import sys
 import gevent
 import gevent.socket
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kcpg.app import asking, descriptors, status, status_report, wording
 from kcpg.app.paths import Instance
+from kcpg.app.troubles import KEPT_S, MAX_TROUBLES, Troubles
 
 ASK = """
 import sys
@@ -118,62 +121,186 @@ def test_descriptors_in_use_are_those_that_are_open():
     assert set(descriptors.in_use()) == before
 
 
+LINK = {
+    "peer": "192.0.2.1:3000",
+    "state": "up",
+    "heard_s": 0.31,
+    "srtt_ms": 34,
+    "flows": 2,
+    "datagram_bytes": 1392,
+    "datagram_bytes_final": False,
+    "rate_bps": 0,
+    "rx_bytes": 1_234_567,
+    "tx_bytes": 999,
+    "dials": True,
+    "local_port": 40123,
+    "segments_sent": 195,
+    "segments_resent_fast": 3,
+    "segments_resent_rto": 2,
+    "counters": {"hops": 12},
+    "fec": {"sends": "off", "loss": 0.012, "groups": 0, "parity_bytes": 0, "rebuilt": 0},
+}
+TUNNEL = {
+    "kind": "tunnel",
+    "action": "dial",
+    "where": "192.0.2.1:3000",
+    "algorithm": "AES-GCM",
+    "drops": {"auth": 3, "short": 0},
+    "counters": {"strangers": 2},
+    "unanswered": None,
+    "links": [LINK],
+    "link_count": 1,
+}
+NODE = {
+    "role": "client",
+    "name": "office",
+    "file": "office.conf",
+    "flows": {"tcp": 2, "udp": 1, "opened": 9, "refused": 0, "reset": 1},
+    "ingress": {"kind": "local", "action": "listen", "where": "*:59000"},
+    "egress": TUNNEL,
+}
+REPORT = {
+    "at_s": 12.0, "uptime_s": 7261.5, "version": "1", "engine": "compiled", "nodes": [NODE],
+    "reload": {"ok": True, "at": None, "text": ""},
+}  # fmt: skip
+
+
 def test_page_for_people():
-    link = {
-        "peer": "192.0.2.1:3000",
-        "state": "up",
-        "srtt_ms": 34,
-        "flows": 2,
-        "datagram_bytes": 1392,
-        "datagram_bytes_final": False,
-        "rx_bytes": 1_234_567,
-        "tx_bytes": 999,
-        "dials": True,
-        "local_port": 40123,
-        "counters": {"hops": 12},
-        "fec": {"sends": "off", "groups": 0, "parity_bytes": 0, "rebuilt": 0},
+    before = {
+        **REPORT,
+        "at_s": 10.0,
+        "nodes": [{**NODE, "egress": {**TUNNEL, "links": [{**LINK, "rx_bytes": 234_567}]}}],
     }
-    flows = {"tcp": 2, "udp": 1, "opened": 9, "refused": 0, "reset": 1}
-    tunnel = {
-        "kind": "tunnel",
-        "where": "192.0.2.1:3000",
-        "algorithm": "AES-GCM",
-        "drops": {"auth": 3},
-        "links": [link],
-        "link_count": 1,
-    }
-    node = {
-        "role": "client",
-        "name": "office",
-        "file": "office.conf",
-        "flows": flows,
-        "ingress": {"kind": "local"},
-        "egress": tunnel,
-    }
-    page = status_report.text("office-1", 77, {"uptime_s": 7261.5, "version": "1", "nodes": [node]})
-    assert "office-1: running, pid 77, up 2 h 1 min, kcpg 1" in page
-    assert "2 TCP and 1 UDP flows now, 9 since start, 0 refused, 1 reset" in page
-    assert "egress 192.0.2.1:3000 AES-GCM: 1 link, dropped: auth 3" in page
-    line = "192.0.2.1:3000 up, rtt 34 ms, 2 flows, datagrams of 1392 bytes or more, in 1.2 MB, out 999 B,"
-    assert f"{line} 12 hops, from port 40123" in page
-    assert "fec" not in page
-    link["fec"] = {"sends": "1:2,2:3", "groups": 7, "parity_bytes": 4_200, "rebuilt": 3}
-    assert ", fec 1:2,2:3, sent 4.2 kB of parity, rebuilt 3" in status_report.link_line(link)
-    link["congestion"] = believed = {
-        "state": "startup",
-        "delivery_bps": 0,
-        "min_rtt_ms": -1,
-        "queue_ms": None,
-        "loss": 0.0,
-    }
-    assert status_report.link_line(link).endswith(", path not measured yet (startup)")
-    believed |= {"state": "cycle", "delivery_bps": 18_500_000}
-    assert status_report.link_line(link).endswith(", path takes 18.5 Mbit/s (cycle)")
-    believed |= {"min_rtt_ms": 40, "queue_ms": 3, "loss": 0.005}
-    assert status_report.link_line(link).endswith(
-        ", path takes 18.5 Mbit/s (cycle), queue 3 ms over 40 ms, loses 0.5 %"
+    page = status_report.text("office-1", 77, REPORT, before)
+    assert (
+        page
+        == """\
+office-1: running, pid 77, up 2 h 1 min, kcpg 1, compiled engine
+  client office, office.conf
+    flows: 2 TCP, 1 UDP now; 9 since start, 0 refused, 1 reset
+    listens on *:59000
+    dials 192.0.2.1:3000, AES-GCM: 1 link; dropped: auth 3
+    peer                        state  heard    rtt  in b/s out b/s   in B  out B  loss resent flows
+    192.0.2.1:3000                 up   0.3s   34ms   4.00M       0  1.23M    999  1.2%   2.5%     2
+      datagrams of 1392 B or more, from port 40123, 12 hops"""
     )
     assert status_report.text("x", 1, None) == "x: running, pid 1, does not answer"
+
+
+def test_page_without_an_earlier_report_has_no_rates():
+    (row,) = [line for line in status_report.text("o", 7, REPORT).splitlines() if "34ms" in line]
+    assert row.split()[4:6] == ["-", "-"]
+
+
+def test_fec_in_words():
+    used = {
+        **LINK,
+        "fec": {**LINK["fec"], "sends": "1:2,2:3", "groups": 7, "parity_bytes": 4_200, "rebuilt": 3},
+    }
+    words = " ".join(line.strip() for line in status_report.link_lines(used))
+    assert words.endswith(", fec 1:2,2:3, sent 4.2 kB of parity, rebuilt 3")
+
+
+def test_congestion_in_words():
+    believed = {"state": "startup", "delivery_bps": 0, "min_rtt_ms": -1, "queue_ms": None, "loss": 0.0}
+    assert status_report.congestion_words(believed) == "path not measured yet (startup)"
+    believed |= {"state": "cycle", "delivery_bps": 18_500_000}
+    assert status_report.congestion_words(believed) == "path takes 18.5 Mbit/s (cycle)"
+    believed |= {"min_rtt_ms": 40, "queue_ms": 3, "loss": 0.5}
+    row, path = status_report.link_lines({**LINK, "congestion": believed})
+    assert path.strip().endswith(", path takes 18.5 Mbit/s (cycle), queue 3 ms over 40 ms")
+    assert row.split()[8] == "50%", "the larger of what the peer and what congestion control say"
+
+
+def test_page_says_what_is_wrong():
+    refused = {
+        "leg": "tunnel",
+        "kind": "refused",
+        "peer": "192.0.2.1:3000",
+        "text": "no",
+        "count": 3,
+        "ago_s": 90.0,
+    }
+    egress = {**TUNNEL, "links": [], "link_count": 0, "unanswered": {"handshakes": 9, "for_s": 12.3}}
+    listener = {**egress, "action": "listen", "unanswered": None}
+    node = {**NODE, "ingress": listener, "egress": egress, "troubles": [refused]}
+    reload = {"ok": False, "at": 0, "text": "kept the old configuration: 1 error"}
+    page = status_report.text("o", 7, {**REPORT, "nodes": [node], "reload": reload})
+    assert (
+        "! the configuration was refused at 1970-01-01" in page
+        and "kept the old configuration: 1 error" in page
+    )
+    assert "! 9 handshakes sent, none answered for 12 s" in page
+    assert "! 2 datagrams since start under another password" in page
+    assert "! 1m ago, 3 times: 192.0.2.1:3000: no" in page
+
+
+@given(
+    st.text(st.characters(categories=["L", "N", "P"]), min_size=1, max_size=300),
+    st.integers(0, 10**15), st.floats(0, 10**8), st.integers(-1, 100_000), st.floats(0, 1),
+)  # fmt: skip
+def test_no_line_is_longer_than_100_columns(name, count, seconds, rtt_ms, loss):
+    fec = {**LINK["fec"], "loss": loss, "rebuilt": count}
+    link = {
+        **LINK, "peer": name[:46], "rx_bytes": count, "tx_bytes": count, "heard_s": seconds, "fec": fec,
+        "segments_resent_rto": count, "flows": count % 65536, "srtt_ms": rtt_ms,
+    }  # fmt: skip
+    old = {**link, "rx_bytes": 0, "tx_bytes": 0}
+    tunnel = {**TUNNEL, "where": name, "links": [link], "drops": {name: count}}
+    trouble = {
+        "leg": name,
+        "kind": name,
+        "peer": name,
+        "text": f"{name} {name}",
+        "count": count,
+        "ago_s": seconds,
+    }
+    node = {**NODE, "file": name, "egress": tunnel, "troubles": [trouble], "public_addresses": [name] * 3}
+    report = {
+        **REPORT,
+        "nodes": [node],
+        "uptime_s": seconds,
+        "reload": {"ok": False, "at": 0, "text": name * 3},
+    }
+    before = {**report, "at_s": 11.0, "nodes": [{**node, "egress": {**tunnel, "links": [old]}}]}
+    for line in status_report.text(name, count, report, before).splitlines():
+        assert len(line) <= status_report.WIDTH, line
+
+
+def test_troubles_are_bounded_counted_and_end():
+    now = [0.0]
+    troubles = Troubles(lambda: now[0])
+    for number in range(MAX_TROUBLES + 1):
+        troubles.note("tunnel", f"kind{number}", "", "text")
+    kinds = [one["kind"] for one in troubles.snapshot()]
+    assert kinds == [f"kind{n}" for n in range(1, MAX_TROUBLES + 1)]
+    troubles.note("tunnel", "kind3", "192.0.2.1:1", "again")
+    assert {
+        "kind": "kind3",
+        "peer": "192.0.2.1:1",
+        "text": "again",
+        "count": 2,
+    }.items() <= troubles.snapshot()[-1].items()
+    troubles.over("tunnel", ["kind3", "kind99"])
+    assert "kind3" not in [one["kind"] for one in troubles.snapshot()]
+    now[0] = KEPT_S + 1
+    assert troubles.snapshot() == []
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (0, "0"),
+        (999, "999"),
+        (999.6, "1.00k"),
+        (12_340, "12.3k"),
+        (999_900, "1.00M"),
+        (1.25e9, "1.25G"),
+        (5e15, "5000T"),
+    ],
+)
+def test_brief_numbers(value, words):
+    assert wording.brief(value) == words
 
 
 @pytest.mark.parametrize(

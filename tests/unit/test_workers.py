@@ -103,7 +103,7 @@ def test_the_page_has_a_line_for_each_worker():
 
 def test_a_node_whose_workers_are_all_down_has_a_page():
     identity = {"name": "office", "role": "server", "file": "office.conf"}
-    assert "0 TCP and 0 UDP flows" in status_report.node_lines({**identity, "workers": []})[0]
+    assert "0 TCP, 0 UDP now" in status_report.node_lines({**identity, "workers": []})[1]
 
 
 def test_who_gets_one_more_link():

@@ -7,7 +7,7 @@ from typing import Any
 
 from kcpg.app.metrics import Snapshot
 
-_OLDEST = frozenset({"uptime_s"})  # Numbers of which the largest counts; all others are summed
+_OLDEST = frozenset({"uptime_s", "for_s"})  # Numbers of which the largest counts; all others are summed
 
 _LISTS = ("links", "flow_list")  # Lists whose entries say which worker has them
 
@@ -33,7 +33,7 @@ def _numbered(value: Any, worker: int) -> Any:
 
 def _add(whole: Snapshot, part: Snapshot) -> None:
     for name, value in part.items():
-        if name not in whole:
+        if whole.get(name) is None:
             whole[name] = value
         elif isinstance(value, dict):
             _add(whole[name], value)

@@ -151,6 +151,7 @@ class DialedLink:
         self._sockets = SourcePorts(env)
         self._hopper = Hopper(hop_every_ms, host.choice, self._sockets, env, self._hopped, self._stuck)
         self._unanswered_since_ms: int | None = None
+        self._unanswered_inits = 0
         self._call_at_ms: int | None = None
         self.is_replaced = False  # the host has called for another link in place of this one
 
@@ -163,6 +164,14 @@ class DialedLink:
     def flows(self) -> int:
         """Flows that the link carries."""
         return len(self.link.flows.flows) if self.link is not None else 0
+
+    @property
+    def unanswered(self) -> tuple[int, int] | None:
+        """INITs sent, and since when (ms), while nobody has answered; None: nobody is asked."""
+        since_ms, attempt = self._unanswered_since_ms, self._attempt
+        if since_ms is None or attempt is None or attempt.quiet:
+            return None
+        return self._unanswered_inits, since_ms
 
     @property
     def over(self) -> bool:
@@ -230,7 +239,7 @@ class DialedLink:
             self._report(
                 EventKind.LINK_SILENT, link.peer, "no answer on the link; resuming it", REPEAT_EVENT_MS
             )
-            self._unanswered_since_ms = now_ms
+            self._unanswered_since_ms, self._unanswered_inits = now_ms, 0
             self._hopper.stop(now_ms)
             if link.link_wire.path is not None:
                 self._host.choice.blame(link.link_wire.path[1], now_ms)
@@ -306,7 +315,7 @@ class DialedLink:
             assert isinstance(rekey, DialerRekey)
             resume = Resume(self.link.epochs.peer_cid, rekey.secret)
         if self._unanswered_since_ms is None:
-            self._unanswered_since_ms = now_ms
+            self._unanswered_since_ms, self._unanswered_inits = now_ms, 0
         initiator = self._host.initiator(resume)
         self._attempt = HandshakeAttempt(initiator, now_ms, first_wait_ms, resume is not None, self._env.rng)
 
@@ -385,6 +394,7 @@ class DialedLink:
 
     def _send_init(self, attempt: HandshakeAttempt, path: Path) -> None:
         self._host.counters.inits_sent += 1
+        self._unanswered_inits += 1
         self._host.post(path, attempt.initiator.init(self._env.wall_s()))
 
     # -- answers --

@@ -122,6 +122,12 @@ class TunnelDialer(NativeLeg):
         return next(iter(self._dialed)).state if self._dialed else DialState.STOPPED
 
     @property
+    def unanswered(self) -> tuple[int, int] | None:
+        """INITs that its links have sent in vain, and since when (ms); None: none waits for an answer."""
+        found = [dialed.unanswered for dialed in self._dialed if dialed.unanswered is not None]
+        return (sum(inits for inits, _ in found), min(since for _, since in found)) if found else None
+
+    @property
     def link(self) -> Link | None:
         """The oldest link there is, silent or not."""
         return next((dialed.link for dialed in self._dialed if dialed.link is not None), None)
