@@ -27,6 +27,7 @@ from kcpg.app.memory import spare_collector
 from kcpg.app.paths import Instance
 from kcpg.app.privileges import become, identity, unreadable
 from kcpg.app.run import derive_keys, describe
+from kcpg.app.servicemanager import ServiceManager
 from kcpg.app.status import StatusServer
 from kcpg.app.terminal import Terminal
 from kcpg.app.wording import counted
@@ -37,6 +38,8 @@ from kcpg.errors import EXIT_OK, KcpgError
 TICK_S = 5.0
 
 SUMMARY_S = 60.0  # Interval of status blocks in a node's `log_path` (kcptube's value)
+
+WATCHDOG_SHARE = 3  # Signs of life in the time after which a service manager restarts the process
 
 # Version of the status report, docs/status.md. It grows when a field goes away or changes its meaning; new
 # fields may come at any time.
@@ -66,6 +69,7 @@ class Service:
         self._where = where
         self._name = name
         self._status: StatusServer | None = None
+        self._manager = ServiceManager(os.environ)
         self._started_s = time.time()
         self._marked = gevent.event.Event()
         self._stops = 0
@@ -81,17 +85,17 @@ class Service:
         """
         self._obey_signals()
         allow_descriptors()
-        housekeeping = None
+        greenlets: list[gevent.Greenlet] = []
         try:
             self._start()
             self._become_user()
             spare_collector()
             ready(self.ready_line())
-            housekeeping = gevent.spawn(self._keep_house)
+            self._manager.ready(self._status_line())
+            greenlets = [gevent.spawn(self._keep_house), gevent.spawn(self._show_life)]
             self._serve()
         finally:
-            if housekeeping is not None:
-                housekeeping.kill()
+            gevent.killall(greenlets)
             self._end()
         return EXIT_OK
 
@@ -182,6 +186,7 @@ class Service:
             self._marked.wait()
             self._marked.clear()
             if self._stops:
+                self._manager.stopping()
                 self._drain(self.nodes)
                 return
             if self._reload_wanted:
@@ -194,7 +199,19 @@ class Service:
         out = instances.left_out(self._where) if self._where is not None else set()
         return [file for file in files if os.path.realpath(file) not in out]
 
+    def _status_line(self) -> str:
+        """What the service manager shows of this process."""
+        flows = sum(node.tcp_flows for node in self.nodes)
+        return f"{counted(len(self.nodes), 'node')}, {counted(flows, 'TCP flow')}"
+
+    def _show_life(self) -> None:
+        """Tell the service manager that the event loop turns, as often as it wants to hear it."""
+        while self._manager.watchdog_s:
+            self._manager.alive()
+            gevent.sleep(self._manager.watchdog_s / WATCHDOG_SHARE)
+
     def _reload(self) -> None:
+        self._manager.reloading()
         try:
             ok, text = self._apply()
         except Exception as error:  # a bug must not end the nodes that run
@@ -202,6 +219,7 @@ class Service:
             ok, text = False, f"cannot reread the configuration: {error}"
         self._reloaded = {"ok": ok, "at": round(time.time(), 3), "text": text}
         self._reload_count += 1
+        self._manager.ready(self._status_line() if ok else text)
 
     def _apply(self) -> tuple[bool, str]:
         """Reread the configuration: whether it runs now, and the result in words."""
@@ -225,6 +243,8 @@ class Service:
         next_summary_s = time.monotonic() + SUMMARY_S
         while True:
             gevent.sleep(TICK_S)
+            if self._manager.listens and self._reloaded["ok"]:
+                self._manager.status(self._status_line())
             now_s = time.monotonic()
             summary = now_s >= next_summary_s
             if summary:

@@ -66,6 +66,20 @@ def test_a_key_instead_of_a_password() -> None:
     assert errors(text + "encryption_password=x\n") == [(7, "encryption_password")]
 
 
+def test_password_from_the_service_manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    conf = tmp_path / "client.conf"
+    file = "encryption_password_file=${CREDENTIALS_DIRECTORY}/secret"
+    conf.write_text(CLIENT.replace("encryption_password=qwerty1234", file))
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    (problem,) = load([conf]).errors
+    assert "no service manager gives credentials" in problem.reason and "LoadCredential=" in problem.hint
+    (tmp_path / "creds").mkdir()
+    (tmp_path / "creds" / "secret").write_bytes(b"from systemd\n")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "creds"))
+    (node,) = load([conf]).nodes
+    assert node.egress.password == b"from systemd"
+
+
 def test_password_file(tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(b" a p\xe4ssword \r\n")
     (tmp_path / "secret").chmod(0o644)

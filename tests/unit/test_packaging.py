@@ -12,6 +12,7 @@ import pytest
 
 from kcpg.app.cli import DRAIN_S
 from kcpg.app.config.keys import KEYS
+from kcpg.app.service import WATCHDOG_SHARE
 from kcpg.app.workers.supervisor import CLOSE_LIMIT_S
 from kcpg.errors import EXIT_USAGE
 from tests.needs import needs
@@ -83,3 +84,8 @@ def test_kcpg_runs_where_no_memory_becomes_executable() -> None:
 def test_the_state_directory_of_the_service_is_one_that_kcpg_takes() -> None:
     assert "Environment=KCPG_STATE_DIR=/run/kcpg-%i" in SERVICE and "RuntimeDirectory=kcpg-%i" in SERVICE
     assert "RuntimeDirectoryMode=0700" in SERVICE
+
+
+def test_the_unit_waits_until_the_node_is_ready_and_watches_it() -> None:
+    assert re.search("^Type=notify-reload$", SERVICE, re.MULTILINE)
+    assert setting("WatchdogSec") > WATCHDOG_SHARE

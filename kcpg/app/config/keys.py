@@ -170,7 +170,8 @@ _KEYS = (
     Key(
         "encryption_password_file", "Encryption", values.free_text,
         "path, relative to the configuration file", "none", _ALL,
-        "File that holds the password. Line ends at the end of the file do not count.", own=True,
+        "File that holds the password. Line ends at the end of the file do not count. "
+        "${CREDENTIALS_DIRECTORY}/NAME: a credential of the systemd unit.", own=True,
     ),
     Key(
         "answer_wrong_clock", "Encryption", values.boolean, "yes, true, 1, no, false, 0", "yes", _LISTEN,

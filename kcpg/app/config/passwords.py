@@ -8,14 +8,25 @@ from pathlib import Path
 
 from kcpg.app.config.values import BadValue
 
+# Where systemd puts what LoadCredential= names (systemd.exec(5)); a path may begin with this variable alone.
+_CREDENTIALS = "${CREDENTIALS_DIRECTORY}/"
+
 PASSWORD_BYTES_MAX = 64 * 1024  # A larger file is no password
 
 
 def read_password(base: Path, name: str) -> tuple[bytes, bool]:
     """(password, whether every user may read the file). Raises BadValue if there is none.
 
-    `name` is relative to `base`. Line ends at the end of the file are not part of the password.
+    `name` is relative to `base`, or begins with `${CREDENTIALS_DIRECTORY}/`. Line ends at the end of the file
+    are not part of the password.
     """
+    if name.startswith(_CREDENTIALS):
+        directory = os.environ.get("CREDENTIALS_DIRECTORY", "")
+        if not directory:
+            raise BadValue(
+                "no service manager gives credentials to this process", "LoadCredential= in the unit"
+            )
+        name = os.path.join(directory, name.removeprefix(_CREDENTIALS))
     try:
         with open(base / name, "rb") as file:
             data = file.read(PASSWORD_BYTES_MAX + 1)
