@@ -1,11 +1,18 @@
-"""Native tunnel legs that report, at the end of each link, what it carried."""
+"""Tunnel legs that keep what their links have carried once these are over; native ones report it as well."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import Counter
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
+from kcpg.app.metrics import foreign_totals, link_totals
 from kcpg.app.wording import duration, size
 from kcpg.core.env import Event
+from kcpg.core.kcptube.dialer import TubeDialer
+from kcpg.core.kcptube.listener import TubeListener
+from kcpg.core.kcptun.dialer import TunDialer
+from kcpg.core.kcptun.listener import TunListener
 from kcpg.core.native.dial.dialer import TunnelDialer
 from kcpg.core.native.leg import NativeLeg
 from kcpg.core.native.link.state import LinkState
@@ -32,8 +39,14 @@ def summary(link: Link, now_ms: int) -> str:
 class _Summarizing(NativeLeg):
     """A leg that reports LINK_SUMMARY after the end of a link."""
 
+    @cached_property
+    def ended(self) -> Counter[str]:
+        """The totals (`metrics.link_totals`) of the links that are over."""
+        return Counter()
+
     def link_closed(self, link: Link, reason: Reset, by_peer: bool) -> None:
         """Report a link, unless nobody used it after its handshake."""
+        self.ended.update(link_totals(link))
         used = link.counters.flows_opened or link.since_ms + _WORTH_MS < self.now_ms
         super().link_closed(link, reason, by_peer)
         if used and link.state is LinkState.CLOSED:
@@ -50,3 +63,33 @@ class SummarizingDialer(_Summarizing, TunnelDialer):
 
 class SummarizingListener(_Summarizing, TunnelListener):
     """A TunnelListener that reports LINK_SUMMARY."""
+
+
+class _Counting:
+    """A leg of another dialect that keeps the totals of the links that are over."""
+
+    @cached_property
+    def ended(self) -> Counter[str]:
+        """The totals (`metrics.foreign_totals`) of the links that are over."""
+        return Counter()
+
+    def link_over(self, link: Any, reason: Reset | None) -> None:
+        """Add up what the link has carried."""
+        self.ended.update(foreign_totals(link))
+        super().link_over(link, reason)  # type: ignore[misc]  # that of the leg below
+
+
+class CountingTubeDialer(_Counting, TubeDialer):
+    """A TubeDialer that keeps totals."""
+
+
+class CountingTubeListener(_Counting, TubeListener):
+    """A TubeListener that keeps totals."""
+
+
+class CountingTunDialer(_Counting, TunDialer):
+    """A TunDialer that keeps totals."""
+
+
+class CountingTunListener(_Counting, TunListener):
+    """A TunListener that keeps totals."""

@@ -33,6 +33,15 @@ MAX_FLOWS = 1000
 
 Snapshot = dict[str, Any]
 
+_TRAFFIC = ("rx_bytes", "tx_bytes", "rx_datagrams", "tx_datagrams")
+
+_RESENT = ("fast", "rto", "tail")
+
+TOTALS = (
+    *_TRAFFIC, "payload_bytes", "segments_sent", "segments_resent", "parity_bytes", "rebuilt", "lost"
+)  # fmt: skip
+"""What a leg adds up over all its links, those that are over as well."""
+
 
 class Measured(Protocol):
     """What a snapshot needs of a running node; `node` and `driver` are None until it has started."""
@@ -85,16 +94,51 @@ def leg_snapshot(config: LegConfig, leg: Any, ports: TunnelSockets | None) -> Sn
         found["counters"] = dict(leg.counters)
     if config.kind is LegKind.TUNNEL:
         shot = _SHOTS[config.dialect]
+        count = link_totals if config.dialect is Dialect.NATIVE else foreign_totals
         links = list(leg.links)
         found["algorithm"] = config.algorithm
         found["link_count"] = len(links)
         found["links"] = [shot(link, ports) for link in links[:MAX_LINKS]]
+        totals = dict.fromkeys(TOTALS, 0) | getattr(leg, "ended", {})
+        for link in links:
+            for name, number in count(link).items():
+                totals[name] += number
+        found["totals"] = totals
         found["counters"] = dataclasses.asdict(leg.counters)
         if not (config.is_kcptube or config.is_kcptun):
             found["memory"] = leg.wire.memory()
         found["unanswered"] = unanswered(leg)
         found["drops"] = {**leg.wire.drops, **getattr(leg, "handshake_drops", {})}
     return found
+
+
+def link_totals(link: Link) -> dict[str, int]:
+    """What only grows while a link lives, by the names of TOTALS."""
+    link_wire, fec = link.link_wire, link.link_wire.fec
+    segments = link_wire.segment_counts()
+    return {
+        **{name: getattr(link_wire, name) for name in _TRAFFIC},
+        "payload_bytes": segments["bytes_sent"],
+        "segments_sent": segments["segments_sent"],
+        "segments_resent": sum(segments[f"segments_resent_{why}"] for why in _RESENT),
+        "parity_bytes": fec.parity_bytes if fec is not None else 0,
+        "rebuilt": fec.rebuilt if fec is not None else 0,
+        "lost": fec.lost if fec is not None else 0,
+    }
+
+
+def foreign_totals(link: TubeLink | TunLink) -> dict[str, int]:
+    """The same for a link of another dialect."""
+    conv, kcp = link.conv, link.conv.kcp
+    return {
+        **{name: getattr(conv, name) for name in _TRAFFIC},
+        "payload_bytes": kcp.bytes_sent,
+        "segments_sent": kcp.segments_sent,
+        "segments_resent": sum(getattr(kcp, f"segments_resent_{why}") for why in _RESENT),
+        "parity_bytes": conv.sender.parity_bytes if conv.sender is not None else 0,
+        "rebuilt": conv.receiver.rebuilt if conv.receiver is not None else 0,
+        "lost": conv.receiver.untrusted if conv.receiver is not None else 0,
+    }
 
 
 def unanswered(leg: Any) -> Snapshot | None:

@@ -31,6 +31,7 @@ class Applied(NamedTuple):
     nodes: list[AnyNode]  # Those that run now
     ok: bool  # Whether they are those of the edited configuration
     text: str  # The result in words, as in the log
+    configs: Sequence[NodeConfig] | None = None  # Those that were read, if they are in force
 
 
 def compare(old: Sequence[NodeConfig], new: Sequence[NodeConfig]) -> Plan:
@@ -65,7 +66,7 @@ def apply(files: list[Path], running: list[AnyNode], form: str) -> Applied:
     plan = compare([node.config for node in running], loaded.nodes)
     if not plan.started and not plan.stopped:
         log.info("reread the configuration: nothing has changed")
-        return Applied(running, True, "reread the configuration: nothing has changed")
+        return Applied(running, True, "reread the configuration: nothing has changed", loaded.nodes)
     try:
         keys = derive_keys([loaded.nodes[position] for position in plan.started])
         after = _replace(plan, running, loaded.nodes, keys, form)
@@ -78,7 +79,7 @@ def apply(files: list[Path], running: list[AnyNode], form: str) -> Applied:
         return Applied(_restore(running, form), False, f"cannot apply the configuration: {error}")
     text = f"applied the configuration (nodes started: {len(plan.started)}, unchanged: {len(plan.kept)})"
     log.info("%s", text)
-    return Applied(after, True, text)
+    return Applied(after, True, text, loaded.nodes)
 
 
 def _changes_user(old: NodeConfig, new: Sequence[NodeConfig]) -> str:

@@ -20,7 +20,14 @@ from kcpg.app import legsettings, legsettings_kcptube, legsettings_kcptun, legse
 from kcpg.app.config.model import LegConfig, LegKind, NodeConfig
 from kcpg.app.descriptors import HOW_TO_RAISE
 from kcpg.app.identity import dialer_identity
-from kcpg.app.linksummary import SummarizingDialer, SummarizingListener
+from kcpg.app.linksummary import (
+    CountingTubeDialer,
+    CountingTubeListener,
+    CountingTunDialer,
+    CountingTunListener,
+    SummarizingDialer,
+    SummarizingListener,
+)
 from kcpg.app.logs import NodeLog
 from kcpg.app.memory import Memory, pool_bytes
 from kcpg.app.messages import Reporter
@@ -204,9 +211,11 @@ class RunningNode:
         env = replace(make_env(ports, self._reporter.event), worker=self._worker_slot())
         leg: SummarizingListener | TubeListener | TunListener
         if config.is_kcptube:
-            leg = TubeListener(legsettings_kcptube.listen_settings(config, self.config.max_flows), env)
+            leg = CountingTubeListener(
+                legsettings_kcptube.listen_settings(config, self.config.max_flows), env
+            )
         elif config.is_kcptun:
-            leg = TunListener(legsettings_kcptun.listen_settings(config, self.config.max_flows), env)
+            leg = CountingTunListener(legsettings_kcptun.listen_settings(config, self.config.max_flows), env)
         else:
             leg = SummarizingListener(
                 replace(
@@ -259,9 +268,9 @@ class RunningNode:
             env = replace(env, resolve=self._peer.resolve)
         leg: SummarizingDialer | TubeDialer | TunDialer
         if config.is_kcptube:
-            leg = TubeDialer(legsettings_kcptube.dial_settings(config), env)
+            leg = CountingTubeDialer(legsettings_kcptube.dial_settings(config), env)
         elif config.is_kcptun:
-            leg = TunDialer(legsettings_kcptun.dial_settings(config), env)
+            leg = CountingTunDialer(legsettings_kcptun.dial_settings(config), env)
         else:
             worker = self._worker.index if self._worker is not None else 0
             identity = dialer_identity(self.config.file, config.section, worker, os.environ)

@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import gevent
 import gevent.event
@@ -32,7 +33,10 @@ from kcpg.app.status import StatusServer
 from kcpg.app.terminal import Terminal
 from kcpg.app.wording import counted
 from kcpg.app.workers.supervisor import AnyNode, make_node
-from kcpg.errors import EXIT_OK, KcpgError
+from kcpg.errors import EXIT_OK, KcpgError, StartError
+
+if TYPE_CHECKING:
+    from kcpg.app.httpserver import Application, HttpServers
 
 # Interval for checking the counts of repeated lines: a few seconds late is unnoticeable, and costs nothing.
 TICK_S = 5.0
@@ -69,6 +73,7 @@ class Service:
         self._where = where
         self._name = name
         self._status: StatusServer | None = None
+        self._http: HttpServers | None = None
         self._manager = ServiceManager(os.environ)
         self._started_s = time.time()
         self._marked = gevent.event.Event()
@@ -133,6 +138,7 @@ class Service:
         own = [config.max_flows for config in self._configs if config.workers == 1]
         if own and (text := shortage(sum(own))):
             process_log().warning("%s", text)
+        self._serve_http()
         if self._where is not None:
             self._status = StatusServer(self._where.socket, self.report, self._name)
             try:
@@ -178,6 +184,21 @@ class Service:
             return
         self._reload_wanted = True
         self._marked.set()
+
+    def _serve_http(self) -> None:
+        """Open and close what the configuration says. Raises StartError."""
+        found = {("metrics_listen", one.metrics_listen) for one in self._configs if one.metrics_listen}
+        if not found and self._http is None:
+            return
+        from kcpg.app.httpserver import HttpServers
+
+        self._http = self._http or HttpServers()
+        self._http.serve(dict.fromkeys(sorted(found), self._metrics))
+
+    def _metrics(self) -> Application:
+        from kcpg.app import prometheus
+
+        return prometheus.application(self.report)
 
     # -- While it runs --
 
@@ -232,6 +253,13 @@ class Service:
         self._drain([node for node in self.nodes if os.path.realpath(node.config.file) not in wanted])
         done = reload.apply(files, self.nodes, self._options.form)
         self.nodes = done.nodes
+        if done.configs is not None:
+            self._configs = list(done.configs)
+            try:
+                self._serve_http()
+            except StartError as error:
+                process_log().error("%s", error)
+                return False, f"{done.text}, but {error}"
         if self._where is not None:
             try:
                 instances.note(self._where, [node.config.file for node in self.nodes])
@@ -290,6 +318,8 @@ class Service:
                 process_log().exception("cannot close %s", node.config.name)
         if self._status is not None:
             self._status.close()
+        if self._http is not None:
+            self._http.close()
         if self._where is not None:
             instances.forget(self._where)
         if self.nodes:

@@ -199,6 +199,14 @@ def mapping_line(text: str, tcp: bool, udp: bool, remarks: Remarks) -> list[Mapp
     ]
 
 
+def listen_address(text: str, remarks: Remarks) -> str:
+    """`address:port` to listen on, canonical, an IPv6 literal in brackets."""
+    where, (port, last) = _mapping_side(uncomment(text, remarks), "address", remarks)
+    if not where or port != last:
+        raise BadValue("is not one address with one port", "for example 127.0.0.1:9150")
+    return f"[{where}]:{port}" if ":" in where else f"{where}:{port}"
+
+
 def _mapping_side(text: str, side: str, remarks: Remarks) -> tuple[str, tuple[int, int]]:
     name, port = _split_port(text)
     if port is None:

@@ -397,6 +397,11 @@ _KEYS = (
         "With user: the group that the process gets.", own=True, whole_node=True,
     ),
     Key(
+        "metrics_listen", "Process", addresses.listen_address, "address:port", "none", _NODE,
+        "Where this process serves the figures of all its nodes to Prometheus, for example 127.0.0.1:9150. "
+        "Everybody who reaches the address can read them. See status.md.", own=True, whole_node=True,
+    ),
+    Key(
         "fib_ingress", "Process", values.clamped(0, 65535), "0-65535", "the system's", _ALL,
         "FreeBSD: routing table for incoming traffic.", limits="clamped to the range",
         pending="routing tables",

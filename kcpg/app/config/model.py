@@ -280,6 +280,9 @@ class NodeConfig:
     )
     group: str = ""  # Name or number of the group; empty = the user's own
     memory_bytes: int = 0  # For what flows hold, in all; 0: by the machine
+    # Where the process serves metrics, `host:port`; empty = nowhere. No part of the node: it goes on
+    # untouched when this changes.
+    metrics_listen: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
