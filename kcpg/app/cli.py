@@ -25,6 +25,7 @@ COMMANDS = {
     "status": "report on running nodes: kcpg status [--watch] [CONFIG…]",
     "init": "make a new tunnel, or take part in one: kcpg init --server HOST, kcpg init INVITATION",
     "convert": "turn a configuration of kcptun or kcptube into one of kcpg: kcpg convert FILE",
+    "doctor": "look at this machine for what makes a node slow or deaf: kcpg doctor [CONFIG…]",
     "keygen": "print a new key for encryption_key",
     "version": "show the version, the engine and the libraries that encrypt, like --version",
     "help": "explain something: kcpg help config [KEY], kcpg help daemon",
@@ -170,6 +171,8 @@ def _dispatch(words: list[str], before_tunnel: Before) -> int:
         return _init(rest)
     if command == "convert":
         return _convert(rest)
+    if command == "doctor":
+        return _doctor(rest)
     if command == "keygen":
         return _keygen(rest)
     if command == "version":
@@ -502,6 +505,28 @@ def _convert(words: list[str]) -> int:
     for remark in [*made.remarks, *map(str, problems)]:
         print(remark, file=sys.stderr)
     return EXIT_OK
+def doctor_parser() -> OptionParser:
+    """The parser of `kcpg doctor`."""
+    parser = OptionParser(
+        prog="kcpg doctor",
+        description="Look at this machine for what makes a node slow or deaf, and say what to type.",
+        epilog="Exit code 1 if something can be mended.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "configurations", nargs="*", metavar="CONFIG", help="also look at the ways to its peers"
+    )
+    return parser
+
+
+def _doctor(words: list[str]) -> int:
+    options = doctor_parser().read(words)
+    from kcpg.app import instances
+    from kcpg.app.config.explain import load_or_explain
+    from kcpg.app.doctor import examine
+
+    configs = load_or_explain(instances.expand([Path(name) for name in options.configurations]))
+    return examine(configs, print)
 
 
 def _keygen(words: list[str]) -> int:
