@@ -2,7 +2,7 @@
 
 Tests of what has none of its own name:
     control, daemon, instances, lock: unit/test_daemon_files.py, net/test_process_daemon.py
-    foreground, terminal, trial: unit/test_cli.py, net/test_process_chain.py
+    about, foreground, parsers, terminal, trial: unit/test_cli.py, net/test_process_chain.py
     adhoc, invitation: unit/test_init.py
     legsettings_kcptube, legsettings_native: unit/test_legsettings.py, unit/test_config_dialect.py
     legsettings_kcptun: unit/test_config_dialect.py

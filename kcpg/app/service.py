@@ -288,7 +288,7 @@ class Service:
     # -- End --
 
     def _drain(self, nodes: Sequence[AnyNode]) -> None:
-        """Have these nodes send their peers elsewhere, and wait for their TCP flows to finish, until the limit;
+        """Have these nodes send their peers elsewhere, and wait for their TCP flows to finish, or the limit;
         if the process is to end, until a second signal, too."""
         for node in nodes:
             node.stop_accepting(self._drain_limit_s(node))

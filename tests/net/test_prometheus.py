@@ -26,7 +26,7 @@ from kcpg.app.service import Service
 from tests.needs import needs
 from tests.net import processes
 from tests.net.test_process_chain import CLIENT, SERVER, write
-from tests.net.test_running_node import _carry, listen, nodes
+from tests.net.test_running_node import carry, listen, nodes
 
 __all__ = ["listen", "nodes"]
 
@@ -66,7 +66,7 @@ def report_of(nodes: list[RunningNode]) -> dict[str, Any]:
 def test_figures_are_those_of_the_nodes_and_the_board_knows_them(
     nodes: list[RunningNode], listen: int
 ) -> None:
-    _carry(listen)
+    carry(listen)
     report = report_of(nodes)
     found = samples(exposed(report))
     assert total(found, "kcpg_flows_opened_total", node="client") == 1
@@ -88,7 +88,7 @@ def test_figures_are_those_of_the_nodes_and_the_board_knows_them(
 
 
 def test_more_links_and_flows_make_no_more_series(nodes: list[RunningNode], listen: int) -> None:
-    _carry(listen)
+    carry(listen)
     report = report_of(nodes)
     few = samples(exposed(report))
     for node in report["nodes"]:
@@ -102,7 +102,7 @@ def test_more_links_and_flows_make_no_more_series(nodes: list[RunningNode], list
 def test_what_a_link_has_carried_stays_in_the_totals_when_it_ends(
     nodes: list[RunningNode], listen: int
 ) -> None:
-    _carry(listen)
+    carry(listen)
     server = nodes[1].node
     assert server is not None
     before = nodes[1].snapshot()["ingress"]["totals"]

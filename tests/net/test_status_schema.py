@@ -13,14 +13,16 @@ from kcpg.app.logoptions import LogOptions
 from kcpg.app.run import RunningNode
 from kcpg.app.service import SCHEMA, Service
 from kcpg.app.workers.merge import merge
-from tests.net.test_running_node import _carry, listen, nodes
+from tests.net.test_running_node import carry, listen, nodes
 
 PAGE = Path(__file__).parents[2] / "docs" / "status.md"
 
 __all__ = ["listen", "nodes"]
 
 # Of nodes that this test does not run.
-ELSEWHERE = re.compile(r"\.workers\[\]\.|links\[\]\.carries$|\.worker$")
+ELSEWHERE = re.compile(
+    r"\.workers\[\]\.|links\[\]\.(carries|smux|compresses|peer_fec)$|\.worker$|\.congestion\."
+)
 
 
 def documented() -> set[str]:
@@ -49,7 +51,7 @@ def paths(at: str, value: Any, known: set[str]) -> set[str]:
 @pytest.fixture
 def report(nodes: list[RunningNode], listen: int) -> dict[str, Any]:
     """Of a client and a server with a flow, one that fails, and a trouble."""
-    _carry(listen)
+    carry(listen)
     open_flow = gevent.socket.create_connection(("127.0.0.1", listen))
     open_flow.sendall(b"x")
     open_flow.recv(1)
@@ -68,7 +70,11 @@ def test_the_page_and_a_report_have_the_same_fields(report: dict[str, Any]) -> N
     assert len(known) > 80
     real = paths("[]", report, known)
     containers = {path for path in known for other in known if other != path and other.startswith(f"{path}.")}
-    nullable = {f"[].nodes[].{side}.unanswered" for side in ("ingress", "egress")}
+    nullable = {
+        f"[].nodes[].{side}.{name}"
+        for side in ("ingress", "egress")
+        for name in ("unanswered", "links[].congestion")
+    }
     assert real - known - nullable == set(), "not in docs/status.md"
     missing = {path for path in known - real - containers if not ELSEWHERE.search(path)}
     one_leg = {path for path in missing if ".ingress." in path and path.replace("ingress", "egress") in real}
@@ -78,7 +84,7 @@ def test_the_page_and_a_report_have_the_same_fields(report: dict[str, Any]) -> N
 
 
 def test_workers_reports_become_one_with_their_troubles(nodes: list[RunningNode], listen: int) -> None:
-    _carry(listen)
+    carry(listen)
     first, second = nodes[0].snapshot(), nodes[0].snapshot()
     first["egress"]["unanswered"], second["egress"]["unanswered"] = None, {"handshakes": 3, "for_s": 2.0}
     third = nodes[0].snapshot()

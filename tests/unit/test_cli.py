@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kcpg import __version__
-from kcpg.app import cli, daemon, foreground
+from kcpg.app import cli, daemon, foreground, parsers
 from kcpg.app.logs import LogOptions
 from kcpg.engine import ENGINE
 from tests.net import processes
@@ -45,7 +45,7 @@ def test_help_names_every_command(capsys):
         cli.main(["--help"])
     assert leaving.value.code == 0
     out = capsys.readouterr().out
-    for word in (*cli.COMMANDS, "--check-config", "--try", "--log-format", "Exit codes"):
+    for word in (*parsers.COMMANDS, "--check-config", "--try", "--log-format", "Exit codes"):
         assert word in out
 
 

@@ -69,7 +69,7 @@ def test_a_key_instead_of_a_password() -> None:
 def test_password_from_the_service_manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     conf = tmp_path / "client.conf"
     file = "encryption_password_file=${CREDENTIALS_DIRECTORY}/secret"
-    conf.write_text(CLIENT.replace("encryption_password=qwerty1234", file))
+    conf.write_text(CLIENT.replace("encryption_password=unguessable-1234", file))
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
     (problem,) = load([conf]).errors
     assert "no service manager gives credentials" in problem.reason and "LoadCredential=" in problem.hint

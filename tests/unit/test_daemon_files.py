@@ -180,7 +180,7 @@ def test_a_directory_of_its_own_name_becomes_private(monkeypatch, tmp_path):
     own = tmp_path / ".local/state/kcpg"
     own.mkdir(parents=True)
     own.chmod(0o755)
-    monkeypatch.setattr(paths, "_candidates", lambda environ: [own])
+    monkeypatch.setattr(paths, "_candidates", lambda: [own])
     assert paths.state_directory({}) == own
     assert stat.S_IMODE(own.stat().st_mode) == 0o700
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kcpg.app import adhoc, cli, init, invitation
+from kcpg.app import adhoc, cli, init, invitation, parsers
 from kcpg.app.config import load, load_text
 from kcpg.app.config.model import LegConfig, Role
 from kcpg.errors import UsageError
@@ -282,8 +282,8 @@ def test_a_file_takes_no_forwards_and_other_roles_need_a_file(tmp_path, capsys, 
 
 def test_the_invitation_may_stand_in_the_environment(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setenv(cli.INVITATION_VARIABLE, client_line())
+    monkeypatch.setenv(parsers.INVITATION_VARIABLE, client_line())
     assert cli.main(["--check-config", "-D", "1080"]) == 0
     assert not list(tmp_path.iterdir()), "the file is gone"
-    monkeypatch.setenv(cli.INVITATION_VARIABLE, "")
+    monkeypatch.setenv(parsers.INVITATION_VARIABLE, "")
     assert cli.main(["--check-config", "-D", "1080"]) == 2

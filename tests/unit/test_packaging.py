@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from kcpg.app.cli import DRAIN_S
 from kcpg.app.config.keys import KEYS
+from kcpg.app.parsers import DRAIN_S
 from kcpg.app.service import WATCHDOG_SHARE
 from kcpg.app.workers.supervisor import CLOSE_LIMIT_S
 from kcpg.errors import EXIT_USAGE

@@ -207,8 +207,10 @@ def test_congestion_in_words():
     believed |= {"state": "cycle", "delivery_bps": 18_500_000}
     assert status_report.congestion_words(believed) == "path takes 18.5 Mbit/s (cycle)"
     believed |= {"min_rtt_ms": 40, "queue_ms": 3, "loss": 0.5}
-    row, path = status_report.link_lines({**LINK, "congestion": believed})
-    assert path.strip().endswith(", path takes 18.5 Mbit/s (cycle), queue 3 ms over 40 ms")
+    row, *path = status_report.link_lines({**LINK, "congestion": believed})
+    assert " ".join(line.strip() for line in path).endswith(
+        ", path takes 18.5 Mbit/s (cycle), queue 3 ms over 40 ms"
+    )
     assert row.split()[8] == "50%", "the larger of what the peer and what congestion control say"
 
 
