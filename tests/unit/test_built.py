@@ -123,7 +123,7 @@ def test_kcpg_and_pytest_refuse_to_run_what_is_not_written(tmp_path: Path) -> No
         done = [sys.executable, "-m", *words]
         return subprocess.run(done, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
 
-    started = run("kcpg", "--help")
+    started = run("kcpg", "some.conf")
     assert (started.returncode, started.stderr) == (1, f"kcpg: {wanted}\n")
     version = run("kcpg", "--version")
     assert version.returncode == 0 and wanted in version.stdout

@@ -130,7 +130,7 @@ def test_what_kcptun_lacks_is_an_error() -> None:
     assert errors(server.replace("=8000", "={}") + TUN) == [(3, "destination_port")]
     mapping = "listen_port={}\n[custom_input]\n:1000 -> 10.0.0.1:80\n"
     assert errors(client + TUN + mapping) == [(8, "listen_port")]
-    key = client.replace("encryption_password=qwerty1234", f"encryption_key={'A' * 43}=")
+    key = client.replace("encryption_password=unguessable-1234", f"encryption_key={'A' * 43}=")
     assert errors(key + TUN) == [(5, "encryption_key")]
 
 
@@ -149,7 +149,7 @@ def test_keys_of_kcptun_elsewhere() -> None:
 
 def test_what_the_kcptun_dialer_is_told() -> None:
     told = legsettings_kcptun.dial_settings(tun_leg())
-    assert told.format == tun_wire.Format("aes", b"qwerty1234", 1350, (0, 0))
+    assert told.format == tun_wire.Format("aes", b"unguessable-1234", 1350, (0, 0))
     assert told.streams == StreamSettings(1, True, 10_000, 4 << 20, 2 << 20, 8192)
     assert (told.tunnels, told.expire_ms, told.scavenge_ms, told.flow_wait_ms) == (1, 0, 600_000, 30_000)
     assert (told.kcp.nodelay, told.kcp.interval_ms, told.kcp.resend, told.kcp.nc) == (0, 30, 2, True)
@@ -158,7 +158,7 @@ def test_what_the_kcptun_dialer_is_told() -> None:
         "mux_tunnels=3\ndport_refresh=100\nfec=5:2\nkcp_mtu=1600\ndial_timeout=7\noutbound_bandwidth=8m\n"
     )
     told = legsettings_kcptun.dial_settings(tun_leg(more))
-    assert told.format == tun_wire.Format("aes", b"qwerty1234", 1500, (5, 2))
+    assert told.format == tun_wire.Format("aes", b"unguessable-1234", 1500, (5, 2))
     assert told.streams == StreamSettings(2, False, 30_000, 100_000, 200_000, 4096)
     assert (told.tunnels, told.expire_ms, told.scavenge_ms, told.flow_wait_ms) == (3, 100_000, 9_000, 7_000)
     assert told.outbound_bps == 8_000_000

@@ -43,9 +43,9 @@ def test_only_root_can_become_somebody_else() -> None:
         privileges.become(privileges.Identity(4242424, 4321, (4321,), "x"), reloads=False)
 
 
-def test_every_command_forbids_dumps_before_it_reads_a_secret() -> None:
+def test_a_process_that_carries_traffic_forbids_dumps_before_it_reads_a_secret() -> None:
     code = (
-        "import resource, sys; sys.argv = ['kcpg', '--version']; import kcpg.__main__;"
+        "import resource; import kcpg.__main__; kcpg.__main__._before_tunnel();"
         "import ctypes; dumpable = ctypes.CDLL(None).prctl(3, 0, 0, 0, 0);"
         "print(resource.getrlimit(resource.RLIMIT_CORE), dumpable)"
     )
