@@ -4,8 +4,8 @@ Each flow has endless data in full frames, a round trip of its own beyond the qu
 of every packet, which nothing delays or loses. Numbers count transmissions: a loss is known when three later
 ones are acknowledged, or by RFC 6298's timer, which is taken back when what it gave up comes (RFC 5682).
 The controllers: CUBIC (RFC 9438) with HyStart's exit by delay (Ha and Rhee, 2011), not paced, as Linux has it
-by default; BBR of draft-cardwell-iccrg-bbr-congestion-control-00, its first version, without the long-term
-sampling of policers.
+by default; BBR of draft-cardwell-iccrg-bbr-congestion-control-00, its first version, with the room for bursts
+of acknowledgements that Linux added (Cardwell et al., IETF 101), without the long-term sampling of policers.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ BBR_PROBE_RTT_NS = 200 * MS
 BBR_LEAST_PACKETS = 4.0
 BBR_BURST_PACKETS = 3  # what leaves at once, and waits for a late acknowledgement, beyond the path
 BBR_PACING_SHARE = 0.99
+BBR_BURST_ROUNDS = 5  # the largest burst of the last five to ten rounds counts
+BBR_BURST_NS = 100 * MS  # most room for it, at the path's rate
 BBR_GROWTH, BBR_FULL_ROUNDS = 1.25, 3
 
 Carry = Callable[
@@ -314,6 +316,9 @@ class Bbr(Controller):
         self._least_rtt_ns, self._least_rtt_at_ns = 0, 0
         self._probe_end_ns: int | None = None
         self._before = 0.0  # the window before the last timeout
+        self._burst_ns, self._burst_acked = 0, 0  # since when, and how many packets, more than the rate gives
+        self._bursts = [0.0, 0.0]  # the largest of these five rounds and of the five before
+        self._burst_round = 0
         self._conserve_until = 0  # after a timeout: as many leave as arrive, for a round
 
     @property
@@ -328,6 +333,7 @@ class Bbr(Controller):
             self._round += 1
             self._round_end = flow.delivered
         self._note_rate(now_ns, flow, packet)
+        self._note_burst(now_ns)
         if self._mode == "startup" and started:
             self._look_whether_full()
         path = self.rate * self._least_rtt_ns
@@ -358,6 +364,17 @@ class Bbr(Controller):
         self._rates.append((self._round, rate))
         while self._rates[0][0] <= self._round - BBR_RATE_ROUNDS:
             self._rates.popleft()
+
+    def _note_burst(self, now_ns: int) -> None:
+        """How many more were acknowledged than the rate explains, since that was last so."""
+        if self._round - self._burst_round >= BBR_BURST_ROUNDS:
+            self._burst_round = self._round
+            self._bursts = [0.0, self._bursts[0]]
+        expected = self.rate * (now_ns - self._burst_ns)
+        if self._burst_acked <= expected:
+            self._burst_ns, self._burst_acked, expected = now_ns, 0, 0.0
+        self._burst_acked += 1
+        self._bursts[0] = max(self._bursts[0], min(self._burst_acked - expected, self.window))
 
     def _look_whether_full(self) -> None:
         if self.rate >= self._full_rate * BBR_GROWTH:
@@ -408,9 +425,9 @@ class Bbr(Controller):
             pace_gain = BBR_CYCLE[self._place]
         rate = self.rate or START_PACKETS / flow.srtt_ns
         self.pace_ns = max(round(1 / (BBR_PACING_SHARE * pace_gain * rate)), 1)
-        target = (
-            flight_gain * rate * self._least_rtt_ns + 3
-        )  # what a burst and a delayed acknowledgement hold
+        target = flight_gain * rate * self._least_rtt_ns + BBR_BURST_PACKETS
+        if self._full_rounds >= BBR_FULL_ROUNDS:
+            target += min(max(self._bursts), rate * BBR_BURST_NS)
         if self._round < self._conserve_until:
             self.window = max(self.window, len(flow.under_way) + 1.0)
         elif self._full_rounds >= BBR_FULL_ROUNDS:

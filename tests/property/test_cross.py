@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,6 +13,7 @@ from netem.cross import BBR_LEAST_PACKETS, CUBIC_BETA, FRAME_BYTES, PAYLOAD_BYTE
 from netem.impair import Direction
 from netem.profile import Impair, ProfileError
 from netem.timeline import Step
+from netem.trace import TraceFile
 
 MS = 10**6
 RATE_BPS, RTT_MS = 10_000_000, 50
@@ -51,6 +54,17 @@ def test_bbr_fills_the_line_and_keeps_no_queue(queue: int) -> None:
     (flow,), delays = shared(queue, 0, 1)
     assert 0.95 * LIMIT_BYTES < flow.goodput_bytes <= LIMIT_BYTES
     assert delays[len(delays) // 2] < 5 and delays[int(0.95 * len(delays))] < 0.25 * RTT_MS + 3
+
+
+def test_bbr_fills_a_line_that_carries_in_bursts(tmp_path: Path) -> None:
+    """Forty packets every 60 ms, over a round trip of 40 ms: with two BDPs alone half of it would be idle."""
+    file = tmp_path / "bursts"
+    file.write_text("".join(f"{60 * burst}\n" * 40 for burst in range(1, 50)))
+    line = Impair(trace=TraceFile(str(file)), limit_bytes=10**6, cross=Cross(0, 1, 40 * MS))
+    direction = Direction(line, "bursts")
+    direction.idle(20 * 10**9)
+    carried = 40 * PAYLOAD_BYTES * 20_000 // 60
+    assert 0.93 * carried < direction.cross[0].goodput_bytes <= carried
 
 
 def test_two_of_a_kind_share() -> None:

@@ -57,7 +57,8 @@ static void ask_tcp(int fd, size_t size, uint64_t number) {
         fail("request %llu: %s", (unsigned long long)number, strerror(errno));
     long got = recv(fd, answer, size, MSG_WAITALL);
     if (got != (long)size)
-        fail("request %llu: %s", (unsigned long long)number, got < 0 ? strerror(errno) : "the connection ended");
+        fail("request %llu: %s", (unsigned long long)number,
+             got >= 0 ? "the connection ended" : errno == EAGAIN ? "no answer for too long" : strerror(errno));
     keep(began_ns);
     wrong += memcmp(request, answer, size) != 0;
 }
