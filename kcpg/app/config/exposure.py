@@ -14,7 +14,7 @@ SHORT_PASSWORD_BYTES = 12
 PUBLISHED = frozenset({
     b"qwerty1234", b"qwerty12345", b"qwerty123456", b"qwertyuiop", b"1234567890", b"123456789012",
     b"password1234", b"password12345", b"passwordpassword", b"111111111111", b"000000000000",
-    b"administrator", b"changemechangeme",
+    b"administrator", b"changemechangeme", b"it's a secrect",
     b"the secret both ends share", b"a long sentence that both sides know",
     b"a long sentence that client and relay know", b"another one, for relay and server",
 })  # fmt: skip
