@@ -70,7 +70,7 @@ class Plan:
     count: int = 1000  # Thousandths of the work, in scenarios that have a number of items: 1000 is all of it
     baselines: bool = True
     family: int = 4
-    dialect: str = "native"  # The protocol on every link: native, or kcptube's
+    dialect: str = "native"  # The protocol on every link: native, kcptube's or kcptun's
 
     def line(self) -> Profile:
         """The profile of its lines. Raises ProfileError."""

@@ -31,13 +31,12 @@ RATE_SHARE = 0.9
 PRESET = {"kcp": "auto", "encryption_algorithm": "AES-GCM"}
 
 
-# The same for kcptube's protocol, which has neither `kcp=auto` nor keys.
-TUBE_PRESET = {"kcp": "regular3", "encryption_algorithm": "AES-GCM"}
-
-
-def is_tube(options: Mapping[str, str]) -> bool:
-    """Whether a configuration asks for kcptube's protocol."""
-    return options.get("dialect") == "kcptube"
+# The same by dialect: other programs' protocols have neither `kcp=auto` nor keys.
+PRESETS = {
+    "native": PRESET,
+    "kcptube": {"kcp": "regular3", "encryption_algorithm": "AES-GCM"},
+    "kcptun": {"kcp": "regular3", "encryption_algorithm": "aes", "fec": "10:3"},
+}
 
 
 @dataclass(frozen=True)
@@ -114,8 +113,9 @@ def configurations(
     stages: Sequence[Stage], seed: str, options: Mapping[str, str], family: int
 ) -> dict[str, str]:
     """A configuration for every node, by its label, from the client to the server."""
-    preset, secret = (TUBE_PRESET, "encryption_password") if is_tube(options) else (PRESET, "encryption_key")
-    shared = {**preset, **options}
+    dialect = options.get("dialect", "native")
+    secret = "encryption_key" if dialect == "native" else "encryption_password"
+    shared = {**PRESETS[dialect], **options}
     dialling, listening = [], []
     for number, stage in enumerate(stages, 1):
         key = {secret: stage_key(seed, number)}

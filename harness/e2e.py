@@ -9,7 +9,7 @@
     python -m harness run MODE=relay PROFILE=transcontinental
 
 Words are NAME=VALUE. MODE: server (no relay), relay, relays (two). PROFILE: a name in netem/profiles. ONLY:
-scenarios. DIALECT: native, kcptube. These four take lists with commas. WITH: keys for every node's
+scenarios. DIALECT: native, kcptube, kcptun. These four take lists with commas. WITH: keys for every node's
 configuration. TRACE: a file in mahimahi's form instead of the line's rates (X for X.up and X.down). SEED,
 SECONDS (per measurement), SHARE (thousandths of the work of scenarios with many items), BACKEND (netem, box),
 FAMILY (4, 6), BASELINES=0, LINKCHECK=0, COMMANDS=1 (print every command).

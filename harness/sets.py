@@ -85,7 +85,7 @@ DEFAULT = (
 )
 
 
-DIALECTS = ("native", "kcptube")  # Wire protocols, the usual one first
+DIALECTS = ("native", "kcptube", "kcptun")  # Wire protocols, the usual one first
 
 
 def plan(scenario: str, mode: str, profile: str, dialect: str = "native", baselines: bool = True) -> Plan:

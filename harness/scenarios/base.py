@@ -24,7 +24,8 @@ class Scenario(ABC):
     profile: ClassVar[str] = "lossy1"
     # The chains that it can run with, the default first.
     modes: ClassVar[tuple[str, ...]] = ("server", "relay", "relays")
-    dialects: ClassVar[tuple[str, ...]] = ("native", "kcptube")  # The protocols that it can run with
+    # The protocols that it can run with.
+    dialects: ClassVar[tuple[str, ...]] = ("native", "kcptube", "kcptun")
     # How long it may take, set-up included; measurements (Plan.seconds) come on top
     limit_s: ClassVar[float] = 60.0
     # Configuration that the scenario needs in every node; the plan may override it.

@@ -19,6 +19,7 @@ class Game(Scenario):
     """Small packets at a steady pace; every one counts, even a late one."""
 
     name = "game"
+    dialects = ("native", "kcptube")  # kcptun carries no UDP
     description = (
         "60 numbered packets a second each way: loss, reordering, one-way delay, gaps; beside plain UDP"
     )
@@ -75,6 +76,7 @@ class Dns(Scenario):
     """One packet there, one back, from a new port each time."""
 
     name = "dns"
+    dialects = ("native", "kcptube")  # kcptun carries no UDP
     description = "200 questions over UDP, each from its own port, without retries"
     workload = "dns"
     modes = ("relay", "server", "relays")

@@ -98,6 +98,7 @@ class Failover(Changing):
     """One of a server's two addresses dies."""
 
     name = "failover"
+    dialects = ("native", "kcptube")  # a link of kcptun's cannot move
     description = "one of the server's two addresses stops answering: the flow goes on over the other one"
 
     def topology(self, lab: Lab, profile: Profile, plan: Plan) -> Topology:
@@ -174,6 +175,7 @@ class Ipv6Middle(Scenario):
     """Relays translate between the families, as a side effect of being relays."""
 
     name = "ipv6-middle"
+    dialects = ("native", "kcptube")  # kcptun carries no UDP
     description = "IPv4 at both ends, IPv6 only between two relays"
     workload = "half-close"
     modes = ("relays",)

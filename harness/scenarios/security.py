@@ -209,6 +209,7 @@ class Hopping(Scenario):
     """Hops, against lines that slow a port down after a while."""
 
     name = "hopping"
+    dialects = ("native", "kcptube")  # a link of kcptun's cannot move
     description = "with dport_refresh=20, the captures show new ports after a while, and the flow goes on"
     workload = "latency"
     modes = ("server", "relay")

@@ -50,7 +50,7 @@ def test_all_of_one_thing() -> None:
     made = plans("FULL=1", "ONLY=bulk,dns", "MODE=relay")
     assert {(plan.scenario, plan.mode) for plan in made} == {("bulk", "relay"), ("dns", "relay")}
     assert {plan.profile for plan in made if plan.scenario == "bulk"} == set(profiles.known_profiles())
-    assert {plan.dialect for plan in made} == {"native", "kcptube"}
+    assert {plan.dialect for plan in made} == {"native", "kcptube", "kcptun"}
     assert len(plans("FULL=1")) == len(list(sets.full())) > 200
     assert [plan.command[-16:] for plan in plans("ONLY=dns", "DIALECT=kcptube")] == [" DIALECT=kcptube"]
 
