@@ -105,6 +105,11 @@ def _open_standard_files() -> None:
 
 
 def _dispatch(words: list[str], before_tunnel: Before) -> int:
+    if not words and "SS_REMOTE_HOST" in os.environ:
+        from kcpg.app import sip003
+
+        if sip003.is_plugin(os.environ):
+            words = [str(sip003.write_file(os.environ))]
     if not words:
         print(run_parser().format_help(), file=sys.stderr, end="")
         return EXIT_USAGE

@@ -126,6 +126,24 @@ def test_a_client_takes_no_packets(tmp_path: Path, tunnels: list[Tunnel]) -> Non
         sock.bind(("127.0.0.1", tunnel.entry))  # nobody else has it
 
 
+def test_a_plug_in_of_shadowsocks(tmp_path: Path, tunnels: list[Tunnel]) -> None:
+    """Started without words, in the environment that SIP003 describes, at both ends."""
+    echo, state = processes.Echo(), tmp_path / "state"
+    entry, middle = processes.free_ports(2)
+    shared = {"SS_REMOTE_HOST": "127.0.0.1", "SS_REMOTE_PORT": str(middle), "SS_LOCAL_HOST": "127.0.0.1"}
+    options = "key=a secret;crypt=aes-128;datashard=5;parityshard=2"
+    server = {**shared, "SS_LOCAL_PORT": str(echo.port), "SS_PLUGIN_OPTIONS": f"{options};server"}
+    client = {**shared, "SS_LOCAL_PORT": str(entry), "SS_PLUGIN_OPTIONS": options}
+    nodes = [Node(state, **server).ready(), Node(state, **client).ready()]
+    try:
+        data = random.Random(1).randbytes(BYTES)
+        assert processes.exchange(entry, data) == data
+    finally:
+        for node in nodes:
+            node.stop()
+        echo.close()
+
+
 def test_descriptors_are_given_back(tmp_path: Path, tunnels: list[Tunnel]) -> None:
     tunnel = Tunnel(tmp_path, [AES])
     tunnels.append(tunnel)

@@ -50,7 +50,7 @@ _NEVER = {
     "qpp": "QPP is not supported: its pads are the same for every flow, so it hides nothing",
     "tcp": "tcp is not supported: kcpg forges no TCP segments",
 }
-_INTEGERS = frozenset(
+INTEGERS = frozenset(
     [
         "conn",
         "autoexpire",
@@ -79,7 +79,7 @@ _INTEGERS = frozenset(
 )
 _FLAGS = frozenset(("nocomp", "acknodelay", "pprof", "quiet", "tcp", "qpp"))
 _TEXTS = frozenset(("localaddr", "remoteaddr", "listen", "target", "key", "crypt", "mode", "log", "snmplog"))
-_NAMED = _INTEGERS | _FLAGS | _TEXTS
+_NAMED = INTEGERS | _FLAGS | _TEXTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ class _File:
         if name not in _NAMED:
             self._report.error(line, _printed(name), "unknown key", suggest(name, _NAMED))
             return False
-        kind: type | tuple[type, ...] = bool if name in _FLAGS else int if name in _INTEGERS else str
+        kind: type | tuple[type, ...] = bool if name in _FLAGS else int if name in INTEGERS else str
         if not isinstance(value, kind) or (kind is int and (isinstance(value, bool) or value < 0)):  # type: ignore[operator]
             words = {bool: "true or false", int: "a number from 0", str: "a text in quotes"}
             self._report.error(line, name, f"must be {words[kind]}")  # type: ignore[index]
