@@ -97,6 +97,9 @@ def _check_kcptun(options: Options, report: Report) -> None:
         name = "listen_port" if options.ports("listen_port").custom else "listen_on"
         reason = "mappings do not work with dialect=kcptun, whose clients cannot name a target"
         report.error(options.line(name), name, reason, "set listen_port to one port")
+    if options.given("socks_port"):
+        reason = "does not work with dialect=kcptun, whose clients cannot name a target"
+        report.error(options.line("socks_port"), "socks_port", reason, "set listen_port")
     keep_alive_s = options.get("keep_alive", int) or 0
     if keep_alive_s > KCPTUN_KEEP_ALIVE_S:
         reason = f"a kcptun gives up a peer that is silent for {KCPTUN_KEEP_ALIVE_S} s; kcpg uses that"
