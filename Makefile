@@ -42,7 +42,7 @@ GUEST_PROFILES ?= lossy5 bursty mobile throttled reorder duplicate port-throttle
 GUEST_CASE ?= $(or $(GUEST_CELL),ONLY=latency MODE=server PROFILE=lossy5 SECONDS=2 BASELINES=0)
 ARGS   ?=
 
-.PHONY: help setup tools programs run test fuzz asan e2e e2e-ci netem-guest bench bench-compare lint check clean
+.PHONY: help setup tools programs run test fuzz asan e2e e2e-ci netem-guest bench bench-compare docs wheels lint check clean
 
 help: ## show this list
 	@echo "usage: make TARGET [VARIABLE=value …]"
@@ -119,6 +119,17 @@ bench: $(READY) $(BENCH_STAMP) $(TEST_STAMP) ## speed, latency, CPU and memory b
 
 bench-compare: $(READY) $(BENCH_STAMP) ## these sources beside an earlier commit, in turns, as ratios [BASE= …]
 	@exec $(PY) -m harness bench compare $(if $(BASE),'BASE=$(BASE)') $(BENCH_GIVEN) $(ARGS)
+
+docs: $(VENV_STAMP) ## the documents as a site in build/site; a broken link is an error
+	@$(PIP) install $$($(REQUIREMENTS) docs)
+	@$(VENV)/bin/mkdocs build
+
+# Interpreters and targets of the wheels.
+WHEEL_PYTHONS ?= $(PYTHON)
+WHEEL_TARGETS ?= x86_64-gnu aarch64-gnu x86_64-musl aarch64-musl
+
+wheels: ## wheels for x86-64 and aarch64, glibc and musl, in dist/ [WHEEL_PYTHONS= WHEEL_TARGETS=]
+	@$(PYTHON) packaging/wheels --python $(WHEEL_PYTHONS) --target $(WHEEL_TARGETS)
 
 lint: $(LINT_STAMP) ## ruff, mypy --strict, cython-lint
 	$(VENV)/bin/ruff check .

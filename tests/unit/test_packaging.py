@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from kcpg import __version__
 from kcpg.app.config.keys import KEYS
 from kcpg.app.parsers import DRAIN_S
 from kcpg.app.service import WATCHDOG_SHARE
@@ -89,3 +92,29 @@ def test_the_state_directory_of_the_service_is_one_that_kcpg_takes() -> None:
 def test_the_unit_waits_until_the_node_is_ready_and_watches_it() -> None:
     assert re.search("^Type=notify-reload$", SERVICE, re.MULTILINE)
     assert setting("WatchdogSec") > WATCHDOG_SHARE
+
+
+def test_the_version_stands_in_one_place() -> None:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        project = tomllib.load(file)
+    assert "version" in project["project"]["dynamic"]
+    assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "kcpg.__version__"}
+    changelog = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    newest = re.findall(r"^## \[(\d+\.\d+\.\d+)\]", changelog, re.MULTILINE)[0]
+    assert newest == __version__, "the changelog's first section is that of the sources"
+    for minor in re.findall(r"Python :: 3\.(\d+)", str(project["project"]["classifiers"])):
+        assert int(minor) >= int(project["project"]["requires-python"].partition(".")[2])
+
+
+def test_wheels_are_built_for_what_the_release_page_says() -> None:
+    targets = set(runpy.run_path(str(ROOT / "packaging" / "wheels"))["TARGETS"])
+    assert targets == {"x86_64-gnu", "aarch64-gnu", "x86_64-musl", "aarch64-musl"}
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    (line,) = re.findall(r"^WHEEL_TARGETS \?= (.*)$", makefile, re.MULTILINE)
+    assert set(line.split()) == targets
+
+
+def test_the_site_has_every_document() -> None:
+    nav = set(re.findall(r"[\w/]+\.md", (ROOT / "mkdocs.yml").read_text("utf-8")))
+    pages = {str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")}
+    assert nav == {page for page in pages if not page.startswith("adr/")}
