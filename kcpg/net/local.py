@@ -158,7 +158,8 @@ class LocalListener(LocalLeg):
                     sock = self._open(bind, kind)
                     if kind == _socket.SOCK_STREAM:
                         speaks = bind.proxy or self.settings.proxy_protocol
-                        self.tcp_ports.append(TcpPort(sock, bind.target, self, speaks, bind.proxy))
+                        ours = self._inherited is None
+                        self.tcp_ports.append(TcpPort(sock, bind.target, self, speaks, bind.proxy, ours))
                         continue
                     port = UdpPort(sock, bind.target, self, self.settings.max_flows)
                     port.on_flow = self.on_flow
@@ -254,8 +255,6 @@ class LocalListener(LocalLeg):
 
     def _close_ports(self) -> None:
         for tcp_port in self.tcp_ports:
-            if tcp_port.sock.family == _socket.AF_UNIX and not tcp_port.closed and self._inherited is None:
-                unix.remove(tcp_port.sock)
             tcp_port.close()
         for udp_port in self.udp_ports:
             udp_port.close()
@@ -265,15 +264,23 @@ class LocalListener(LocalLeg):
 
 class TcpPort(ListeningPort):
     """A listening TCP (or UNIX) socket: accepts a bounded number per turn. `speaks`: a connection says
-    something of itself before its flow begins; `is_proxy`: its target, too."""
+    something of itself before its flow begins; `is_proxy`: its target, too. `is_ours`: no other process has
+    it, so its file ends with it."""
 
     def __init__(
-        self, sock: _socket.socket, target: Target | None, leg: LocalListener, speaks: bool, is_proxy: bool
-    ) -> None:
+        self, sock: _socket.socket, target: Target | None, leg: LocalListener, speaks: bool, is_proxy: bool,
+        is_ours: bool,
+    ) -> None:  # fmt: skip
         super().__init__(sock, target, leg)
+        self._is_ours = is_ours
         self.speaks = speaks
         self.is_proxy = is_proxy
         self._leg = leg
+
+    def close(self) -> None:
+        if self._is_ours and not self.closed and self.sock.family == _socket.AF_UNIX:
+            unix.remove(self.sock)
+        super().close()
 
     def _turn(self) -> int | None:
         return self._leg.accept(self)

@@ -46,6 +46,31 @@ def test_two_files_and_traffic(tmp_path: Path, nodes: list[Node]) -> None:
         assert processes.ask_packet(listen, b"packet") == b"packet"
 
 
+def test_workers_share_a_unix_socket_and_a_proxy(tmp_path: Path, nodes: list[Node]) -> None:
+    proxy, tunnel = processes.free_ports(2)
+    path = tmp_path / "app.sock"
+    with processes.echo() as target:
+        init(tmp_path, "--server", f"127.0.0.1:{tunnel}", "--target", f"127.0.0.1:{target}",
+             "--directory", tmp_path)  # fmt: skip
+        client, server = tmp_path / "client.conf", tmp_path / "server.conf"
+        kept = [line for line in client.read_text().splitlines() if not line.startswith("listen_")]
+        client.write_text("\n".join([*kept, f"listen_path={path}", f"socks_port={proxy}", "workers=2", ""]))
+        nodes.append(Node(tmp_path / "state", server).ready())
+        nodes.append(Node(tmp_path / "state", client).ready())
+        for _ in range(8):
+            with socket.socket(socket.AF_UNIX) as app:
+                app.settimeout(processes.PATIENCE_S)
+                app.connect(str(path))
+                app.sendall(b"hello")
+                assert app.recv(100) == b"hello"
+            with socket.create_connection(("127.0.0.1", proxy), timeout=processes.PATIENCE_S) as app:
+                app.sendall(b"\x05\x01\x00")
+                assert app.recv(2) == b"\x05\x00"
+        nodes[-1].process.terminate()
+        nodes[-1].process.wait(processes.PATIENCE_S)
+        assert not path.exists(), "its file goes with the node"
+
+
 def test_a_proxy_and_a_forward_without_a_file(tmp_path: Path, nodes: list[Node]) -> None:
     forward, proxy, tunnel = processes.free_ports(3)
     with processes.echo() as target:

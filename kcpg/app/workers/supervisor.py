@@ -139,6 +139,7 @@ class WorkerPool:
         """As of `RunningNode`, in every worker."""
         self._serves = False  # so that no worker is restarted
         self._ask(("stop_accepting", drain_s))
+        self._remove_paths()
         for sock in self._all_ports():
             if sock.type == _socket.SOCK_STREAM:
                 sock.close()  # an open copy would go on accepting connections
@@ -229,13 +230,17 @@ class WorkerPool:
     def _all_ports(self) -> list[_socket.socket]:
         return [sock for socks in self.ports for sock in socks]
 
+    def _remove_paths(self) -> None:
+        """The files of UNIX sockets end with this node. Idempotent: one that is closed has no path."""
+        for socks in self.ports:
+            if socks[0].family == _socket.AF_UNIX:
+                unix.remove(socks[0])
+
     def _free(self) -> None:
         self.closed = True
         if self._renewing is not None:
             self._renewing.kill(block=False)
-        for socks in self.ports:
-            if socks[0].family == _socket.AF_UNIX:
-                unix.remove(socks[0])
+        self._remove_paths()
         for sock in (*self._all_ports(), *(end for pair in self.pairs for end in pair)):
             sock.close()
         if self._tally is not None:
