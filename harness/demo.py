@@ -146,7 +146,7 @@ def _password() -> str:
 
 
 def _version() -> str:
-    """The first line of `--version`, and the engine: `kcpg 0.1.0, compiled engine`."""
+    """The first line of `--version`, and the engine: `kcpg 0.2.0, compiled engine`."""
     command = [*chains.kcpg_command(), "--version"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     if done.returncode != 0:

@@ -5,4 +5,4 @@ Tests of what has none of its own name:
     errors: unit/test_cli.py
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
