@@ -6,6 +6,7 @@ import _socket
 from typing import TYPE_CHECKING, Any
 
 from kcpg.core.flow import Flow, Kind, Open, Reset, ResetCode, Target
+from kcpg.core.splice import Splice
 from kcpg.net import READ
 from kcpg.net import addr as addresses
 from kcpg.net.clock import now_ms
@@ -108,9 +109,10 @@ class PacketRelay:
         self._task.close()
         for flow in list(self._flows.values()):
             splice = flow.splice
-            flow.reset(Reset(ResetCode.FINISHED))
-            if splice is not None:
-                splice.on_reset(flow, Reset(ResetCode.FINISHED))
+            if isinstance(splice, Splice):
+                splice.expire()  # a clean end, as of a UDP flow that is silent
+            else:
+                flow.end()
         self._control.close()
         self._sock.close()
         self._over(self)

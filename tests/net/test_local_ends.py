@@ -198,6 +198,7 @@ def test_socks_packets_to_several_targets():
             control.close()
             until(lambda: node.node.flows == 0, "the end of the connection ends the flows")
             assert fds() < before
+            assert node.node.counters.finished == 2 and node.node.counters.reset == 0, "a clean end"
 
 
 def test_an_association_has_a_limit_of_targets(monkeypatch):
