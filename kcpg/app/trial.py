@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -13,6 +13,7 @@ from gevent.pool import Pool
 
 from kcpg.app import legsettings, legsettings_kcptube, legsettings_kcptun, legsettings_native
 from kcpg.app.config.model import LegConfig, LegKind, NodeConfig
+from kcpg.app.diagnosis import CLOSED, Diagnosis, is_closed
 from kcpg.app.run import KeyRing, Secret, derive_keys, make_env
 from kcpg.app.wording import rate
 from kcpg.core.env import Event, EventKind
@@ -41,6 +42,8 @@ LIMIT_S = 5.0
 # minutes.
 AT_ONCE = 32
 
+OTHER_LIMIT_S = 3.0  # For the trial whether a kcptube or a kcptun answers instead
+
 PING_LIMIT_S = 1.0  # How long the answer to a PING may take
 LOOK_S = 0.002  # Interval for checking for it. This adds no error: the link itself measures the time
 
@@ -54,11 +57,40 @@ class Outcome:
     host: str
     port: int
     ok: bool
-    text: str
+    text: str  # Why it failed, or what was agreed on
+    handshake_ms: float = 0.0
+    measured: str = ""  # The round trip, where it was measured
 
     def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}: {'ok' if self.ok else 'failed'}, {self.text}"
+        return in_words([self])
+
+
+def in_words(outcomes: Sequence[Outcome]) -> str:
+    """One line for the outcomes of consecutive ports of a host, which have the same text."""
+    first, last = outcomes[0], outcomes[-1]
+    host = f"[{first.host}]" if ":" in first.host else first.host
+    ports = f"{first.port}" if first.port == last.port else f"{first.port}-{last.port}"
+    if not first.ok:
+        return f"{host}:{ports}: failed, {first.text}"
+    times = sorted(outcome.handshake_ms for outcome in outcomes)
+    taken = f"{times[0]:.1f}" if len(times) == 1 else f"{times[0]:.1f} to {times[-1]:.1f}"
+    measured = f", {first.measured}" if first.measured and len(times) == 1 else ""
+    return f"{host}:{ports}: ok, handshake {taken} ms{measured}, {first.text}"
+
+
+def summed_up(outcomes: Iterable[Outcome]) -> Iterator[str]:
+    """A line for each run of consecutive ports of a host with the same result, as soon as it is over."""
+    run: list[Outcome] = []
+    for outcome in outcomes:
+        if run and (
+            (outcome.host, outcome.ok, outcome.text) != (run[-1].host, run[-1].ok, run[-1].text)
+            or outcome.port != run[-1].port + 1
+        ):
+            yield in_words(run)
+            run = []
+        run.append(outcome)
+    if run:
+        yield in_words(run)
 
 
 class NoIngress(Leg):
@@ -98,9 +130,16 @@ def try_all(configs: Sequence[NodeConfig], say: Callable[[str], None]) -> int:
             code = EXIT_FAILURE
             continue
         answered = 0
-        for outcome in pool.imap(partial(try_one, keys, leg), destinations):
-            answered += outcome.ok
-            say(f"{config.file}: {outcome}")
+
+        def counted(outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
+            nonlocal answered
+            for outcome in outcomes:
+                answered += outcome.ok
+                yield outcome
+
+        diagnosis = Diagnosis(partial(_somebody_answers, keys))
+        for line in summed_up(counted(pool.imap(partial(try_one, keys, leg, diagnosis), destinations))):
+            say(f"{config.file}: {line}")
         say(f"{config.file}: {answered} of {len(destinations)} destinations answered")
         if answered < len(destinations):
             code = EXIT_FAILURE
@@ -120,30 +159,46 @@ def _destinations(leg: LegConfig) -> list[tuple[str, int]] | str:
     return [to_tuple(destination)[:2] for destination in destinations]
 
 
-def try_one(keys: KeyRing, config: LegConfig, destination: tuple[str, int]) -> Outcome:
-    """Open this leg's tunnel to one address and port, measure it, close it. Never raises; takes LIMIT_S at
-    most, and PING_LIMIT_S."""
+def try_one(
+    keys: KeyRing, config: LegConfig, diagnosis: Diagnosis | None, destination: tuple[str, int]
+) -> Outcome:
+    """Open this leg's tunnel to one address and port, measure it, close it. Never raises. Takes LIMIT_S and
+    PING_LIMIT_S at most; where nobody answers, the time of a `diagnosis` as well."""
     host, port = destination
-    secret: Secret = (config.password, config.key)
-    trial = _Trial(replace(config, addresses=(host,), ports=(port,), dnstxt="", mux_tunnels=1))
+    single = replace(config, addresses=(host,), ports=(port,), dnstxt="", mux_tunnels=1)
     try:
-        ok, text = trial.run(keys, secret)
+        outcome = _Trial(single, LIMIT_S).run(keys, (config.password, config.key))
     except OSError as error:
-        ok, text = False, error.strerror or str(error)
-    return Outcome(host, port, ok, text)
+        return Outcome(host, port, False, error.strerror or str(error))
+    if not outcome.ok and not outcome.text:
+        text = diagnosis.explain(single) if diagnosis is not None else "no answer"
+        return replace(outcome, text=text)
+    return outcome
+
+
+def _somebody_answers(keys: KeyRing, config: LegConfig) -> bool:
+    """Whether the destination of another dialect answers."""
+    try:
+        return _Trial(config, OTHER_LIMIT_S).run(keys, (config.password, config.key)).ok
+    except OSError:
+        return False
 
 
 class _Trial:
     """The trial of one destination."""
 
-    def __init__(self, config: LegConfig) -> None:
+    def __init__(self, config: LegConfig, limit_s: float) -> None:
         self._config = config
+        self._limit_s = limit_s
         self._told = gevent.event.Event()
         self._reason = ""
         self._notice = ""
+        self._remark = ""
 
-    def run(self, keys: KeyRing, secret: Secret) -> tuple[bool, str]:
+    def run(self, keys: KeyRing, secret: Secret) -> Outcome:
+        """A failure without a text: nobody answers."""
         config = self._config
+        (host,), (port,) = config.addresses, config.ports
         ports = TunnelSockets(
             Resolver(), ipv4_only=config.ipv4_only, ipv6_only=config.ipv6_only, report=self._on_notice,
             options=legsettings.socket_options(config),
@@ -159,19 +214,30 @@ class _Trial:
         driver = Driver(Node(NoIngress(), leg), {leg: ports}, self._on_notice)
         began_s = time.monotonic()
         driver.start()
+        asking = gevent.spawn(self._ask_if_closed, host, port)
         try:
-            self._told.wait(LIMIT_S)
+            self._told.wait(self._limit_s)
             taken_ms = (time.monotonic() - began_s) * 1000
             if not any(_answers(link) for link in leg.links):
-                return False, self._reason or self._notice or f"no answer within {LIMIT_S:.0f} s: {_GUESSES}"
+                return Outcome(host, port, False, self._reason or self._notice)
             link = leg.links[0]
             if not isinstance(link, Link):
-                return True, f"handshake {taken_ms:.1f} ms, {of_format(config)}"
-            return True, f"handshake {taken_ms:.1f} ms, {_measure(link, driver)}, {agreed(link.params)}"
+                return Outcome(host, port, True, of_format(config), taken_ms)
+            measured = _measure(link, driver)
+            return Outcome(host, port, True, agreed(link.params) + self._remark, taken_ms, measured)
         finally:
+            asking.kill()
             driver.stop("this was only a test")
 
+    def _ask_if_closed(self, host: str, port: int) -> None:
+        """A port that the machine itself calls closed needs no waiting."""
+        if is_closed(host, port):
+            self._reason = CLOSED
+            self._told.set()
+
     def _on_event(self, event: Event) -> None:
+        if event.kind == EventKind.CLOCK_OFF:
+            self._remark = f"; {event.text}"
         if event.kind in _FINAL:
             self._reason = event.text
         if event.kind in _FINAL or event.kind == EventKind.LINK_UP:
@@ -184,9 +250,6 @@ class _Trial:
 def _answers(link: object) -> bool:
     """A link in kcptun's format is there as soon as it is called."""
     return not isinstance(link, TunLink) or link.state is LinkState.UP
-
-
-_GUESSES = "nothing listens there, the passwords differ, UDP is blocked, or it is a kcptube (dialect=kcptube)"
 
 
 def agreed(params: LinkParams) -> str:

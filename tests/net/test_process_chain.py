@@ -390,14 +390,18 @@ def test_try_says_what_answers(tmp_path: Path, start: Start) -> None:
         write(tmp_path, "good.conf", CLIENT, listen=listen, ports=tunnel),
         write(tmp_path, "mixed.conf", CLIENT, listen=listen, ports=both),
         write(tmp_path, "other.conf", CLIENT, listen=listen, ports=tunnel, algorithm="AES-OCB"),
+        write(tmp_path, "secret.conf", CLIENT, listen=listen, ports=tunnel),
     ]
-    with ThreadPoolExecutor(3) as several:  # the one that gets no answer waits for it
-        good, mixed, refused = several.map(lambda file: processes.call(state, "--try", file), files)
+    files[3].write_text(files[3].read_text() + "encryption_password=another one than the server has\n")
+    with ThreadPoolExecutor(4) as several:  # the one that gets no answer waits for it
+        good, mixed, refused, foreign = several.map(lambda file: processes.call(state, "--try", file), files)
     assert good.returncode == 0, good.stdout + good.stderr
     assert f"127.0.0.1:{tunnel}" in good.stdout and "handshake" in good.stdout and "AES-GCM" in good.stdout
     assert mixed.returncode == 1
     assert f"127.0.0.1:{silent}: failed" in mixed.stdout and "1 of 2" in mixed.stdout
+    assert "nothing listens on this port" in mixed.stdout
     assert refused.returncode == 1 and "encryption_algorithm" in refused.stdout
+    assert foreign.returncode == 1 and "something listens there" in foreign.stdout, foreign.stdout
 
 
 def _tried(port: int, data: bytes) -> bytes:

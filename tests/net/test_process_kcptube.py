@@ -114,6 +114,16 @@ def test_what_is_said_of_it(tmp_path: Path, tubes: list[Tube]) -> None:
     assert tried.returncode == 0 and "kcptube's protocol, AES-GCM" in tried.stdout, tried.stdout
 
 
+def test_a_try_recognises_a_kcptube(tmp_path: Path, tubes: list[Tube]) -> None:
+    tube = Tube(tmp_path, algorithm="AES-GCM", mux=1)
+    tubes.append(tube)
+    native = tmp_path / "native.conf"
+    native.write_text((tmp_path / "client.conf").read_text().replace("dialect=kcptube", "dialect=native"))
+    tried = processes.call(tube.state, "--try", native)
+    assert tried.returncode == 1
+    assert "a kcptube answers there with this password: write dialect=kcptube" in tried.stdout, tried.stdout
+
+
 def test_a_try_with_another_password_fails(tmp_path: Path, tubes: list[Tube]) -> None:
     tube = Tube(tmp_path, algorithm="AES-GCM", mux=1)
     tubes.append(tube)

@@ -40,7 +40,8 @@ def test_a_link_says_what_its_congestion_control_believes(
     believed = link["congestion"]
     assert believed["state"] in {phase.value for phase in Phase}
     assert believed["flight_limit_bytes"] > 0 and 0 <= believed["loss"] < 1
-    assert status_report.congestion_words(believed) in status_report.link_line(link)
+    page = " ".join(line.strip() for line in status_report.link_lines(link))
+    assert status_report.congestion_words(believed) in page
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     told = [line for line in lines if line.get("kind") == tracing.LINK_CONGESTION]
     assert told[0].keys() >= {"monotonic_s", "leg", "srtt_ms", "tx_bytes", *believed}
