@@ -21,6 +21,7 @@ from kcpg.app.parsers import (
     INVITATION_VARIABLE,
     PARSERS,
     closest,
+    completion_parser,
     convert_parser,
     daemon_parser,
     doctor_parser,
@@ -131,6 +132,8 @@ def _dispatch(words: list[str], before_tunnel: Before) -> int:
         return _doctor(rest)
     if command == "keygen":
         return _keygen(rest)
+    if command == "completion":
+        return _completion(rest)
     if command == "version":
         return _version(rest)
     if command == "help":
@@ -303,6 +306,15 @@ def _keygen(words: list[str]) -> int:
     from kcpg.core.native.handshake.keys import format_key
 
     print(format_key(os.urandom(32)))
+    return EXIT_OK
+
+
+def _completion(words: list[str]) -> int:
+    what = completion_parser().read(words).what
+    from kcpg import __version__
+    from kcpg.app import completion
+
+    print(completion.manual(__version__) if what == "man" else completion.script(what), end="")
     return EXIT_OK
 
 

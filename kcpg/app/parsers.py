@@ -18,6 +18,7 @@ COMMANDS = {
     "convert": "turn a configuration of kcptun or kcptube into one of kcpg: kcpg convert FILE",
     "doctor": "look at this machine for what makes a node slow or deaf: kcpg doctor [CONFIG…]",
     "keygen": "print a new key for encryption_key",
+    "completion": "print a shell's completion or the manual page: kcpg completion bash|zsh|fish|man",
     "version": "show the version, the engine and the libraries that encrypt, like --version",
     "help": "explain something: kcpg help config [KEY], kcpg help daemon",
 }
@@ -33,6 +34,8 @@ DAEMON_ACTIONS = {
     "status": "report whether it runs, since when, and what it carries",
     "ensure": "like start, but silent: for cron",
 }
+
+COMPLETIONS = ("bash", "zsh", "fish", "man")
 
 # Seconds that running flows get to finish after a request to stop; service managers often allow 10 or more.
 DRAIN_S = 5.0
@@ -306,6 +309,22 @@ def keygen_parser() -> OptionParser:
     )
 
 
+def completion_parser() -> OptionParser:
+    """The parser of `kcpg completion`."""
+    parser = OptionParser(
+        prog="kcpg completion",
+        description="Print the completion script of a shell, or the manual page in roff.",
+        epilog="bash: kcpg completion bash >/etc/bash_completion.d/kcpg\n"
+        "zsh:  into a directory of $fpath, as _kcpg\n"
+        "fish: into ~/.config/fish/completions/kcpg.fish\n"
+        "man:  kcpg completion man >/usr/local/share/man/man1/kcpg.1",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("what", choices=COMPLETIONS, metavar="|".join(COMPLETIONS))
+    return parser
+
+
 def version_parser() -> OptionParser:
     """The parser of `kcpg version`."""
     return OptionParser(prog="kcpg version", description=COMMANDS["version"], allow_abbrev=False)
@@ -318,6 +337,7 @@ PARSERS = {
     "init": init_parser,
     "convert": convert_parser,
     "keygen": keygen_parser,
+    "completion": completion_parser,
     "version": version_parser,
 }
 """The parser of each command that has options."""
