@@ -103,7 +103,7 @@ def status(paths: list[Path], as_json: bool = False, every_s: float = 0.0) -> in
     """Print which processes run these files, or all of this user's, and what they carry.
 
     With `every_s`, again and again until a signal ends the command; JSON is one line each time then. 0 if
-    every file runs; without files, if anything does.
+    every file runs; without files, if anything does; and if each process answers.
     """
     before: dict[Instance, Report | None] = {}
     while True:
@@ -118,7 +118,7 @@ def status(paths: list[Path], as_json: bool = False, every_s: float = 0.0) -> in
         else:
             _print_page(answers, before, missing, clear=bool(every_s) and sys.stdout.isatty())
         if not every_s:
-            return EXIT_FAILURE if missing or not answers else EXIT_OK
+            return EXIT_FAILURE if missing or not answers or None in answers.values() else EXIT_OK
         before = {process.instance: answer for process, answer in answers.items()}
         time.sleep(every_s)
 

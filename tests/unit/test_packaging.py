@@ -19,6 +19,7 @@ from kcpg.app.service import WATCHDOG_SHARE
 from kcpg.app.workers.supervisor import CLOSE_LIMIT_S
 from kcpg.errors import EXIT_USAGE
 from tests.needs import needs
+from tests.net import processes
 
 ROOT = Path(__file__).parents[2]
 SERVICE = (ROOT / "packaging" / "kcpg@.service").read_text("utf-8")
@@ -118,3 +119,87 @@ def test_the_site_has_every_document() -> None:
     nav = set(re.findall(r"[\w/]+\.md", (ROOT / "mkdocs.yml").read_text("utf-8")))
     pages = {str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")}
     assert nav == {page for page in pages if not page.startswith("adr/")}
+
+
+OPENRC = """
+ebegin() { :; }
+eend() { return "$1"; }
+checkpath() { mkdir -m "$3" -p "$4"; }
+KCPG=$1 KCPG_CONFIG=$2
+. "$3"
+export KCPG_STATE_DIR=$4
+start_pre && start && status && reload && stop && ! status
+"""
+
+PROCD = """
+procd_open_instance() { :; }
+procd_close_instance() { :; }
+procd_set_param() { echo "$@"; }
+. "$1"
+KCPG=$2 CONFIG=$3
+start_service
+"""
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Path:
+    """kcpg as one program."""
+    file = tmp_path / "kcpg"
+    file.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m kcpg "$@"\n')
+    file.chmod(0o755)
+    return file
+
+
+@pytest.fixture
+def configurations(tmp_path: Path) -> Path:
+    """A directory of them."""
+    directory = tmp_path / "etc"
+    directory.mkdir()
+    (port,) = processes.free_ports(1)
+    text = "mode=server\ndestination_address=127.0.0.1\ndestination_port=9\nencryption_algorithm=AES-GCM\n"
+    (directory / "a.conf").write_text(f"{text}listen_port={port}\nencryption_password=unguessable-77\n")
+    (directory / "a.conf").chmod(0o600)
+    return directory
+
+
+def test_openrc_starts_reloads_and_stops_it(tmp_path: Path, command: Path, configurations: Path) -> None:
+    words = [
+        "sh",
+        "-c",
+        OPENRC,
+        "sh",
+        command,
+        configurations,
+        ROOT / "packaging" / "openrc",
+        tmp_path / "state",
+    ]
+    done = subprocess.run([str(word) for word in words], capture_output=True, text=True, timeout=90)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for word in (
+        "no problems",
+        "started, pid",
+        "running, pid",
+        "nothing has changed",
+        "stopped",
+        "not running",
+    ):
+        assert word in done.stdout
+
+
+def test_procd_runs_the_program_that_there_is(command: Path, configurations: Path) -> None:
+    words = ["sh", "-c", PROCD, "sh", ROOT / "packaging" / "procd", command, configurations]
+    done = subprocess.run([str(word) for word in words], capture_output=True, text=True, timeout=60)
+    assert f"command {command} {configurations}" in done.stdout, done.stdout + done.stderr
+    limit = re.search(r"^term_timeout (\d+)$", done.stdout, re.MULTILINE)
+    assert limit is not None and int(limit[1]) > DRAIN_S + CLOSE_LIMIT_S
+    (configurations / "b.conf").write_text("mode=nothing\n")
+    done = subprocess.run([str(word) for word in words], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "command" not in done.stdout, "a wrong configuration starts nothing"
+
+
+def test_a_container_has_time_to_end() -> None:
+    compose = (ROOT / "packaging" / "docker" / "compose.yaml").read_text("utf-8")
+    limit = re.search(r"stop_grace_period: (\d+)s", compose)
+    assert limit is not None and int(limit[1]) > DRAIN_S + CLOSE_LIMIT_S
+    image = (ROOT / "packaging" / "docker" / "Dockerfile").read_text("utf-8")
+    assert "USER kcpg" in image and re.search(r'HEALTHCHECK .*"daemon", "status"', image)
