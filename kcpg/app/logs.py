@@ -1,7 +1,7 @@
 """Log lines: text for people, JSON for machines, and repeated lines only once.
 
-A daemon logs to a file that rotates by size, a foreground process to stderr, without time stamps if systemd's
-journal reads it and adds its own. No secret is ever passed to this module.
+A daemon logs to a file that rotates by size, a foreground process to stderr; where that leads to systemd's
+journal, to the journal itself, with fields. No secret is ever passed to this module.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TextIO
 
 from kcpg.app.dedup import LogDeduplicator, Repeated
+from kcpg.app.journal import JournalHandler
 from kcpg.app.logoptions import LogOptions
 from kcpg.app.output import FULL_ERRNOS, RotatingFile, Stream
 from kcpg.app.wording import counted
@@ -199,7 +200,10 @@ def set_up(options: LogOptions, stream: TextIO | None = None) -> None:
     else:
         out = stream if stream is not None else sys.stderr
         handler = LineHandler(Stream(out))
-        handler.setFormatter(formatter(options.form, stamp=not reads_journal(out, os.environ)))
+        to_journal = reads_journal(out, os.environ)
+        handler.setFormatter(formatter(options.form, stamp=not to_journal))
+        if to_journal and options.form == "text":
+            handler = JournalHandler(handler)
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False

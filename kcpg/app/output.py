@@ -80,7 +80,10 @@ class Stream:
 
 
 class RotatingFile:
-    """A file that is renamed to `.1`, `.2`… up to `keep` before it grows beyond `rotate_bytes`."""
+    """A file that is renamed to `.1`, `.2`… up to `keep` before it grows beyond `rotate_bytes`.
+
+    Whoever moves or removes it gets a new one with the next line.
+    """
 
     def __init__(self, path: Path, rotate_bytes: int, keep: int) -> None:
         self._path = Path(os.path.abspath(path))
@@ -91,6 +94,8 @@ class RotatingFile:
     def put(self, line: str) -> None:
         """Append the line, whatever happened to the lines before. Raises OSError."""
         data = line.encode("utf-8", "backslashreplace")
+        if self._writer is not None and not self._writer.is_at(self._path):
+            self.close()  # logrotate has moved it
         if self._writer is not None and self._writer.is_full(len(data) + 1, self._rotate_bytes):
             self._rotate()
         self.open().put(data)
@@ -138,11 +143,22 @@ class _Writer:
         self.fd = fd
         facts = os.fstat(fd)
         self._is_file = stat.S_ISREG(facts.st_mode)
+        self._identity = facts.st_dev, facts.st_ino
         # Not what somebody else put here, nor one file under two names.
         self.is_own = self._is_file and (facts.st_uid, facts.st_nlink) == (os.geteuid(), 1)
         self._ready: select.poll = _poll()
         self._ready.register(fd, select.POLLOUT)
         self._is_torn = False  # the last line was taken in part
+
+    def is_at(self, path: Path) -> bool:
+        """Whether the path still leads to this file, or it is none that can be moved."""
+        if not self._is_file:
+            return True
+        try:
+            facts = os.lstat(path)
+        except OSError:
+            return False
+        return (facts.st_dev, facts.st_ino) == self._identity
 
     def is_full(self, more: int, limit: int) -> bool:
         """Whether a regular file would be larger than `limit` bytes with so many `more`."""

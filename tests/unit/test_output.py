@@ -156,3 +156,19 @@ def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         replace_file(tmp_path / "missing" / "address", "three")
     assert [path.name for path in tmp_path.iterdir()] == ["address"]
+
+
+@pytest.mark.parametrize("how", ["renamed", "removed"])
+def test_a_log_that_logrotate_moved_begins_anew(tmp_path, how):
+    file = tmp_path / "a.log"
+    out = RotatingFile(file, 1000, 2)
+    out.put("before")
+    if how == "renamed":
+        file.rename(tmp_path / "a.log.old")
+    else:
+        file.unlink()
+    out.put("after")
+    out.close()
+    assert file.read_text() == "after\n"
+    if how == "renamed":
+        assert (tmp_path / "a.log.old").read_text() == "before\n"
