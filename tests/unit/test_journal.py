@@ -61,7 +61,8 @@ def test_a_line_of_a_node_has_its_fields(
         node = logs.NodeLog("office")
         node.say(logging.WARNING, "no answer", "no_answer", "tunnel 192.0.2.1:3000", 0.0, {"repeated": 3})
         assert fields(daemon.recv(4096)) == {
-            "MESSAGE": "office: no answer", "PRIORITY": "4", "SYSLOG_IDENTIFIER": "kcpg", "KCPG_NODE": "office",
+            "MESSAGE": "office: no answer", "PRIORITY": "4", "SYSLOG_IDENTIFIER": "kcpg",
+            "KCPG_NODE": "office",
             "KCPG_KIND": "no_answer", "KCPG_PEER": "tunnel 192.0.2.1:3000", "KCPG_REPEATED": "3",
         }  # fmt: skip
         try:
