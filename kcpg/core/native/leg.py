@@ -63,7 +63,7 @@ class NativeLeg:
         self._links: dict[Link, None] = {}
         self._touched: dict[Link, None] = {}
         # Like core.timers, but with C types and each link's time in the link: this runs in every turn.
-        self._timers: list[tuple[int, int, Link]] = []
+        self._timers: list[tuple[int, int, list[Link]]] = []
         self._timer_count = 0
         self._ready: list[Conv] = []
         self._reporter = Reporter(name, env.report)
@@ -104,7 +104,10 @@ class NativeLeg:
         if self._ready:
             return self.now_ms
         self._set_timers()
-        while self._timers and self._timers[0][2].timer_ms != self._timers[0][0]:
+        while self._timers:
+            handle = self._timers[0][2]
+            if handle and handle[0].timer_ms == self._timers[0][0]:
+                break
             heapq.heappop(self._timers)
         due_ms = self._timers[0][0] if self._timers else None
         return earliest(self._own_deadline(), due_ms)
@@ -209,7 +212,7 @@ class NativeLeg:
         if link.timer_ms is None or due_ms < link.timer_ms:
             link.timer_ms = due_ms
             self._timer_count += 1
-            heapq.heappush(self._timers, (due_ms, self._timer_count, link))
+            heapq.heappush(self._timers, (due_ms, self._timer_count, link.handle))
 
     def _serve_timers(self, now_ms: int) -> None:
         self._set_timers()
@@ -219,8 +222,9 @@ class NativeLeg:
             )
             self._report(EventKind.MEMORY_SHORT, b"", text, REPEAT_EVENT_MS)
         while self._timers and self._timers[0][0] <= now_ms:
-            due_ms, _, link = heapq.heappop(self._timers)
-            if link.timer_ms == due_ms:
+            due_ms, _, handle = heapq.heappop(self._timers)
+            if handle and handle[0].timer_ms == due_ms:
+                link = handle[0]
                 link.timer_ms = None
                 link.advance(now_ms)
                 if not link.closed:

@@ -10,6 +10,9 @@ cdef class TunnelListener(NativeLeg):
     cdef public object on_flow
     cdef object _responder
     cdef dict _half_open
+    cdef dict _of_source
+    cdef dict _sources
+    cdef tuple _most
     cdef readonly dict _of_dialer
     cdef dict _requests
     cdef dict _left

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 from dataclasses import dataclass, field, replace
 
 from kcpg.core.env import REPEAT_EVENT_MS, Env, EventKind
@@ -22,8 +23,11 @@ from kcpg.core.native.link.state import LinkState
 from kcpg.core.native.wire.wire import Path, Wire
 from kcpg.core.workerslot import owner
 
-# When there are too many links, one that was silent for this long makes room for a new one.
-EVICT_SILENT_MS = 60_000
+# When there are too many links, so many at a time of the source that has most of them are asked whether somebody
+# is there, those first that were not asked for longest. Who does not answer makes room.
+DOUBTED_AT_ONCE = 16
+
+MOST_SOURCE_MS = 1000  # Who has most links is looked up at most this often, as there may be as many sources
 
 # Handshakes remembered per link, to be forgotten with it: one every 15 s while answers are repeated.
 REQUESTS = 8
@@ -95,6 +99,9 @@ class TunnelListener(NativeLeg):
             keys, env.entropy, cookie_secret=secret, answer_wrong_clock=settings.answer_wrong_clock
         )
         self._half_open: dict[Link, None] = {}
+        self._of_source: dict[bytes, dict[Link, None]] = {}  # by the address that they came from first
+        self._sources: dict[Link, bytes] = {}
+        self._most: tuple[int, bytes] = (0, b"")  # until when it is believed, and the source with most links
         self._of_dialer: dict[bytes, dict[Link, None]] = {}  # by the identity that a dialer tells
         self._requests: dict[Link, deque[InitRequest]] = {}
         self._left: dict[bytes, int] = {}
@@ -162,6 +169,11 @@ class TunnelListener(NativeLeg):
         for request in self._requests.pop(link, ()):
             request.forget()
         self._forget_dialer(link)
+        source = self._sources.pop(link)
+        links = self._of_source[source]
+        del links[link]
+        if not links:
+            del self._of_source[source]
         if link in self._half_open:
             del self._half_open[link]
             self.counters.half_open_expired += 1
@@ -287,12 +299,14 @@ class TunnelListener(NativeLeg):
         if link is None and self._drain is not None:
             self.counters.draining += 1
             return
+        source = self.env.source_key(path[1])
         if link is None and not self._make_room():
             self.counters.links_full += 1
             full = Verdict(False, f"{self.settings.max_links} links are already open")
             self._report(EventKind.LINKS_FULL, path[1], full.text, REPEAT_EVENT_MS)
-            self._refuse(request, params, full, path)
-            return
+            if self._doubt_most() <= len(self._of_source.get(source, ())) + 1:
+                self._refuse(request, params, full, path)
+            return  # who has more may make room: it comes again, and its flows wait
         done = request.accept(params, replace(verdict, resumed=link is not None), self.cids.draw())
         if done is None:
             return
@@ -339,6 +353,8 @@ class TunnelListener(NativeLeg):
         link = Link(self, setup, self.now_ms)
         self._add(link)
         self._half_open[link] = None
+        source = self._sources[link] = self.env.source_key(path[1])
+        self._of_source.setdefault(source, {})[link] = None
         if incarnation is not None:
             self._of_dialer.setdefault(incarnation.dialer, {})[link] = None
         self._tell_count()
@@ -352,13 +368,19 @@ class TunnelListener(NativeLeg):
         """Whether one more link fits, if need be in place of one that nobody uses."""
         if len(self._half_open) >= self.settings.max_half_open:
             self._drop(next(iter(self._half_open)), "too many handshakes")
-        if len(self._links) < self.settings.max_links:
-            return True
-        oldest = min(self._links, key=lambda link: link.liveness.heard_ms)
-        if self.now_ms - oldest.liveness.heard_ms < EVICT_SILENT_MS:
-            return False
-        self._drop(oldest, "its place is needed for a new link")
-        return True
+        return len(self._links) < self.settings.max_links
+
+    def _doubt_most(self) -> int:
+        """Ask some links of the source that has most of them whether somebody is there; how many it has."""
+        until_ms, source = self._most
+        if until_ms <= self.now_ms or source not in self._of_source:
+            source = max(self._of_source, key=lambda key: len(self._of_source[key]))
+            self._most = (self.now_ms + MOST_SOURCE_MS, source)
+            links = self._of_source[source]
+            for link in list(islice(links, DOUBTED_AT_ONCE)):
+                links[link] = links.pop(link)  # the last to be asked again
+                link.doubt(self.now_ms, "its place is needed, and nobody answers here")
+        return len(self._of_source[source])
 
     def _drop(self, link: Link, why: str) -> None:
         link.close(Reset(ResetCode.TIMEOUT, why), tell=link.state is not LinkState.FRESH)

@@ -21,9 +21,16 @@ RETIRE_MS = 30_000  # An old epoch is heard for this long: far longer than any n
 # An epoch the dialer never used is dropped; until then a repeated INIT is answered with it (handshake.py).
 TRIAL_MS = 120_000
 
+# Old epochs that are heard. With the current one and one on trial a link hears three: the oldest gives way.
+MOST_RETIRED = 1
+
 # An epoch is renewed after these. 2^22 is far below every cipher's limit (RFC 9001, 6.6: 2^23 for GCM).
 WORN_MS = 120_000
 WORN_DATAGRAMS = 1 << 22
+
+# A link whose keys are not renewed sends no more than this under them: it ends. Below the cipher's limit by
+# what may leave before that is noticed.
+LAST_DATAGRAMS = 7_340_032  # 2^23 - 2^20
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +49,7 @@ class Epochs(Generic[Owner]):
     def __init__(self, link: Owner, link_wire: LinkWire, cids: Cids[Owner], dials: bool) -> None:
         self.own_cid = 0
         self.peer_cid = 0
-        self._link = link
+        self._link: Owner | None = link
         self._link_wire = link_wire
         self._cids = cids
         self._dials = dials
@@ -88,6 +95,11 @@ class Epochs(Generic[Owner]):
         return max(self._link_wire.tx_pn, received) >= WORN_DATAGRAMS
 
     @property
+    def used_up(self) -> bool:
+        """Nothing may be sent under this epoch any more."""
+        return self._link_wire.tx_pn >= LAST_DATAGRAMS
+
+    @property
     def worn_at_ms(self) -> int:
         """When this epoch is too old."""
         return self._since_ms + WORN_MS
@@ -114,10 +126,12 @@ class Epochs(Generic[Owner]):
             self._cids.release(cid)
         self._retired.clear()
         self._trial = None
+        self._link = None  # whose these are: as a cycle both would stay for long
 
     def _hear(self, epoch: NewEpoch) -> None:
         keys = epoch.keys
         key, iv = (keys.s2c_key, keys.s2c_iv) if self._dials else (keys.c2s_key, keys.c2s_iv)
+        assert self._link is not None, "a link that is gone has no new epoch"
         self._cids.give(epoch.own_cid, self._link)
         self._link_wire.install_rx(epoch.own_cid, keys.algorithm, key, iv)
 
@@ -131,6 +145,8 @@ class Epochs(Generic[Owner]):
 
     def _retire(self, cid: int, now_ms: int) -> None:
         self._retired.append((now_ms + RETIRE_MS, cid))
+        while len(self._retired) > MOST_RETIRED:
+            self._forget(self._retired.pop(0)[1])
 
     def _forget(self, cid: int) -> None:
         self._link_wire.remove_rx(cid)

@@ -28,6 +28,7 @@ cdef class FlowTable:
     cdef dict _tombstones
     cdef object _buried
     cdef dict _resets
+    cdef list _reset_times
     cdef object _draining
     cdef list _ended
 

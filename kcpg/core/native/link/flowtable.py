@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -91,6 +92,7 @@ class FlowTable:
         self._tombstones: dict[int, _Tombstone] = {}
         self._buried: deque[int] = deque()  # their numbers, oldest first
         self._resets: dict[int, _Resetting] = {}
+        self._reset_times: list[tuple[int, int]] = []  # a heap: when one is due, number; some are out of date
         self._draining: deque[tuple[int, int]] = deque()  # UDP's: when they are given up, number
         self._ended: list[int] = []  # those of them that began to drain since the last look at the clock
         if on_flow is not None:
@@ -248,7 +250,7 @@ class FlowTable:
         """When `advance` has something to do; None: never. Tombstones go together, with the last of them."""
         if self._ended:
             return self.now_ms
-        times = [reset.due_ms for reset in self._resets.values()]
+        times = [self._reset_times[0][0]] if self._reset_times else []
         if self._buried:
             times.append(self._tombstones[self._buried[-1]].expires_ms)
         if self._draining:
@@ -263,6 +265,10 @@ class FlowTable:
             self._drop(number, reason)
         self._pending.clear()
         self._resets.clear()
+        self._reset_times.clear()
+        self._on_flow = None  # who made it, and itself: as cycles they would stay for long
+        self._touch = _nothing
+        self._link_wire.accept = None
         self._draining.clear()
         self._ended.clear()
 
@@ -363,6 +369,7 @@ class FlowTable:
         self._touch()
         if len(self._resets) < RESETS:
             self._resets[number] = _Resetting(payload, self.now_ms + RESET_FIRST_MS, 1)
+            heapq.heappush(self._reset_times, (self.now_ms + RESET_FIRST_MS, number))
 
     def _send_reset(self, number: int, reason: Reset) -> bytes:
         payload = frames.pack_reset(number, reason.code, reason.text)
@@ -371,8 +378,10 @@ class FlowTable:
         return payload
 
     def _repeat_resets(self, now_ms: int) -> None:
-        for number, reset in list(self._resets.items()):
-            if reset.due_ms > now_ms:
+        while self._reset_times and self._reset_times[0][0] <= now_ms:
+            due_ms, number = heapq.heappop(self._reset_times)
+            reset = self._resets.get(number)
+            if reset is None or reset.due_ms != due_ms:
                 continue
             if reset.tries >= RESET_TRIES:
                 del self._resets[number]
@@ -381,6 +390,11 @@ class FlowTable:
             self._counters.resets_sent += 1
             reset.due_ms = now_ms + (RESET_FIRST_MS << reset.tries)
             reset.tries += 1
+            heapq.heappush(self._reset_times, (reset.due_ms, number))
+
+
+def _nothing() -> None:
+    """A table that is closed touches nobody."""
 
 
 def reset_code(number: int) -> ResetCode:

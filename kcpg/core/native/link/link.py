@@ -42,6 +42,11 @@ MAX_SPREAD_MS = 60_000
 CHALLENGED_PATHS = 8  # Paths that the peer asked about lately: more than a dialer tries one after another
 
 
+# Of a peer that changes its address: how often at most its conversations are looked at for that, of which
+# there may be tens of thousands. Shorter than what a user notices.
+HURRY_EVERY_MS = 100
+
+
 class LinkOwner(Protocol):
     """The leg a link belongs to."""
 
@@ -82,12 +87,16 @@ class Link:
         self.incarnation = setup.incarnation
         self.state = FRESH
         self.since_ms = self._silent_ms = now_ms
-        self.timer_ms: int | None = None  # the leg's own note
+        self.timer_ms: int | None = None  # the leg's own notes: when this link is due, ...
+        self.handle: list[Link] = [self]  # ... and the link itself, nothing once it is closed
         self.is_leaving = False  # the peer ends soon: new flows belong elsewhere
         self.close_spread_ms = 0  # over this time the peer wants calls for another link to be spread
         self.counters = LinkCounters()
         self._owner = owner
         self._state_rx = 0
+        self._doubt = ""  # why the link ends if the peer does not answer
+        self._hurry_at: int | None = None  # a move that is to be followed by hurry is due then ...
+        self._hurried_ms = -HURRY_EVERY_MS  # ... as one was now and then
         self._challenged: deque[Path] = deque(maxlen=CHALLENGED_PATHS)
         self._begin_wire(setup)
         self._begin_keys(setup, now_ms)
@@ -177,11 +186,22 @@ class Link:
         this is a hop."""
         path = self.link_wire.source
         assert path is not None
-        self.take_path(path, self.link_wire.rx_last_ms)
+        now_ms = self.link_wire.rx_last_ms
+        self.take_path(path, now_ms)
         hop = path in self._challenged
-        self.link_wire.hurry(self.link_wire.rx_last_ms)
+        if self._hurry_at is None:
+            self._hurry_at = max(now_ms, self._hurried_ms + HURRY_EVERY_MS)
+            self._hurry(now_ms)
+            self._touch()
         self.counters.moves += 1
         return hop
+
+    def _hurry(self, now_ms: int) -> None:
+        """Send at once what waits for a later retransmission. Asks all conversations: not for each of many
+        moves."""
+        if self._hurry_at is not None and self._hurry_at <= now_ms:
+            self._hurry_at, self._hurried_ms = None, now_ms
+            self.link_wire.hurry(now_ms)
 
     def take_path(self, path: Path, now_ms: int) -> None:
         """Send by this path from now on."""
@@ -214,9 +234,11 @@ class Link:
                 self._owner.link_heard(self, former)
         self._touch()
 
-    def doubt(self, now_ms: int) -> None:
-        """The dialer has begun a new life: if this link is of its former one, nobody is there any more."""
+    def doubt(self, now_ms: int, why: str = "the dialer was started again, and does not answer here") -> None:
+        """Nobody may be there any more, as the dialer has begun a new life, or others want the place: ask, and
+        end the link for this reason if nobody answers."""
         if self.state is not FRESH and not self.closed:
+            self._doubt = why
             self.liveness.doubt(now_ms)
             self._touch()
 
@@ -233,10 +255,14 @@ class Link:
         self.heard(now_ms)
         if self.closed:
             return
+        self._hurry(now_ms)
         self.epochs.advance(now_ms)
         self.flows.advance(now_ms)
         self.fec_control.advance(now_ms)
         if self._expired(now_ms):
+            return
+        if self.epochs.used_up:
+            self.close(Reset(ResetCode.LINK_LOST, "the peer did not renew the keys of the link"), tell=True)
             return
         self.liveness.advance(now_ms, self._used, self._silent)
         if isinstance(self.rekey, DialerRekey) and self.state is UP:
@@ -259,6 +285,7 @@ class Link:
             times.append(self.flows.now_ms + self.liveness.rto_ms)  # sent again, it will be owed an answer
         times.append(self.liveness.ping_at(self._used, self._silent))
         times.append(self.fec_control.deadline())
+        times.append(self._hurry_at)
         if isinstance(self.rekey, DialerRekey) and self.state is UP:
             times.append(self.rekey.deadline() if self.rekey.running else self._rekey_at())
         if self.state is UP:
@@ -311,6 +338,8 @@ class Link:
         self.epochs.free()
         self.link_wire.free()
         self._owner.link_closed(self, reason, by_peer)
+        self.link_wire.user = None  # itself: as cycles both would stay for long
+        self.handle.clear()
 
     def _touch(self) -> None:
         self._watch()
@@ -342,7 +371,7 @@ class Link:
         if expires_ms is None or expires_ms > now_ms:
             return False
         if self.liveness.doubted_ms is not None:
-            reason = Reset(ResetCode.LINK_LOST, "the dialer was started again, and does not answer here")
+            reason = Reset(ResetCode.LINK_LOST, self._doubt)
         else:
             reason = Reset(ResetCode.TIMEOUT, "not heard for too long")
         self.close(reason, tell=self.state is not FRESH)
@@ -402,7 +431,7 @@ class Link:
         self._end(Reset(reset_code(close.code), close.text), by_peer=True)
 
     def _on_rekey(self, message: bytes, path: Path, now_ms: int) -> None:
-        epoch = self.rekey.receive(message) if self.state is UP else None
+        epoch = self.rekey.receive(message, now_ms) if self.state is UP else None
         if epoch is None:
             return
         self.counters.rekeys += 1

@@ -61,7 +61,7 @@ class DialerRekey:
         """When `advance` has something to do."""
         return self._due_ms if self._initiator is not None else None
 
-    def receive(self, message: bytes) -> NewEpoch | None:
+    def receive(self, message: bytes, now_ms: int) -> NewEpoch | None:
         """Take the answer: the new epoch, or None if this is none."""
         rekeyed = self._initiator.receive(message) if self._initiator is not None else None
         if rekeyed is None or self._cids.owner(self._own_cid) is not None:
@@ -83,6 +83,11 @@ CONFIRMED_SECRETS = 2
 UNCONFIRMED_SECRETS = 6
 
 
+# A listener takes part in at most one rekey in this time: a dialer starts one in two minutes, or in four
+# million datagrams. Each costs two key agreements and an epoch.
+REKEY_EVERY_MS = 250
+
+
 class ListenerRekey:
     """The side that answers."""
 
@@ -95,6 +100,8 @@ class ListenerRekey:
         self._entropy = entropy
         self._responder = RekeyResponder(secret, algorithm, entropy)
         self._former: tuple[bytes, ...] = ()
+        self._newest = b""  # the dialer's newest message, which may be repeated
+        self._next_ms = 0  # none other is taken before
 
     @property
     def secrets(self) -> tuple[bytes, ...]:
@@ -112,8 +119,10 @@ class ListenerRekey:
         self._responder.confirm()
         self._former = ()
 
-    def receive(self, message: bytes) -> NewEpoch | None:
-        """Answer the dialer's message: the new epoch, or None if there is nothing new."""
+    def receive(self, message: bytes, now_ms: int) -> NewEpoch | None:
+        """Answer the dialer's message: the new epoch, or None if there is nothing new, or too much."""
+        if message != self._newest and now_ms < self._next_ms:
+            return None
         own_cid = self._cids.draw()
         answer = self._responder.receive(message, own_cid)
         if answer is None:
@@ -122,4 +131,5 @@ class ListenerRekey:
         self._link_wire.send(frames.REKEY, frames.pack_rekey(reply))
         if rekeyed is None:
             return None
+        self._newest, self._next_ms = message, now_ms + REKEY_EVERY_MS
         return NewEpoch(rekeyed.epoch, own_cid, rekeyed.peer_cid, rekeyed.session_secret)

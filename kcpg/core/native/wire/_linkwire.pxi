@@ -69,6 +69,8 @@ cdef class LinkWire:
     def datagram_bytes(self, uint32_t value):
         if value > self.wire.max_datagram:
             raise ValueError(f"datagrams of {value} bytes do not fit those of {self.wire.max_datagram}")
+        if value == self._datagram_bytes:
+            return
         self._datagram_bytes = value
         cdef Conv conv
         for conv in self.convs.values():

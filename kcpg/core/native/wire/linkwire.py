@@ -124,6 +124,8 @@ class LinkWire:
     def datagram_bytes(self, value: int) -> None:
         if value > self.wire.max_datagram:
             raise ValueError(f"datagrams of {value} bytes do not fit those of {self.wire.max_datagram}")
+        if value == self._datagram_bytes:
+            return
         self._datagram_bytes = value
         for conv in self.convs.values():
             conv.kcp_mtu = self.segment_bytes(conv.is_long)

@@ -1,0 +1,130 @@
+"""What one link, or one source of links, may take: links, keys, moves; and that what ends is gone at once."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from typing import Any
+
+import pytest
+
+from kcpg.core.flow import Reset, ResetCode
+from kcpg.core.native.handshake.rekey_messages import RekeyInitiator
+from kcpg.core.native.link import epochs
+from kcpg.core.native.link.link import HURRY_EVERY_MS
+from kcpg.core.native.link.rekey import REKEY_EVERY_MS
+from kcpg.core.native.link.setup import LinkLimits
+from kcpg.core.native.wire import frames
+from tests.links import LinkRig
+
+
+@pytest.fixture
+def no_collector() -> Any:
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def test_a_closed_link_is_gone_at_once(engine: str, no_collector: None) -> None:
+    """With all that it had, though nobody looks for cycles; also from the timers that it had set."""
+    rig = LinkRig(engine).up()
+    near, far = rig.pair()
+    near.flow.write(b"abc")
+    rig.run(100)
+    (link,) = rig.l.links
+    gone = [weakref.ref(one) for one in (link, link.epochs, link.fec_control)]
+    near.flow.reset(Reset(ResetCode.SHUTDOWN))
+    rig.run(100)
+    del near, far
+    rig.flows.clear()
+    link.close(Reset(ResetCode.SHUTDOWN), tell=True)
+    del link
+    rig.run(100)
+    assert [one() for one in gone] == [None] * 3
+
+
+def test_rekeys_are_rationed_and_a_link_hears_three_epochs(
+    engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = LinkRig(engine).up()
+    (link,) = rig.l.links
+    given: list[int] = []
+    really = link.epochs._cids.give
+    monkeypatch.setattr(rig.l.cids, "give", lambda cid, owner: (given.append(cid), really(cid, owner)))
+    before = link.counters.rekeys
+    for n in range(200):
+        message = RekeyInitiator(link.rekey.secrets[0], "AES-GCM", 1000 + n, rig.rng.randbytes).message
+        link.on_frame(frames.REKEY, frames.pack_rekey(message), link.link_wire.path, rig.now_ms)
+        rig.now_ms += 5
+    assert link.counters.rekeys - before <= 1 + 1000 // REKEY_EVERY_MS
+    heard = [cid for cid in given if rig.l.cids.owner(cid) is link]
+    assert len(given) >= 3 and len(heard) <= 2, "beside the current one: on trial, and one that was"
+
+
+def test_a_link_whose_keys_are_never_renewed_ends(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The dialer asks, nobody answers: the link stops before the cipher's limit."""
+    monkeypatch.setattr(epochs, "WORN_DATAGRAMS", 100)
+    monkeypatch.setattr(epochs, "LAST_DATAGRAMS", 300)
+    rig = LinkRig(engine).up()
+    near, _ = rig.pair()
+    monkeypatch.setattr(type(rig.l.links[0].rekey), "receive", lambda self, message, now_ms: None)
+    link = rig.d.link
+    for _ in range(2000):
+        near.flow.write(bytes(1000))
+        rig.run(5)
+        if link.closed:
+            break
+    assert link.closed and 300 <= link.link_wire.tx_datagrams < 700
+
+
+def test_many_moves_look_at_the_conversations_rarely(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = LinkRig(engine).up()
+    rig.pair()
+    (link,) = rig.l.links
+    looked: list[int] = []
+    really = link.link_wire
+
+    class Counting:
+        """The link wire, whose looks are counted."""
+
+        def __getattr__(self, name: str) -> Any:
+            if name == "hurry":
+                return lambda now_ms: (looked.append(now_ms), really.hurry(now_ms))
+            return getattr(really, name)
+
+    monkeypatch.setattr(link, "link_wire", Counting())
+    began_ms = rig.now_ms
+    for n in range(400):
+        rig.d.link.link_wire.send(frames.PING, bytes(8))
+        for _, _, datagram in rig.d.transmit(rig.now_ms):
+            rig.l.receive(3000, b"from %d" % n, datagram, rig.now_ms)
+        rig.l.advance(rig.now_ms)
+        rig.l.transmit(rig.now_ms)
+        rig.now_ms += 5
+    assert link.counters.moves > 300
+    assert 2 <= len(looked) <= 2 + (rig.now_ms - began_ms) // HURRY_EVERY_MS
+
+
+def test_who_has_most_links_gives_way_if_nobody_is_there(engine: str) -> None:
+    """A full listener: the links of the greedy source that do not answer are closed for another's; those of
+    others, and those that answer, are kept."""
+    limits = LinkLimits(doubted_ms=1000)
+    rig = LinkRig(engine, listen={"max_links": 6, "limits": limits})
+    rig.up()
+    honest = rig.l.links[0]
+    dead = []
+    for n in range(5):
+        rig.moves = {b"d%d" % k: b"greedy" for k in range(1, 100)}
+        rig.new_dialer()
+        rig.d.start(rig.now_ms)
+        rig.until(lambda n=n: len(rig.l.links) == 2 + n)
+        rig.run(50)
+        dead.append(rig.d)
+    assert len(rig.l.links) == 6
+    rig.moves = {}
+    rig.new_dialer()
+    rig.d.start(rig.now_ms)
+    rig.run(300)
+    assert rig.d.link is None and len(rig.l.links) == 6, "full: not answered, and asked"
+    rig.until(lambda: rig.d.link is not None)
+    assert not honest.closed and rig.l.counters.links_full > 0 and not rig.d.counters.refused
