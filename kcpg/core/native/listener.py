@@ -23,8 +23,8 @@ from kcpg.core.native.link.state import LinkState
 from kcpg.core.native.wire.wire import Path, Wire
 from kcpg.core.workerslot import owner
 
-# When there are too many links, so many at a time of the source that has most of them are asked whether somebody
-# is there, those first that were not asked for longest. Who does not answer makes room.
+# When there are too many links, so many at a time of the source that has most of them are asked whether
+# somebody is there, those first that were not asked for longest. Who does not answer makes room.
 DOUBTED_AT_ONCE = 16
 
 MOST_SOURCE_MS = 1000  # Who has most links is looked up at most this often, as there may be as many sources

@@ -235,8 +235,9 @@ class Link:
         self._touch()
 
     def doubt(self, now_ms: int, why: str = "the dialer was started again, and does not answer here") -> None:
-        """Nobody may be there any more, as the dialer has begun a new life, or others want the place: ask, and
-        end the link for this reason if nobody answers."""
+        """Nobody may be there any more, as the dialer has begun a new life, or others want the place: ask,
+        and end the link for this reason if nobody answers.
+        """
         if self.state is not FRESH and not self.closed:
             self._doubt = why
             self.liveness.doubt(now_ms)
