@@ -151,7 +151,7 @@ $(VENV_STAMP): packaging/prepare
 	@sh packaging/prepare $(PYTHON)
 	@$(PY) -c '' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
 	@echo "setting up $(VENV) …"
-	@$(PIP) install --upgrade pip "setuptools>=77" "Cython>=3.0.8"
+	@$(PIP) install --upgrade pip "setuptools>=78.1.1" "Cython>=3.0.8"
 	@mkdir -p $(STAMPS)
 	@touch $@
 
