@@ -10,5 +10,6 @@ Tests of what has none of its own name:
     linksummary: unit/test_messages.py
     metrics, run, service: net/test_running_node.py, net/test_status_schema.py
     httpserver: net/test_prometheus.py
+    top: unit/test_topfigures.py
     asking, descriptors, status_report, troubles, wording: unit/test_status.py
 """

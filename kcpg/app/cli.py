@@ -29,6 +29,7 @@ from kcpg.app.parsers import (
     keygen_parser,
     run_parser,
     status_parser,
+    top_parser,
     version_parser,
 )
 from kcpg.errors import EXIT_FAILURE, EXIT_OK, EXIT_USAGE, KcpgError, UsageError
@@ -128,6 +129,8 @@ def _dispatch(words: list[str], before_tunnel: Before) -> int:
         return _init(rest)
     if command == "convert":
         return _convert(rest)
+    if command == "top":
+        return _top(rest)
     if command == "doctor":
         return _doctor(rest)
     if command == "keygen":
@@ -288,6 +291,19 @@ def _convert(words: list[str]) -> int:
     print(made.text, end="")
     for remark in [*made.remarks, *map(str, problems)]:
         print(remark, file=sys.stderr)
+    return EXIT_OK
+
+
+def _top(words: list[str]) -> int:
+    options = top_parser().read(words)
+    from kcpg.app import control
+
+    paths = [Path(name) for name in options.configurations]
+    try:
+        from kcpg.app.top import Top
+    except ModuleNotFoundError as error:
+        raise KcpgError(f"kcpg top needs {error.name}", "pip install 'kcpg[top]'") from error
+    Top(lambda: control.reports(paths), options.interval).run()
     return EXIT_OK
 
 

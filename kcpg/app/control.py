@@ -123,6 +123,11 @@ def status(paths: list[Path], as_json: bool = False, every_s: float = 0.0) -> in
         time.sleep(every_s)
 
 
+def reports(paths: list[Path]) -> list[Report]:
+    """The reports of the processes that run these files, or of all; without those that do not answer."""
+    return [answer for answer in _answers(paths)[0].values() if answer is not None]
+
+
 def _answers(paths: list[Path]) -> tuple[dict[Running, Report | None], list[str]]:
     """The reports of the processes that are meant, and the files that nobody runs."""
     if paths:

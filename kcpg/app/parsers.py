@@ -16,6 +16,7 @@ COMMANDS = {
     "status": "report on running nodes: kcpg status [--watch] [CONFIG…]",
     "init": "make a new tunnel, or take part in one: kcpg init --server HOST, kcpg init INVITATION",
     "convert": "turn a configuration of kcptun or kcptube into one of kcpg: kcpg convert FILE",
+    "top": "watch links and flows on a page that renews itself: kcpg top [CONFIG…]",
     "doctor": "look at this machine for what makes a node slow or deaf: kcpg doctor [CONFIG…]",
     "keygen": "print a new key for encryption_key",
     "completion": "print a shell's completion or the manual page: kcpg completion bash|zsh|fish|man",
@@ -191,14 +192,27 @@ def status_parser() -> OptionParser:
     )
     parser.add_argument("--json", action="store_true", help="print the full report as JSON")
     parser.add_argument("--watch", action="store_true", help="print it again and again, until Ctrl-C")
-    parser.add_argument(
-        "--interval",
-        type=_interval,
-        default=1.0,
-        metavar="SECONDS",
-        help="with --watch: how often (default %(default)s)",
-    )
+    _add_interval(parser, "with --watch: how often (default %(default)s)")
     return parser
+
+
+def top_parser() -> OptionParser:
+    """The parser of `kcpg top`."""
+    parser = OptionParser(
+        prog="kcpg top",
+        description="Watch links and flows. s sorts by the next column, r turns the order round, q ends it.",
+        epilog="It needs textual: pip install 'kcpg[top]'.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "configurations", nargs="*", metavar="CONFIG", help="only the processes that run these files"
+    )
+    _add_interval(parser, "how often it is renewed (default %(default)s)")
+    return parser
+
+
+def _add_interval(parser: OptionParser, text: str) -> None:
+    parser.add_argument("--interval", type=_interval, default=1.0, metavar="SECONDS", help=text)
 
 
 def init_parser() -> OptionParser:
@@ -333,6 +347,7 @@ def version_parser() -> OptionParser:
 PARSERS = {
     "daemon": daemon_parser,
     "status": status_parser,
+    "top": top_parser,
     "doctor": doctor_parser,
     "init": init_parser,
     "convert": convert_parser,
