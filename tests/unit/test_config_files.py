@@ -239,3 +239,30 @@ def test_a_server_may_have_the_target_of_its_own_number() -> None:
 def test_names_of_nodes_are_unique() -> None:
     files = {"a/x.conf": CLIENT, "b/x.conf": CLIENT.replace("59000", "59001"), "x": SERVER}
     assert [node.name for node in load_texts(files).nodes] == ["x", "x-2", "x-3"]
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ('listen_port="59000"', "write the value without quotes"),
+        ("destination_address=https://vps.example.org:8443/x", "write the name alone: vps.example.org"),
+        (":90 => 192.0.2.1:80", "a mapping stands below [custom_input]"),
+        ("kcp=fast", "fast1 to fast6; auto adapts"),
+        ("kcp=regular", "regular1 to regular5"),
+    ],
+)
+def test_a_mistake_is_told_with_the_last_step(line: str, says: str) -> None:
+    problems = load_text("c.conf", f"{CLIENT}\n{line}\n").errors
+    assert [problem for problem in problems if says in problem.hint], problems
+
+
+def test_quotes_of_a_password_are_remarked_but_not_shown() -> None:
+    found = load_text("c.conf", f'{CLIENT}\nencryption_password="unguessable too"\n')
+    assert found.ok and found.nodes[0].egress.password == b'"unguessable too"'
+    (remark,) = [problem for problem in found.problems if "quotes" in problem.reason]
+    assert "unguessable" not in str(remark)
+
+
+def test_a_log_has_its_own_word_for_the_severity() -> None:
+    (problem,) = load_text("c.conf", f"{CLIENT}\nnonsense=1\n").errors
+    assert problem.unrated == str(problem).replace(": error: ", ": ", 1) and "error" not in problem.unrated

@@ -65,6 +65,9 @@ def host(text: str) -> str:
     found = literal(text)
     if found is not None:
         return found
+    if "://" in text:
+        name = text.partition("://")[2].partition("/")[0].partition(":")[0]
+        raise BadValue(f"'{text}' is a URL, not an address", f"write the name alone: {name}")
     if "[" in text or "]" in text or text.count(":") > 1:
         raise BadValue(f"'{text}' is not an IPv6 address")
     if ":" in text:

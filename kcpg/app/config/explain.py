@@ -42,7 +42,7 @@ def show(problems: Iterable[Problem]) -> None:
 def log(problems: Iterable[Problem]) -> None:
     """Write problems to the log, each at the level of its severity."""
     for problem in problems:
-        process_log().log(_LEVELS[problem.severity], "%s", problem)
+        process_log().log(_LEVELS[problem.severity], "%s", problem.unrated)
 
 
 def summary(problems: Iterable[Problem]) -> str:

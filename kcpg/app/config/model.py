@@ -86,10 +86,18 @@ class Problem:
     hint: str = ""  # What to do about it; may be empty
 
     def __str__(self) -> str:
+        return self._line(f"{self.severity.value}: ")
+
+    @property
+    def unrated(self) -> str:
+        """The line without its severity, for a log, which has its own."""
+        return self._line("")
+
+    def _line(self, severity: str) -> str:
         where = f"{self.file}:{self.line}" if self.line else self.file
         key = f"{self.key}: " if self.key else ""
         hint = f" ({self.hint})" if self.hint else ""
-        return printable(f"{where}: {self.severity.value}: {key}{self.reason}{hint}")
+        return printable(f"{where}: {severity}{key}{self.reason}{hint}")
 
 
 def printable(text: str) -> str:

@@ -116,7 +116,9 @@ class _Reader:
     def _option(self, line: Line) -> None:
         key = KEYS.get(line.name)
         if key is None:
-            self._report.error(line.number, _shown(line.name), "unknown key", _key_hint(line.name))
+            is_mapping = line.text.startswith(">")  # `:90 => host:80`
+            hint = "a mapping stands below [custom_input]" if is_mapping else _key_hint(line.name)
+            self._report.error(line.number, _shown(line.name), "unknown key", hint)
         elif not line.text:
             self._report.warning(line.number, key.name, "has no value; the line is ignored")
         elif key.name != "mode":
@@ -133,7 +135,11 @@ class _Reader:
             value = key.parse(text, remarks)
         except BadValue as error:
             bad = error
-            self._report.error(line.number, key.name, error.reason, error.hint)
+            hint = "write the value without quotes" if _is_quoted(text) else error.hint
+            self._report.error(line.number, key.name, error.reason, hint)
+        else:
+            if _is_quoted(text):
+                remarks.append("the quotes are part of the value: nothing here needs any")
         for remark in remarks:
             self._report.warning(line.number, key.name, remark)
         neutral = bad is None and key.default is not None and value == key.default
@@ -232,6 +238,10 @@ class _Reader:
 
 def _shown(word: str) -> str:
     return word if _SHOWN.match(word) else ""
+
+
+def _is_quoted(text: str) -> bool:
+    return len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
 
 
 def _key_hint(word: str) -> str:

@@ -280,6 +280,9 @@ def preset(text: str, remarks: Remarks) -> str:
         now = presets.OLD_NAMES[word]
         remarks.append(f"'{word}' is an old name of kcptube's; using {now}, or set kcp=auto at both ends")
         return now
+    if word in ("fast", "regular"):
+        last = max(name for name in presets.NAMES if name.startswith(word))
+        raise BadValue(f"'{word}' needs a number", f"{word}1 to {last}; auto adapts by itself: recommended")
     return _preset(text, remarks)
 
 
