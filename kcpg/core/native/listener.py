@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from itertools import islice
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from kcpg.core.env import REPEAT_EVENT_MS, Env, EventKind
 from kcpg.core.flow import Flow, Open, Reset, ResetCode
