@@ -20,10 +20,11 @@ from kcpg.core.kcptun.link import (
     OWED_SILENT_MS,
     Link,
 )
-from kcpg.core.kcptun.wire import Conv
+from kcpg.core.kcptun.wire import REMEMBERED, REMEMBERED_MS, Conv
 from tests.sim.actors import Talker
 from tests.sim.chain import Hop
 from tests.sim.memory import BUFFER_BYTES, Answer
+from tests.sim.network import address
 from tests.sim.tunchain import TunChain, TunHop
 
 KEY = bytes(range(32))
@@ -205,6 +206,51 @@ def test_a_nat_that_forgets(engine: str, crypt: str) -> None:
     tun.world.run(lambda: again.clean and served.clean, 10_000)
     if crypt == "aes":
         assert [link.counters.moves for link in tun.tun_listener().links] == [1]
+
+
+def test_a_recorded_datagram_moves_no_link(engine: str) -> None:
+    """Also not one that is older than the memory against replay."""
+    tun = chain(engine, "replayed", streams=PLAIN, crypt="aes")
+    sent: list[tuple[int, bytes, bytes]] = []
+    wire, listener = tun.tun_dialer().wire, tun.tun_listener()
+    transmit = wire.transmit
+
+    def recorded(now_ms: int) -> list[tuple[int, bytes, bytes]]:
+        sent.extend(found := transmit(now_ms))
+        return found
+
+    wire.transmit = recorded  # type: ignore[method-assign]
+    near, _ = tun.talk(FOREVER, FOREVER)
+    tun.world.run(lambda: near.received > 8_000_000 and near.sent > 8_000_000, 60_000)
+    (link,) = listener.links
+    path, forget = link.conv.path, listener.wire._seen
+    listener.wire._seen = type(forget)(REMEMBERED, REMEMBERED_MS)  # as if all of it was long ago
+    for _, _, datagram in sent[200:1000]:
+        listener.receive(path[0], address("somewhere", 9), datagram, tun.world.now_ms)
+    assert link.conv.path == path and link.counters.moves == 0
+    assert listener.wire.drops["conv_unknown"] == 800
+
+
+def test_a_link_that_is_repeated_from_its_begin_reaches_nobody(engine: str) -> None:
+    tun = chain(engine, "repeated", streams=PLAIN, crypt="aes")
+    sent: list[tuple[int, bytes, bytes]] = []
+    wire, listener = tun.tun_dialer().wire, tun.tun_listener()
+    transmit = wire.transmit
+
+    def recorded(now_ms: int) -> list[tuple[int, bytes, bytes]]:
+        sent.extend(found := transmit(now_ms))
+        return found
+
+    wire.transmit = recorded  # type: ignore[method-assign]
+    tun.talk(10_000, 10_000)
+    tun.finish()
+    opened = tun["server"].node.counters.opened
+    listener.wire._seen = type(listener.wire._seen)(REMEMBERED, REMEMBERED_MS)
+    (link,) = listener.links
+    for _, _, datagram in sent:
+        listener.receive(link.conv.path[0], address("somewhere", 9), datagram, tun.world.now_ms)
+    tun.world.pass_time(1000)
+    assert listener.wire.drops["replay"] >= 1 and tun["server"].node.counters.opened == opened
 
 
 def test_an_outage_costs_no_flow(engine: str) -> None:

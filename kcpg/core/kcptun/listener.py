@@ -27,7 +27,9 @@ MAX_LINKS = 16_384  # Links at once; an idle one takes some 10 kB
 # anybody can begin one, from any address.
 MAX_FRESH = 256
 
-NEAR_SEGMENTS = 65_536  # A datagram from a new address belongs to the link whose window is so near
+# A datagram from a new address belongs to the link whose window is so near. Copies of what is nearer are
+# remembered.
+NEAR_SEGMENTS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ class TunListener(TunLeg):
     # -- TunLeg --
 
     def _stranger(self, path: Path, segments: bytes) -> Conv | None:
-        number, command, _, _, _, sn, _, size = HEADER.unpack_from(segments)
+        number, command, _, _, _, sn, una, size = HEADER.unpack_from(segments)
         if self._closed or not CMD_PUSH <= command <= CMD_TELL:
             return None
         begins = command == CMD_PUSH and sn < FIRST_WINDOW and size > 0
@@ -93,21 +95,23 @@ class TunListener(TunLeg):
             self._replace(known)
             return self._begin(path, number)
         link = self._by_number.get(number)
-        if link is not None and self._has_moved(link, command, sn):
+        if link is not None and self._has_moved(link, una, sn if command == CMD_PUSH else None):
             link.conv.move_to(path)
             link.counters.moves += 1
             self.wire.alert = True
             return link.conv
         return self._begin(path, number) if begins else None
 
-    def _has_moved(self, link: Link, command: int, sn: int) -> bool:
+    def _has_moved(self, link: Link, una: int, sn: int | None) -> bool:
         """A NAT has given the peer another address. A kcptun does not follow; nothing forbids it where nobody
-        else can make such a datagram."""
+        else can make such a datagram. One that was recorded a while ago is behind in what it acknowledges or,
+        with data, in its place (`sn`)."""
         if self.format.crypt in OPEN or link.state is LinkState.FRESH:
             return False
         kcp = link.conv.kcp
-        distance = diff32(sn, kcp.rcv_nxt if command == CMD_PUSH else kcp.snd_una)
-        return command != CMD_PUSH or -NEAR_SEGMENTS < distance < NEAR_SEGMENTS
+        if diff32(una, kcp.snd_una) < 0:
+            return False
+        return sn is None or -NEAR_SEGMENTS < diff32(sn, kcp.rcv_nxt) < NEAR_SEGMENTS
 
     def _replace(self, conv: Conv) -> None:
         """Its flows are told in the next turn, as nothing is called back while datagrams come in."""

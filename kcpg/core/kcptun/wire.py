@@ -29,12 +29,13 @@ if TYPE_CHECKING:
 
 Path = tuple[int, bytes]  # A local socket and the peer's address
 
-# Datagrams remembered, sent and received. Those that open a link have a memory of their own, as a repeated
-# one would make the target hear a request again.
+# Datagrams remembered, sent and received. Those with a link's first segment have a memory of their own:
+# without that one, nothing of a link that somebody repeats reaches a target.
 REMEMBERED = 1 << 17
 REMEMBERED_OPENINGS = 1 << 14
 REMEMBERED_MS = 7 * 86_400_000  # The format has no time: what bounds the memory is the two numbers above
-UNA_AT = 16  # In a segment's header
+SN_AT, UNA_AT = 12, 16  # In a segment's header
+FIRST_SN = bytes(4)
 MARK_BYTES = 16  # The nonce, as it travels
 
 ENTROPY_BYTES = 4096  # Of nonces, fetched together
@@ -379,8 +380,8 @@ class Wire:
                 return None
             if conv is None or int.from_bytes(segments[:4], "little") != conv.number:
                 conv = self._stranger(path, segments)
-                if conv is not None and mark:
-                    self._openings.add(mark, self.now_ms)
+            if mark and conv is not None and segments[SN_AT:UNA_AT] == FIRST_SN:
+                self._openings.add(mark, self.now_ms)
         if conv is None:
             self.drop("conv_unknown")
             return None
