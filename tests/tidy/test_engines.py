@@ -79,12 +79,12 @@ def _declared(body: list[ast.stmt]) -> list[str]:
 
 # How the plain Wire, its link wires and their conversations work together; the compiled ones use C structs.
 INSIDE = {
-    "Wire": "epochs events now_ms outbox pool starved timers wake",
-    "LinkWire": "can_send conv_changed held_until link_fec mark_dirty note_received seal segment_bytes share "
-    "turn",
-    "Conv": "acked_empty acked_ms count_for deliver fit flush_into heeded_spurious is_capped is_dirty "
-    "is_long is_outstanding join note_change notice open_window packets_in packets_out raise_events "
-    "rcv_limit seen snd_limit",
+    "Wire": "epochs events is_alone lone_ms now_ms outbox paced_ms pool starved timers wake",
+    "LinkWire": "can_send conv_changed held_until link_fec mark_dirty note_received rtt_ms seal "
+    "segment_bytes share turn urgent",
+    "Conv": "acked_empty acked_ms count_for deliver fit flush_into flush_packets heeded_spurious is_capped "
+    "is_dirty is_lone is_long is_outstanding is_urgent join note_change notice open_window packets_in "
+    "packets_out raise_events rcv_limit seen snd_limit thin_acks",
     "Kcp": "acked_ms count_for flush_into",
     "GroupSender": "parity_bytes",
 }

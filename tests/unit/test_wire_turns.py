@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
+from kcpg.core.congestion import CongestionController
 from kcpg.core.kcp.kcp import KcpParams
 from kcpg.core.native.wire.events import FRAME
 from tests.wires import PATH_A, WirePair
@@ -285,3 +288,130 @@ def test_the_writer_is_woken_with_the_smallest_datagrams(engine):
         if 1 in ends.b.convs:
             read_all(ends.peer(conv))
     assert conv in ends.ready["a"] and conv.take_events() == WRITABLE
+
+
+def paced_convs(engine, count, rate_bps):
+    """Conversations with more to send than the pacer lets out."""
+    ends = WirePair(engine, KcpParams(snd_wnd=4096, rcv_wnd=4096))
+    ends.a.rate_bps = rate_bps
+    convs = [ends.open(number) for number in range(1, count + 1)]
+    for conv in convs:
+        conv.write(bytes(200_000))
+    return ends, convs
+
+
+def test_nobody_is_asked_while_the_pacer_has_nothing(engine):
+    ends, _ = paced_convs(engine, 100, 80_000)  # 10 bytes per ms
+    ends.step()
+    before = ends.a.turns
+    for _ in range(50):
+        ends.wires["a"].transmit(ends.now_ms)
+    assert ends.a.turns == before
+    ends.now_ms = ends.wires["a"].deadline()
+    assert ends.step() and ends.a.turns <= before + 2, "one sends, the next one gets nothing"
+
+
+def test_the_pacer_serves_all_alike(engine):
+    ends, convs = paced_convs(engine, 5, 8_000_000)  # 1000 bytes per ms
+    for _ in range(1_000):
+        ends.run(1)
+        for conv in convs:
+            conv.write(bytes(50_000))
+            if conv.conv in ends.b.convs:
+                read_all(ends.peer(conv))
+    sent = [conv.segments_sent for conv in convs]
+    assert min(sent) >= 0.8 * max(sent), sent
+
+
+def test_an_acknowledgement_does_not_wait_for_the_pacer_of_a_hundred_others(engine):
+    ends, _ = paced_convs(engine, 100, 8_000)
+    ends.step()
+    quick = ends.b.open(1000, ends.params)
+    ends.a.accept = lambda number: ends.a.open(number, ends.params)
+    quick.write(bytes(3_000))
+    ends.run(5)
+    assert quick.in_flight == 0
+
+
+def full(sn):
+    """A full segment that arrives in conversation 1."""
+    size = 1351
+    header = (1).to_bytes(4, "little") + bytes([81, 0, 0xFF, 0x0F]) + (500 + sn).to_bytes(4, "little")
+    return header + sn.to_bytes(4, "little") + bytes(4) + size.to_bytes(4, "little") + bytes(size)
+
+
+def test_full_segments_are_acknowledged_once_in_a_while(engine):
+    conv = WirePair(engine).open()
+    conv.ack_batch_ms = 6
+    told = []
+    for sn in range(60):  # one each millisecond
+        conv.input(full(sn), 1000 + sn)
+        if conv.wants_flush:
+            assert conv.flush(1000 + sn)
+            told.append(sn)
+        conv.recv()
+    assert told[0] == 0, "the first after a rest is told at once"
+    assert [b - a for a, b in pairwise(told)] == [6] * (len(told) - 1)
+
+
+def test_the_last_full_segment_does_not_wait_for_long(engine):
+    conv = WirePair(engine).open()
+    conv.ack_batch_ms = 6
+    conv.input(full(0), 1000)
+    assert conv.flush(1000)
+    conv.input(full(1), 1002)
+    assert not conv.wants_flush and conv.owes_ack
+    assert conv.deadline == 1000 + 2 * 6
+
+
+def test_a_gap_is_told_at_once(engine):
+    conv = WirePair(engine).open()
+    conv.ack_batch_ms = 6
+    conv.input(full(0), 1000)
+    assert conv.flush(1000)
+    conv.input(full(1), 1001)
+    conv.input(full(3), 1001)
+    assert conv.wants_flush
+
+
+def test_so_many_full_segments_are_told_at_once(engine):
+    conv = WirePair(engine).open()
+    conv.ack_batch_ms = 6
+    conv.input(full(0), 1000)
+    assert conv.flush(1000)
+    for sn in range(1, 64):
+        conv.input(full(sn), 1001)
+        assert not conv.wants_flush
+    conv.input(full(64), 1001)
+    assert conv.wants_flush
+
+
+def test_acknowledgements_of_a_transfer_are_thinned_by_the_round_trip(engine):
+    ends = WirePair(engine, KcpParams(snd_wnd=512, rcv_wnd=512))
+    ends.a.adapt(CongestionController(1400))
+    ends.b.adapt(CongestionController(1400))
+    ends.b.rtt_hint_ms = 50
+    conv = ends.open()
+    while conv.snd_una < 200:
+        conv.write(bytes(50_000))
+        ends.run(5)
+        if conv.conv in ends.b.convs:
+            read_all(ends.peer(conv))
+    assert ends.peer(conv).ack_batch_ms == 50 // 8
+    assert conv.ack_batch_ms == 0, "nothing has come there"
+
+
+def test_whoever_got_nothing_is_the_first_next_time(engine):
+    """Whether all were asked, as one owes an acknowledgement, or not."""
+    for owes in (False, True):
+        ends, convs = paced_convs(engine, 4, 1_000_000)  # 125 bytes per ms
+        ends.step()
+        order = []
+        for _ in range(8):
+            before = [conv.segments_sent for conv in convs]
+            ends.now_ms = max(ends.wires["a"].deadline(), ends.now_ms + 1)
+            if owes:
+                convs[0].input(full(len(order)), ends.now_ms)
+            ends.wires["a"].transmit(ends.now_ms)
+            order += [n for n, conv in enumerate(convs) if conv.segments_sent > before[n]]
+        assert {order.count(n) for n in range(4)} == {len(order) // 4}, order

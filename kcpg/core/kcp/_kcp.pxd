@@ -71,6 +71,7 @@ cdef struct kcp_t:
     uint32_t map_lowest[MAP_FLUSHES]    # what each of the last flushes acknowledged (_ackmap.pxi)
     ack_t ack_below             # newest of those una covers
     int64_t ack_at              # when that one is told; -1: at once
+    uint32_t ack_waits          # segments whose acknowledgement waits for that
     # windows: told, asked for
     uint32_t told_wnd           # window in the last segment sent
     uint32_t probe_wait_ms
@@ -98,6 +99,8 @@ cdef struct kcp_t:
     uint32_t interval_ms
     uint32_t min_rto_ms
     uint32_t ack_hold_ms        # as Kcp.ack_hold_ms
+    uint32_t ack_batch_ms       # how long after the last one that of full segments
+    int64_t ack_told_ms         # when that was
     uint32_t srtt_ms
     uint32_t rttvar_ms
     uint32_t srtt8              # both in eighths of a millisecond; 0: nothing measured
@@ -148,6 +151,7 @@ cdef int kcp_input(kcp_t* k, const uint8_t* p, size_t n, uint64_t now_ms, bint r
 cdef int kcp_flush(kcp_t* k, Tx* tx, uint64_t now_ms, int max_segments) noexcept nogil
 cdef int64_t kcp_deadline(const kcp_t* k) noexcept nogil
 cdef bint kcp_wants_flush(const kcp_t* k) noexcept nogil
+cdef bint kcp_passes_pacer(const kcp_t* k) noexcept nogil
 
 cdef int64_t kcp_move_stream(kcp_t* src, kcp_t* dst) noexcept nogil
 cdef int kcp_move_message(kcp_t* src, kcp_t* dst) noexcept nogil

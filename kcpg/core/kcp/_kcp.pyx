@@ -311,6 +311,7 @@ cdef bint flush_acks(kcp_t* k, Tx* tx) noexcept nogil:
             return False
         k.ack_below_due = False
         k.ack_at = -1
+        k.ack_told_ms = k.clock_ms
         k.acks_sent += 1
     while k.ack_done < k.ack_count:
         ack = k.acks[k.ack_done]
@@ -375,6 +376,11 @@ cdef int64_t kcp_deadline(const kcp_t* k) noexcept nogil:
 cdef bint kcp_wants_flush(const kcp_t* k) noexcept nogil:
     """Something could be sent right now, the pacer permitting."""
     return rcv_acks_due(k) or k.tell or snd_wants_flush(k)
+
+
+cdef bint kcp_passes_pacer(const kcp_t* k) noexcept nogil:
+    """Something is to be sent that is no push: an acknowledgement, the window, or the question for it."""
+    return kcp_owes_ack(k) or k.tell or k.ask
 
 
 # -- from one conversation to another --

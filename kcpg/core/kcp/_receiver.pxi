@@ -6,6 +6,7 @@ cdef enum:
     TELL_OFTEN_FOR_MS = 30000   # receiver.py
     TELL_SELDOM_MS = 5000
     TELL_FOR_MS = 120000
+    ACK_BATCH_SEGMENTS = 64     # acknowledged together at most
     ACKS_AGAIN = 32             # acknowledgements beyond a gap kept to be told again
     ACK_COST = 8                # telling one again costs eight eighths, ...
     ACK_CREDIT = 5              # ... telling one earns five: 1.6 x 24 bytes are < 3 % of a full segment
@@ -117,9 +118,22 @@ cdef inline bint rcv_acks_due(const kcp_t* k) noexcept nogil:
     return (k.ack_below_due and k.ack_at < 0) or k.ack_count > k.ack_done
 
 
-cdef inline void rcv_acknowledge_below(kcp_t* k, uint32_t sn, uint32_t ts, bint may_wait) noexcept nogil:
-    """A segment came that una covers; `may_wait`: for ack_hold_ms, if nothing else is due."""
-    k.ack_at = k.clock_ms + k.ack_hold_ms if may_wait and k.ack_hold_ms > 0 and not k.ack_below_due else -1
+cdef inline int64_t rcv_hold_until(kcp_t* k, uint32_t size) noexcept nogil:
+    """Until when the acknowledgement of a segment of this size may wait, -1: not at all; see receiver.py."""
+    cdef bint first = not k.ack_below_due
+    k.ack_waits = 1 if first else k.ack_waits + 1
+    if size == 0 or rcv_gap(k) or (not first and k.ack_at < 0):
+        return -1
+    if size < k.mss:
+        return k.clock_ms + k.ack_hold_ms if first and k.ack_hold_ms > 0 else -1
+    if k.clock_ms - k.ack_told_ms >= k.ack_batch_ms or k.ack_waits >= ACK_BATCH_SEGMENTS:
+        return -1
+    return k.ack_told_ms + 2 * <int64_t>k.ack_batch_ms
+
+
+cdef inline void rcv_acknowledge_below(kcp_t* k, uint32_t sn, uint32_t ts, int64_t hold_until) noexcept nogil:
+    """A segment came that una covers; its acknowledgement waits until then, -1: not at all."""
+    k.ack_at = hold_until
     # of two copies the first: its ts tells whether the second was needed
     if not k.ack_below_due or diff32(sn, k.ack_below.sn) > 0:
         k.ack_below.sn = sn
@@ -294,7 +308,7 @@ cdef void rcv_push(
     """One push segment of a datagram: kept, or counted as a duplicate or as refused."""
     if diff32(sn, k.rcv_nxt) < 0:
         k.duplicates_received += 1
-        rcv_acknowledge_below(k, sn, ts, False)
+        rcv_acknowledge_below(k, sn, ts, -1)
         return
     if sn - k.rcv_read >= rcv_limit(k, k.rcv_nxt - k.rcv_read, True) or rcv_is_early(k, sn):
         k.segments_refused += 1
@@ -313,7 +327,7 @@ cdef void rcv_push(
         return
     rcv_advance(k, sn)
     if diff32(sn, k.rcv_nxt) < 0:
-        rcv_acknowledge_below(k, sn, ts, 0 < n < k.mss and not rcv_gap(k))
+        rcv_acknowledge_below(k, sn, ts, rcv_hold_until(k, n))
     else:
         rcv_acknowledge_beyond(k, sn, ts)
 

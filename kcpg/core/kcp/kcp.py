@@ -76,7 +76,6 @@ class Kcp(Facts):
         self._tx.set_window(params.snd_wnd)
         self.acks_sent = 0
         self.ack_maps = False
-        self._ack_hold_ms = 0
 
     # -- user side --
 
@@ -207,9 +206,8 @@ class Kcp(Facts):
                 una = seg_una
                 self._tx.rmt_wnd = wnd
             if cmd == CMD_PUSH:
-                lone = self._ack_hold_ms > 0 and 0 < size < self._queue.mss
-                hold_until = now_ms + self._ack_hold_ms if lone else None
-                self._rx.push(sn, ts, frg, bytes(view[HEADER_BYTES : HEADER_BYTES + size]), hold_until)
+                data = bytes(view[HEADER_BYTES : HEADER_BYTES + size])
+                self._rx.push(sn, ts, frg, data, self._queue.mss, now_ms)
             elif cmd == CMD_ACK:
                 acks.append((sn, ts))
                 bits = view[HEADER_BYTES : HEADER_BYTES + size] if size else bits
@@ -254,7 +252,7 @@ class Kcp(Facts):
         `max_segments` pushes were sent: call again) or PACED (its tokens do not suffice)."""
         if self._cleared:
             return DONE
-        if not self._flush_acks(out) or not self._flush_probes(out, now_ms):
+        if not self._flush_acks(out, now_ms) or not self._flush_probes(out, now_ms):
             return MORE
         left = max_segments
 
@@ -281,12 +279,12 @@ class Kcp(Facts):
         out.add(self._header(cmd, ts=ts, sn=sn))
         return True
 
-    def _flush_acks(self, out: Datagrams) -> bool:
+    def _flush_acks(self, out: Datagrams, now_ms: int) -> bool:
         rx, any_told = self._rx, False
         while (ack := rx.next_ack()) is not None:
             if not self._add_empty(out, CMD_ACK, ack[1], ack[0]):
                 return False
-            rx.note_told()
+            rx.note_told(now_ms)
             self.acks_sent += 1
             any_told = True
         if any_told and self.ack_maps and (bits := rx.take_map(out.space)):
@@ -353,11 +351,11 @@ class Kcp(Facts):
         """How long the acknowledgement of a lone short segment in order waits for data to travel with, or for
         a second segment; 0: it never waits. The peer's is taken to be the same: the RTO allows for it.
         """
-        return self._ack_hold_ms
+        return self._rx.ack_hold_ms
 
     @ack_hold_ms.setter
     def ack_hold_ms(self, value: int) -> None:
-        self._ack_hold_ms = value
+        self._rx.ack_hold_ms = value
         self._tx.rtt.ack_hold_ms = value
 
     @property

@@ -18,6 +18,7 @@ TELL_OFTEN_MS = 250
 TELL_OFTEN_FOR_MS = 30_000
 TELL_SELDOM_MS = 5_000
 TELL_FOR_MS = 120_000
+ACK_BATCH_SEGMENTS = 64  # acknowledged together at most
 ACKS_AGAIN = 32  # acknowledgements beyond a gap kept to be told again
 ACK_COST = 8  # telling one again costs eight eighths, ...
 ACK_CREDIT = 5  # ... telling one earns five: 1.6 x 24 bytes are < 3 % of a full segment
@@ -70,6 +71,10 @@ class Receiver:
         self._ready: deque[int] = deque()  # unordered: first sn of each complete message
         self._ack_below: tuple[int, int] | None = None  # newest (sn, ts) of those una covers
         self.ack_at: int | None = None  # when that one is told, None: at once
+        self._ack_waits = 0  # segments whose acknowledgement waits for that
+        self.ack_hold_ms = 0  # how long the acknowledgement of a lone short segment may wait, ...
+        self.ack_batch_ms = 0  # ... and how long after the last one that of full segments
+        self._ack_told_ms = 0  # when that was
         self._acks_due: deque[tuple[int, int]] = deque()  # (sn, ts) of segments beyond a gap
         self._sns_due: set[int] = set()  # their sns, to find a second copy
         self._acks_told: list[tuple[int, int]] = []  # of those, what the last flush told
@@ -160,10 +165,10 @@ class Receiver:
 
     # -- a push --
 
-    def push(self, sn: int, ts: int, frg: int, data: bytes, hold_until: int | None = None) -> None:
+    def push(self, sn: int, ts: int, frg: int, data: bytes, mss: int, now: int) -> None:
         """One push segment of a datagram: kept, or counted as a duplicate or as refused.
 
-        `hold_until`: until when its acknowledgement may wait, if nothing else is due or missing.
+        `mss`: bytes of a full one.
         """
         if diff32(sn, self.rcv_nxt) < 0:
             self.duplicates_received += 1
@@ -180,7 +185,7 @@ class Receiver:
             self._keep(sn, _Arrived(frg, data))
             self._advance(sn)
             if diff32(sn, self.rcv_nxt) < 0:
-                self._acknowledge_below(sn, ts, None if self._gap else hold_until)
+                self._acknowledge_below(sn, ts, self._hold_until(len(data), mss, now))
             else:
                 self._acknowledge_beyond(sn, ts)
 
@@ -207,9 +212,26 @@ class Receiver:
 
     # -- acknowledgements due --
 
+    def _hold_until(self, size: int, mss: int, now: int) -> int | None:
+        """Until when the acknowledgement of a segment of this size may wait, None: not at all.
+
+        That of a lone short one for data to travel with; that of full ones for the first that comes when
+        there was none for `ack_batch_ms`.
+        """
+        first = self._ack_below is None
+        self._ack_waits = 1 if first else self._ack_waits + 1
+        if size == 0 or self._gap or (not first and self.ack_at is None):
+            return None
+        if size < mss:
+            return now + self.ack_hold_ms if first and self.ack_hold_ms else None
+        batch_ms = self.ack_batch_ms
+        if now - self._ack_told_ms >= batch_ms or self._ack_waits >= ACK_BATCH_SEGMENTS:
+            return None
+        return self._ack_told_ms + 2 * batch_ms
+
     def _acknowledge_below(self, sn: int, ts: int, hold_until: int | None = None) -> None:
         """A segment came that una covers."""
-        self.ack_at = hold_until if self._ack_below is None else None
+        self.ack_at = hold_until
         # of two copies the first: its ts tells whether the second was needed
         if self._ack_below is None or diff32(sn, self._ack_below[0]) > 0:
             self._ack_below = (sn, ts)
@@ -238,10 +260,11 @@ class Receiver:
             self._pass_ack()  # covered by una
         return self._acks_due[0] if self._acks_due else None
 
-    def note_told(self) -> None:
+    def note_told(self, now: int) -> None:
         """What `next_ack` gave was put into a datagram."""
         if self._ack_below is not None:
             self._ack_below = self.ack_at = None
+            self._ack_told_ms = now
         else:
             self._pass_ack()
             self._ack_credit += ACK_CREDIT

@@ -6,6 +6,11 @@ cdef enum:
     WRITABLE_ROOM_SEGMENTS = 64     # a starved writer is woken at this much room
     PACKET_MAX_BYTES = 65535        # a user's largest UDP packet
     ACK_HOLD_MS = 2
+    ACK_BATCH_RTT = 8               # acknowledgements wait for each other: of a round trip, ...
+    ACK_BATCH_MS = 10               # ... at most, ...
+    ACK_BATCH_AFTER = 128           # ... after so many segments
+    LONE_SEGMENTS = 16              # under way where somebody waits for each bit
+    SPARSE_SEGMENTS = 4             # queued where it goes before others
     DATAGRAM_QUEUE = 256            # unreliable packets held per conversation and direction
     WINDOW_START_SEGMENTS = 1024    # of the receive window where it grows
 
@@ -45,6 +50,10 @@ cdef class Conv(Kcp):
     cdef int changed(self) except -1    # after anything that the user did to `k`
     cdef int raise_events(self, int events) except -1
     cdef bint is_drained(self) noexcept
+    cdef void thin_acks(self) noexcept
+    cdef bint is_urgent(self) noexcept
+    cdef bint is_lone(self) noexcept
+    cdef int flush_packets(self, turn_t* turn, bint paced) except -1
     cdef int notice(self) except -1
     cdef int wake_segments(self) noexcept
     cdef void fit(self) noexcept

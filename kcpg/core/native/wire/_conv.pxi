@@ -207,6 +207,51 @@ cdef class Conv(Kcp):
         """Nothing is owed, in either direction."""
         return kcp_idle(&self.k) and not kcp_wants_flush(&self.k) and not kcp_owes_ack(&self.k)
 
+    @property
+    def ack_batch_ms(self):
+        """How long the acknowledgements of full segments wait for each other."""
+        return self.k.ack_batch_ms
+
+    @ack_batch_ms.setter
+    def ack_batch_ms(self, value):
+        self.k.ack_batch_ms = value
+
+    cdef void thin_acks(self) noexcept:
+        """Set that by what has come and how far away the peer is."""
+        if self.k.segments_received > ACK_BATCH_AFTER:
+            self.k.ack_batch_ms = min(<uint32_t>self.link_wire.rtt() // ACK_BATCH_RTT, <uint32_t>ACK_BATCH_MS)
+
+    cdef bint is_urgent(self) noexcept:
+        """What it has to send does not wait for a quantum: the pacer does not hold it, or it was lost."""
+        cdef kcp_t* k = &self.k
+        if kcp_passes_pacer(k) or k.fast_due:
+            return True
+        return self.packets_out is not None and len(self.packets_out) > 0
+
+    cdef bint is_lone(self) noexcept:
+        """What it has to send is something for which somebody waits."""
+        cdef uint32_t queued = kcp_queued(&self.k)
+        if (self.packets_out is not None and len(self.packets_out) > 0) or (self.k.unordered and queued > 0):
+            return True
+        return 0 < queued <= SPARSE_SEGMENTS and kcp_in_flight(&self.k) <= LONE_SEGMENTS
+
+    cdef int flush_packets(self, turn_t* turn, bint paced) except -1:
+        """Put the unreliable packets into a turn, each in a datagram of its own."""
+        cdef bytes packet
+        cdef int left = TURN_SEGMENTS
+        if not self.packets_out:
+            return 0
+        tx_close(turn.tx)
+        while self.packets_out and left > 0 and (turn.tx.tokens > 0 or not paced):
+            packet = self.packets_out[0]
+            if not turn_packet(turn, self.k.conv, packet):
+                break
+            self.packets_out.popleft()
+            if paced:
+                turn.tx.tokens -= len(packet) + 4
+            left -= 1
+        return 0
+
     cdef int notice(self) except -1:
         """Say what the user waits for, if it is there: WRITABLE when there is room enough, or the end."""
         if self.want_room and kcp_room(&self.k) >= self.wake_segments():

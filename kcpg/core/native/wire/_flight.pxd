@@ -1,7 +1,9 @@
 """See flight.py. Included by _wire.pxd."""
 
 cdef enum:
-    SPARSE_SEGMENTS = 4             # that go before others
+    CALM_MS = 500                   # without a resend before data is saved up, as flight.py
+    CALM_MAX_MS = 32000
+    ROUND_WAIT_MS = 25              # for acknowledgements
 
 
 cdef struct totals_t:               # as kcpg.core.congestion.Totals
@@ -18,13 +20,20 @@ cdef class Flight:
     cdef readonly int64_t due_ms
     cdef totals_t totals
     cdef int64_t starved_at
+    cdef readonly int64_t quantum_ms
+    cdef int64_t calm_ms
+    cdef int64_t calm_at
+    cdef int64_t resent
+    cdef bint heard                 # ... of acknowledgements has come since the last turn
+    cdef int64_t batch_bytes        # of this round: the largest batch ...
     cdef object capped              # deque of Conv
 
     cdef int update(self, Conv conv) except -1
     cdef int admit(self, Conv conv) except -1
     cdef int leave(self, Conv conv) except -1
     cdef int run_dry(self) except -1
-    cdef int measure(self, int64_t now_ms, int srtt_ms) except -1
+    cdef bint take_round(self, int64_t now_ms) noexcept
+    cdef int measure(self, int64_t now_ms, int srtt_ms, bint saves) except -1
     cdef int clear(self) except -1
-    cdef bint tally(self, Conv conv)
+    cdef int64_t tally(self, Conv conv) noexcept
     cdef int release(self) except -1

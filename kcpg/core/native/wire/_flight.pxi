@@ -9,6 +9,9 @@ cdef class Flight:
         self.control = control
         self.limit_bytes = control.flight_bytes
         self.capped = deque()
+        self.quantum_ms = 1
+        self.calm_ms = CALM_MS
+        self.calm_at = -1
 
     @property
     def bytes(self):
@@ -17,7 +20,10 @@ cdef class Flight:
 
     cdef int update(self, Conv conv) except -1:
         """Follow a change of this conversation: its share of the flight, its window, and who may go on."""
-        if self.tally(conv):
+        cdef int64_t acked = self.tally(conv)
+        if acked > 0:
+            self.batch_bytes = max(self.batch_bytes, acked)
+            self.heard = self.heard or 2 * acked >= self.batch_bytes
             self.release()
         if kcp_queued(&conv.k) > 0:
             self.admit(conv)
@@ -48,22 +54,40 @@ cdef class Flight:
         if not self.capped:
             self.starved_at = self.totals.sent
 
-    cdef int measure(self, int64_t now_ms, int srtt_ms) except -1:
-        """Let the controller have one round, and obey it. The pace is up to the caller."""
+    cdef bint take_round(self, int64_t now_ms) noexcept:
+        """Asked once per turn: whether a round is over."""
+        cdef bint heard = self.heard
+        self.heard = False
+        return now_ms >= self.due_ms + (0 if heard else ROUND_WAIT_MS)
+
+    cdef int measure(self, int64_t now_ms, int srtt_ms, bint saves) except -1:
+        """Let the controller have one round, and obey it; see flight.py. The pace is up to the caller."""
         cdef totals_t* totals = &self.totals
+        cdef int64_t rate_bps
         self.control.round(
             now_ms, Totals(totals.sent, totals.acked, totals.first, totals.resent), srtt_ms, self.starved_at)
         self.due_ms = self.control.due_ms
+        self.batch_bytes = 0
         self.limit_bytes = self.control.flight_bytes
         self.release()
+        if totals.resent > self.resent or self.calm_at < 0:
+            if self.quantum_ms > 1:
+                self.calm_ms = min(2 * self.calm_ms, <int64_t>CALM_MAX_MS)
+            self.calm_at = now_ms + self.calm_ms
+        self.resent = totals.resent
+        rate_bps = self.control.rate_bps
+        self.quantum_ms = 1
+        if saves and rate_bps > 0 and now_ms >= self.calm_at and srtt_ms > 0:
+            self.quantum_ms = min(<int64_t>(srtt_ms // QUANTUM_RTT), <int64_t>QUANTUM_MS)
+            self.quantum_ms = max(min(self.quantum_ms, <int64_t>QUANTUM_BYTES * 8000 // rate_bps), <int64_t>1)
         return 0
 
     cdef int clear(self) except -1:
         """Forget who waits."""
         self.capped.clear()
 
-    cdef bint tally(self, Conv conv):
-        """Bring the totals up to date with this conversation. True: something was acknowledged."""
+    cdef int64_t tally(self, Conv conv) noexcept:
+        """Bring the totals up to date with this conversation; how many bytes were acknowledged."""
         cdef kcp_t* k = &conv.k
         cdef totals_t seen = conv.seen
         cdef totals_t* now = &conv.seen
@@ -77,7 +101,7 @@ cdef class Flight:
         self.totals.acked += now.acked - seen.acked
         self.totals.first += now.first - seen.first
         self.totals.resent += now.resent - seen.resent
-        return now.acked > seen.acked
+        return now.acked - seen.acked
 
     cdef int release(self) except -1:
         """Let those go on that waited longest, as many as the flight has room for."""

@@ -52,6 +52,8 @@ cdef class LinkWire:
     cdef object sparse              # deque of those that go before them
     cdef bint is_active
     cdef bint in_turn
+    cdef readonly uint64_t turns    # of conversations, so far
+    cdef bint urgent                # something may leave that waits neither for the pacer nor for a quantum
     cdef int outstanding_convs
     cdef readonly Flight flight     # None: no controller limits it
     cdef readonly LinkFec fec       # None: none yet
@@ -62,6 +64,7 @@ cdef class LinkWire:
 
     cdef uint32_t segment_bytes(self, bint is_long) noexcept
     cdef uint32_t data_room(self) noexcept
+    cdef int rtt(self) noexcept
     cdef LinkFec link_fec(self)
     cdef bint note_received(
         self, RxEpoch epoch, uint64_t pn, const Path* path, size_t size, bint probes, uint64_t now_ms)
@@ -81,10 +84,9 @@ cdef class LinkWire:
 
     # A turn.
     cdef int turn(self, Tx* tx, uint64_t now_ms, int budget) except -1
+    cdef bint holds_back(self, int64_t now_ms, int64_t tokens)
     cdef int line_up(self) except -1
     cdef int round(self, turn_t* turn, int budget) except -1
     cdef bint serve(self, Conv conv, turn_t* turn, int max_segments) except -1
-    cdef int flush_packets(self, Conv conv, turn_t* turn) except -1
     cdef int flush(self, Conv conv, turn_t* turn, int max_segments)
     cdef void pay(self, const turn_t* turn, uint64_t sent_bytes) noexcept
-    cdef int seal(self, Tx* tx, int start) except -1

@@ -252,11 +252,15 @@ cdef class LinkWire:
         one.off = &off
         one.len = &size
         one.count = 1
-        self.seal(&one, 0)
+        seal_vector(self, &one, 0)
         if one.count:
             self.wire.outbox.append((*from_path(&to), bytes(datagram)))
 
     # Receiving.
+
+    cdef inline int rtt(self) noexcept:
+        """The round trip as far as it is known; 0: unknown."""
+        return max(self.srtt_ms if self.srtt_ms >= 0 else self.rtt_hint_ms, 0)
 
     cdef bint note_received(
             self, RxEpoch epoch, uint64_t pn, const Path* path, size_t size, bint probes, uint64_t now_ms):
@@ -288,6 +292,7 @@ cdef class LinkWire:
 
     cdef int mark_dirty(self, Conv conv) except -1:
         """This conversation has something to send: give it a turn."""
+        self.urgent = self.urgent or conv.is_urgent()
         if not conv.is_dirty and not conv.closed:
             conv.is_dirty = True
             if self.in_turn or kcp_queued(&conv.k) > SPARSE_SEGMENTS:
@@ -305,6 +310,7 @@ cdef class LinkWire:
         if self.flight is not None:
             self.flight.update(conv)
             conv.open_window()
+            conv.thin_acks()
         self.note_outstanding(conv)
         self.note_heeded(conv)
         conv.notice()
@@ -332,6 +338,8 @@ cdef class LinkWire:
         """Give the conversation its next turn: now, or at its deadline."""
         if kcp_wants_flush(&conv.k) or (conv.packets_out is not None and conv.packets_out):
             self.mark_dirty(conv)
+        elif conv.is_dirty and kcp_owes_ack(&conv.k):
+            self.mark_dirty(conv)
         elif not conv.is_dirty:
             timer_set(&self.wire.timers, conv, kcp_deadline(&conv.k))
 
@@ -344,9 +352,11 @@ cdef class LinkWire:
     cdef int64_t held_until(self):
         """-1: may send at once (or has nothing to send). Otherwise when the pacer lets data leave again."""
         cdef int64_t until, parity = -1 if self.fec is None else self.fec.deadline()
+        cdef bint urgent
         if len(self.dirty) + len(self.sparse) == 0:
             return parity
-        until = pacer_ready_at(&self.pacer, max(self._datagram_bytes, self.longest))
+        urgent = self.urgent or len(self.sparse) > 0
+        until = pacer_ready_at(&self.pacer, max(self._datagram_bytes, self.longest), urgent)
         return parity if 0 <= parity < until else until
 
     cdef int turn(self, Tx* tx, uint64_t now_ms, int budget) except -1:
@@ -356,10 +366,12 @@ cdef class LinkWire:
         cdef int64_t tokens
         if not self.can_send():
             return 0
-        if self.flight is not None and <int64_t>now_ms >= self.flight.due_ms:
+        if self.flight is not None and self.flight.take_round(<int64_t>now_ms):
             self.measure(<int64_t>now_ms)
         tx.cur_path = self.tx_path
         tokens = pacer_tokens(&self.pacer, <int64_t>now_ms)
+        if self.holds_back(<int64_t>now_ms, tokens):
+            return 0
         turn_begin(&turn, tx, self.fec, self._datagram_bytes, tokens, <int64_t>now_ms)
         self.round(&turn, budget)
         if self.flight is not None and not self.dirty:
@@ -367,9 +379,16 @@ cdef class LinkWire:
         turn_finish(&turn, self.fec)
         if tx.has_long:
             cut_long(self, tx, turn.start)
-        self.seal(tx, turn.start)
+        seal_vector(self, tx, turn.start)
         self.pay(&turn, self.tx_bytes - sent)
         return tx.count - turn.start
+
+    cdef bint holds_back(self, int64_t now_ms, int64_t tokens):
+        """Nothing may leave now, so that nobody needs to be asked."""
+        cdef int64_t parity = -1 if self.fec is None else self.fec.deadline()
+        if self.urgent or tokens == INT64_MAX or 0 <= parity <= now_ms:
+            return False
+        return tokens < KCP_HEADER_BYTES or (len(self.sparse) == 0 and pacer_saves(&self.pacer, now_ms))
 
     cdef int line_up(self) except -1:
         """Those with little to send go before the others."""
@@ -382,35 +401,45 @@ cdef class LinkWire:
             self.dirty, self.sparse = self.sparse, self.dirty
 
     cdef int round(self, turn_t* turn, int budget) except -1:
-        """Let each conversation that waits have its share, up to `budget` datagrams in all."""
+        """Let each conversation that waits have its share, up to `budget` datagrams; see linkwire.py."""
         cdef Tx* tx = turn.tx
         cdef Conv conv
-        cdef Py_ssize_t rounds, served = -1
+        cdef Py_ssize_t rounds, refused = -1
         cdef int max_segments
+        cdef bint everybody = self.urgent
+        rounds = len(self.sparse)
         self.line_up()
-        rounds = len(self.dirty)
+        if everybody or not pacer_saves(&self.pacer, turn.now_ms):
+            rounds = len(self.dirty)
         tx.is_cold = rounds >= COLD_TURNS
         max_segments = budget if rounds == 1 else TURN_SEGMENTS
         self.in_turn = True
+        self.urgent = False
         while rounds > 0 and tx.count - turn.start < budget and tx.count < tx.max_count:
+            if refused >= 0 and not everybody:
+                break
             rounds -= 1
+            refused -= 1 if refused > 0 else 0
             conv = self.dirty.popleft()
             conv.is_dirty = False
-            if not conv.closed and not self.serve(conv, turn, max_segments) and served < 0:
-                served = len(self.dirty) - rounds
+            if not conv.closed and not self.serve(conv, turn, max_segments) and refused < 0:
+                refused = len(self.dirty) - 1
         self.in_turn = False
-        if served > 0 and rounds == 0:
-            self.dirty.rotate(-served)      # whoever the pacer left nothing for is the first next time
+        self.urgent = self.urgent or (everybody and rounds > 0)
+        if refused >= 0:                    # whoever the pacer left nothing for is the first next time
+            self.dirty.rotate(-refused)
         return 0
 
     cdef bint serve(self, Conv conv, turn_t* turn, int max_segments) except -1:
         """One conversation's share of a turn. False: the pacer left nothing for it."""
         cdef int64_t tokens
         cdef int answer
+        self.turns += 1
+        if conv.is_lone():
+            self.wire.lone_ms = turn.now_ms
         if self.fec is not None:
             turn_shield(turn, self.fec, self.fec.wants(kcp_queued(&conv.k)))
-        if conv.packets_out is not None and conv.packets_out:
-            self.flush_packets(conv, turn)
+        conv.flush_packets(turn, self._rate_bps > 0)
         if self.flight is not None and kcp_queued(&conv.k) > 0:
             self.flight.admit(conv)
         tokens = turn.tx.tokens
@@ -419,21 +448,6 @@ cdef class LinkWire:
             self.mark_dirty(conv)   # the pacer, or its share, held something back, perhaps a resend
         self.conv_changed(conv)
         return answer != KCP_PACED or turn.tx.tokens != tokens
-
-    cdef int flush_packets(self, Conv conv, turn_t* turn) except -1:
-        """The unreliable packets of a conversation, each in a datagram of its own."""
-        cdef bytes packet
-        cdef int left = TURN_SEGMENTS
-        tx_close(turn.tx)
-        while conv.packets_out and left > 0 and (turn.tx.tokens > 0 or self._rate_bps == 0):
-            packet = conv.packets_out[0]
-            if not turn_packet(turn, conv.k.conv, packet):
-                break
-            conv.packets_out.popleft()
-            if self._rate_bps:
-                turn.tx.tokens -= len(packet) + 4
-            left -= 1
-        return 0
 
     cdef int flush(self, Conv conv, turn_t* turn, int max_segments):
         """The segments of a conversation; what `kcp_flush` answers."""
@@ -452,36 +466,13 @@ cdef class LinkWire:
             pacer_spend(&self.pacer, <int64_t>sent_bytes)
         else:
             pacer_spend(&self.pacer, turn_spent(turn))      # the controller's rate is one of data alone
-
-    cdef int seal(self, Tx* tx, int start) except -1:
-        """Seal and mask the datagrams from `start` on; those that a library refuses are counted drops."""
-        cdef uint8_t samples[16 * BATCH]
-        cdef uint8_t* p
-        cdef int i, first = start, n
-        while first < tx.count:
-            n = min(tx.count - first, <int>BATCH)
-            for i in range(n):
-                p = tx.buf + tx.off[first + i]
-                if not self.tx.seal(p, tx.len[first + i]):
-                    tx.count = first
-                    self.wire.count_drop("seal_refused")
-                    return 0
-                memcpy(samples + 16 * i, p + tx.len[first + i] - 16, 16)
-                self.tx_bytes += tx.len[first + i]
-            self.tx_datagrams += n
-            self.tx_last_ms = self.wire.now_ms
-            if mask_batch(&self.wire.mask_tx.c, samples, samples, n) != 0:
-                tx.count = first
-                self.wire.count_drop("seal_refused")
-                return 0
-            for i in range(n):
-                xor8(tx.buf + tx.off[first + i], samples + 16 * i)
-            first += n
-        return 0
+        if turn.tx.tokens < <int64_t>self._datagram_bytes:
+            pacer_save(&self.pacer)
+            self.wire.paced_ms = turn.now_ms
 
     cdef int measure(self, int64_t now_ms) except -1:
         """One round of the controller."""
-        self.flight.measure(now_ms, self.srtt_ms)
+        self.flight.measure(now_ms, self.srtt_ms, not self.wire.is_alone(now_ms))
         self.set_pace()
         return 0
 
@@ -493,4 +484,5 @@ cdef class LinkWire:
             found = found * self._datagram_bytes // (self._datagram_bytes - OVERHEAD_BYTES)
         if found > 0 and (rate == 0 or found < rate):
             rate = found
-        pacer_change(&self.pacer, rate, self._datagram_bytes)
+        cdef int64_t quantum_ms = 1 if self.flight is None else self.flight.quantum_ms
+        pacer_change(&self.pacer, rate, self._datagram_bytes, quantum_ms)

@@ -18,3 +18,30 @@ cdef class TxEpoch:
             return False
         self.pn += 1
         return True
+
+
+cdef int seal_vector(LinkWire link_wire, Tx* tx, int start) except -1:
+    """Seal and mask the datagrams from `start` on; those that a library refuses are counted drops."""
+    cdef uint8_t samples[16 * BATCH]
+    cdef uint8_t* p
+    cdef int i, first = start, n
+    while first < tx.count:
+        n = min(tx.count - first, <int>BATCH)
+        for i in range(n):
+            p = tx.buf + tx.off[first + i]
+            if not link_wire.tx.seal(p, tx.len[first + i]):
+                tx.count = first
+                link_wire.wire.count_drop("seal_refused")
+                return 0
+            memcpy(samples + 16 * i, p + tx.len[first + i] - 16, 16)
+            link_wire.tx_bytes += tx.len[first + i]
+        link_wire.tx_datagrams += n
+        link_wire.tx_last_ms = link_wire.wire.now_ms
+        if mask_batch(&link_wire.wire.mask_tx.c, samples, samples, n) != 0:
+            tx.count = first
+            link_wire.wire.count_drop("seal_refused")
+            return 0
+        for i in range(n):
+            xor8(tx.buf + tx.off[first + i], samples + 16 * i)
+        first += n
+    return 0

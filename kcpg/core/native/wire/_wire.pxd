@@ -33,6 +33,12 @@ cdef enum:
     BATCH = 64                      # datagrams unmasked together: what one GRO buffer or GSO run holds
     TRANSMIT_DATAGRAMS = 512        # of one transmit() of the memory face
     TURN_DATAGRAMS = 64             # of one link before the next has its turn
+    BULK_MS = 100                   # in which the pacer held something back: bulk is sent
+    LONE_MS = 1000                  # after something short nothing is saved up or left in a socket
+    COALESCE_RTT = 8                # of a round trip datagrams may be left in the socket, ...
+    COALESCE_MS = 8                 # ... at most
+    LATE_MS = 2                     # called later than asked for
+    SHORT_BYTES = 800               # of a segment that is not one of bulk
 
 
 cdef class Wire:
@@ -52,6 +58,12 @@ cdef class Wire:
     cdef timers_t timers
     cdef dict starved               # Conv that wait for slots of the pool, in order
     cdef uint64_t now_ms
+    cdef int64_t paced_ms           # when the pacer held something back last
+    cdef int64_t lone_ms            # when something short came or left last
+    cdef int64_t _coalesce_ms
+    cdef int64_t due_ms             # as due() told last, and ...
+    cdef int64_t look_ms            # ... coalesce_ms()
+    cdef int64_t nearest_ms         # round trip of the links that were heard since the last question
     cdef Path rx_path               # where the datagram in hand came from
 
     # Receive n bytes that hold datagrams of `size` bytes each (the last may be shorter), as UDP GRO gives.
@@ -63,6 +75,9 @@ cdef class Wire:
     # When build() must be called again though nothing happens; INT64_MAX: never.
     cdef int64_t due(self) except -2
     cdef bint has_news(self)
+    cdef bint is_alone(self, int64_t now_ms) noexcept
+    # How long the datagrams that come next may be left in the socket, to be taken together.
+    cpdef int coalesce_ms(self, int64_t now_ms) noexcept
     # Let each conversation's bypass take what little came; what is left stays an event.
     cdef int run_bypasses(self) except -1
     # Everything in `tx` has left or is given up.

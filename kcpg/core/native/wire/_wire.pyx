@@ -23,7 +23,7 @@ from kcpg.core.kcp._kcp cimport (
     KCP_DONE, KCP_HEADER_BYTES, KCP_MAX_FRAGMENTS, KCP_PACED, KCP_QUEUE_SEGMENTS, PATH_ADDRESS_BYTES,
     Kcp, Path, Tx, get32, kcp_clear, kcp_count_for, kcp_deadline, kcp_expect_rtt, kcp_flush, kcp_hurry,
     kcp_idle, kcp_in_flight, kcp_input, kcp_most_room, kcp_move_message, kcp_move_stream, kcp_owes_ack,
-    kcp_peek_size, kcp_queued, kcp_readable, kcp_recv_message, kcp_restart, kcp_room, kcp_send_message,
+    kcp_passes_pacer, kcp_peek_size, kcp_queued, kcp_readable, kcp_recv_message, kcp_restart, kcp_room, kcp_send_message,
     kcp_set_mtu, kcp_set_windows, kcp_t, kcp_unread, kcp_wants_flush, kcp_write_bytes, pool_free,
     pool_has_spare, pool_new, put32, tx_close, tx_need,
 )
@@ -88,6 +88,10 @@ cdef class Wire:
         self.active = deque()
         self.events = Events()
         self.starved = {}
+        self.lone_ms = -LONE_MS
+        self.paced_ms = -BULK_MS
+        self.due_ms = self.look_ms = INT64_MAX - LATE_MS
+        self.nearest_ms = INT64_MAX
         self.mask_rx = HeaderMask(mask_rx)
         self.mask_tx = HeaderMask(mask_tx)
 
@@ -175,6 +179,7 @@ cdef class Wire:
                 due = until if until < due else due
         if self.timers.count > 0 and self.timers.heap[0].due_ms < due:
             due = self.timers.heap[0].due_ms
+        self.due_ms = min(due, <int64_t>INT64_MAX - LATE_MS)
         return due
 
     cdef int wake(self, LinkWire link_wire) except -1:
@@ -189,6 +194,7 @@ cdef class Wire:
         while self.timers.count > 0 and self.timers.heap[0].due_ms <= <int64_t>now_ms:
             conv = <Conv>self.timers.heap[0].conv
             timer_remove(&self.timers, conv)
+            conv.link_wire.urgent = True
             conv.link_wire.mark_dirty(conv)
         return 0
 
@@ -217,6 +223,9 @@ cdef class Wire:
         cdef list held = None
         cdef int made
         self.now_ms = now_ms
+        if <int64_t>now_ms > self.due_ms + LATE_MS:
+            self.lone_ms = <int64_t>now_ms
+        self.due_ms = INT64_MAX - LATE_MS
         if self.tx.count > self.tx_cursor:
             return self.tx.count - self.tx_cursor
         self.tx_done()
@@ -290,6 +299,23 @@ cdef class Wire:
             self.feed()
         return self.events.urgent > 0
 
+    cdef bint is_alone(self, int64_t now_ms) noexcept:
+        """Somebody may wait for single datagrams: something short came or left a moment ago."""
+        return now_ms - self.lone_ms < LONE_MS
+
+    cpdef int coalesce_ms(self, int64_t now_ms) noexcept:
+        """How long the datagrams that come next may be left in the socket, to be taken together."""
+        if self.nearest_ms < INT64_MAX:
+            self._coalesce_ms = min(self.nearest_ms // COALESCE_RTT, <int64_t>COALESCE_MS)
+            self.nearest_ms = INT64_MAX
+        if now_ms > self.look_ms + LATE_MS:
+            self.lone_ms = now_ms
+        self.look_ms = INT64_MAX - LATE_MS
+        if self.is_alone(now_ms) or now_ms - self.paced_ms < BULK_MS or self._coalesce_ms == 0:
+            return 0
+        self.look_ms = now_ms + self._coalesce_ms
+        return <int>self._coalesce_ms
+
     cdef int count_drop(self, str reason) except -1:
         """Count one discarded datagram or frame under its name."""
         self.drops[reason] = self.drops.get(reason, 0) + 1
@@ -354,6 +380,7 @@ cdef class Wire:
         link_wire = epoch.owner
         frame_type = p[HEADER_BYTES]
         probes = frame_type == T_PATH_CHALLENGE or frame_type == T_PATH_RESPONSE
+        self.nearest_ms = min(self.nearest_ms, <int64_t>link_wire.rtt())
         if link_wire.note_received(epoch, pn, &self.rx_path, n, probes, now_ms):
             self.events.moved(link_wire)
         p += HEADER_BYTES + TYPE_BYTES
@@ -403,11 +430,11 @@ cdef class Wire:
             self, LinkWire link_wire, const uint8_t* p, uint32_t n, bint rebuilt, uint64_t now_ms) except -1:
         """Cut a KCP frame into runs of one conversation each and feed them; nothing after a broken one."""
         cdef uint32_t at = 0, start, number, length
-        cdef bint pushes, asks
+        cdef bint pushes, asks, short
         cdef Conv conv
         while at < n:
             start = at
-            pushes = asks = False
+            pushes = asks = short = False
             number = get32(p + at) if n - at >= KCP_HEADER_BYTES else 0
             while n - at >= KCP_HEADER_BYTES and get32(p + at) == number:
                 length = get32(p + at + 20)
@@ -415,6 +442,7 @@ cdef class Wire:
                     self.count_drop("kcp_malformed")
                     return 0
                 pushes |= p[at + 4] == CMD_PUSH
+                short |= p[at + 4] == CMD_PUSH and 0 < length < SHORT_BYTES
                 asks |= p[at + 4] == CMD_ASK
                 at += KCP_HEADER_BYTES + length
             if at == start:
@@ -431,6 +459,8 @@ cdef class Wire:
                         self.frame(link_wire, UNKNOWN_CONV, p[start:start + 4])
                     continue
                 link_wire.last_conv = conv
+            if short or (pushes and conv.k.unordered):
+                self.lone_ms = <int64_t>now_ms
             if kcp_input(&conv.k, p + start, at - start, now_ms, rebuilt) < 0:
                 self.count_drop("kcp_malformed")
             if kcp_readable(&conv.k):
@@ -444,6 +474,7 @@ cdef class Wire:
         if conv is None:
             self.count_drop("conv_unknown" if n >= 4 else "frame_malformed")
             return 0
+        self.lone_ms = <int64_t>self.now_ms
         if conv.packets_in is None:
             conv.packets_in = deque()
         if len(conv.packets_in) >= DATAGRAM_QUEUE:

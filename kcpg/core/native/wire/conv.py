@@ -10,7 +10,7 @@ from kcpg.core.kcp.kcp import Kcp, KcpParams
 from kcpg.core.kcp.params import MAX_FRAGMENTS, QUEUE_SEGMENTS
 from kcpg.core.native.wire import frames
 from kcpg.core.native.wire.linkfec import BULK_SEGMENTS, LONG_SEGMENTS
-from kcpg.core.native.wire.turn import SLOT_BYTES
+from kcpg.core.native.wire.turn import SLOT_BYTES, TURN_SEGMENTS, Turn
 
 if TYPE_CHECKING:
     from kcpg.core.native.wire.linkwire import LinkWire
@@ -30,6 +30,20 @@ PACKET_MAX_BYTES = 65_535
 # application nearby is answered in well under a millisecond, and one far away would save nothing by more.
 # Short against every time-out (the RTO allows for it), long against the clock's tick.
 ACK_HOLD_MS = 2
+
+# A conversation with no more than this waiting goes before the others, and with no more than this under way
+# it does not wait for theirs: keystrokes beside a download.
+SPARSE_SEGMENTS = 4
+
+# What one has under way at most where somebody waits for each bit of it; bulk has more.
+LONE_SEGMENTS = 16
+
+# Of a long transfer there is one acknowledgement in an eighth of a round trip, and none waits for more than
+# a quarter: the sender's time-outs allow for that, and its controller keeps half of one under way beyond a
+# full path. Not at first, where they make it faster.
+ACK_BATCH_RTT = 8
+ACK_BATCH_MS = 10
+ACK_BATCH_AFTER = 128
 
 # Most unreliable packets held per conversation and direction; the rest is dropped and counted.
 DATAGRAM_QUEUE = 256
@@ -196,6 +210,48 @@ class Conv(Kcp):
     def drained(self) -> bool:
         """Nothing is owed: all that was queued has arrived, and what came is acknowledged."""
         return self.idle and not self.wants_flush and not self.owes_ack
+
+    @property
+    def ack_batch_ms(self) -> int:
+        """How long the acknowledgements of full segments wait for each other."""
+        return self._rx.ack_batch_ms
+
+    @ack_batch_ms.setter
+    def ack_batch_ms(self, value: int) -> None:
+        self._rx.ack_batch_ms = value
+
+    def thin_acks(self) -> None:
+        """Set that by what has come and how far away the peer is."""
+        if self.segments_received > ACK_BATCH_AFTER:
+            batch_ms = max(self.link_wire.rtt_ms, 0) // ACK_BATCH_RTT
+            self._rx.ack_batch_ms = min(batch_ms, ACK_BATCH_MS)
+
+    @property
+    def is_urgent(self) -> bool:
+        """What it has to send does not wait for a quantum: the pacer does not hold it, or it was lost."""
+        rx, tx = self._rx, self._tx
+        return rx.owes_ack or rx.tell or tx.ask or tx.fast_due or bool(self.packets_out)
+
+    @property
+    def is_lone(self) -> bool:
+        """What it has to send is something for which somebody waits."""
+        if self.packets_out or (self.unordered and self.queued):
+            return True
+        return 0 < self.queued <= SPARSE_SEGMENTS and self.in_flight <= LONE_SEGMENTS
+
+    def flush_packets(self, turn: Turn, paced: bool) -> None:
+        """Put the unreliable packets into a turn, each in a datagram of its own."""
+        if self.packets_out:
+            turn.close()
+        for _ in range(min(TURN_SEGMENTS, len(self.packets_out))):
+            if paced and turn.tokens is not None and turn.tokens <= 0:
+                break
+            packet = self.packets_out[0]
+            if not turn.packet(self.conv.to_bytes(4, "little") + packet):
+                break
+            self.packets_out.popleft()
+            if paced and turn.tokens is not None:
+                turn.tokens -= len(packet) + 4
 
     def notice(self) -> None:
         """Say what the user waits for, if it is there: WRITABLE when there is room enough, or the end."""

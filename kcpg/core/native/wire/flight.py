@@ -6,15 +6,21 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from kcpg.core.congestion import Totals
-from kcpg.core.native.wire.conv import SEGMENT_HEADER_BYTES, Conv
+from kcpg.core.native.wire.conv import SEGMENT_HEADER_BYTES, SPARSE_SEGMENTS, Conv
 from kcpg.core.native.wire.turn import TURN_SEGMENTS
+from kcpg.core.pacer import QUANTUM_BYTES, QUANTUM_MS, QUANTUM_RTT
 
 if TYPE_CHECKING:
     from kcpg.core.congestion import CongestionController
 
-# A conversation with no more than this waiting goes before the others, and with no more than this under way
-# it does not wait for theirs: keystrokes beside a download.
-SPARSE_SEGMENTS = 4
+# Bursts are for queues that take them. So nothing is saved up before this time without a resend is over,
+# twice as long after each time that bursts may have been the reason.
+CALM_MS = 500
+CALM_MAX_MS = 32_000
+
+# Peers acknowledge in batches. A round is measured when one of the larger ones has just come: another time
+# would count one too few or too many. It waits this much for it, more than a peer holds it back.
+ROUND_WAIT_MS = 25
 
 
 class Flight:
@@ -24,13 +30,19 @@ class Flight:
     left is capped: it waits in line, and goes on as acknowledgements come.
 
     Facts: `control` (the controller), `limit_bytes` (the most that may be unacknowledged), `due_ms` (when to
-    call `measure`, or at the first opportunity after it).
+    `measure` is due), `quantum_ms` (for how long data may be saved up).
     """
 
     def __init__(self, control: CongestionController) -> None:
         self.control = control
         self.limit_bytes = control.flight_bytes
         self.due_ms = 0
+        self.quantum_ms = 1
+        self._calm_ms = CALM_MS
+        self._calm_at = -1
+        self._resent = 0
+        self._heard = False  # ... of acknowledgements has come since the last turn
+        self._batch_bytes = 0  # of this round: the largest batch ...
         self._totals = Totals()
         self._starved_at = 0  # `acked` up to which the application's rate is measured, not the path's
         self._capped: deque[Conv] = deque()
@@ -42,7 +54,10 @@ class Flight:
 
     def update(self, conv: Conv) -> None:
         """Follow a change of this conversation: its share of the flight, its window, and who may go on."""
-        if self._tally(conv):
+        acked = self._tally(conv)
+        if acked:
+            self._batch_bytes = max(self._batch_bytes, acked)
+            self._heard = self._heard or 2 * acked >= self._batch_bytes
             self._release()
         if conv.queued:
             self.admit(conv)
@@ -70,19 +85,39 @@ class Flight:
         if not self._capped:
             self._starved_at = self._totals.sent
 
-    def measure(self, now_ms: int, srtt_ms: int) -> None:
-        """Let the controller have one round, and obey it. The pace is up to the caller."""
+    def take_round(self, now_ms: int) -> bool:
+        """Asked once per turn: whether a round is over."""
+        heard, self._heard = self._heard, False
+        return now_ms >= self.due_ms + (0 if heard else ROUND_WAIT_MS)
+
+    def measure(self, now_ms: int, srtt_ms: int, saves: bool) -> None:
+        """Let the controller have one round, and obey it. The pace is up to the caller.
+
+        `saves`: nobody is there for whom data should not be saved up.
+        """
         self.control.round(now_ms, self._totals, srtt_ms, self._starved_at)
         self.due_ms = self.control.due_ms
+        self._batch_bytes = 0
         self.limit_bytes = self.control.flight_bytes
         self._release()
+        resent = self._totals.resent
+        if resent > self._resent or self._calm_at < 0:
+            if self.quantum_ms > 1:
+                self._calm_ms = min(2 * self._calm_ms, CALM_MAX_MS)
+            self._calm_at = now_ms + self._calm_ms
+        self._resent = resent
+        rate_bps = self.control.rate_bps
+        self.quantum_ms = 1
+        if saves and rate_bps and now_ms >= self._calm_at:
+            most_ms = min(srtt_ms // QUANTUM_RTT, QUANTUM_MS, QUANTUM_BYTES * 8000 // rate_bps)
+            self.quantum_ms = max(most_ms, 1)
 
     def clear(self) -> None:
         """Forget who waits."""
         self._capped.clear()
 
-    def _tally(self, conv: Conv) -> bool:
-        """Bring the totals up to date with this conversation. True: something was acknowledged."""
+    def _tally(self, conv: Conv) -> int:
+        """Bring the totals up to date with this conversation; how many bytes were acknowledged."""
         seen, total = conv.seen, self._totals
         resent = conv.segments_resent_fast + conv.segments_resent_rto - conv.resends_spurious
         sent = conv.bytes_sent + conv.segments_sent * SEGMENT_HEADER_BYTES
@@ -95,7 +130,7 @@ class Flight:
             total.first + now.first - seen.first,
             total.resent + now.resent - seen.resent,
         )
-        return now.acked > seen.acked
+        return now.acked - seen.acked
 
     def _release(self) -> None:
         """Let those go on that waited longest, as many as the flight has room for."""

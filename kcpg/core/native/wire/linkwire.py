@@ -10,9 +10,9 @@ from kcpg.core.kcp.kcp import KcpParams
 from kcpg.core.kcp.params import DONE, PACED
 from kcpg.core.kcp.pool import LinkShare
 from kcpg.core.native.wire import frames
-from kcpg.core.native.wire.conv import SEGMENT_HEADER_BYTES, Conv
+from kcpg.core.native.wire.conv import SEGMENT_HEADER_BYTES, SPARSE_SEGMENTS, Conv
 from kcpg.core.native.wire.counters import SEGMENTS, add_segments
-from kcpg.core.native.wire.flight import SPARSE_SEGMENTS, Flight
+from kcpg.core.native.wire.flight import Flight
 from kcpg.core.native.wire.headers import HEADER_BYTES, OVERHEAD_BYTES, TAG_BYTES
 from kcpg.core.native.wire.linkfec import FEC_ROOM_BYTES, LinkFec, due
 from kcpg.core.native.wire.pieces import Pieces, cut
@@ -80,6 +80,8 @@ class LinkWire:
         self.flight: Flight | None = None
         self._rate_bps = 0
         self._in_turn = False
+        self.turns = 0  # of conversations, so far
+        self.urgent = False  # something may leave that waits neither for the pacer nor for a quantum
         self._pacer = Pacer(0, DEFAULT_DATAGRAM_BYTES)
         self._epochs: dict[int, RxEpoch[LinkWire]] = {}
         self._order = 0
@@ -282,6 +284,11 @@ class LinkWire:
             return
         self.wire.outbox.append((*path, self.seal(bytes((frame_type,)) + payload)))
 
+    @property
+    def rtt_ms(self) -> int:
+        """The round trip as far as it is known; -1: unknown."""
+        return self.srtt_ms if self.srtt_ms >= 0 else self.rtt_hint_ms
+
     # Receiving, called by the wire.
 
     def note_received(
@@ -310,6 +317,7 @@ class LinkWire:
 
     def mark_dirty(self, conv: Conv) -> None:
         """This conversation has something to send: give it a turn."""
+        self.urgent = self.urgent or conv.is_urgent
         if not conv.is_dirty and not conv.closed:
             conv.is_dirty = True
             if self._in_turn or conv.queued > SPARSE_SEGMENTS:
@@ -327,6 +335,7 @@ class LinkWire:
         if self.flight is not None:
             self.flight.update(conv)
             conv.open_window()
+            conv.thin_acks()
         self._note_outstanding(conv)
         self._note_heeded(conv)
         conv.notice()
@@ -351,7 +360,7 @@ class LinkWire:
 
     def _schedule(self, conv: Conv) -> None:
         """Give the conversation its next turn: now, or at its deadline."""
-        if conv.wants_flush or conv.packets_out:
+        if conv.wants_flush or conv.packets_out or (conv.is_dirty and conv.owes_ack):
             self.mark_dirty(conv)
         elif not conv.is_dirty:
             self.wire.timers.set(conv, conv.deadline)
@@ -359,7 +368,8 @@ class LinkWire:
     def held_until(self) -> int | None:
         """None: may send at once (or has nothing to send). Otherwise when the pacer lets data leave again."""
         if self._dirty or self._sparse:
-            until = self._pacer.ready_at(max(self._datagram_bytes, self._longest))
+            urgent = self.urgent or bool(self._sparse)
+            until = self._pacer.ready_at(max(self._datagram_bytes, self._longest), urgent)
             return until if until is None else due(self.fec, until)
         return due(self.fec, None)
 
@@ -373,10 +383,13 @@ class LinkWire:
         path = self.path
         if path is None or not self.can_send():
             return []
-        if self.flight is not None and now_ms >= self.flight.due_ms:
-            self._measure(self.flight, now_ms)
-        sent = self.tx_bytes
-        turn = Turn(batch, self.fec, self._datagram_bytes, self._pacer.tokens(now_ms), now_ms)
+        if self.flight is not None and self.flight.take_round(now_ms):
+            self.flight.measure(now_ms, self.srtt_ms, not self.wire.is_alone(now_ms))
+            self._set_pace()
+        sent, tokens = self.tx_bytes, self._pacer.tokens(now_ms)
+        if self._holds_back(now_ms, tokens):
+            return []
+        turn = Turn(batch, self.fec, self._datagram_bytes, tokens, now_ms)
         self._round(turn, budget)
         if self.flight is not None and not self._dirty:
             self.flight.run_dry()
@@ -386,32 +399,47 @@ class LinkWire:
         self._pay(turn, self.tx_bytes - sent)
         return datagrams
 
+    def _holds_back(self, now_ms: int, tokens: int | None) -> bool:
+        """Nothing may leave now, so that nobody needs to be asked."""
+        parity = due(self.fec, None)
+        if self.urgent or tokens is None or (parity is not None and parity <= now_ms):
+            return False
+        return tokens < SEGMENT_HEADER_BYTES or (not self._sparse and self._pacer.saves(now_ms))
+
     def _line_up(self) -> None:
-        """Those with little to send go before the others."""
+        """Let those with little to send go before the others."""
         self._dirty.extendleft(reversed(self._sparse))
         self._sparse.clear()
 
     def _round(self, turn: Turn, budget: int) -> None:
-        """Let each conversation that waits have its share, up to `budget` datagrams in all."""
+        """Let those that wait have their share, up to `budget` datagrams; only those with little while the
+        pacer saves up, and nobody more once it has left one nothing."""
+        few, everybody = len(self._sparse), self.urgent
         self._line_up()
-        rounds, served = len(self._dirty), -1
+        saves = not everybody and self._pacer.saves(turn.now_ms)
+        rounds, refused = few if saves else len(self._dirty), -1
         max_segments = budget if rounds == 1 else TURN_SEGMENTS
-        self._in_turn = True
+        self._in_turn, self.urgent = True, False
         most = min(turn.start + budget, BUILD_DATAGRAMS)
-        while rounds and turn.batch.count < most:
+        while rounds and turn.batch.count < most and (refused < 0 or everybody):
             rounds -= 1
+            refused -= refused > 0
             conv = self._dirty.popleft()
             conv.is_dirty = False
-            if not conv.closed and not self._serve(conv, turn, max_segments) and served < 0:
-                served = len(self._dirty) - rounds
+            if not conv.closed and not self._serve(conv, turn, max_segments) and refused < 0:
+                refused = len(self._dirty) - 1
         self._in_turn = False
-        if served > 0 and not rounds:
-            self._dirty.rotate(-served)  # whoever the pacer left nothing for is the first next time
+        self.urgent = self.urgent or (everybody and rounds > 0)
+        if refused >= 0:  # whoever the pacer left nothing for is the first next time
+            self._dirty.rotate(-refused)
 
     def _serve(self, conv: Conv, turn: Turn, max_segments: int) -> bool:
         """One conversation's share of a turn. False: the pacer left nothing for it."""
+        self.turns += 1
+        if conv.is_lone:
+            self.wire.lone_ms = turn.now_ms
         turn.shield(self.fec is not None and self.fec.wants(conv.queued))
-        self._flush_packets(conv, turn)
+        conv.flush_packets(turn, self._rate_bps > 0)
         if self.flight is not None and conv.queued:
             self.flight.admit(conv)
         tokens = turn.tokens
@@ -420,20 +448,6 @@ class LinkWire:
             self.mark_dirty(conv)  # the pacer, or its share, held something back, perhaps a resend
         self.conv_changed(conv)
         return answer != PACED or turn.tokens != tokens
-
-    def _flush_packets(self, conv: Conv, turn: Turn) -> None:
-        """The unreliable packets of a conversation, each in a datagram of its own."""
-        if conv.packets_out:
-            turn.close()
-        for _ in range(min(TURN_SEGMENTS, len(conv.packets_out))):
-            if self._rate_bps and turn.tokens is not None and turn.tokens <= 0:
-                break
-            packet = conv.packets_out[0]
-            if not turn.packet(conv.conv.to_bytes(4, "little") + packet):
-                break
-            conv.packets_out.popleft()
-            if self._rate_bps and turn.tokens is not None:
-                turn.tokens -= len(packet) + 4
 
     def _flush(self, conv: Conv, turn: Turn, max_segments: int) -> int:
         """The segments of a conversation; what its `flush_into` answers."""
@@ -451,6 +465,9 @@ class LinkWire:
             self._pacer.spend(sent_bytes)
         else:
             self._pacer.spend(turn.spent)  # the controller's rate is one of data alone
+        if turn.tokens is not None and turn.tokens < self._datagram_bytes:
+            self._pacer.save()
+            self.wire.paced_ms = turn.now_ms
 
     def seal(self, plaintext: bytes) -> bytes:
         """One masked datagram of type byte and payload, under the next packet number."""
@@ -474,17 +491,14 @@ class LinkWire:
             self.send(frames.PIECE, piece)
         return False
 
-    def _measure(self, flight: Flight, now_ms: int) -> None:
-        """One round of the controller."""
-        flight.measure(now_ms, self.srtt_ms)
-        self._set_pace()
-
     def _set_pace(self) -> None:
         """The lower of the user's and the controller's rate, as bits of UDP payload if it is the user's."""
         rate, found = self._rate_bps, self.flight.control.rate_bps if self.flight is not None else 0
         if rate and found:
             found = found * self._datagram_bytes // (self._datagram_bytes - self.OVERHEAD)
-        self._pacer.change(min(rate, found) if rate and found else rate or found, self._datagram_bytes)
+        quantum_ms = self.flight.quantum_ms if self.flight is not None else 1
+        rate = min(rate, found) if rate and found else rate or found
+        self._pacer.change(rate, self._datagram_bytes, quantum_ms)
 
     def _wake(self) -> None:
         if self.can_send():

@@ -25,6 +25,9 @@ from kcpg.core.units import earliest
 
 __all__ = ["READABLE", "UNKNOWN_CONV", "WRITABLE", "LinkWire", "Conv", "Path", "Wire"]
 
+NEVER_MS = 1 << 62  # longer than any round trip
+SHORT_BYTES = 800  # a segment with less is not one of bulk, on whatever path
+
 Path = tuple[int, bytes]  # A local socket and the peer's address: where datagrams go and where they came from
 
 # Type of the frame that tells the link of a segment for an unknown conversation (payload: its number).
@@ -34,6 +37,21 @@ UNKNOWN_CONV = -1
 TRANSMIT_DATAGRAMS = 512
 
 TURN_DATAGRAMS = 64  # Most datagrams of one link before the next link has its turn: one GSO run
+
+# While a link sends in bulk, what comes is acknowledgements, few by themselves; and late ones would make
+# the rate look higher than it is. It does so if the pacer held it back within this time.
+BULK_MS = 100
+
+# After something for which somebody may wait, data is neither saved up nor left in a socket for this long.
+LONE_MS = 1000
+
+# How long datagrams may be left in the socket, to be taken together: a part of the round trip, and at most.
+COALESCE_RTT = 8
+COALESCE_MS = 8
+
+# A node that is called later than it asked for shares its processor. Every wait costs it more then, so that
+# it is treated as one for whose datagrams somebody waits.
+LATE_MS = 2
 
 _SEGMENT = Struct("<IBBHIIII")
 _PUSH = 81
@@ -54,6 +72,12 @@ class Wire:
         self.epochs: dict[int, RxEpoch[LinkWire]] = {}
         self.outbox: deque[tuple[int, bytes, bytes]] = deque()
         self.now_ms = 0
+        self.paced_ms = -BULK_MS  # when the pacer held something back last
+        self.lone_ms = -LONE_MS  # when something short came or left last
+        self._coalesce_ms = 0
+        self._due_ms = NEVER_MS  # as `deadline` told last, and ...
+        self._look_ms = NEVER_MS  # ... `coalesce_ms`
+        self._nearest_ms = NEVER_MS  # round trip of the links that were heard since ...
         self._rx_path: Path = (0, b"")  # where the datagram in hand came from
         self._mask_rx = HeaderMask(mask_rx)
         self._mask_tx = HeaderMask(mask_tx)
@@ -91,7 +115,11 @@ class Wire:
     def _build(self, now_ms: int) -> list[tuple[int, bytes, bytes]]:
         """One batch of what may leave now."""
         self.now_ms = now_ms
+        if now_ms > self._due_ms + LATE_MS:
+            self.lone_ms = now_ms
+        self._due_ms = NEVER_MS
         for conv in self.timers.take_due(now_ms):
+            conv.link_wire.urgent = True
             conv.link_wire.mark_dirty(conv)
         batch = Batch()
         out = self._posted(batch)
@@ -127,7 +155,9 @@ class Wire:
             return self.now_ms
         held = [link_wire.held_until() for link_wire in self._active if link_wire.can_send()]
         times = [self.now_ms if until is None else until for until in held]
-        return earliest(min(times, default=None), self.timers.first())
+        due_ms = earliest(min(times, default=None), self.timers.first())
+        self._due_ms = NEVER_MS if due_ms is None else due_ms
+        return due_ms
 
     def wake(self, link_wire: LinkWire) -> None:
         """This link has something to send (called by its link wire)."""
@@ -201,6 +231,22 @@ class Wire:
                 conv.want_room = False
                 conv.raise_events(WRITABLE)
 
+    def is_alone(self, now_ms: int) -> bool:
+        """Somebody may wait for single datagrams: something short came or left a moment ago."""
+        return now_ms - self.lone_ms < LONE_MS
+
+    def coalesce_ms(self, now_ms: int) -> int:
+        """How long the datagrams that come next may be left in the socket, to be taken together."""
+        nearest_ms, self._nearest_ms = self._nearest_ms, NEVER_MS
+        if nearest_ms < NEVER_MS:
+            self._coalesce_ms = min(nearest_ms // COALESCE_RTT, COALESCE_MS)
+        if now_ms > self._look_ms + LATE_MS:
+            self.lone_ms = now_ms
+        waits = self.is_alone(now_ms) or now_ms - self.paced_ms < BULK_MS
+        coalesce_ms = 0 if waits else self._coalesce_ms
+        self._look_ms = now_ms + coalesce_ms if coalesce_ms else NEVER_MS
+        return coalesce_ms
+
     def _open(self, epoch: RxEpoch[LinkWire], header: bytes, body: bytes) -> bytes | None:
         pn = epoch.replay.expand(int.from_bytes(header[4:], "big"))
         if not epoch.replay.check(pn):
@@ -213,6 +259,7 @@ class Wire:
         epoch.replay.commit(pn)
         size = HEADER_BYTES + len(body)
         probes = plaintext[0] in frames.PATH_PROBES
+        self._nearest_ms = min(self._nearest_ms, max(epoch.owner.rtt_ms, 0))
         if epoch.owner.note_received(epoch, pn, self._rx_path, size, probes, self.now_ms):
             self.events.moved(epoch.owner)
         return plaintext
@@ -257,11 +304,12 @@ class Wire:
         """Cut a KCP frame into runs of one conversation each and feed them; nothing after a broken one."""
         at = 0
         while at < len(payload):
-            start, first, pushes, asks = at, payload[at : at + 4], False, False
+            start, first, pushes, asks, short = at, payload[at : at + 4], False, False, False
             while payload[at : at + 4] == first and len(payload) - at >= SEGMENT_HEADER_BYTES:
                 _, command, _, _, _, _, _, length = _SEGMENT.unpack_from(payload, at)
                 at += SEGMENT_HEADER_BYTES + length
                 pushes |= command == _PUSH
+                short |= command == _PUSH and 0 < length < SHORT_BYTES
                 asks |= command == _ASK_WINDOW
                 if at > len(payload):
                     break
@@ -272,6 +320,8 @@ class Wire:
             if conv is None and pushes and link_wire.accept is not None:
                 conv = link_wire.accept(int.from_bytes(first, "little"))
             if conv is not None:
+                if short or (pushes and conv.unordered):
+                    self.lone_ms = self.now_ms
                 self._input(conv, payload[start:at], rebuilt)
                 continue
             self.drop("conv_unknown")
@@ -290,6 +340,7 @@ class Wire:
         if conv is None:
             self.drop("conv_unknown" if len(payload) >= 4 else "frame_malformed")
             return
+        self.lone_ms = self.now_ms
         conv.deliver(payload[4:])
 
     def _frame(self, link_wire: LinkWire, frame_type: int, payload: bytes) -> None:
