@@ -44,6 +44,7 @@ ALSO_COMPILED = (
     "kcpg.net.busypoll",
     "kcpg.net.bypass",
     "kcpg.net.clock",
+    "kcpg.net.coalesce",
     "kcpg.net.datagrams",
     "kcpg.net.driver",
     "kcpg.net.inlinepoll",

@@ -27,7 +27,7 @@ cdef enum:
     SLOTS = 64                  # segments of one readv or sendmsg of TCP, about 88 kB
     FEW_SLOTS = 4               # where the last read was short, and at first
     SHORT_READ = 4096           # as bypass.py
-    LITTLE_SEGMENTS = 4         # as bypass.py
+    CARRY_SEGMENTS = 32         # as bypass.py
     NO_ROOM = -10000            # as bypass.py
     FEW_PACKETS = 8             # of one call; where there are more, others batch them
 
@@ -104,7 +104,7 @@ cdef class TcpBypass(SocketBypass):
 
     cdef bint carry(self, Conv conv) except -1:
         cdef int put
-        if kcp_unread(&conv.k) > LITTLE_SEGMENTS:
+        if kcp_unread(&conv.k) > CARRY_SEGMENTS:
             return False
         put = self.write()
         if put <= 0:

@@ -18,6 +18,7 @@ cdef class UdpIo(DatagramIo):
     cdef Port* ports
     cdef uint32_t port_count
     cdef dict sockets
+    cdef int buffers                # of the next recvmmsg
     cdef dict faults
     cdef dict too_big
 

@@ -117,6 +117,7 @@ cdef class UdpIo(DatagramIo):
         self.wire = wire
         self.errors = Counter()
         self.sockets = {}
+        self.buffers = JOINED_BUFFERS
         self.faults = {}
         self.too_big = {}
 
@@ -175,7 +176,7 @@ cdef class UdpIo(DatagramIo):
         """Feed one batch of waiting datagrams to the wire; how many there were (0: the socket is dry)."""
         cdef uint64_t before = self.datagrams_in
         cdef int64_t size, total = 0
-        cdef int count = JOINED_BUFFERS, messages = 0
+        cdef int count = self.buffers, messages = 0
         self.more = True
         while self.more and total < BATCH_BYTES and messages < BATCH_MESSAGES:
             size = self.receive_some(sock_id, &count, now_ms)
@@ -184,6 +185,7 @@ cdef class UdpIo(DatagramIo):
             total += size
             messages += count
             count = JOINED_BUFFERS if size > <int64_t>count * JOINED_BYTES else BUFFERS
+            self.buffers = count
         self.wire.run_bypasses()
         return <int64_t>(self.datagrams_in - before)
 
@@ -264,6 +266,10 @@ cdef class UdpIo(DatagramIo):
     cpdef long long deadline_ms(self) except -2:
         """When the wire wants to transmit though nothing happens; at least `clock.NEVER_MS`: never."""
         return self.wire.due()
+
+    cpdef int coalesce_ms(self, unsigned long long now_ms) except -1:
+        """How long the datagrams that come next may be left in the sockets; see datagrams.py."""
+        return self.wire.coalesce_ms(<int64_t>now_ms)
 
     cpdef bint has_news(self) except -1:
         """The wire's `news`."""

@@ -6,10 +6,12 @@ cdef long long NEVER_MS
 
 cdef class Alarm:
     cdef object _ring
+    cdef object _then
     cdef object _watcher
-    cdef int _fd
+    cdef readonly int fd
     cdef readonly long long at_ms
 
     cpdef set(self, long long at_ms)
     cpdef close(self)
     cpdef _rang(self)
+    cpdef ring(self)

@@ -22,19 +22,21 @@ _sock = engine.module("kcpg.net.sock")
 class Alarm:
     """Calls `ring` once at the time that was set last, by `kcpg.net.clock.now_ms`."""
 
-    __slots__ = ("_fd", "_ring", "_watcher", "at_ms")
+    __slots__ = ("_ring", "_then", "_watcher", "at_ms", "fd")
 
-    def __init__(self, ring: Callable[[], None]) -> None:
+    def __init__(self, ring: Callable[[], None], then: Callable[[], None] | None = None) -> None:
+        """`then` is called after `ring` where it was the event loop that saw the time come."""
         self._ring = ring
-        self._fd = _sock.timer()
-        self._watcher: Any = gevent.get_hub().loop.io(self._fd, READ)
+        self._then = then
+        self.fd = _sock.timer()
+        self._watcher: Any = gevent.get_hub().loop.io(self.fd, READ)
         self._watcher.start(self._rang)
         self.at_ms = NEVER_MS  # when it rings; NEVER_MS: it is not set
 
     def set(self, at_ms: int) -> None:
         """Ring then, and no more at the time set before. A time that is over is the loop's next turn, after
         it has looked at the sockets."""
-        _sock.set_timer(self._fd, at_ms)
+        _sock.set_timer(self.fd, at_ms)
         self.at_ms = at_ms
 
     def close(self) -> None:
@@ -44,12 +46,18 @@ class Alarm:
         if watcher is not None:
             watcher.stop()
             watcher.close()
-            _sock.close(self._fd)
+            _sock.close(self.fd)
 
     def _rang(self) -> None:
+        self.ring()
+        if self._then is not None:
+            self._then()
+
+    def ring(self) -> None:
+        """The time has come, as whoever waits for the descriptor has seen."""
         self.at_ms = NEVER_MS
         try:
             self._ring()
         finally:
             if self.at_ms == NEVER_MS and self._watcher is not None:
-                _sock.set_timer(self._fd, NEVER_MS)
+                _sock.set_timer(self.fd, NEVER_MS)

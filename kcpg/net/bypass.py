@@ -24,6 +24,10 @@ from kcpg.core.flow import Flow
 TURNS = 8  # system calls per move of one flow, at most 88 kB each: 0.25 ms, then others have their turn
 SHORT_READ = 4096  # a socket that gave less had no more; if more comes, its watcher says so
 LITTLE_SEGMENTS = 4  # what an interactive flow sends at once; a write of this takes some ten microseconds
+# What goes past the splice: all that a line of 100 Mbit/s brings while a socket is left alone
+# (`net.coalesce`). A write of this takes less than going through the splice would, and no more than any
+# turn may.
+CARRY_SEGMENTS = 32
 NO_ROOM = -10_000  # not read: the conversation takes nothing now. Below every negative errno
 
 if TYPE_CHECKING or engine.ENGINE == "compiled":

@@ -11,5 +11,6 @@ cdef class DatagramIo:
     cpdef long long receive(self, unsigned int sock_id, unsigned long long now_ms) except -1
     cpdef int transmit(self, unsigned long long now_ms) except -2
     cpdef long long deadline_ms(self) except -2
+    cpdef int coalesce_ms(self, unsigned long long now_ms) except -1
     cpdef bint has_news(self) except -1
     cpdef bint troubled(self) except -1

@@ -50,6 +50,11 @@ class DatagramIo:
         """When the wire wants to transmit though nothing happens; at least `clock.NEVER_MS`: never."""
         raise NotImplementedError
 
+    def coalesce_ms(self, now_ms: int) -> int:
+        """How long the datagrams that come next may be left in the sockets, to be taken together; 0: not at
+        all."""
+        raise NotImplementedError
+
     def has_news(self) -> bool:
         """The wire's `news`."""
         raise NotImplementedError

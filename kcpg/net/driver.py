@@ -18,6 +18,7 @@ from kcpg import engine
 from kcpg.net import READ, WRITE, Notice
 from kcpg.net.alarm import Alarm
 from kcpg.net.clock import NEVER_MS, now_ms
+from kcpg.net.coalesce import Coalescing
 from kcpg.net.datagrams import DatagramIo
 from kcpg.net.inlinepoll import inline_poll
 from kcpg.net.local import LocalLeg
@@ -44,6 +45,9 @@ ERROR_PAUSE_MS = 100
 BLOCKED_MS = 5
 # The longest that a node is not advanced while data flows: links look at the clock by themselves.
 LOOK_MS = 50
+# After a time at which the node is due this soon again, the next one is waited for without a round of the
+# event loop.
+AWAKE_MS = 8
 
 
 class Driver:
@@ -68,6 +72,7 @@ class Driver:
         self._loop = gevent.get_hub().loop
         self._later = self._loop.run_callback
         self._when_due = self._serve_due
+        self._look_ms = NEVER_MS  # when to look at a socket that nobody watches
         self._alarm: Alarm | None = None
         self._inline = inline_poll(self._loop)
         for leg in (node.ingress, node.egress):
@@ -80,7 +85,7 @@ class Driver:
         """Start the node. Raises OSError if a port cannot be had; then nothing is left running."""
         self._running = True
         try:
-            self._alarm = Alarm(self.serve)
+            self._alarm = Alarm(self._rang, self._stay_awake)
             self.node.start(now_ms())
             for tunnel in self._tunnels:
                 tunnel.start()
@@ -144,10 +149,12 @@ class Driver:
             due_ms = now_ms() + ERROR_PAUSE_MS
         finally:
             self._serving = False
-        alarm = self._alarm
-        # One that rings too early only looks again, so it is never put off.
-        if alarm is not None and due_ms < alarm.at_ms and self._running:
-            alarm.set(due_ms)
+        if self._running:
+            self._set_alarm(min(due_ms, self._look_ms))
+
+    def look_at(self, at_ms: int) -> None:
+        """A socket is not watched until then. To be called before `serve`, which sets the timer."""
+        self._look_ms = min(self._look_ms, at_ms)
 
     def crashed(self, what: str) -> None:
         """An exception that nobody expected ended `what`; called while it is handled."""
@@ -173,6 +180,31 @@ class Driver:
         self._due = False
         if self._moves:  # else it has been done since
             self.serve()
+
+    def _rang(self) -> None:
+        """A time has come at which something is due: take what came, then serve."""
+        now = now_ms()
+        served = False
+        if now >= self._look_ms:
+            self._look_ms = NEVER_MS
+            for tunnel in self._tunnels:
+                served = tunnel.inspect(now) or served
+        if not served:
+            self.serve()
+        elif self._running:
+            self._set_alarm(self._look_ms)
+
+    def _set_alarm(self, at_ms: int) -> None:
+        alarm = self._alarm
+        # One that rings too early only looks again, so it is never put off.
+        if alarm is not None and at_ms < alarm.at_ms:
+            alarm.set(at_ms)
+
+    def _stay_awake(self) -> None:
+        """The event loop saw the time come: wait for the next one here if that is soon."""
+        alarm = self._alarm
+        if alarm is not None and alarm.at_ms <= now_ms() + AWAKE_MS:
+            self._inline.enter()
 
     def _rounds(self) -> int:
         """Advance and transmit until nothing is left to do now, or it is time for others; when to come
@@ -267,6 +299,13 @@ class _Tunnel:
                 self._leg.too_big(*path, size)
         return sent
 
+    def inspect(self, now: int) -> bool:
+        """Take what lies in the sockets that nobody watches, if it is time. True: the node was served."""
+        served = False
+        for receiver in list(self._receivers.values()):
+            served = receiver.inspect(now) or served
+        return served
+
     def deadline_ms(self) -> int:
         """When `transmit` must be called though nothing happens; NEVER_MS: never."""
         return self.io.deadline_ms()
@@ -275,9 +314,13 @@ class _Tunnel:
         """The node has to act on something that came."""
         return self.io.has_news()
 
-    def receive(self, number: int, now: int) -> bool:
-        """Take one batch of datagrams of this socket in; False: there was none."""
-        return self.io.receive(number, now) > 0
+    def coalesce_ms(self, now: int) -> int:
+        """How long datagrams may be left in a socket."""
+        return self.io.coalesce_ms(now)
+
+    def receive(self, number: int, now: int) -> int:
+        """Take one batch of datagrams of this socket in; how many."""
+        return self.io.receive(number, now)
 
     def has_more(self) -> bool:
         """The last `receive` stopped at its bound, not because the socket was dry."""
@@ -313,15 +356,17 @@ class _Tunnel:
 
 class _Receiver:
     """Drains one tunnel socket whenever it is readable, in the event loop's own greenlet: what is done for
-    datagrams never waits, no more than what timers do."""
+    datagrams never waits, no more than what timers do. While many come it does not watch the socket, and
+    looks at it from time to time."""
 
-    __slots__ = ("_driver", "_number", "_open", "_task", "_tunnel")
+    __slots__ = ("_coalescing", "_driver", "_number", "_open", "_task", "_tunnel")
 
     def __init__(self, number: int, sock: UdpSocket, tunnel: _Tunnel, driver: Driver) -> None:
         self._number = number
         self._tunnel = tunnel
         self._driver = driver
         self._open = True
+        self._coalescing = Coalescing()
         self._task = Task(_nothing_left, sock.fd, READ, self._ready)
 
     def start(self) -> None:
@@ -333,21 +378,56 @@ class _Receiver:
         self._open = False
         self._task.close()
 
+    def inspect(self, now: int) -> bool:
+        """Take what lies in the socket, if nobody watches it and it is time. True: the node was served."""
+        look_ms = self._coalescing.look_ms
+        if look_ms > now:
+            self._driver.look_at(look_ms)
+        elif look_ms and self._open:
+            return self._drain_safely()
+        return False
+
     def _ready(self) -> bool:
-        try:
-            self._drain()
-        except Exception:
-            self._driver.crashed("a turn of a tunnel socket")
+        self._drain_safely()
         return True
 
-    def _drain(self) -> None:
+    def _drain_safely(self) -> bool:
+        try:
+            return self._drain()
+        except Exception:
+            self._driver.crashed("a turn of a tunnel socket")
+            return False
+
+    def _drain(self) -> bool:
+        """Take batches until the socket is dry. True: the node was served."""
         tunnel, driver = self._tunnel, self._driver
+        served = False
         for _ in range(BATCHES_PER_TURN):
-            if not self._open or not tunnel.receive(self._number, now_ms()):
-                return
+            now = now_ms()
+            count = tunnel.receive(self._number, now) if self._open else 0
+            self._settle(now, count)
+            if not count:
+                break
             driver.serve()  # acknowledgements leave after every batch, which keeps the peer sending
+            served = True
             if not tunnel.has_more():
-                return
+                break
+        return served
+
+    def _settle(self, now: int, count: int) -> None:
+        """Watch the socket, or leave it alone until the next look."""
+        if not self._open:
+            return
+        tunnel, coalescing = self._tunnel, self._coalescing
+        watched = coalescing.look_ms == 0
+        coalescing.taken(now, count, tunnel.coalesce_ms(now))
+        look_ms = coalescing.look_ms
+        if look_ms:
+            self._driver.look_at(look_ms)
+        if watched and look_ms:
+            self._task.wait()
+        elif not watched and not look_ms:
+            self._task.wait_io()
 
 
 def _nothing_left() -> None:

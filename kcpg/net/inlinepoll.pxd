@@ -31,7 +31,7 @@ cdef class InlinePoll:
     @cython.locals(end_ms="long long")
     cpdef enter(self)
     cdef bint _may_enter(self) except -1
-    @cython.locals(alarm=Alarm, owner=Served)
+    @cython.locals(alarm=Alarm, owner=Served, fd=int)
     cdef bint _serve_next(self, long long end_ms) except -1
     cdef bint _is_loop_asked(self) except -1
 

@@ -77,7 +77,12 @@ class InlinePoll:
         alarm = self.alarm
         if alarm.at_ms > end_ms:
             alarm.set(end_ms)
-        owner = self._watched.get(self._poll.next_ready(self._epoll))
+        fd = self._poll.next_ready(self._epoll)
+        if fd == alarm.fd:
+            alarm.ring()
+            # The next time, if it is not within this stay, is for the loop to see.
+            return alarm.at_ms <= end_ms and not (self._asked and self._is_loop_asked())
+        owner = self._watched.get(fd)
         if owner is None or not owner.serve_inline():
             return False
         return not (self._asked and self._is_loop_asked())

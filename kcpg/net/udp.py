@@ -79,6 +79,8 @@ class DatagramWire(Protocol):
 
     def deadline(self) -> int | None: ...
 
+    def coalesce_ms(self, now_ms: int) -> int: ...
+
     def receive(self, sock: int, addr: bytes, datagram: bytes, now_ms: int) -> None: ...
 
     def transmit(self, now_ms: int) -> list[tuple[int, bytes, bytes]]: ...
@@ -348,6 +350,10 @@ class UdpIo(DatagramIo):
         """When the wire wants to transmit though nothing happens; NEVER_MS: never."""
         at_ms = self.wire.deadline()
         return NEVER_MS if at_ms is None else at_ms
+
+    def coalesce_ms(self, now_ms: int) -> int:
+        """How long the datagrams that come next may be left in the sockets; see datagrams.py."""
+        return self.wire.coalesce_ms(now_ms)
 
     def has_news(self) -> bool:
         """The wire's `news`."""

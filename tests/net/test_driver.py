@@ -4,6 +4,7 @@ import errno
 import os
 import resource
 import socket
+from collections import Counter
 
 import gevent
 import pytest
@@ -22,8 +23,13 @@ class StubWire:
 
     def __init__(self):
         self.got = []
+        self.taken_at = Counter()
         self.out = []
         self.news = False
+        self.coalesce = 0
+
+    def coalesce_ms(self, now):
+        return self.coalesce
 
     @property
     def backlog(self):
@@ -34,6 +40,7 @@ class StubWire:
 
     def receive(self, sock, where, datagram, now):
         self.got.append((sock, datagram))
+        self.taken_at[now] += 1
         self.news = True
 
     def transmit(self, now):
@@ -146,6 +153,47 @@ def test_datagrams_go_in_and_out_around_an_advance(rig):
     assert rig.leg.wire.got == [(rig.number, b"question")]
     settle()
     assert rig.received() == [b"answer to question"]
+
+
+def test_many_datagrams_are_taken_together_while_they_may_lie_in_the_socket(rig):
+    wire = rig.leg.wire
+    rig.driver.start()
+    sent = 0
+
+    def send():
+        nonlocal sent
+        rig.peer.sock.sendto(b"%d" % sent, rig.here)
+        sent += 1
+
+    def arrives_together():
+        send()
+        return max(wire.taken_at.values(), default=0) >= 4
+
+    wire.coalesce = 40
+    until(arrives_together, "several are taken at a time")
+    wire.coalesce = 0
+    until(lambda: len(wire.got) == sent, "nothing stays in the socket")
+    wire.taken_at.clear()
+    for _ in range(5):
+        send()
+        until(lambda: len(wire.got) == sent, "each is taken when it comes")
+    assert [datagram for _, datagram in wire.got] == [b"%d" % number for number in range(sent)]
+
+
+def test_a_node_ends_while_nobody_watches_its_socket(rig):
+    wire = rig.leg.wire
+    rig.driver.start()
+    wire.coalesce = 40
+
+    def arrives_together():
+        rig.peer.sock.sendto(b"x", rig.here)
+        return max(wire.taken_at.values(), default=0) >= 4
+
+    until(arrives_together, "several are taken at a time")
+    before = fds()
+    rig.driver.stop()
+    assert fds() < before
+    pass_time(now_ms() + 100)
 
 
 def test_touches_are_served_once(rig):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from kcpg.core.flow import Reset, ResetCode
 from kcpg.core.node import Node
 from kcpg.core.splice import Splice
+from kcpg.net.coalesce import Coalescing
 from tests.line import MS
 from tests.sim.memory import MemoryFlow
 from tests.sim.network import LegSlot, Network, SimSocket
@@ -105,8 +106,11 @@ class SimNode:
         self.build = build
         self.up = self.asleep = False
         self.steps = 0
+        self.takes = self.sends = 0  # steps that took datagrams from sockets, and that sent some
         self.generation = 0
         self.sockets: dict[int, SimSocket] = {}
+        self.coalesces = False  # leaves datagrams in its sockets for a while, as `kcpg.net.driver` does
+        self._coalescing = Coalescing()
         self._inbox: list[tuple[SimSocket, bytes, bytes]] = []
         self._pending = False
         self._timer_ns: int | None = None
@@ -178,7 +182,8 @@ class SimNode:
     def arrived(self, sock: SimSocket, source: bytes, datagram: bytes) -> None:
         if not self.asleep:
             self._inbox.append((sock, source, datagram))
-            self.dirty()
+            if not self._coalescing.look_ms:
+                self.dirty()
 
     # -- running: mutate, advance, drain, completely ---------------------------------------------------------
 
@@ -195,24 +200,40 @@ class SimNode:
         self.steps += 1
         now_ms = self.world.now_ms
         self._count_spin(now_ms)
-        if self._inbox:
+        looks = now_ms >= self._coalescing.look_ms
+        if looks and self._inbox:
             inbox, self._inbox = self._inbox, []
+            self.takes += 1
             for sock, source, datagram in inbox:
                 if sock.number in self.sockets and sock.owner.leg is not None:
                     sock.owner.leg.receive(sock.number, source, datagram, now_ms)
+            if self.coalesces:
+                self._coalesce(now_ms, len(inbox))
+        elif looks and self._coalescing.look_ms:
+            self._coalesce(now_ms, 0)
         self.node.advance(now_ms)
         self._transmit()
         self._check()
         self._arm(now_ms)
 
+    def _coalesce(self, now_ms: int, count: int) -> None:
+        """So many datagrams were taken: when to look for more."""
+        for leg in self.node.tunnels:
+            self._coalescing.taken(now_ms, count, leg.wire.coalesce_ms(now_ms))
+        if look_ms := self._coalescing.look_ms:
+            self.world.at_ns(look_ms * MS, self.dirty)
+
     def _transmit(self) -> None:
         now_ms, send = self.world.now_ms, self.world.network.send
+        sent = False
         for leg in self.node.tunnels:
             while batch := leg.transmit(now_ms):
+                sent = True
                 for number, target, datagram in batch:
                     sock = self.sockets.get(number)
                     assert sock is not None, f"{self.name} sends by a socket that is closed; {self.world}"
                     send(sock.addr, target, bytes(datagram))
+        self.sends += sent
 
     def _arm(self, now_ms: int) -> None:
         deadline = self.node.deadline()
