@@ -127,7 +127,13 @@ def _links(tunnels: Legs) -> Iterator[Metric]:
             rtt.add_metric([name, side, "mean"], sum(times) / len(times))
             rtt.add_metric([name, side, "slowest"], max(times))
         loss.add_metric([name, side], max((link["fec"]["loss"] for link in leg["links"]), default=0))
-    yield from (count, unanswered, rtt, loss)
+    used = GaugeMetricFamily("kcpg_segment_memory_bytes", "Memory of segments.", labels=_LEG)
+    limit = GaugeMetricFamily("kcpg_segment_memory_limit_bytes", "The most there may be.", labels=_LEG)
+    for name, side, leg in tunnels:
+        if memory := leg.get("memory"):
+            used.add_metric([name, side], memory["used_bytes"])
+            limit.add_metric([name, side], memory["limit_bytes"])
+    yield from (count, unanswered, rtt, loss, used, limit)
 
 
 def _totals(tunnels: Legs) -> Iterator[Metric]:

@@ -151,7 +151,7 @@ def test_wrong_password_is_said_and_the_process_goes_on(tmp_path: Path, start: S
         client = write(tmp_path, "client.conf", CLIENT, listen=listen, ports=tunnel, password="WRONGsecret")
         start(server).ready()
         node = start(client).ready()
-        line = node.says("warning")
+        line = node.says("no answer")
         assert "127.0.0.1" in line and "password" in line
         assert node.process.poll() is None
         assert "WRONGsecret" not in node.output

@@ -77,6 +77,8 @@ def test_figures_are_those_of_the_nodes_and_the_board_knows_them(
         > 0
     )
     assert total(found, "kcpg_links", node="server", leg="ingress") == 1
+    memory = report["nodes"][0]["egress"]["memory"]
+    assert total(found, "kcpg_segment_memory_limit_bytes", node="client") == memory["limit_bytes"] > 0
     assert total(found, "kcpg_leg_events_total", node="client", event="inits_sent") >= 1
     assert total(found, "kcpg_config_last_reload_successful") == 1
     names = {name for name, _ in found} | {"process_cpu_seconds_total", "process_resident_memory_bytes"}
