@@ -5,12 +5,11 @@ All sizes are a sixteenth of the product's: a stalled flow's window would take a
 
 from __future__ import annotations
 
-import functools
-
 import pytest
 
 from kcpg.core.kcp.kcp import KcpParams
 from netem.profile import Impair
+from tests.engines import twin
 from tests.sim.chain import Hop, SimChain
 from tests.sim.memory import Answer, App, AppSocket
 from tests.sim.world import MS
@@ -50,8 +49,8 @@ class Chain(SimChain):
         super().__init__("compiled", f"shares {relays} {stalled} {auto}", relays, line, hops=hops)
 
     def _build(self, sim):  # type: ignore[no-untyped-def]
-        if not isinstance(self.wire, functools.partial):
-            self.wire = functools.partial(self.wire, pool_bytes=POOL_BYTES)
+        wire = twin("compiled", "Wire")
+        self.wire = lambda **words: wire(**{**words, "pool_bytes": POOL_BYTES})
         return super()._build(sim)
 
 

@@ -370,6 +370,8 @@ class FlowTable:
         if len(self._resets) < RESETS:
             self._resets[number] = _Resetting(payload, self.now_ms + RESET_FIRST_MS, 1)
             heapq.heappush(self._reset_times, (self.now_ms + RESET_FIRST_MS, number))
+            if len(self._reset_times) > 2 * RESETS:  # most of them acknowledged
+                self._reset_times = sorted((reset.due_ms, at) for at, reset in self._resets.items())
 
     def _send_reset(self, number: int, reason: Reset) -> bytes:
         payload = frames.pack_reset(number, reason.code, reason.text)
