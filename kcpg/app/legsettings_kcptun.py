@@ -5,17 +5,24 @@ from __future__ import annotations
 from kcpg.app import legsettings
 from kcpg.app.config.dialect import KCPTUN_KEEP_ALIVE_S, KCPTUN_MOST_BYTES
 from kcpg.app.config.model import LegConfig
+from kcpg.core.kcptun.cipher import PASS_BYTES, Cipher
 from kcpg.core.kcptun.dialer import DialSettings
 from kcpg.core.kcptun.framestream import StreamSettings
 from kcpg.core.kcptun.listener import MAX_LINKS, ListenSettings
 from kcpg.core.kcptun.wire import Format
+from kcpg.errors import StartError
 
 DATAGRAM_BYTES = 1350  # kcptun's default, where neither `mtu` nor `kcp_mtu` is set
 KEEP_ALIVE_S = 10  # The same of `keep_alive`
 
 
 def wire_format(config: LegConfig) -> Format:
-    """The wire format: what must be the same at both ends, and the size of this end's datagrams."""
+    """The wire format: what must be the same at both ends, and the size of this end's datagrams. Raises
+    StartError for a cipher that this machine's libraries lack."""
+    try:
+        Cipher(config.algorithm.lower(), bytes(PASS_BYTES))
+    except ValueError as error:
+        raise StartError(str(error), "use aes at both ends") from error
     fec = (config.fec.data_shards, config.fec.parity_shards) if config.fec is not None else (0, 0)
     size = DATAGRAM_BYTES if config.finds_mtu else min(config.datagram_bytes, KCPTUN_MOST_BYTES)
     return Format(config.algorithm.lower(), config.password, size, fec)

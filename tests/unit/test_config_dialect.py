@@ -8,9 +8,11 @@ from kcpg.app import legsettings, legsettings_kcptube, legsettings_kcptun
 from kcpg.app.config import Severity, load_text
 from kcpg.app.config.model import Dialect, LegConfig
 from kcpg.core.kcptube.wire import Format
+from kcpg.core.kcptun import cipher
 from kcpg.core.kcptun import wire as tun_wire
 from kcpg.core.kcptun.framestream import StreamSettings
 from kcpg.core.native.dial.pathchoice import Destination
+from kcpg.errors import StartError
 from tests.unit.config_texts import CLIENT, SERVER, errors, relay, said
 
 TUBE = "dialect=kcptube\n"
@@ -178,3 +180,10 @@ def test_a_client_of_kcptun_takes_no_packets() -> None:
         node = load_text("a.conf", text).nodes[0]
         settings = legsettings.local_listen(node.ingress, 1, lambda name: [name], not node.egress.is_kcptun)
         assert [bind.udp for bind in settings.binds] == [udp]
+
+
+def test_a_cipher_that_the_libraries_lack(monkeypatch: pytest.MonkeyPatch) -> None:
+    leg = tun_leg("encryption_algorithm=sm4\n")
+    monkeypatch.setattr(cipher.seal, "HAVE_CRYPTOGRAPHY", False)
+    with pytest.raises(StartError, match="sm4"):
+        legsettings_kcptun.wire_format(leg)
