@@ -89,8 +89,9 @@ def test_a_bypass_that_was_closed_is_not_used(ends):
 
 
 def test_much_data_is_left_to_the_flow(ends):
+    """More than 32 segments."""
     ends.bypass.open()
-    ends.convs[0].write(bytes(20_000))
+    ends.convs[0].write(bytes(60_000))
     assert ends.deliver() == [ends.conv]
     assert ends.conv.bypassed == 0
 
