@@ -185,7 +185,10 @@ cdef class UdpIo(DatagramIo):
             total += size
             messages += count
             count = JOINED_BUFFERS if size > <int64_t>count * JOINED_BYTES else BUFFERS
-            self.buffers = count
+        # A lone datagram needs few; where the kernel joins them, few hold many.
+        self.buffers = JOINED_BUFFERS
+        if messages > JOINED_BUFFERS and total < <int64_t>messages * JOINED_BYTES:
+            self.buffers = BUFFERS
         self.wire.run_bypasses()
         return <int64_t>(self.datagrams_in - before)
 
