@@ -65,6 +65,8 @@ class Diagnosis:
         for dialect, algorithm in _OTHERS:
             if dialect is config.dialect:
                 continue
+            if config.is_kcptun:  # nobody else knows its ciphers
+                algorithm = "AES-GCM"
             other = replace(config, dialect=dialect, algorithm=algorithm or config.algorithm, fec=None)
             if self._answers(other):
                 cipher = f" and encryption_algorithm={algorithm}" if algorithm else ""

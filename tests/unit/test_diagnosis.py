@@ -86,3 +86,10 @@ def test_consecutive_ports_with_the_same_result_are_one_line() -> None:
         "[2001:db8::1]:3009: ok, handshake 7.0 ms, round trip 5 ms, AES-GCM",
     ]
     assert list(summed_up([])) == []
+
+
+def test_who_dials_a_kcptun_asks_a_kcptube_with_a_cipher_that_it_has(leg: LegConfig) -> None:
+    answers, asked = answering(Dialect.KCPTUBE)
+    text = diagnosis.Diagnosis(answers).explain(replace(leg, dialect=Dialect.KCPTUN, algorithm="salsa20"))
+    assert [config.algorithm for config in asked] == ["AES-GCM"]
+    assert "dialect=kcptube and encryption_algorithm=AES-GCM" in text
