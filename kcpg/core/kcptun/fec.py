@@ -34,6 +34,9 @@ SIZE_BYTES = 2
 OVERHEAD_BYTES = HEADER_BYTES + SIZE_BYTES
 MAX_SHARDS = 256  # D + P: the field has no more points
 
+# Data shards after which a peer that has sent no parity is no kcptun: more than anybody has in a group.
+WITHOUT_PARITY = 64
+
 GROUPS = 8  # Groups a receiver keeps; kcptun keeps three
 
 # Numbers kept to find D and P from; kcptun takes 258, one period more than the longest.

@@ -143,7 +143,7 @@ class Conv:
             return
         if found.data:
             shape = found.data, found.parity
-        elif found.without_parity >= fec.MAX_SHARDS and self.wire.format.has_fec:
+        elif found.without_parity >= fec.WITHOUT_PARITY and self.wire.format.has_fec:
             shape = self.wire.format.fec
         else:
             return
