@@ -109,7 +109,7 @@ def test_what_is_said_of_it(tmp_path: Path, tubes: list[Tube]) -> None:
     client = tmp_path / "client.conf"
     (link,) = _node(tube, client)["egress"]["links"]
     assert link["carries"] == "mux" and link["state"] == "up" and link["payload_bytes"] > BYTES
-    assert "datagrams of 1440 bytes" in processes.call(tube.state, "status", client).stdout
+    assert "datagrams of 1440 B" in processes.call(tube.state, "status", client).stdout
     tried = processes.call(tube.state, "--try", client)
     assert tried.returncode == 0 and "kcptube's protocol, AES-GCM" in tried.stdout, tried.stdout
 

@@ -17,13 +17,7 @@ from kcpg.core.native.wire.headers import HEADER_BYTES, OVERHEAD_BYTES, TAG_BYTE
 from kcpg.core.native.wire.linkfec import FEC_ROOM_BYTES, LinkFec, due
 from kcpg.core.native.wire.pieces import Pieces, cut
 from kcpg.core.native.wire.rxepoch import NO_LOSSES, RxEpoch
-from kcpg.core.native.wire.turn import (
-    BUILD_DATAGRAMS,
-    SLOT_BYTES,
-    TURN_SEGMENTS,
-    Batch,
-    Turn,
-)
+from kcpg.core.native.wire.turn import BUILD_DATAGRAMS, SLOT_BYTES, TURN_SEGMENTS, Batch, Turn
 from kcpg.core.native.wire.txepoch import TxEpoch
 from kcpg.core.pacer import MOST_BPS, Pacer
 from kcpg.core.seal.seal import Sealer
