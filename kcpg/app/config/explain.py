@@ -11,6 +11,7 @@ from pathlib import Path
 from kcpg.app.config import load
 from kcpg.app.config.model import Loaded, NodeConfig, Problem, Severity
 from kcpg.app.logs import process_log
+from kcpg.app.output import Stream
 from kcpg.app.wording import counted
 from kcpg.errors import ConfigurationError
 
@@ -24,11 +25,19 @@ def read(paths: list[Path]) -> Loaded:
 
 def load_or_explain(paths: list[Path], warnings: bool = True) -> tuple[NodeConfig, ...]:
     """The nodes of these files. Prints all problems to stderr; raises ConfigurationError if one is an
-    error."""
+    error.
+
+    Warnings wait for nobody: the nodes are to start, even if standard error is a pipe that nobody reads.
+    """
     loaded = read(paths)
-    show(loaded.problems if warnings or not loaded.ok else loaded.errors)
     if not loaded.ok:
+        show(loaded.problems)
         raise ConfigurationError(summary(loaded.problems))
+    if warnings:
+        stderr = Stream(sys.stderr)
+        with contextlib.suppress(OSError):
+            for problem in loaded.problems:
+                stderr.put(str(problem))
     return loaded.nodes
 
 
