@@ -110,13 +110,17 @@ class Node:
         return code
 
     def stop(self) -> None:
-        """End it and close everything; for the end of a test."""
+        """End it and close everything; for the end of a test.
+
+        Fails if the program told of a fault of its own: it gives up that turn and goes on as if nothing were.
+        """
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait(PATIENCE_S)
         self._reader.join(PATIENCE_S)
         if self.process.stdout is not None:
             self.process.stdout.close()
+        assert "an error of this program" not in self.output, self.output
 
     def _find(self, text: str) -> str:
         return next((line for line in list(self.lines) if text in line), "")

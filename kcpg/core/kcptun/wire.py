@@ -251,6 +251,10 @@ class Wire:
         """More could leave at once."""
         return bool(self._dirty)
 
+    def coalesce_ms(self, now_ms: int) -> int:
+        """How long datagrams may be left in the socket: not at all."""
+        return 0
+
     def deadline(self) -> int | None:
         """When transmit must be called again though nothing else happens; None: never."""
         return self.now_ms if self._dirty else self._timers.first()
