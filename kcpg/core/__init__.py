@@ -7,6 +7,7 @@ Tests of what has none of its own name:
     env: sim/test_chain.py
     flow, node: sim/test_forwarder.py, unit/test_splice.py
     pacer: property/test_native_properties.py, unit/test_kcp_timing.py
+    plainleg, plainwire: sim/test_kcptube_chain.py, sim/test_kcptun_chain.py
     units: unit/test_kcp_rebuilt.py
     words: property/test_native_properties.py, unit/test_frames.py
 """

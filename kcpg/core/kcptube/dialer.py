@@ -23,7 +23,7 @@ from kcpg.core.units import earliest
 if TYPE_CHECKING:
     from kcpg.core.kcp.kcp import Kcp
     from kcpg.core.kcptube.link import Link
-    from kcpg.core.kcptube.wire import Path
+    from kcpg.core.plainwire import Path
 
 MAX_WAITING = 4096  # Flows that wait for a mux link; each holds an accepted socket of an application
 

@@ -1,19 +1,16 @@
-"""What the two kcptube legs have in common: one wire, many links, a timer for each."""
+"""What the two kcptube legs have in common."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kcpg.core.env import REPEAT_EVENT_MS, Env, Reporter
-from kcpg.core.flow import Reset
+from kcpg.core.env import Env
 from kcpg.core.kcp.kcp import KcpParams
 from kcpg.core.kcptube.cipher import Cipher
 from kcpg.core.kcptube.link import Link, LinkState
 from kcpg.core.kcptube.wire import Conv, Format, Wire
-from kcpg.core.pacer import Pacer
-from kcpg.core.timers import AskedTimers
-from kcpg.core.units import earliest
+from kcpg.core.plainleg import PlainLeg
 
 if TYPE_CHECKING:
     from kcpg.core.kcp.kcp import Kcp
@@ -44,9 +41,8 @@ class LegCounters:
     too_big: int = 0  # Datagrams that an interface did not take: mtu is too large
 
 
-class TubeLeg:
-    """Base of TubeDialer and TubeListener; their turns are those of the native legs. `kcp`: the engine's
-    class if not the default one."""
+class TubeLeg(PlainLeg[Wire, Link, LegCounters]):
+    """Base of TubeDialer and TubeListener. `kcp`: the engine's class if not the default one."""
 
     def __init__(
         self,
@@ -58,71 +54,21 @@ class TubeLeg:
         greets: bool,
         kcp: type[Kcp] | None,
     ) -> None:
-        self.name = name
-        self.env = env
         self.format = wire_format
-        self.kcp_params = kcp_params
-        self.counters = LegCounters()
-        self.now_ms = 0
         seeds = (int.from_bytes(env.entropy(2), "big"), int.from_bytes(env.entropy(2), "big"))
         cipher = Cipher(wire_format.algorithm, wire_format.password, seeds)
-        self.wire = Wire(wire_format, cipher, env.wall_s, self._find, greets, kcp)
-        self.pacer = Pacer(outbound_bps, wire_format.datagram_bytes)
-        self._links: dict[Link, None] = {}
-        self._timers: AskedTimers[Link] = AskedTimers(_deadline)
-        self._reporter = Reporter(name, env.report)
-
-    @property
-    def links(self) -> list[Link]:
-        """The links there are, oldest first."""
-        return list(self._links)
-
-    def receive(self, sock: int, addr: bytes, datagram: bytes, now_ms: int) -> None:
-        self.wire.receive(sock, addr, datagram, now_ms)
-
-    def transmit(self, now_ms: int) -> list[tuple[int, bytes, bytes]]:
-        return self.wire.transmit(now_ms)
+        wire = Wire(wire_format, cipher, env.wall_s, self._find, greets, kcp)
+        super().__init__(
+            name, env, wire, LegCounters(), _deadline, kcp_params, outbound_bps, wire_format.datagram_bytes
+        )
 
     def advance(self, now_ms: int) -> None:
         self._clock(now_ms)
         for sock, addr, block in self.wire.take_strangers():
             self._stranger(sock, addr, block)
-        for conv, events in self.wire.take_ready():
-            if not conv.closed:
-                conv.user.ready(events)
-        for link in self._timers.take_due(now_ms):
-            link.advance(now_ms)
-            self._timers.touch(link)
+        self._serve_links(now_ms)
         self._serve(now_ms)
         self.wire.alert = False  # whatever asked for this turn had it
-
-    def deadline(self) -> int | None:
-        if self.wire.news:
-            return self.now_ms
-        return earliest(self.wire.deadline(), self.advance_deadline())
-
-    def advance_deadline(self) -> int | None:
-        return earliest(self._timers.first(), self._own_deadline())
-
-    def too_big(self, sock: int, addr: bytes, size: int) -> None:
-        """The kernel refused to send a datagram of `size` bytes by this path. Segments that were cut cannot
-        be cut again, so somebody has to configure less."""
-        self.counters.too_big += 1
-        text = f"datagrams of {size} bytes are too long for the interface; set mtu="
-        self.report("too_big", addr, text, REPEAT_EVENT_MS)
-
-    # -- LinkOwner --
-
-    def link_touched(self, link: Link) -> None:
-        self._timers.touch(link)
-        self.wire.alert = True
-
-    def link_over(self, link: Link, reason: Reset | None) -> None:
-        self._links.pop(link, None)
-        self._timers.forget(link)
-        self.counters.links_closed += 1
-        if reason is not None:
-            self.counters.links_lost += 1
 
     # -- for the two legs --
 
@@ -136,23 +82,6 @@ class TubeLeg:
     def _serve(self, now_ms: int) -> None:
         """What the leg itself has to do."""
         raise NotImplementedError
-
-    def _own_deadline(self) -> int | None:
-        """When the leg itself must be called."""
-        raise NotImplementedError
-
-    def add(self, link: Link) -> None:
-        """A link is there."""
-        self._links[link] = None
-        self.counters.links_opened += 1
-        self.link_touched(link)
-
-    def report(self, kind: str, peer: bytes, text: str, at_most_every_ms: int = 0) -> None:
-        """Tell an event."""
-        self._reporter.report(kind, peer, text, self.now_ms, at_most_every_ms)
-
-    def _clock(self, now_ms: int) -> None:
-        self.now_ms = self.wire.now_ms = now_ms
 
 
 def _deadline(link: Link) -> int | None:

@@ -23,7 +23,7 @@ from kcpg.core.kcptube import messages
 from kcpg.core.kcptube.flow import TubeFlow
 from kcpg.core.kcptube.link import END_GRACE_MS, Link, LinkState
 from kcpg.core.kcptube.messages import Carries
-from kcpg.core.kcptube.wire import WAKE_SEGMENTS
+from kcpg.core.plainwire import WAKE_SEGMENTS
 from kcpg.core.units import earliest
 
 if TYPE_CHECKING:

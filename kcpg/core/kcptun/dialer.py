@@ -19,8 +19,9 @@ from kcpg.core.kcptun.flow import StreamFlow
 from kcpg.core.kcptun.framestream import StreamSettings
 from kcpg.core.kcptun.leg import TunLeg, in_words
 from kcpg.core.kcptun.link import Link, LinkState
-from kcpg.core.kcptun.wire import Conv, Format, Path
+from kcpg.core.kcptun.wire import Conv, Format
 from kcpg.core.native.dial.pathchoice import Destination, PathChoice
+from kcpg.core.plainwire import Path
 from kcpg.core.units import earliest
 
 if TYPE_CHECKING:

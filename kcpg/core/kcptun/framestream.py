@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from kcpg.core.flow import WRITABLE
 from kcpg.core.kcp.params import HEADER_BYTES
 from kcpg.core.kcptun import smux, snappy
-from kcpg.core.kcptun.wire import WAKE_SEGMENTS
+from kcpg.core.plainwire import WAKE_SEGMENTS
 
 if TYPE_CHECKING:
     from kcpg.core.kcptun.wire import Conv

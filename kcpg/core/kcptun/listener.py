@@ -15,7 +15,8 @@ from kcpg.core.kcptun.flow import StreamFlow
 from kcpg.core.kcptun.framestream import StreamSettings
 from kcpg.core.kcptun.leg import TunLeg, in_words
 from kcpg.core.kcptun.link import Link, LinkState
-from kcpg.core.kcptun.wire import FIRST_WINDOW, Conv, Format, Path
+from kcpg.core.kcptun.wire import FIRST_WINDOW, Conv, Format
+from kcpg.core.plainwire import Path
 from kcpg.core.units import diff32
 
 if TYPE_CHECKING:

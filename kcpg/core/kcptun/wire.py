@@ -14,20 +14,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from kcpg import engine
-from kcpg.core.flow import READABLE, WRITABLE
 from kcpg.core.kcp.params import HEADER_BYTES, KcpParams
 from kcpg.core.kcptube.replaycache import ReplayCache
 from kcpg.core.kcptun import fec
 from kcpg.core.kcptun.cipher import DATAGRAM_BYTES, Cipher, overhead
-from kcpg.core.timers import Timers
-from kcpg.core.units import diff32, earliest
+from kcpg.core.plainwire import Datagrams, Path, PlainConv, PlainWire
+from kcpg.core.units import diff32
 
 if TYPE_CHECKING:
     from kcpg.core.kcp.kcp import Kcp
-    from kcpg.core.pacer import Pacer
-
-Path = tuple[int, bytes]  # A local socket and the peer's address
 
 # Datagrams remembered, sent and received. Those with a link's first segment have a memory of their own:
 # without that one, nothing of a link that somebody repeats reaches a target.
@@ -40,9 +35,6 @@ MARK_BYTES = 16  # The nonce, as it travels
 
 ENTROPY_BYTES = 4096  # Of nonces, fetched together
 
-TRANSMIT_DATAGRAMS = 512  # Most datagrams of one transmit call but for what one conversation adds
-TURN_BYTES = 64 * 1400  # What a conversation sends before others have their turn: what one system call takes
-WAKE_SEGMENTS = 64  # Room that ends a writer's wait: fewer, larger refills
 ACK_HOLD_MS = 2  # As of the native conversations: an answer takes its request's acknowledgement along
 
 # A kcptun takes no more before it has accepted the link, and drops the rest.
@@ -78,29 +70,19 @@ class Format:
         return all(self.fec)
 
 
-class Conv:
-    """A KCP conversation of a wire. `user` is told by the wire's `take_ready`."""
+class Conv(PlainConv["Wire"]):
+    """One path's conversation."""
 
     def __init__(self, wire: Wire, number: int, params: KcpParams, user: Any, path: Path) -> None:
-        self.wire = wire
-        self.number = number
-        self.user = user
         self.path = path
         self._params = params
         first = replace(
             params, snd_wnd=min(params.snd_wnd, FIRST_WINDOW), min_rto_ms=MIN_RTO_MS[params.nodelay > 0]
         )
-        self.kcp: Kcp = wire.make_kcp(number, DATAGRAM_BYTES, first)
-        self.kcp.kcp_mtu = wire.format.kcp_mtu
+        super().__init__(wire, number, first, user, DATAGRAM_BYTES, wire.format.kcp_mtu)
         self.kcp.ack_hold_ms = ACK_HOLD_MS
-        self.pacers: tuple[Pacer, ...] = ()
-        self.heard_ms = wire.now_ms
         self.behind_ms = -1  # When the peer seemed to know less than it did: see `Wire._input`
         self.heard = False  # Anything came
-        self.rx_bytes = self.tx_bytes = self.rx_datagrams = self.tx_datagrams = 0
-        self.events = 0
-        self.want_room = False
-        self.closed = False
         self.sender = fec.ShardSender() if wire.format.has_fec else None
         self.receiver: fec.ShardReceiver | None = None
         wire.convs[path] = self
@@ -166,27 +148,8 @@ class Conv:
         """Nothing is acknowledged yet."""
         return self._params.snd_wnd > 0
 
-    def raise_events(self, events: int) -> None:
-        """Tell the user, through `take_ready`."""
-        if self.events == 0:
-            self.wire.ready.append(self)
-        self.events |= events
 
-    def notice_room(self) -> None:
-        """Raise WRITABLE if somebody waits for room and there is enough."""
-        if self.want_room and self.kcp.room >= WAKE_SEGMENTS:
-            self.want_room = False
-            self.raise_events(WRITABLE)
-
-    def close(self) -> None:
-        """Forget everything."""
-        self.closed = True
-        self.user = None  # which has this conversation: without the circle both go at once
-        self.kcp.clear()
-        self.wire.forget(self)
-
-
-class Wire:
+class Wire(PlainWire[Conv]):
     """`stranger(path, body)`: whose a datagram is that no conversation expects; None: nobody's. `kcp`: the
     engine's class if not the default one.
     """
@@ -199,90 +162,25 @@ class Wire:
         stranger: Callable[[Path, bytes], Conv | None],
         kcp: type[Kcp] | None = None,
     ) -> None:
+        super().__init__(kcp)
         self.format = wire_format
-        self.make_kcp = kcp or engine.Kcp
-        self.drops: dict[str, int] = {}
-        self.ready: list[Conv] = []
         self.convs: dict[Path, Conv] = {}
-        self.now_ms = 0
-        self.alert = False  # The leg wants to be advanced
         self._cipher = cipher
         self._entropy = entropy
         self._nonces = b""
         self._nonce_at = 0
         self._stranger = stranger
-        self._dirty: dict[Conv, None] = {}
-        self._timers: Timers[Conv] = Timers()
         self._seen = ReplayCache(REMEMBERED, REMEMBERED_MS)
         self._openings = ReplayCache(REMEMBERED_OPENINGS, REMEMBERED_MS)
 
-    def drop(self, reason: str, count: int = 1) -> None:
-        """Count a discarded datagram under its name."""
-        self.drops[reason] = self.drops.get(reason, 0) + count
-
     # -- out --
 
-    def mark(self, conv: Conv) -> None:
-        """It has something to send."""
-        if not conv.closed:
-            self._dirty[conv] = None
-
     def forget(self, conv: Conv) -> None:
-        """It is closed."""
-        self._dirty.pop(conv, None)
-        self._timers.forget(conv)
+        super().forget(conv)
         if self.convs.get(conv.path) is conv:
             del self.convs[conv.path]
 
-    def transmit(self, now_ms: int) -> list[tuple[int, bytes, bytes]]:
-        """What may leave now, as (socket, address, datagram); call again while `backlog`."""
-        self.now_ms = now_ms
-        for conv in self._timers.take_due(now_ms):
-            self.mark(conv)
-        out: list[tuple[int, bytes, bytes]] = []
-        while self._dirty and len(out) < TRANSMIT_DATAGRAMS:
-            conv = next(iter(self._dirty))
-            del self._dirty[conv]
-            self._turn(conv, out)
-        return out
-
-    @property
-    def backlog(self) -> bool:
-        """More could leave at once."""
-        return bool(self._dirty)
-
-    def coalesce_ms(self, now_ms: int) -> int:
-        """How long datagrams may be left in the socket: not at all."""
-        return 0
-
-    def deadline(self) -> int | None:
-        """When transmit must be called again though nothing else happens; None: never."""
-        return self.now_ms if self._dirty else self._timers.first()
-
-    def _turn(self, conv: Conv, out: list[tuple[int, bytes, bytes]]) -> None:
-        kcp, now_ms = conv.kcp, self.now_ms
-        tokens = TURN_BYTES
-        for pacer in conv.pacers:
-            left = pacer.tokens(now_ms)
-            tokens = tokens if left is None else min(tokens, left)
-        before = len(out)
-        self._seal(conv, kcp.flush(now_ms, max(tokens, 0)), out)
-        sent = sum(len(item[2]) for item in out[before:])
-        conv.tx_bytes += sent
-        conv.tx_datagrams += len(out) - before
-        for pacer in conv.pacers:
-            pacer.spend(sent)
-        conv.notice_room()
-        due_ms = kcp.deadline
-        if kcp.wants_flush:
-            held_ms = self._held_until(conv)
-            if held_ms is None or held_ms <= now_ms:
-                self._dirty[conv] = None
-            else:
-                due_ms = earliest(due_ms, held_ms)
-        self._timers.wake_by(conv, due_ms)
-
-    def _seal(self, conv: Conv, blocks: list[bytes], out: list[tuple[int, bytes, bytes]]) -> None:
+    def _seal(self, conv: Conv, blocks: list[bytes], out: Datagrams) -> None:
         sock, addr = conv.path
         cipher, sender = self._cipher, conv.sender
         for block in blocks:
@@ -300,17 +198,9 @@ class Wire:
         self._nonce_at = at + size
         return self._nonces[at : at + size]
 
-    def _held_until(self, conv: Conv) -> int | None:
-        held_ms = None
-        for pacer in conv.pacers:
-            at_ms = pacer.ready_at(conv.kcp.kcp_mtu)
-            held_ms = at_ms if held_ms is None or (at_ms is not None and at_ms > held_ms) else held_ms
-        return held_ms
-
     # -- in --
 
     def receive(self, sock: int, addr: bytes, datagram: bytes, now_ms: int) -> None:
-        """Take in one datagram. Never raises for its contents: what is wrong is counted in `drops`."""
         self.now_ms = now_ms
         if len(datagram) > DATAGRAM_BYTES:
             self.drop("long")
@@ -328,19 +218,6 @@ class Wire:
             self._input(conv, body, False)
             if conv.sender is not None:
                 conv.heard_fec()
-
-    def take_ready(self) -> list[tuple[Conv, int]]:
-        """The conversations with events, each once, and their events."""
-        ready, self.ready = self.ready, []
-        found = [(conv, conv.events) for conv in ready if not conv.closed]
-        for conv in ready:
-            conv.events = 0
-        return found
-
-    @property
-    def news(self) -> bool:
-        """Something came that the leg has to act on now."""
-        return bool(self.ready or self.alert)
 
     def _shard(self, path: Path, datagram: bytes, body: bytes, is_data: bool) -> None:
         block = body[fec.HEADER_BYTES :]
@@ -411,9 +288,4 @@ class Wire:
             self.drop("kcp_malformed")
         if conv.is_opening and kcp.snd_una:
             conv.opened()
-        if kcp.readable:
-            conv.raise_events(READABLE)
-        conv.notice_room()
-        if kcp.wants_flush:
-            self.mark(conv)
-        self._timers.wake_by(conv, kcp.deadline)
+        self._fed(conv)
