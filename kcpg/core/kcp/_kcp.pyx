@@ -218,6 +218,7 @@ cdef int kcp_input(kcp_t* k, const uint8_t* p, size_t n, uint64_t now_ms, bint r
                 rcv_stop_telling(k)     # it answers what was asked with the telling
         p += KCP_HEADER_BYTES + size
         n -= KCP_HEADER_BYTES + size
+    snd_sample(k, &heard)       # first: which resends were needless is judged by it
     if bits_bytes > 0 and k.ack_maps:
         heard.mapped = map_arrived(k, bits, bits_bytes)
     snd_acknowledge(k, &heard)

@@ -187,13 +187,17 @@ cdef void snd_find_overtaken(kcp_t* k) noexcept nogil:
         k.rack_at = k.clock_ms + wait
 
 
+cdef inline void snd_sample(kcp_t* k, const heard_t* heard) noexcept nogil:
+    """Measure the RTT by the newest echo of a first transmission: those of later ones tell less."""
+    if heard.sampled:
+        rtt_sample(k, diff32(<uint32_t>k.clock_ms, heard.sample_ts))
+
+
 cdef inline void snd_acknowledge(kcp_t* k, heard_t* heard) noexcept nogil:
     """What one datagram acknowledged: all before una, one by one, and by bits."""
     cdef uint32_t una_before = k.snd_una
     if diff32(heard.una, k.snd_nxt) > 0:
         snd_recalled_in_vain(k, heard.una)
-    if heard.sampled:
-        rtt_sample(k, diff32(<uint32_t>k.clock_ms, heard.sample_ts))
     if not heard.acked and not heard.mapped and heard.una == una_before:
         return
     if heard.una != una_before:
