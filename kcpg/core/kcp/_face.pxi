@@ -2,27 +2,27 @@
 # from _kcp.pyx because a file has at most 500 lines.
 
 cdef enum:
-    SCRATCH_DATAGRAMS = 64      # built at a time; flush() goes on while there is more
+    FLUSH_DATAGRAMS = 64        # built at a time; flush() goes on while there is more
 
 cdef Tx scratch                 # shared by all: a flush never gives up the interpreter lock
 
 
-cdef Tx* scratch_tx(uint32_t limit) except NULL:
-    """The shared Tx, large enough for datagrams of `limit` bytes and for one oversize segment."""
-    cdef size_t cap = SCRATCH_DATAGRAMS * <size_t>limit + KCP_HEADER_BYTES + WINDOW_MAX
+cdef Tx* scratch_tx(uint32_t limit, uint32_t slot_bytes) except NULL:
+    """The shared Tx, large enough for FLUSH_DATAGRAMS of `limit` bytes, or of one oversize segment each."""
+    cdef size_t cap = FLUSH_DATAGRAMS * <size_t>max(limit, KCP_HEADER_BYTES + slot_bytes)
     cdef void* grown
     if scratch.off == NULL:
-        scratch.off = <uint32_t*>malloc(2 * SCRATCH_DATAGRAMS * sizeof(uint32_t))
+        scratch.off = <uint32_t*>malloc(2 * FLUSH_DATAGRAMS * sizeof(uint32_t))
         if scratch.off == NULL:
             raise MemoryError
-        scratch.len = scratch.off + SCRATCH_DATAGRAMS
+        scratch.len = scratch.off + FLUSH_DATAGRAMS
     if scratch.cap < cap:
         grown = realloc(scratch.buf, cap)
         if grown == NULL:
             raise MemoryError
         scratch.buf = <uint8_t*>grown
         scratch.cap = cap
-    scratch.max_count = SCRATCH_DATAGRAMS
+    scratch.max_count = FLUSH_DATAGRAMS
     scratch.limit = limit
     scratch.count = 0
     scratch.used = 0
@@ -161,7 +161,7 @@ cdef class Kcp:
             PyBuffer_Release(&view)
 
     def flush(self, now_ms, tokens=None):
-        cdef Tx* tx = scratch_tx(self.k.mss + KCP_HEADER_BYTES)
+        cdef Tx* tx = scratch_tx(self.k.mss + KCP_HEADER_BYTES, self.pool.slot_bytes)
         cdef uint64_t now = now_ms
         cdef int answer = KCP_MORE
         cdef int j

@@ -464,8 +464,8 @@ cdef void kcp_read_commit(kcp_t* k, size_t nbytes) noexcept nogil:
     while nbytes > 0 and rcv_stream_at(k, sn):
         left = k.rcv.len[sn & (k.rcv.cap - 1)] - rcv_taken(k, sn)
         if nbytes < left:
-            # rcv_read still names an earlier segment when this is not the first one
-            rcv_settle(k)
+            if sn != k.rcv_read:
+                rcv_settle(k)   # rcv_read still names an earlier segment
             k.rcv_offset += <uint32_t>nbytes
             return
         rcv_release(k, sn)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+FLUSH_DATAGRAMS = 64  # built at a time; Kcp.flush() goes on while there is more
+
 
 class Datagrams:
     """Packs segments into datagrams of at most `limit` bytes; a longer segment travels alone.
@@ -23,7 +25,7 @@ class Datagrams:
 
     def may_open(self, size: int) -> bool:
         """Whether another datagram may be opened, for `size` bytes and more."""
-        return True
+        return len(self.done) < FLUSH_DATAGRAMS
 
     def add(self, header: bytes, payload: bytes | bytearray = b"") -> None:
         """One segment, after `need` has said yes."""

@@ -243,9 +243,14 @@ class Kcp(Facts):
 
         A segment that is held back stays as it was. Acknowledgements and probes always pass.
         """
-        out = Datagrams(self._queue.mss + HEADER_BYTES, tokens)
-        self.flush_into(out, now_ms, None)
-        return out.close()
+        datagrams: list[bytes] = []
+        answer = MORE
+        while answer == MORE:
+            out = Datagrams(self._queue.mss + HEADER_BYTES, tokens)
+            answer = self.flush_into(out, now_ms, None)
+            datagrams += out.close()
+            tokens = out.tokens
+        return datagrams
 
     def flush_into(self, out: Datagrams, now_ms: int, max_segments: int | None) -> int:
         """Put what may be sent now into `out`, which stays open: DONE, MORE (`out` has no room, or
