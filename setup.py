@@ -38,6 +38,7 @@ ALSO_COMPILED = (
     "kcpg.core.native.link.open_message",
     "kcpg.core.node",
     "kcpg.core.congestion",
+    "kcpg.core.pathloss",
     "kcpg.core.splice",
     "kcpg.net.addr",
     "kcpg.net.alarm",

@@ -40,6 +40,7 @@ KCP_FACTS = [
     "room",
     "rto_ms",
     "rttvar_ms",
+    "segments_missing",
     "segments_received",
     "segments_refused",
     "segments_resent_fast",

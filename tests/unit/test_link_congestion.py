@@ -25,13 +25,16 @@ class Sender:
         self.starved_at = 0
         self.lost: deque[int] = deque()  # when to resend
         self.srtt = -1.0
+        self.low_rtt = self.acked_ms = -1
         self.delivered = 0
 
     def take(self, now: int) -> int:
         """Datagrams that leave in this millisecond."""
         if now >= self.control.due_ms:
-            totals = Totals(self.sent, self.acked, self.first, self.resent)
-            self.control.round(now, totals, int(self.srtt), self.starved_at)
+            missing = sum(at <= now for at in self.lost)
+            totals = Totals(self.sent, self.acked, self.first, self.resent + missing, self.acked_ms)
+            self.control.round(now, totals, int(self.srtt), self.low_rtt, self.starved_at)
+            self.low_rtt = -1
         rate = self.control.rate_bps
         self.credit = min(self.credit + rate / 8000, max(rate / 4000, 10 * DATAGRAM_BYTES)) if rate else 1e9
         self.wanted += self.demand_bps / 8000
@@ -106,6 +109,8 @@ class Model:
             sender.acked += DATAGRAM_BYTES
             sender.delivered += 1
             rtt = self.now - sent
+            sender.acked_ms = self.now
+            sender.low_rtt = rtt if sender.low_rtt < 0 else min(sender.low_rtt, rtt)
             sender.srtt = rtt if sender.srtt < 0 else sender.srtt + (rtt - sender.srtt) / 8
 
 
@@ -198,7 +203,7 @@ def test_a_short_path_is_not_paced() -> None:
 def test_nothing_heard_teaches_nothing() -> None:
     control = CongestionController(DATAGRAM_BYTES)
     for now in range(0, 10_000, 10):
-        control.round(now, Totals(sent=1_000_000, first=700), 50, 0)
+        control.round(now, Totals(sent=1_000_000, first=700), 50, -1, 0)
     assert (control.delivery_bps, control.rate_bps, control.phase) == (0, 0, Phase.STARTUP)
 
 
@@ -210,7 +215,7 @@ def test_what_is_under_way_on_a_short_path_fits_the_peers_socket() -> None:
     for now in range(0, 30_000, 8):
         acked += 20_000_000_000 // 8000 * 8  # a burst of acknowledgements after a stall
         sent = acked + control.flight_bytes
-        control.round(now, Totals(sent, acked, sent // DATAGRAM_BYTES, 0), 1, 0)
+        control.round(now, Totals(sent, acked, sent // DATAGRAM_BYTES, 0, now), 1, 1, 0)
         phases.add(control.phase)
         assert control.flight_bytes <= BUFFER_BYTES, control.phase
     assert {Phase.STARTUP, Phase.DRAIN, Phase.CYCLE} <= phases

@@ -296,6 +296,10 @@ cdef class Kcp:
     # -- facts --
 
     @property
+    def latest_rtt_ms(self):
+        return self.k.rack_rtt_ms
+
+    @property
     def srtt_ms(self):
         return self.k.srtt_ms
 
@@ -350,6 +354,10 @@ cdef class Kcp:
     @property
     def segments_resent_tail(self):
         return self.k.segments_resent_tail
+
+    @property
+    def segments_missing(self):
+        return kcp_missing(&self.k)
 
     @property
     def resends_spurious(self):

@@ -151,6 +151,7 @@ cdef int kcp_input(kcp_t* k, const uint8_t* p, size_t n, uint64_t now_ms, bint r
 cdef int kcp_flush(kcp_t* k, Tx* tx, uint64_t now_ms, int max_segments) noexcept nogil
 cdef int64_t kcp_deadline(const kcp_t* k) noexcept nogil
 cdef bint kcp_wants_flush(const kcp_t* k) noexcept nogil
+cdef uint32_t kcp_missing(const kcp_t* k) noexcept nogil
 cdef bint kcp_passes_pacer(const kcp_t* k) noexcept nogil
 
 cdef int64_t kcp_move_stream(kcp_t* src, kcp_t* dst) noexcept nogil

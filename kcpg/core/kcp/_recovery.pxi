@@ -106,3 +106,30 @@ cdef inline void rack_settle(kcp_t* k) noexcept nogil:
     if diff32(k.snd_una, k.rack_end) >= 0:
         k.rack_end = k.snd_una
         k.rack_at = -1
+
+
+cdef uint32_t count_overtaken(
+    const uint8_t* flags, const uint32_t* ts, uint32_t n, uint32_t newest, int32_t window
+) noexcept nogil:
+    """How many missing segments were sent so long before `newest`. Vectorised too."""
+    cdef uint32_t i
+    cdef uint32_t found = 0
+    for i in range(n):
+        found += (flags[i] & SND_ACKED == 0) & (diff32(newest, ts[i]) >= window)
+    return found
+
+
+cdef uint32_t kcp_missing(const kcp_t* k) noexcept nogil:
+    """Segments of which the last copy was overtaken by more than a reordering window: lost, by all that is
+    known, and not sent again yet."""
+    cdef uint32_t first, n, part
+    cdef int32_t window
+    if k.snd_una == k.snd_nxt or not k.rack_known or not (k.fast_due or k.rack_at >= 0):
+        return 0
+    window = <int32_t>rack_window(k)
+    first = k.snd_una & (k.snd.cap - 1)
+    n = k.rack_end - k.snd_una
+    part = min(n, k.snd.cap - first)
+    return (
+        count_overtaken(k.snd.flags + first, k.snd.ts + first, part, k.rack_ts, window)
+        + count_overtaken(k.snd.flags, k.snd.ts, n - part, k.rack_ts, window))

@@ -21,6 +21,11 @@ class Facts:
         return self._tx.acked_ms
 
     @property
+    def latest_rtt_ms(self) -> int:
+        """Of the latest transmission known to have arrived; 0: none is known."""
+        return self._tx.rack.rtt_ms
+
+    @property
     def srtt_ms(self) -> int:
         return self._tx.rtt.srtt_ms
 
@@ -76,6 +81,13 @@ class Facts:
     def segments_resent_tail(self) -> int:
         """Sent again ahead of their time-out, to hear of them sooner."""
         return self._tx.segments_resent_tail
+
+    @property
+    def segments_missing(self) -> int:
+        """In flight, but known to be lost: they are to be sent again."""
+        tx = self._tx
+        waits = tx.fast_due or tx.rack.at is not None
+        return tx.rack.missing(tx.flight, tx.rtt.srtt_ms) if waits else 0
 
     @property
     def resends_spurious(self) -> int:

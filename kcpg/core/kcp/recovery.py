@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kcpg.core.kcp.params import KcpParams
+from kcpg.core.kcp.sent import Sent
 from kcpg.core.units import MASK32, diff32
 
 RTO_START_MS = 200  # IKCP_RTO_DEF
@@ -125,6 +126,16 @@ class Rack:
         """Segments before `end` may have been overtaken."""
         if diff32(end, self.end) > 0:
             self.end = end
+
+    def missing(self, flight: dict[int, Sent], srtt_ms: int) -> int:
+        """Segments in flight of which the last copy was overtaken by more than a reordering window: lost, by
+        all that is known."""
+        window, found = self.window_ms(srtt_ms), 0
+        for sn, segment in flight.items() if self.known else ():
+            if diff32(sn, self.end) >= 0:
+                break
+            found += diff32(self.ts, segment.ts) >= window
+        return found
 
     def settle(self, snd_una: int) -> None:
         """Nothing before `snd_una` is of interest any more."""

@@ -39,7 +39,7 @@ class Sender:
         self.resends_spurious = 0  # known to have been needless
         self.bytes_sent = 0
         self.acked_bytes = 0  # segments that carry payload and are known to have arrived, headers included
-        self._flight: dict[int, Sent] = {}  # in order of sn
+        self.flight: dict[int, Sent] = {}  # in order of sn
         self._clock = 0  # the last time that input or flush was told
         self._sent_ms = 0  # when a segment was sent for the first time last
         self.acked_ms = -1  # when something was acknowledged last
@@ -58,11 +58,11 @@ class Sender:
     @property
     def payloads_held(self) -> int:
         """Segments in flight that are not empty."""
-        return sum(1 for segment in self._flight.values() if segment.payload)
+        return sum(1 for segment in self.flight.values() if segment.payload)
 
     def restart(self) -> None:
         """Nothing of what was sent has reached anybody: it is queued again, and nothing is known."""
-        for segment in reversed(self._flight.values()):
+        for segment in reversed(self.flight.values()):
             self.queue.put_back(segment.frg, segment.payload)
         queue, params, snd_wnd, hold_ms = self.queue, self.params, self.snd_wnd, self.rtt.ack_hold_ms
         Sender.__init__(self, queue, params, self.snd_una)
@@ -72,7 +72,7 @@ class Sender:
         """Forget the queue and the flight."""
         self.queue.clear()
         self.queue.share.note_queued(-self.payloads_held)
-        self._flight.clear()
+        self.flight.clear()
         self.snd_nxt = self.snd_top = self.rack.end = self.snd_una
         self.rack.at = None
         self.ask = self.fast_due = False
@@ -86,20 +86,20 @@ class Sender:
         una_before = self.snd_una
         newly: dict[int, int] = {}
         for sn, ts in acks:
-            if sn in self._flight:
+            if sn in self.flight:
                 newly.setdefault(sn, ts)
-        mapped = [sn for sn in mapped if sn in self._flight and sn not in newly]
+        mapped = [sn for sn in mapped if sn in self.flight and sn not in newly]
         self._recalled_in_vain(una)
         if not newly and not mapped and una == una_before:
             return
         echo = Echo()
         for sn, ts in newly.items():
             self._heed_echo(sn, ts, echo)
-        self._sample([ts for sn, ts in newly.items() if ts == self._flight[sn].first_ts])
+        self._sample([ts for sn, ts in newly.items() if ts == self.flight[sn].first_ts])
         for sn in newly:
             self._arrived(sn)
         for sn in mapped:
-            self._note_needless(self._flight[sn])
+            self._note_needless(self.flight[sn])
             self._arrived(sn)
         if una != una_before:
             self._heed_una(una, echo)
@@ -114,7 +114,7 @@ class Sender:
 
     def _arrived(self, sn: int) -> None:
         """The segment `sn` is known to have arrived."""
-        if (segment := self._flight.pop(sn, None)) and segment.payload:
+        if (segment := self.flight.pop(sn, None)) and segment.payload:
             self.acked_bytes += HEADER_BYTES + len(segment.payload)
             self.queue.share.note_queued(-1)
 
@@ -125,7 +125,7 @@ class Sender:
 
     def _heed_echo(self, sn: int, ts: int, echo: Echo) -> None:
         """The acknowledgement of `sn`, just arrived, names the transmission of time `ts`."""
-        segment = self._flight[sn]
+        segment = self.flight[sn]
         if diff32(ts, segment.first_ts) < 0 or diff32(segment.ts, ts) < 0:
             return
         if ts != segment.ts:
@@ -142,13 +142,13 @@ class Sender:
 
     def _heed_una(self, una: int, echo: Echo) -> None:
         """What una adds to the acknowledgements: the first segment it covers, and the last, may lack one."""
-        first = self._flight.get(self.snd_una)
+        first = self.flight.get(self.snd_una)
         if first is not None:
             if first.ts == first.first_ts:
                 self.rack.note_reordering(first.ts, self.rtt.srtt_ms)
             else:
                 self._note_needless(first)
-        last = self._flight.get(add32(una, -1))
+        last = self.flight.get(add32(una, -1))
         if last is not None and self._timeout_ts is not None and diff32(last.ts, self._timeout_ts) < 0:
             echo.before_timeout = True
 
@@ -178,7 +178,7 @@ class Sender:
         while self.snd_una != una:
             self._arrived(self.snd_una)
             self.snd_una = add32(self.snd_una, 1)
-        while self.snd_una != self.snd_nxt and self.snd_una not in self._flight:
+        while self.snd_una != self.snd_nxt and self.snd_una not in self.flight:
             self.snd_una = add32(self.snd_una, 1)
         self.rack.settle(self.snd_una)
         if self.snd_una == self.snd_nxt:
@@ -190,7 +190,7 @@ class Sender:
         if diff32(highest, self.snd_una) <= 0:
             return
         self.rack.extend(highest)
-        for sn, segment in self._flight.items():
+        for sn, segment in self.flight.items():
             if diff32(sn, highest) >= 0:
                 break
             by = diff32(newest_ts, segment.ts)
@@ -204,7 +204,7 @@ class Sender:
         rack = self.rack
         if self.fast_due or rack.at is not None or rack.end == self.snd_una or not rack.known:
             return
-        ages = (diff32(rack.ts, s.ts) for sn, s in self._flight.items() if diff32(sn, rack.end) < 0)
+        ages = (diff32(rack.ts, s.ts) for sn, s in self.flight.items() if diff32(sn, rack.end) < 0)
         if (age := max(ages, default=-1)) < 0:
             return
         wait = diff32((rack.ts - age + self._overtaken_wait) & MASK32, self._clock & MASK32)
@@ -226,8 +226,8 @@ class Sender:
         lost nor in flight. It is the next to be sent once the window admits it."""
         if self.queue.mark_first or diff32(self.snd_nxt, edge) <= 0:
             return  # an unordered receiver tells less than it takes
-        while self.snd_nxt != edge and (last := add32(self.snd_nxt, -1)) in self._flight:
-            segment = self._flight.pop(last)
+        while self.snd_nxt != edge and (last := add32(self.snd_nxt, -1)) in self.flight:
+            segment = self.flight.pop(last)
             self.snd_nxt = last
             self.queue.put_back(segment.frg, segment.payload)
             self.segments_sent -= 1
@@ -312,7 +312,7 @@ class Sender:
     @property
     def _timer(self) -> int:
         """The next time-out or tail probe; something is in flight."""
-        oldest = self._flight[self.snd_una]
+        oldest = self.flight[self.snd_una]
         at = self._timeout_at(oldest, self._rto_of(oldest))
         tail = self._tail_at(oldest)
         return max(at if tail is None else min(at, tail), self._hold_until)
@@ -330,7 +330,7 @@ class Sender:
                 self._hold_until = now + min(now - at, self.rtt.rto_ms)
                 return
         sn = self.snd_una
-        oldest = self._flight[sn]
+        oldest = self.flight[sn]
         if self._timeout_at(oldest, self._rto_of(oldest)) > now:
             oldest.mark = max(oldest.mark, Mark.TAIL)
             sn = add32(sn, 1)
@@ -345,7 +345,7 @@ class Sender:
     def _mark_late(self, sn: int) -> int:
         """Mark the oldest segments, from `sn` on, for a resend; the first sn that is not marked."""
         for j in range(TIMEOUT_SEGMENTS):
-            segment = self._flight.get(sn)
+            segment = self.flight.get(sn)
             if segment is None or (j and self._age(segment) < self._rto_of(segment)):
                 break
             segment.mark = Mark.LATE
@@ -363,9 +363,9 @@ class Sender:
         """Undo the back-off of resends and probes; resend what was sent longer ago than a first wait."""
         self._clock = now
         rto_ms = self.rtt.rto_ms
-        oldest = self._flight.get(self.snd_una)
+        oldest = self.flight.get(self.snd_una)
         if oldest is not None and oldest.rto > rto_ms:
-            for segment in self._flight.values():
+            for segment in self.flight.values():
                 segment.rto = 0
                 if self._age(segment) >= rto_ms:
                     segment.mark = Mark.LATE
@@ -421,7 +421,7 @@ class Sender:
     def _flush_resends(self, push: Push) -> int:
         """Every segment that is marked or lost, in order of sn."""
         earliest: int | None = None
-        for sn, segment in self._flight.items():
+        for sn, segment in self.flight.items():
             if diff32(sn, self.rack.end) >= 0:
                 break
             wait = self._wait_until_lost(sn, segment)
@@ -494,7 +494,7 @@ class Sender:
         """The first segment of the queue is in flight."""
         segment, ts = self.queue.first, now & MASK32
         self.queue.pop_first()
-        self._flight[self.snd_nxt] = Sent(segment.frg, segment.payload, ts, ts)
+        self.flight[self.snd_nxt] = Sent(segment.frg, segment.payload, ts, ts)
         self.snd_nxt = add32(self.snd_nxt, 1)
         self.segments_sent += 1
         self.bytes_sent += len(segment.payload)

@@ -107,7 +107,8 @@ class Link:
         link_wire.user = self
         link_wire.rate_bps = params.outbound_bps
         if setup.kcp.auto:
-            link_wire.adapt(CongestionController(min(params.datagram_bytes, DEFAULT_DATAGRAM_BYTES)))
+            datagram_bytes = min(params.datagram_bytes, DEFAULT_DATAGRAM_BYTES)
+            link_wire.adapt(CongestionController(datagram_bytes, setup.rtt_ms))
         self.fec_control = FecControl(link_wire, params)
 
     def _begin_keys(self, setup: LinkSetup, now_ms: int) -> None:

@@ -11,6 +11,7 @@ cdef struct totals_t:               # as kcpg.core.congestion.Totals
     int64_t acked
     int64_t first
     int64_t resent
+    int64_t acked_ms
 
 
 @cython.final
@@ -18,6 +19,7 @@ cdef class Flight:
     cdef readonly object control    # CongestionController
     cdef readonly int64_t limit_bytes
     cdef readonly int64_t due_ms
+    cdef int64_t low_rtt_ms         # the shortest since the last round; -1: none
     cdef totals_t totals
     cdef int64_t starved_at
     cdef readonly int64_t quantum_ms

@@ -9,6 +9,7 @@ cdef class Flight:
         self.control = control
         self.limit_bytes = control.flight_bytes
         self.capped = deque()
+        self.low_rtt_ms = -1
         self.quantum_ms = 1
         self.calm_ms = CALM_MS
         self.calm_at = -1
@@ -34,9 +35,11 @@ cdef class Flight:
         cdef int64_t segment = k.mss + KCP_HEADER_BYTES
         cdef int64_t room = self.limit_bytes - (self.totals.sent - self.totals.acked)
         cdef int64_t own = (conv.seen.sent - conv.seen.acked) // segment
+        cdef int64_t least
         cdef int64_t allowed = room // segment + 1 if room > 0 and not conv.is_capped else 0
-        if allowed + own < SPARSE_SEGMENTS:
-            allowed = SPARSE_SEGMENTS - own
+        least = min(max(self.limit_bytes // segment, <int64_t>1), <int64_t>SPARSE_SEGMENTS)
+        if allowed + own < least:
+            allowed = least - own
         if allowed == 0 and not conv.is_capped:
             conv.is_capped = True
             self.capped.append(conv)
@@ -65,7 +68,9 @@ cdef class Flight:
         cdef totals_t* totals = &self.totals
         cdef int64_t rate_bps
         self.control.round(
-            now_ms, Totals(totals.sent, totals.acked, totals.first, totals.resent), srtt_ms, self.starved_at)
+            now_ms, Totals(totals.sent, totals.acked, totals.first, totals.resent, totals.acked_ms), srtt_ms,
+            self.low_rtt_ms, self.starved_at)
+        self.low_rtt_ms = -1
         self.due_ms = self.control.due_ms
         self.batch_bytes = 0
         self.limit_bytes = self.control.flight_bytes
@@ -97,10 +102,15 @@ cdef class Flight:
         now.acked = <int64_t>k.acked_bytes + conv.acked_empty
         now.first = <int64_t>k.segments_sent
         now.resent = <int64_t>(k.segments_resent_fast + k.segments_resent_rto - k.resends_spurious)
+        now.resent += kcp_missing(k)
         self.totals.sent += now.sent - seen.sent
         self.totals.acked += now.acked - seen.acked
         self.totals.first += now.first - seen.first
         self.totals.resent += now.resent - seen.resent
+        if now.acked > seen.acked:
+            self.totals.acked_ms = max(self.totals.acked_ms, k.acked_ms)
+            if self.low_rtt_ms < 0 or <int64_t>k.rack_rtt_ms < self.low_rtt_ms:
+                self.low_rtt_ms = k.rack_rtt_ms
         return now.acked - seen.acked
 
     cdef int release(self) except -1:

@@ -24,7 +24,8 @@ from kcpg.core.kcp._kcp cimport (
     Kcp, Path, Tx, get32, kcp_clear, kcp_count_for, kcp_deadline, kcp_expect_rtt, kcp_flush, kcp_hurry,
     kcp_idle, kcp_in_flight, kcp_input, kcp_most_room, kcp_move_message, kcp_move_stream, kcp_owes_ack,
     kcp_passes_pacer, kcp_peek_size, kcp_queued, kcp_readable, kcp_recv_message, kcp_restart, kcp_room,
-    kcp_send_message, kcp_set_mtu, kcp_set_windows, kcp_t, kcp_unread, kcp_wants_flush, kcp_write_bytes,
+    kcp_missing, kcp_send_message, kcp_set_mtu, kcp_set_windows, kcp_t, kcp_unread, kcp_wants_flush,
+    kcp_write_bytes,
     pool_free, pool_has_spare, pool_new, put32, tx_close, tx_need,
 )
 from kcpg.core.seal._seal cimport (

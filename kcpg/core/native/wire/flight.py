@@ -38,6 +38,7 @@ class Flight:
         self.limit_bytes = control.flight_bytes
         self.due_ms = 0
         self.quantum_ms = 1
+        self._low_rtt_ms = -1  # the shortest since the last round
         self._calm_ms = CALM_MS
         self._calm_at = -1
         self._resent = 0
@@ -66,8 +67,9 @@ class Flight:
         """Set the window to what the flight has room for; without room the conversation waits its turn."""
         room, own = self.limit_bytes - self.bytes, (conv.seen.sent - conv.seen.acked) // conv.kcp_mtu
         allowed = room // conv.kcp_mtu + 1 if room > 0 and not conv.is_capped else 0
-        if allowed + own < SPARSE_SEGMENTS:
-            allowed = SPARSE_SEGMENTS - own
+        least = min(max(self.limit_bytes // conv.kcp_mtu, 1), SPARSE_SEGMENTS)
+        if allowed + own < least:
+            allowed = least - own
         if allowed == 0 and not conv.is_capped:
             conv.is_capped = True
             self._capped.append(conv)
@@ -77,7 +79,7 @@ class Flight:
         """Forget what this conversation has under way: it is over, and nobody will acknowledge it."""
         self._tally(conv)
         total, unacked = self._totals, conv.seen.sent - conv.seen.acked
-        self._totals = Totals(total.sent - unacked, total.acked, total.first, total.resent)
+        self._totals = Totals(total.sent - unacked, total.acked, total.first, total.resent, total.acked_ms)
         self._release()
 
     def run_dry(self) -> None:
@@ -95,7 +97,8 @@ class Flight:
 
         `saves`: nobody is there for whom data should not be saved up.
         """
-        self.control.round(now_ms, self._totals, srtt_ms, self._starved_at)
+        self.control.round(now_ms, self._totals, srtt_ms, self._low_rtt_ms, self._starved_at)
+        self._low_rtt_ms = -1
         self.due_ms = self.control.due_ms
         self._batch_bytes = 0
         self.limit_bytes = self.control.flight_bytes
@@ -120,6 +123,7 @@ class Flight:
         """Bring the totals up to date with this conversation; how many bytes were acknowledged."""
         seen, total = conv.seen, self._totals
         resent = conv.segments_resent_fast + conv.segments_resent_rto - conv.resends_spurious
+        resent += conv.segments_missing
         sent = conv.bytes_sent + conv.segments_sent * SEGMENT_HEADER_BYTES
         if not conv.in_flight:
             conv.acked_empty = sent - conv.acked_bytes
@@ -129,7 +133,10 @@ class Flight:
             total.acked + now.acked - seen.acked,
             total.first + now.first - seen.first,
             total.resent + now.resent - seen.resent,
+            max(total.acked_ms, conv.acked_ms) if now.acked > seen.acked else total.acked_ms,
         )
+        if now.acked > seen.acked and not 0 <= self._low_rtt_ms <= conv.latest_rtt_ms:
+            self._low_rtt_ms = conv.latest_rtt_ms
         return now.acked - seen.acked
 
     def _release(self) -> None:
