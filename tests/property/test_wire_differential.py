@@ -123,7 +123,7 @@ class Course:
         side, number = rng.choice("ab"), rng.randrange(len(self.epochs))
         link_wire = lambda rig: rig.link_wires[side][number]  # noqa: E731
         conv = rng.randrange(1, self.convs + 1)
-        match rng.randrange(13):
+        match rng.randrange(15):
             case 0:
                 frame = rng.choice([frames.PING, frames.PATH_CHALLENGE, frames.RESET, frames.PAD, 200])
                 path = rng.choice([None, None, PATH_A if side == "b" else PATH_B])
@@ -149,6 +149,10 @@ class Course:
             case 8:
                 path = rng.choice([PATH_OF[SIDES[side]], OTHER_PATH])
                 step.do("path", lambda rig: link_wire(rig).set_path(*path))
+            case 13:
+                step.do("limit", lambda rig: link_wire(rig).limit_path())
+            case 14:
+                step.do("prove", lambda rig: link_wire(rig).prove_path())
             case 9:
                 step.do("post", lambda rig: rig.wires[side].post(3, b"somewhere", b"d" * 400))
             case 10:

@@ -7,5 +7,6 @@ Tests of what has none of its own name:
     liveness: unit/test_link_life.py, sim/test_chain_return.py
     open_message: property/test_native_properties.py, unit/test_link_flows.py
     pathmtu: sim/test_path_mtu.py
+    pathproof: unit/test_path_proof.py
     quality: unit/test_hopping.py
 """

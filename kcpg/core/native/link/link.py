@@ -17,6 +17,7 @@ from kcpg.core.native.link.feccontrol import FecControl
 from kcpg.core.native.link.flowtable import FlowTable, reset_code
 from kcpg.core.native.link.liveness import Liveness
 from kcpg.core.native.link.pathmtu import PathMtu
+from kcpg.core.native.link.pathproof import PathProof
 from kcpg.core.native.link.rekey import DialerRekey, ListenerRekey
 from kcpg.core.native.link.setup import LinkSetup
 from kcpg.core.native.link.state import CLOSED, FRESH, NEXT_STATE, SILENT, UP, LinkInput, LinkState
@@ -129,6 +130,8 @@ class Link:
         self.liveness = Liveness(link_wire, counters, params.keep_alive_s, self.dials, setup.rtt_ms, now_ms)
         link_wire.rtt_hint_ms = setup.rtt_ms
         self.mtu = PathMtu(link_wire, self.liveness, counters, params.datagram_bytes, setup.find_mtu)
+        self._host = self._owner.env.source_key
+        self._proof = PathProof(link_wire, self.liveness, self._owner.entropy, self._host)
 
     @property
     def peer(self) -> bytes:
@@ -188,7 +191,9 @@ class Link:
         path = self.link_wire.source
         assert path is not None
         now_ms = self.link_wire.rx_last_ms
-        self.take_path(path, now_ms)
+        if path != self.link_wire.path:
+            self.take_path(path, now_ms)
+            self._proof.moved(path, now_ms)
         hop = path in self._challenged
         if self._hurry_at is None:
             self._hurry_at = max(now_ms, self._hurried_ms + HURRY_EVERY_MS)
@@ -209,8 +214,7 @@ class Link:
         former = self.link_wire.path
         if path != former:
             self.link_wire.set_path(*path)
-            host = self._owner.env.source_key
-            self.mtu.moved(now_ms, former is None or host(former[1]) != host(path[1]))
+            self.mtu.moved(now_ms, former is None or self._host(former[1]) != self._host(path[1]))
             self._touch()
 
     def too_big(self, size: int, now_ms: int) -> None:
@@ -269,7 +273,8 @@ class Link:
         self.liveness.advance(now_ms, self._used, self._silent)
         if isinstance(self.rekey, DialerRekey) and self.state is UP:
             self._advance_rekey(self.rekey, now_ms)
-        if self.state is UP:
+        self._proof.advance(now_ms)
+        if self._asks_sizes:
             self.mtu.advance(now_ms, self._used)
         if self._heeds_silence and self.liveness.is_silent(now_ms) and self._turn(LinkInput.SILENCE):
             self.counters.silences += 1
@@ -287,10 +292,10 @@ class Link:
             times.append(self.flows.now_ms + self.liveness.rto_ms)  # sent again, it will be owed an answer
         times.append(self.liveness.ping_at(self._used, self._silent))
         times.append(self.fec_control.deadline())
-        times.append(self._hurry_at)
+        times += [self._hurry_at, self._proof.deadline()]
         if isinstance(self.rekey, DialerRekey) and self.state is UP:
             times.append(self.rekey.deadline() if self.rekey.running else self._rekey_at())
-        if self.state is UP:
+        if self._asks_sizes:
             times.append(self.mtu.deadline(self._used))
         return min((at for at in times if at is not None), default=None)
 
@@ -352,6 +357,11 @@ class Link:
         self.link_wire.watched = self.state is not UP or self.epochs.on_trial
 
     @property
+    def _asks_sizes(self) -> bool:
+        """Sizes are asked about on a path that has answered; little may be sent by another one."""
+        return self.state is UP and not self._proof.awaited
+
+    @property
     def _heeds_silence(self) -> bool:
         """A dialer doubts a link that it has just made; a listener forgets that one sooner than it asks."""
         return self.state is UP or (self.dials and self.state is FRESH)
@@ -406,8 +416,14 @@ class Link:
         if path not in self._challenged:
             self._challenged.append(path)
         self.link_wire.send(frames.PATH_RESPONSE, opaque, path)
+        if self.dials and self.state is UP:
+            self.liveness.ping(now_ms)  # as the listener may send more by this path the more comes by it
+            self._touch()
 
     def _on_path_response(self, opaque: bytes, path: Path, now_ms: int) -> None:
+        if self._proof.awaited:
+            self._proof.answered(opaque)
+            self._touch()
         self._owner.link_path_answered(self, opaque, path)
 
     def _on_mtu_probe(self, opaque: bytes, path: Path, now_ms: int) -> None:

@@ -22,6 +22,7 @@ cdef class LinkWire:
     cdef bint has_path
     cdef Path rx_path
     cdef bint has_source
+    cdef path_credit_t credit       # of the path that it sends by
     cdef readonly int64_t rx_last_ms
     cdef readonly int64_t tx_last_ms
     cdef readonly int64_t heeded_ms
@@ -78,6 +79,7 @@ cdef class LinkWire:
     cdef int mark_dirty(self, Conv conv) except -1
 
     cdef bint can_send(self)
+    cdef int64_t affordable(self) noexcept
     cdef int64_t held_until(self)
     cdef int measure(self, int64_t now_ms) except -1
     cdef int set_pace(self) except -1

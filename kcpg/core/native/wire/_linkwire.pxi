@@ -11,8 +11,7 @@ cdef class LinkWire:
     def __init__(self, Wire wire not None, user):
         self.wire = wire
         self.user = user
-        self.convs = {}
-        self.epochs = {}
+        self.convs, self.epochs = {}, {}
         self.dirty, self.sparse = deque(), deque()
         self.watched = True
         self.rx_last_ms = self.tx_last_ms = self.heeded_ms = NOT_YET_MS
@@ -50,6 +49,15 @@ cdef class LinkWire:
         """Send by this local socket to this address from now on."""
         to_path(&self.tx_path, sock, addr)
         self.has_path = True
+        self.prove_path()
+
+    def limit_path(self):
+        """Nobody knows whether the peer receives there: send little, until `prove_path`."""
+        credit_limit(&self.credit, self.tx_bytes)
+
+    def prove_path(self):
+        """The peer receives where the path leads: send what there is."""
+        self.credit.is_limited = False
         self.wire.wake(self)
 
     @property
@@ -177,8 +185,7 @@ cdef class LinkWire:
         kcp_clear(&gone.k)
 
     def adopt(self, Conv conv not None, uint32_t number, params):
-        """Take over, under this number, a conversation of a link wire that is about to be freed; see
-        linkwire.py."""
+        """Take over, under this number, a conversation of a link wire that is about to be freed."""
         cdef LinkWire former = conv.link_wire
         assert number not in self.convs and conv.is_unheard and former.wire is self.wire
         del former.convs[conv.k.conv]
@@ -240,20 +247,13 @@ cdef class LinkWire:
             to = self.tx_path
         else:
             to_path(&to, path[0], path[1])
-        plaintext = bytes((frame_type,)) + payload
-        if len(plaintext) < MIN_DATAGRAM_BYTES - HEADER_BYTES - TAG_BYTES:
-            plaintext += bytes(MIN_DATAGRAM_BYTES - HEADER_BYTES - TAG_BYTES - len(plaintext))
-        cdef uint32_t size = <uint32_t>(HEADER_BYTES + len(plaintext) + TAG_BYTES)
-        cdef bytearray datagram = bytearray(HEADER_BYTES) + plaintext + bytes(TAG_BYTES)
-        cdef Tx one
-        cdef uint32_t off = 0
-        memset(&one, 0, sizeof(one))
-        one.buf = <uint8_t*>datagram
-        one.off = &off
-        one.len = &size
-        one.count = 1
-        seal_vector(self, &one, 0)
-        if one.count:
+        cdef bytearray datagram = bytearray(HEADER_BYTES + TYPE_BYTES) + payload + bytes(TAG_BYTES)
+        datagram[HEADER_BYTES] = frame_type
+        if len(datagram) < MIN_DATAGRAM_BYTES:
+            datagram += bytes(MIN_DATAGRAM_BYTES - len(datagram))
+        if credit_left(&self.credit, self.tx_bytes) < len(datagram) and same_path(&to, &self.tx_path):
+            self.wire.count_drop("path_limit")
+        elif seal_one(self, datagram):
             self.wire.outbox.append((*from_path(&to), bytes(datagram)))
 
     # Receiving.
@@ -282,7 +282,11 @@ cdef class LinkWire:
             self.newest_order = epoch.order
             self.rx_cid = epoch.cid
         self.newest_pn = pn
-        if self.has_source and same_path(path, &self.rx_path):
+        cdef bint is_new = not (self.has_source and same_path(path, &self.rx_path))
+        credit_came(&self.credit, size, is_new)
+        if self.credit.is_limited:
+            self.wire.wake(self)
+        if not is_new:
             return False
         self.rx_path = path[0]
         self.has_source = True
@@ -345,9 +349,13 @@ cdef class LinkWire:
 
     cdef bint can_send(self):
         """There is something to send, or will be (parity), and a key and a path to send it with."""
-        if not self.has_path or self.tx is None:
+        if not self.has_path or self.tx is None or (self.credit.is_limited and self.affordable() <= 0):
             return False
         return len(self.dirty) + len(self.sparse) > 0 or (self.fec is not None and self.fec.deadline() >= 0)
+
+    cdef int64_t affordable(self) noexcept:
+        """How many datagrams may leave by this path."""
+        return credit_datagrams(&self.credit, self.tx_bytes, self._datagram_bytes, self.longest)
 
     cdef int64_t held_until(self):
         """-1: may send at once (or has nothing to send). Otherwise when the pacer lets data leave again."""
@@ -372,11 +380,15 @@ cdef class LinkWire:
         tokens = pacer_tokens(&self.pacer, <int64_t>now_ms)
         if self.holds_back(<int64_t>now_ms, tokens):
             return 0
+        cdef int most = tx.max_count
+        if self.credit.is_limited:
+            tx.max_count = <int>min(tx.count + self.affordable(), <int64_t>most)
         turn_begin(&turn, tx, self.fec, self._datagram_bytes, tokens, <int64_t>now_ms)
         self.round(&turn, budget)
         if self.flight is not None and not self.dirty:
             self.flight.run_dry()
         turn_finish(&turn, self.fec)
+        tx.max_count = most
         if tx.has_long:
             cut_long(self, tx, turn.start)
         seal_vector(self, tx, turn.start)

@@ -45,3 +45,16 @@ cdef int seal_vector(LinkWire link_wire, Tx* tx, int start) except -1:
             xor8(tx.buf + tx.off[first + i], samples + 16 * i)
         first += n
     return 0
+
+
+cdef bint seal_one(LinkWire link_wire, bytearray datagram) except -1:
+    """Seal and mask one datagram where it lies. False: a library refused, and that is counted."""
+    cdef uint32_t off = 0, size = <uint32_t>len(datagram)
+    cdef Tx one
+    memset(&one, 0, sizeof(one))
+    one.buf = <uint8_t*>datagram
+    one.off = &off
+    one.len = &size
+    one.count = 1
+    seal_vector(link_wire, &one, 0)
+    return one.count > 0

@@ -27,6 +27,7 @@ include "_flight.pxd"
 include "_conv.pxd"
 include "_events.pxd"
 include "_bypass.pxd"
+include "_pathcredit.pxd"
 include "_linkwire.pxd"
 
 cdef enum:

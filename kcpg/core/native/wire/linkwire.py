@@ -13,9 +13,10 @@ from kcpg.core.native.wire import frames
 from kcpg.core.native.wire.conv import SEGMENT_HEADER_BYTES, SPARSE_SEGMENTS, Conv
 from kcpg.core.native.wire.counters import SEGMENTS, add_segments
 from kcpg.core.native.wire.flight import Flight
-from kcpg.core.native.wire.headers import HEADER_BYTES, OVERHEAD_BYTES, TAG_BYTES
+from kcpg.core.native.wire.headers import OVERHEAD_BYTES
 from kcpg.core.native.wire.linkfec import FEC_ROOM_BYTES, LinkFec, due
-from kcpg.core.native.wire.pieces import Pieces, cut
+from kcpg.core.native.wire.pathcredit import PathCredit
+from kcpg.core.native.wire.pieces import Pieces
 from kcpg.core.native.wire.rxepoch import NO_LOSSES, RxEpoch
 from kcpg.core.native.wire.turn import BUILD_DATAGRAMS, SLOT_BYTES, TURN_SEGMENTS, Batch, Turn
 from kcpg.core.native.wire.txepoch import TxEpoch
@@ -41,8 +42,6 @@ class LinkWire:
     `segments_sent`, `segments_resent` and `timeouts` (segments sent again as nothing was heard of them) of
     all conversations, `srtt_ms` (-1: unknown; `rtt_hint_ms` is what others know of it), `source` and `path`
     (socket, address), `fec` (None: none yet), `flight` (None: no controller limits it).
-
-    `counts_losses`: somebody asks for `losses()`.
     """
 
     OVERHEAD = OVERHEAD_BYTES
@@ -56,29 +55,27 @@ class LinkWire:
         self.share = LinkShare(wire.pool)
         self.path: Path | None = None
         self.source: Path | None = None
+        self._credit = PathCredit()
         self.rx_last_ms = self.tx_last_ms = self.heeded_ms = NOT_YET_MS
         self.rx_datagrams = self.rx_bytes = self.tx_datagrams = self.tx_bytes = 0
         self.segments_sent = self.segments_resent = self.resends_spurious = self.timeouts = 0
         self._segments_before = Counter(dict.fromkeys(SEGMENTS, 0))  # of conversations that are over
         self.pieces = Pieces(wire.max_datagram)
-        self._pieces_sent = 0
         self._longest = 0  # datagram that a segment may need, if it was cut before the path shrank
         self.rx_cid: int | None = None
         self.srtt_ms = self.rtt_hint_ms = -1
         self.fec: LinkFec | None = None
-        self.counts_losses = False
-        self._fec_room = 0
+        self.counts_losses = False  # nobody asks for `losses()`
+        self._fec_room = self._rate_bps = self._order = 0
         self._spares_bulk = False  # FEC leaves bulk out
         self._losses_before = NO_LOSSES  # of epochs that are over
         self._datagram_bytes = DEFAULT_DATAGRAM_BYTES
         self.flight: Flight | None = None
-        self._rate_bps = 0
         self._in_turn = False
         self.turns = 0  # of conversations, so far
         self.urgent = False  # something may leave that waits neither for the pacer nor for a quantum
         self._pacer = Pacer(0, DEFAULT_DATAGRAM_BYTES)
         self._epochs: dict[int, RxEpoch[LinkWire]] = {}
-        self._order = 0
         self._newest = (0, -1)
         self._tx: TxEpoch | None = None
         self._dirty: deque[Conv] = deque()
@@ -109,6 +106,15 @@ class LinkWire:
     def set_path(self, sock: int, addr: bytes) -> None:
         """Send by this local socket to this address from now on."""
         self.path = (sock, addr)
+        self.prove_path()
+
+    def limit_path(self) -> None:
+        """Nobody knows whether the peer receives there: send little, until `prove_path`."""
+        self._credit.limit(self.tx_bytes)
+
+    def prove_path(self) -> None:
+        """The peer receives where the path leads: send what there is."""
+        self._credit.is_limited = False
         self._wake()
 
     @property
@@ -276,6 +282,10 @@ class LinkWire:
         if self._tx is None or path is None:
             self.wire.drop("no_path")
             return
+        size = OVERHEAD_BYTES + max(len(payload), frames.MIN_PAYLOAD_BYTES)
+        if path == self.path and self._credit.left(self.tx_bytes) < size:
+            self.wire.drop("path_limit")
+            return
         self.wire.outbox.append((*path, self.seal(bytes((frame_type,)) + payload)))
 
     @property
@@ -302,10 +312,12 @@ class LinkWire:
             return False
         self._newest = (epoch.order, pn)
         self.rx_cid = epoch.cid
-        if path == self.source:
-            return False
+        is_new = path != self.source
+        self._credit.came(size, is_new)
         self.source = path
-        return path != self.path
+        if self._credit.is_limited:
+            self._wake()
+        return is_new and path != self.path
 
     # Sending.
 
@@ -314,10 +326,8 @@ class LinkWire:
         self.urgent = self.urgent or conv.is_urgent
         if not conv.is_dirty and not conv.closed:
             conv.is_dirty = True
-            if self._in_turn or conv.queued > SPARSE_SEGMENTS:
-                self._dirty.append(conv)
-            else:
-                self._sparse.append(conv)
+            goes_first = not self._in_turn and conv.queued <= SPARSE_SEGMENTS
+            (self._sparse if goes_first else self._dirty).append(conv)
             self._wake()
 
     def conv_changed(self, conv: Conv) -> None:
@@ -370,7 +380,11 @@ class LinkWire:
     def can_send(self) -> bool:
         """There is something to send, or will be (parity), and a key and a path to send it with."""
         waits = self._dirty or self._sparse or due(self.fec, None) is not None
-        return bool(waits) and self._tx is not None and self.path is not None
+        return bool(waits) and self._tx is not None and self.path is not None and self._affordable() > 0
+
+    def _affordable(self) -> int:
+        """How many datagrams may leave by this path."""
+        return self._credit.datagrams(self.tx_bytes, self._datagram_bytes, self._longest)
 
     def turn(self, now_ms: int, budget: int, batch: Batch) -> list[tuple[int, bytes, bytes]]:
         """At most about `budget` datagrams: one round over the conversations that have something."""
@@ -383,12 +397,13 @@ class LinkWire:
         sent, tokens = self.tx_bytes, self._pacer.tokens(now_ms)
         if self._holds_back(now_ms, tokens):
             return []
+        batch.most = min(batch.count + self._affordable(), BUILD_DATAGRAMS)
         turn = Turn(batch, self.fec, self._datagram_bytes, tokens, now_ms)
         self._round(turn, budget)
         if self.flight is not None and not self._dirty:
             self.flight.run_dry()
-        whole = [frame for frame in turn.finish() if self._fits(frame)]
-        batch.count = turn.start + len(whole)
+        whole = self.pieces.cut_long(turn.finish(), self._datagram_bytes - self.OVERHEAD, self.send)
+        batch.count, batch.most = turn.start + len(whole), BUILD_DATAGRAMS
         datagrams = [(*path, self.seal(frame)) for frame in whole]
         self._pay(turn, self.tx_bytes - sent)
         return datagrams
@@ -400,21 +415,17 @@ class LinkWire:
             return False
         return tokens < SEGMENT_HEADER_BYTES or (not self._sparse and self._pacer.saves(now_ms))
 
-    def _line_up(self) -> None:
-        """Let those with little to send go before the others."""
-        self._dirty.extendleft(reversed(self._sparse))
-        self._sparse.clear()
-
     def _round(self, turn: Turn, budget: int) -> None:
         """Let those that wait have their share, up to `budget` datagrams; only those with little while the
         pacer saves up, and nobody more once it has left one nothing."""
         few, everybody = len(self._sparse), self.urgent
-        self._line_up()
+        self._dirty.extendleft(reversed(self._sparse))
+        self._sparse.clear()
         saves = not everybody and self._pacer.saves(turn.now_ms)
         rounds, refused = few if saves else len(self._dirty), -1
         max_segments = budget if rounds == 1 else TURN_SEGMENTS
         self._in_turn, self.urgent = True, False
-        most = min(turn.start + budget, BUILD_DATAGRAMS)
+        most = min(turn.start + budget, turn.batch.most)
         while rounds and turn.batch.count < most and (refused < 0 or everybody):
             rounds -= 1
             refused -= refused > 0
@@ -466,24 +477,12 @@ class LinkWire:
     def seal(self, plaintext: bytes) -> bytes:
         """One masked datagram of type byte and payload, under the next packet number."""
         assert self._tx is not None
-        floor = frames.MIN_DATAGRAM_BYTES - HEADER_BYTES - TAG_BYTES
-        if len(plaintext) < floor:
-            plaintext += bytes(floor - len(plaintext))
+        plaintext = plaintext.ljust(1 + frames.MIN_PAYLOAD_BYTES, b"\0")
         datagram = self.wire.mask(*self._tx.seal(plaintext))
         self.tx_datagrams += 1
         self.tx_bytes += len(datagram)
         self.tx_last_ms = self.wire.now_ms
         return datagram
-
-    def _fits(self, frame: bytes) -> bool:
-        """Whether the path takes this frame; one that is too long leaves in pieces, ahead of others."""
-        room = self._datagram_bytes - self.OVERHEAD
-        if len(frame) <= 1 + room:
-            return True
-        self._pieces_sent = (self._pieces_sent + 1) & 0xFFFFFFFF
-        for piece in cut(frame, self._pieces_sent, room):
-            self.send(frames.PIECE, piece)
-        return False
 
     def _set_pace(self) -> None:
         """The lower of the user's and the controller's rate, as bits of UDP payload if it is the user's."""

@@ -6,7 +6,10 @@ again. When the path's MTU shrinks, such a segment (or a user's packet) travels 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from struct import Struct
+
+from kcpg.core.native.wire import frames
 
 _HEADER = Struct("<IBB")  # number of the frame, place of the piece, how many there are
 
@@ -30,13 +33,29 @@ def cut(frame: bytes, number: int, room: int) -> list[bytes]:
 
 
 class Pieces:
-    """The pieces that came of incomplete frames; `most_bytes`: the longest frame there can be."""
+    """The pieces that came of a link's incomplete frames, and the number of the last frame that was sent so.
 
-    __slots__ = ("_most_bytes", "_open")
+    `most_bytes`: the longest frame there can be.
+    """
+
+    __slots__ = ("_most_bytes", "_open", "_sent")
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
         self._open: dict[int, dict[int, bytes]] = {}
+        self._sent = 0
+
+    def cut_long(self, whole: list[bytes], room: int, send: Callable[[int, bytes], None]) -> list[bytes]:
+        """`send` what the path does not take in pieces, as type and payload; the frames that it takes.
+
+        `room`: bytes of the longest payload.
+        """
+        for frame in whole:
+            if len(frame) > 1 + room:
+                self._sent = (self._sent + 1) & 0xFFFFFFFF
+                for piece in cut(frame, self._sent, room):
+                    send(frames.PIECE, piece)
+        return [frame for frame in whole if len(frame) <= 1 + room]
 
     def add(self, payload: bytes) -> bytes | None:
         """Take a PIECE: the whole frame if this completes it, else None; b"" for one that cannot be."""

@@ -30,11 +30,12 @@ class Batch:
 
     def __init__(self) -> None:
         self.count = 0
+        self.most = BUILD_DATAGRAMS  # that it may hold now
         self.used_bytes = 0
 
     def has_room(self, size: int) -> bool:
         """Whether one more datagram of `size` bytes fits."""
-        return self.count < BUILD_DATAGRAMS and self.used_bytes + size <= BUILD_BYTES
+        return self.count < self.most and self.used_bytes + size <= BUILD_BYTES
 
     def take(self, size: int) -> None:
         """One more datagram."""
