@@ -6,6 +6,7 @@ cdef class Open:
     cdef readonly object kind
     cdef readonly object target
     cdef readonly str source
+    cdef public object asker
 
 
 cdef class Moved:

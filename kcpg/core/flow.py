@@ -26,6 +26,7 @@ its
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import Protocol
@@ -59,14 +60,16 @@ class Target:
 
 
 class Open:
-    """A request for a flow. `target` None: the last node's configured one. `source`: who asks, for logs."""
+    """A request for a flow. `target` None: the last node's configured one. `source`: who asks, for logs.
+    `asker`: with whose other flows this one shares what is shared, such as look-ups; None: with nobody's."""
 
-    __slots__ = ("kind", "source", "target")
+    __slots__ = ("asker", "kind", "source", "target")
 
     def __init__(self, kind: Kind, target: Target | None, source: str) -> None:
         self.kind = kind
         self.target = target
         self.source = source
+        self.asker: Hashable = None
 
     def __eq__(self, other: object) -> bool:
         mine = (self.kind, self.target, self.source)

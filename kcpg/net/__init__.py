@@ -11,6 +11,7 @@ Tests of what has none of its own name:
     proxyport, unix: net/test_local_ends.py
     proxyprotocol, socks: unit/test_preamble.py
     handover: net/test_channel.py, unit/test_workers.py
+    lookupshares: net/test_resolve.py
     pktinfo: net/test_asked.py
     tunnelsockets: net/test_driver.py, net/test_chain.py
     txtpeer: net/test_dnstxt.py

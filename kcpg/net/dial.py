@@ -17,7 +17,7 @@ from kcpg.net.sock import PENDING
 from kcpg.net.task import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
     from kcpg.net.local_udp import UdpTarget
     from kcpg.net.resolve import Answer, Resolver
@@ -39,6 +39,7 @@ class Dial:
     __slots__ = (
         "_addr",
         "_addrs",
+        "_asker",
         "_deadline_ms",
         "_family",
         "_fd",
@@ -55,7 +56,7 @@ class Dial:
 
     def __init__(
         self, flow: TcpFlow | UdpTarget, target: Target, host: FlowHost, resolver: Resolver, *,
-        timeout_ms: int, family: int, permits: Callable[[Target, bytes], bool],
+        timeout_ms: int, family: int, permits: Callable[[Target, bytes], bool], asker: Hashable = None,
     ) -> None:  # fmt: skip
         self._flow = flow
         self._target = target
@@ -67,6 +68,7 @@ class Dial:
         self._addr = b""  # being waited for
         self._until_ms = 0  # it has its share of the time
         self._addrs: list[bytes] = []  # still to be tried
+        self._asker = asker
         self._fd = -1
         self._task: Task | None = None
         self._inline = True
@@ -78,7 +80,8 @@ class Dial:
         Gives the reason if it failed already; a later failure goes to the flow's splice.
         """
         self._flow.dial = self
-        self._resolver.resolve(self._target.host, self._target.port, self._resolved, self._family)
+        target = self._target
+        self._resolver.resolve(target.host, target.port, self._resolved, self._family, asker=self._asker)
         self._inline = False
         return self.reason
 

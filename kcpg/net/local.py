@@ -339,7 +339,7 @@ class LocalDialer(LocalLeg):
         assert target is not None
         dial = Dial(flow, target, self, self._resolver, timeout_ms=self.settings.timeout_ms,
         family=self._family,
-                    permits=permits)  # fmt: skip
+                    permits=permits, asker=request.asker)  # fmt: skip
         reason = dial.start() if fd < 0 else dial.go_on(fd, self._addr)
         if reason is None:
             self.flows.add(flow)

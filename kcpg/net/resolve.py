@@ -12,8 +12,8 @@ known (RFC 8767) while its server does not answer.
 from __future__ import annotations
 
 import socket
-from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
 import gevent
@@ -22,6 +22,7 @@ from gevent.threadpool import ThreadPool
 
 from kcpg.net import addr as addresses
 from kcpg.net.clock import now_ms
+from kcpg.net.lookupshares import LookupShares
 
 # getaddrinfo does not tell the record's TTL; a minute is what resolvers commonly use as a floor.
 KEEP_MS = 60_000
@@ -60,7 +61,9 @@ class _Entry:
     known: list[bytes] = field(default_factory=list)
     known_ms: int = 0
     is_running: bool = False  # a thread asks
+    askers: set[Hashable] = field(default_factory=set)  # in whose share it waits for one
     waiting: list[Callable[[Answer], None]] = field(default_factory=list)
+    patience: gevent.Greenlet | None = None  # ends their wait
 
     def is_good(self, now_ms: int, max_age_ms: int) -> bool:
         """Whether the answer may still be used."""
@@ -82,7 +85,8 @@ class Resolver:
         self._lookup = lookup
         self._entries: OrderedDict[tuple[str, int], _Entry] = OrderedDict()
         self._numeric: dict[tuple[str, int, int], Answer] = {}  # worked out once, as every flow asks
-        self._queue: deque[tuple[str, int]] = deque()
+        self._idle: OrderedDict[tuple[str, int], None] = OrderedDict()  # names that nobody waits for
+        self._shares = LookupShares()
         self._running = 0
         self._slow = 0
 
@@ -93,11 +97,12 @@ class Resolver:
         answer: Callable[[Answer], None],
         family: int = 0,
         max_age_ms: int = KEEP_MS,
+        asker: Hashable = None,
     ) -> None:
         """Call `answer` with the addresses of `host` at `port`: at once if known, else from the hub later.
 
-        What was learnt more than `max_age_ms` ago is asked again. Never raises and never blocks; `answer` is
-        called exactly once.
+        What was learnt more than `max_age_ms` ago is asked again. `asker`: in whose share of the look-ups.
+        Never raises and never blocks; `answer` is called exactly once.
         """
 
         numeric = self.numeric(host, port, family)
@@ -117,12 +122,22 @@ class Resolver:
                 return
             entry = self._entries[key] = _Entry()
         elif entry.answer is not None and entry.is_good(now_ms(), max_age_ms):
-            self._entries.move_to_end(key)
+            if key in self._idle:
+                self._idle.move_to_end(key)
             with_port(entry.answer)
             return
+        if not entry.is_running and asker not in entry.askers:
+            if not self._shares.ask(asker, key, now_ms()):
+                self._idle_if_over(key, entry)
+                with_port(entry.stale(now_ms()) or Unresolved(host, f"{host}: too many names are looked up"))
+                return
+            entry.askers.add(asker)
+        self._idle.pop(key, None)
         entry.waiting.append(with_port)
         if len(entry.waiting) == 1:
-            self._ask_soon(key, entry)
+            wait_s = STALE_S if entry.stale(now_ms()) else LOOKUP_TIMEOUT_S
+            entry.patience = gevent.spawn_later(wait_s, self._give_up, key, entry)
+        self._start()
 
     def numeric(self, host: str, port: int, family: int = 0) -> Answer | None:
         """The answer for an address, which needs no name server; None: `host` is a name."""
@@ -142,38 +157,43 @@ class Resolver:
     def forget(self, host: str) -> None:
         """Doubt what is known of `host` (a connection to it failed): the next `resolve` asks again."""
         bare = addresses.strip_brackets(host)
-        for key, entry in self._entries.items():
-            if key[0] == bare:
+        for family in (0, socket.AF_INET, socket.AF_INET6):
+            entry = self._entries.get((bare, family))
+            if entry is not None:
                 entry.expires_ms = 0
 
     def _make_room(self) -> bool:
         if len(self._entries) < MAX_NAMES:
             return True
-        for key, entry in self._entries.items():
-            if not entry.waiting and not entry.is_running:
-                del self._entries[key]
-                return True
-        return False
+        if not self._idle:
+            return False
+        del self._entries[self._idle.popitem(last=False)[0]]
+        return True
+
+    def _idle_if_over(self, key: tuple[str, int], entry: _Entry) -> None:
+        """Nobody waits for this name any more: it may be forgotten for another one."""
+        if not entry.waiting and not entry.is_running and not entry.askers:
+            self._idle[key] = None
 
     # -- looking up --
 
-    def _ask_soon(self, key: tuple[str, int], entry: _Entry) -> None:
-        """The first caller waits: ask, unless a thread does already, and let nobody wait for too long."""
-        gevent.spawn_later(STALE_S if entry.stale(now_ms()) else LOOKUP_TIMEOUT_S, self._give_up, key, entry)
-        if not entry.is_running:
-            entry.is_running = True
-            self._queue.append(key)
-            self._start()
-
     def _start(self) -> None:
-        while self._queue and self._running < MAX_LOOKUPS:
+        while self._running < MAX_LOOKUPS and (taken := self._shares.take()) is not None:
+            asker, key = taken
+            entry = self._entries[key]
+            entry.askers.discard(asker)
+            if entry.is_running or not entry.waiting:  # asked for in another one's share, or given up
+                self._shares.done(asker, False)
+                self._idle_if_over(key, entry)
+                continue
+            entry.is_running = True
             self._running += 1
-            gevent.spawn(self._work, self._queue.popleft())
+            gevent.spawn(self._work, key, asker)
 
-    def _work(self, key: tuple[str, int]) -> None:
+    def _work(self, key: tuple[str, int], asker: Hashable) -> None:
         entry = self._entries[key]
         is_slow = [False]
-        slow = gevent.spawn_later(SLOW_S, self._slow_down, is_slow)
+        slow = gevent.spawn_later(SLOW_S, self._slow_down, is_slow, asker)
         answer: Answer = Unresolved(key[0], f"{key[0]}: the look-up was ended")
         try:
             answer = self._ask(*key)
@@ -183,13 +203,15 @@ class Resolver:
                 self._slow -= 1
             else:
                 self._running -= 1
+            self._shares.done(asker, is_slow[0])
             entry.is_running = False
             self._answered(key, entry, answer)
+            self._idle_if_over(key, entry)
             self._start()
 
-    def _slow_down(self, is_slow: list[bool]) -> None:
+    def _slow_down(self, is_slow: list[bool], asker: Hashable) -> None:
         """This look-up takes long: let another one begin in its place, if there is a thread for that."""
-        if self._slow < MAX_SLOW:
+        if self._slow < MAX_SLOW and self._shares.slows(asker):
             is_slow[0] = True
             self._slow += 1
             self._running -= 1
@@ -217,13 +239,15 @@ class Resolver:
 
     def _give_up(self, key: tuple[str, int], entry: _Entry) -> None:
         """Nobody waits longer than this. The thread goes on; what it finds is for those who ask next."""
-        if not entry.waiting or not entry.is_running:
-            return
+        entry.patience = None
         text = f"{key[0]}: no answer from the name server in {LOOKUP_TIMEOUT_S:.0f} s"
         self._tell(entry, entry.stale(now_ms()) or Unresolved(key[0], text))
 
     def _tell(self, entry: _Entry, answer: Answer) -> None:
         waiting, entry.waiting = entry.waiting, []
+        if entry.patience is not None:
+            entry.patience.kill(block=False)
+            entry.patience = None
         for one in waiting:
             # Each in its own callback: what one of them raises must not cost the others their answer.
             gevent.get_hub().loop.run_callback(one, answer)

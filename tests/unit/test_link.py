@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from kcpg.core.flow import ResetCode
+from kcpg.core.flow import Reset, ResetCode
 from kcpg.core.native.link.state import LinkState
-from tests.links import OTHER_KEYS, LinkRig, echo, params
+from tests.links import OTHER_KEYS, LinkRig, Watch, echo, params
 
 
 def test_one_round_trip_makes_a_link(engine):
@@ -101,11 +101,13 @@ def test_different_algorithms_are_refused_and_both_sides_say_why(engine):
     assert 2 <= rig.d.counters.refused <= 4, "asking goes on, slowly"
 
 
-def test_whoever_waits_when_the_peer_refuses_is_told(engine):
-    rig = LinkRig(engine, dial=params(algorithm="AES-OCB"))
+def test_whoever_waits_when_the_peer_refuses_is_told_in_the_end(engine):
+    rig = LinkRig(engine, dial={**params(algorithm="AES-OCB"), "flow_wait_ms": 9_000})
     rig.d.start(rig.now_ms)
     near = rig.dial()
-    rig.run(100)
+    rig.run(8_900)
+    assert near.reason is None and rig.d.counters.refused == 2
+    rig.run(200)
     assert near.reason.code is ResetCode.REFUSED and "AES-OCB" in near.reason.text
 
 
@@ -164,6 +166,19 @@ def test_full_listeners_say_so(engine):
     rig.run(200)
     assert "links are already open" in rig.event("d", "refused").text
     assert rig.l.counters.links_full == 1 and len(rig.l.links) == 1
+
+
+def test_flows_wait_until_a_full_listener_has_room(engine):
+    rig = LinkRig(engine, listen={"max_links": 1}).up()
+    first = rig.l.links[0]
+    rig.new_dialer()
+    rig.d.start(rig.now_ms)
+    near = rig.dial()
+    rig.run(2_000)
+    assert rig.d.counters.refused == 1 and near.reason is None
+    first.close(Reset(ResetCode.SHUTDOWN), tell=False)
+    rig.until(lambda: rig.flows)
+    echo(near, Watch(rig.flows[0][0]), rig)
 
 
 def test_a_silent_link_makes_room(engine):

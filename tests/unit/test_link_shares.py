@@ -10,12 +10,12 @@ import pytest
 
 from kcpg.core.flow import Reset, ResetCode
 from kcpg.core.native.handshake.rekey_messages import RekeyInitiator
-from kcpg.core.native.link import epochs
+from kcpg.core.native.link import epochs, flowtable
 from kcpg.core.native.link.link import HURRY_EVERY_MS
 from kcpg.core.native.link.rekey import REKEY_EVERY_MS
 from kcpg.core.native.link.setup import LinkLimits
-from kcpg.core.native.wire import frames
-from tests.links import LinkRig
+from kcpg.core.native.wire import events, frames
+from tests.links import TCP, LinkRig
 
 
 @pytest.fixture
@@ -128,3 +128,61 @@ def test_who_has_most_links_gives_way_if_nobody_is_there(engine: str) -> None:
     assert rig.d.link is None and len(rig.l.links) == 6, "full: not answered, and asked"
     rig.until(lambda: rig.d.link is not None)
     assert not honest.closed and rig.l.counters.links_full > 0 and not rig.d.counters.refused
+
+
+def test_conversations_are_served_one_of_each_link_in_turn(engine: str) -> None:
+    """Somebody opens many flows in one burst: another link's answer leaves with the next portion."""
+    rig = LinkRig(engine).up()
+    greedy, (greedy_link,) = rig.d, rig.l.links
+    rig.new_dialer()
+    rig.d.start(rig.now_ms)
+    rig.until(lambda: rig.d.link is not None and len(rig.l.links) == 2)
+    rig.run(50)
+    for _ in range(600):
+        greedy.dial(TCP, rig.now_ms).write(b"x")
+    for sock, addr, datagram in greedy.transmit(rig.now_ms):
+        rig.l.receive(int(addr[1:]), b"d%d" % sock, datagram, rig.now_ms)
+    rig.dial().flow.write(b"y")
+    for sock, addr, datagram in rig.d.transmit(rig.now_ms):
+        rig.l.receive(int(addr[1:]), b"d%d" % sock, datagram, rig.now_ms)
+    rig.l.advance(rig.now_ms)
+    assert 0 < len(greedy_link.flows.flows) < 100 and len(rig.l.links[1].flows.flows) == 1
+    assert rig.l.advance_deadline() == rig.now_ms
+
+
+def test_opens_are_rationed(engine: str) -> None:
+    rig = LinkRig(engine).up()
+    (link,) = rig.l.links
+    table, opened = link.flows, 0
+    link.link_wire.accept = None  # the rig asks instead
+    began_ms = rig.now_ms
+    for number in range(1, 100_000):
+        table.now_ms = rig.now_ms
+        if table._accept(number) is not None:
+            opened += 1
+            table.on_reset(frames.pack_reset(number, ResetCode.RESET_BY_APPLICATION, ""))
+        if number % 100 == 0:
+            rig.now_ms += 1
+        if rig.now_ms - began_ms >= 300:
+            break
+    most = flowtable.UNOPENED + flowtable.OPENS_PER_S * 300 // 1000
+    assert 0.95 * most < opened <= most + 1 and link.counters.opens_crowded == number - opened
+
+
+def test_control_frames_of_one_link_leave_others_their_place(engine: str) -> None:
+    rig = LinkRig(engine).up()
+    greedy = rig.d
+    rig.new_dialer()
+    rig.d.start(rig.now_ms)
+    rig.until(lambda: rig.d.link is not None and len(rig.l.links) == 2)
+    rig.run(50)
+    for dialer, count in ((greedy, 2000), (rig.d, 5)):
+        for _ in range(count):
+            dialer.link.link_wire.send(frames.PING, bytes(8))
+        while sent := dialer.transmit(rig.now_ms):
+            for sock, addr, datagram in sent:
+                rig.l.receive(int(addr[1:]), b"d%d" % sock, datagram, rig.now_ms)
+    assert rig.l.wire.drops["frames_overflow"] == 2000 - events.FRAMES_SHARE
+    rig.l.advance(rig.now_ms)
+    sent = rig.l.transmit(rig.now_ms) + rig.l.transmit(rig.now_ms)
+    assert [link.link_wire.tx_datagrams > 4 for link in rig.l.links] == [True, True] and len(sent) > 500

@@ -17,7 +17,7 @@ cdef class NativeLeg:
     cdef dict _touched
     cdef list _timers
     cdef long long _timer_count
-    cdef list _ready
+    cdef dict _ready
     cdef object _reporter
 
     cpdef advance(self, long long now_ms)
@@ -26,7 +26,7 @@ cdef class NativeLeg:
     cpdef link_touched(self, link)
     cpdef link_active(self, link)
     cpdef _own_deadline(self)
-    @cython.locals(ready=list, now=list, flows=FlowTable)
+    @cython.locals(flows=FlowTable)
     cdef _serve_ready(self, long long now_ms)
     @cython.locals(event=tuple, flows=FlowTable)
     cdef _serve_events(self, long long now_ms)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from typing import TYPE_CHECKING
 
 from kcpg import engine
@@ -17,7 +18,7 @@ from kcpg.core.native.wire.events import BEGUN, DRAINED, FRAME, HEARD, MOVED, RE
 from kcpg.core.units import earliest
 
 if TYPE_CHECKING:
-    from kcpg.core.native.wire.wire import Conv, Path, Wire
+    from kcpg.core.native.wire.wire import Conv, LinkWire, Path, Wire
 
 # Datagrams up to this are taken even where smaller ones are agreed: handshakes have their own length.
 RX_MIN_BYTES = 1500
@@ -65,7 +66,7 @@ class NativeLeg:
         # Like core.timers, but with C types and each link's time in the link: this runs in every turn.
         self._timers: list[tuple[int, int, list[Link]]] = []
         self._timer_count = 0
-        self._ready: list[Conv] = []
+        self._ready: dict[LinkWire, deque[Conv]] = {}  # whose turn it is first
         self._reporter = Reporter(name, env.report)
 
     @property
@@ -167,7 +168,10 @@ class NativeLeg:
         for event in self.wire.take_events():
             kind, owner = event[0], event[1]
             if kind == READY:
-                self._ready.append(owner)
+                waiting = self._ready.get(owner.link_wire)
+                if waiting is None:
+                    waiting = self._ready[owner.link_wire] = deque()
+                waiting.append(owner)
                 continue
             if kind == STRANGER:
                 self._stranger(*event[1:])
@@ -189,11 +193,17 @@ class NativeLeg:
                 flows.drained(owner)
 
     def _serve_ready(self, now_ms: int) -> None:
-        """Let some flows take what came. The others, and what that makes ready, have the next turn."""
-        ready = self._ready
-        now, self._ready = ready[:READY_PER_TURN], ready[READY_PER_TURN:]
-        for conv in now:
-            link = conv.link_wire.user
+        """Let some flows take what came, one of each link and then another one. The others, and what that
+        makes ready, have the next turn."""
+        for _ in range(READY_PER_TURN):
+            if not self._ready:
+                break
+            link_wire = next(iter(self._ready))
+            waiting = self._ready.pop(link_wire)
+            conv = waiting.popleft()
+            if waiting:
+                self._ready[link_wire] = waiting
+            link = link_wire.user
             if isinstance(link, Link) and not conv.closed:
                 flows = link.flows
                 flows.now_ms = now_ms

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 NO_ANSWER_MS = 5000  # After this long without an answer an event is reported; the attempts go on
 
-# A refusal stands in a configuration: asking again helps only once somebody has changed it.
+# A refusal stands in a configuration, or in a list of links that is full: somebody has to change something.
 REFUSED_WAIT_MS = 5000
 
 # The round-trip time is unknown when several INITs went out. A PING tells it soon; until then be patient.
@@ -410,7 +410,7 @@ class DialedLink:
         self._send_init(attempt, path)
 
     def _refused(self, answer: Refused, path: Path, now_ms: int) -> None:
-        """Flows that wait are told now; the link goes on asking, slowly."""
+        """Flows that wait are told when they have waited enough; the link goes on asking, slowly."""
         self._host.counters.refused += 1
         text = answer.verdict.text
         self._report(EventKind.REFUSED, path[1], f"the peer refuses the link: {text}", REPEAT_EVENT_MS)

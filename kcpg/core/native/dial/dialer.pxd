@@ -29,6 +29,7 @@ cdef class TunnelDialer(NativeLeg):
     cdef dict _due
     cdef object _due_ms
     cdef object _waiting
+    cdef object _refusal
     cdef long long _inspected_ms
     cdef object _trim_ms
     cdef dict _leave_at_ms

@@ -111,6 +111,7 @@ class TunnelDialer(NativeLeg):
         self._due: dict[DialedLink, int | None] = {}  # of those too that have only sockets to give back
         self._due_ms: int | None = None
         self._waiting: deque[_Waiting] = deque()
+        self._refusal = ""  # why the peer wanted no link, the last time that one was asked for
         self._inspected_ms = -INSPECT_MS
         self._trim_ms: int | None = None
         self._leave_at_ms: dict[DialedLink, int] = {}  # when to call in place of a link that ends soon
@@ -220,9 +221,8 @@ class TunnelDialer(NativeLeg):
         return link
 
     def refused(self, text: str) -> None:
-        """The peer wants no link, and perhaps has others: then flows that wait share one of those."""
-        if not any(dialed.state is UP for dialed in self._dialed):
-            self._abort_waiting(Reset(ResetCode.REFUSED, text))
+        """The peer wants no link now. Flows wait: it is asked again, and may have room by then."""
+        self._refusal = text
 
     def tell(self, kind: str, peer: bytes, text: str, at_most_every_ms: int) -> None:
         self._report(kind, peer, text, at_most_every_ms)
@@ -230,6 +230,7 @@ class TunnelDialer(NativeLeg):
     # -- LinkOwner --
 
     def link_heard(self, link: Link, former: LinkState) -> None:
+        self._refusal = ""
         self._owner(link).heard(link, self.now_ms)
 
     def link_silent(self, link: Link) -> None:
@@ -431,7 +432,11 @@ class TunnelDialer(NativeLeg):
             self._waiting.popleft()
             if not first.flow.closed:
                 self.counters.flows_unreachable += 1
-                first.flow.aborted(Reset(ResetCode.UNREACHABLE, "there is no link to the next node"))
+                first.flow.aborted(
+                    Reset(ResetCode.REFUSED, self._refusal)
+                    if self._refusal
+                    else Reset(ResetCode.UNREACHABLE, "there is no link to the next node")
+                )
 
     def _patience_ends_ms(self) -> int:
         """When the flow that waits longest shares a path, or gives up."""

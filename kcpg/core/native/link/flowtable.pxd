@@ -25,6 +25,7 @@ cdef class FlowTable:
     cdef long long _next_conv
     cdef long long _floor
     cdef dict _pending
+    cdef long long _opens_us
     cdef dict _tombstones
     cdef object _buried
     cdef dict _resets

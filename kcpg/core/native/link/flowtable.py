@@ -25,6 +25,10 @@ OPEN_WAIT_MS = 30_000
 # datagrams may open. What comes for further ones is not taken, and comes again.
 UNOPENED = 4096
 
+# Of a link, beyond as many as may wait. Twice what one process with a modern processor can serve: this is
+# for the peer that asks without an end.
+OPENS_PER_S = 20_000
+
 # How long, and how many, finished conversations are remembered; numbers below the forgotten stay used.
 TOMBSTONE_MS = 30_000
 TOMBSTONES = 4096
@@ -89,6 +93,7 @@ class FlowTable:
         self._next_conv = 1
         self._floor = 0
         self._pending: dict[int, int] = {}
+        self._opens_us = 0  # when all that the peer opened so far would have come at that rate
         self._tombstones: dict[int, _Tombstone] = {}
         self._buried: deque[int] = deque()  # their numbers, oldest first
         self._resets: dict[int, _Resetting] = {}
@@ -186,7 +191,7 @@ class FlowTable:
         """A segment came for a conversation that is not here: tell the peer that it is over."""
         self._counters.unknown_convs += 1
         tomb = self._tombstones.get(number)
-        if tomb is None and number > self._floor and len(self._pending) >= UNOPENED:
+        if tomb is None and number > self._floor and self._is_crowded:
             return  # it had no place, and may have one the next time
         if tomb is None:
             tomb = self._bury(number, Reset(ResetCode.LINK_LOST, "this flow is not known here"))
@@ -286,13 +291,20 @@ class FlowTable:
             self._counters.flows_refused += 1
             self._bury(number, Reset(ResetCode.REFUSED, f"a link carries at most {self._limit} flows"))
             return None
-        if len(self._pending) >= UNOPENED:
+        if self._is_crowded:
             self._counters.opens_crowded += 1
             return None
+        self._opens_us = max(self._opens_us, self.now_ms * 1000) + 1_000_000 // OPENS_PER_S
         self._pending[number] = self.now_ms + OPEN_WAIT_MS  # a link that was heard is advanced soon
         conv = self._link_wire.open(number, self._params)
         conv.early = True
         return conv
+
+    @property
+    def _is_crowded(self) -> bool:
+        """The peer opens more conversations than it may: what comes of further ones is to come again."""
+        ahead_us = self._opens_us - self.now_ms * 1000
+        return len(self._pending) >= UNOPENED or ahead_us > UNOPENED * 1_000_000 // OPENS_PER_S
 
     def _opened(self, conv: Conv) -> None:
         """The first message is there: make it a flow."""
@@ -309,6 +321,7 @@ class FlowTable:
             self._refuse(number, Reset(ResetCode.INTERNAL, "the request to open the flow was not understood"))
             return
         request = opening.open
+        request.asker = id(self)
         flow = ConvFlow(request.kind, opening.delivery if request.kind is UDP else ORDERED)
         self.flows[number] = flow
         self._counters.flows_opened += 1

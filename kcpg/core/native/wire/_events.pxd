@@ -2,6 +2,7 @@
 
 cdef enum:
     FRAMES_LIMIT = 1024
+    FRAMES_SHARE = 512      # of one link
     STRANGERS_LIMIT = 256
 
 

@@ -27,6 +27,8 @@ cdef class Events:
             kind = event[0]
             if kind is HEARD:
                 (<LinkWire>event[1]).is_heard = (<LinkWire>event[1]).is_urgent = False
+            elif kind is FRAME:
+                (<LinkWire>event[1]).frames = 0
             elif kind is BEGUN:
                 (<LinkWire>event[1]).has_begun = False
             elif kind is MOVED:
@@ -90,8 +92,9 @@ cdef class Events:
 
     cdef bint frame(self, LinkWire link_wire, int frame_type, bytes payload, const Path* path) except -1:
         """A control frame came; False: there are too many."""
-        if self.frames >= FRAMES_LIMIT:
+        if self.frames >= FRAMES_LIMIT or link_wire.frames >= FRAMES_SHARE:
             return False
+        link_wire.frames += 1
         self.frames += 1
         self.urgent += 1
         self.waiting.append((FRAME, link_wire, frame_type, payload, from_path(path)))

@@ -15,6 +15,7 @@ cdef class LinkWire:
     cdef bint is_urgent             # ... that it was heard is one to act on now
     cdef bint has_begun
     cdef bint has_moved
+    cdef int frames                 # of its control frames stand there
     cdef readonly dict convs
     cdef Conv last_conv
     cdef share_t share              # what its conversations hold of the pool

@@ -13,6 +13,7 @@ MOVED = 5  # link wire: its newest authentic datagram came from another path tha
 STRANGER = 6  # path, cid, clear header, body: a datagram under no known CID, a handshake perhaps
 
 FRAMES_LIMIT = 1024
+FRAMES_SHARE = 512  # of one link
 STRANGERS_LIMIT = 256
 
 Event = tuple[Any, ...]
@@ -32,6 +33,7 @@ class Events:
         self._waiting: list[Event] = []
         self._told: set[tuple[int, Watched]] = set()  # those of them that are told once
         self._frames = self._strangers = 0
+        self._of_link: dict[Watched, int] = {}  # frames
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -40,6 +42,7 @@ class Events:
         """All of them, in order, but for those of conversations that are closed by now."""
         taken, self._waiting, self.urgent = self._waiting, [], False
         self._told.clear()
+        self._of_link.clear()
         self._frames = self._strangers = 0
         return [event for event in taken if event[0] not in (READY, DRAINED) or not event[1].closed]
 
@@ -67,9 +70,11 @@ class Events:
 
     def frame(self, link_wire: Watched, frame_type: int, payload: bytes, path: tuple[int, bytes]) -> bool:
         """A control frame came; False: there are too many."""
-        if self._frames >= FRAMES_LIMIT:
+        of_link = self._of_link.get(link_wire, 0)
+        if self._frames >= FRAMES_LIMIT or of_link >= FRAMES_SHARE:
             return False
         self._frames += 1
+        self._of_link[link_wire] = of_link + 1
         self._tell(FRAME, link_wire, frame_type, payload, path)
         return True
 
