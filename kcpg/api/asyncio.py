@@ -112,6 +112,7 @@ class _Driver:
         self.env = Env(
             entropy=os.urandom, rng=random.Random(), wall_s=clock.wall_s, open_socket=self._open,
             close_socket=self._close, report=report, resolve=self._resolve, source_key=addr.source_key,
+            site_key=addr.site_key,
         )  # fmt: skip
 
     def start(self, dialer: Any) -> None:

@@ -49,7 +49,7 @@ from kcpg.core.node import Node, NodeSettings
 from kcpg.core.workerslot import WorkerSlot
 from kcpg.errors import StartError
 from kcpg.net import addr, clock
-from kcpg.net.addr import AF_INET, AF_INET6, source_key
+from kcpg.net.addr import AF_INET, AF_INET6, site_key, source_key
 from kcpg.net.driver import Driver
 from kcpg.net.local import LocalDialer, LocalListener
 from kcpg.net.resolve import Resolver
@@ -438,6 +438,7 @@ def make_env(ports: TunnelSockets, report: Callable[[Event], None]) -> Env:
         report=told,
         resolve=ports.resolve,
         source_key=source_key,
+        site_key=site_key,
     )
 
 

@@ -84,5 +84,7 @@ class Env:
     resolve: Callable[[str, int, Resolved], None]
     # The part of an address that stands for one customer (/32 or /64), by which handshakes are rationed.
     source_key: Callable[[bytes], bytes] = bytes
+    # And one site, which may have many of those (/32 or /48): so many links have their share together.
+    site_key: Callable[[bytes], bytes] = bytes
     # Where several processes serve a listening leg: which of them this one is.
     worker: WorkerSlot | None = None

@@ -29,6 +29,7 @@ _LOW = 0 if sys.byteorder == "little" else 1  # where the low byte of the family
 _MAPPED = b"\x00" * 10 + b"\xff\xff"
 # A router hands one customer at least a /64, so limits per source count that prefix as one (RFC 6177).
 _V6_SOURCE_PREFIX_BITS = 64
+_V6_SITE_PREFIX_BITS = 48  # and a site at most this: 65,536 of them
 # Addresses in text that are remembered: reading one costs 10 us, and every flow asks for its target.
 _MAX_PARSED = 1024
 
@@ -149,13 +150,21 @@ def text(addr: bytes) -> str:
 
 def source_key(addr: bytes) -> bytes:
     """What limits per sender count as one sender: the IPv4 address, or the /64 of the IPv6 address."""
+    return _network(addr, _V6_SOURCE_PREFIX_BITS)
+
+
+def site_key(addr: bytes) -> bytes:
+    """What may have many senders: the IPv4 address, or the /48 of the IPv6 address."""
+    return _network(addr, _V6_SITE_PREFIX_BITS)
+
+
+def _network(addr: bytes, v6_bits: int) -> bytes:
     bare = unmapped(addr)
     if family(bare) == AF_INET:
         return bare[4:8]
-    address = IPAddress(int.from_bytes(bare[8:24], "big"), 6)
-    network = IPNetwork(address)
-    network.prefixlen = _V6_SOURCE_PREFIX_BITS
-    return bytes(network.network.packed[: _V6_SOURCE_PREFIX_BITS // 8])
+    network = IPNetwork(IPAddress(int.from_bytes(bare[8:24], "big"), 6))
+    network.prefixlen = v6_bits
+    return bytes(network.network.packed[: v6_bits // 8])
 
 
 def is_loopback(addr: bytes) -> bool:

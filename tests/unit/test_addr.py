@@ -79,6 +79,13 @@ def test_one_ipv6_customer_is_one_source():
     assert len(one) == 8
 
 
+def test_one_ipv6_site_has_many_sources():
+    one = addr.site_key(addr.pack("2001:db8:1:2::1", 1))
+    assert one == addr.site_key(addr.pack("2001:db8:1:ffff::9", 2)) and len(one) == 6
+    assert one != addr.site_key(addr.pack("2001:db8:2:2::1", 1))
+    assert addr.site_key(addr.pack("192.0.2.1", 1)) == addr.source_key(addr.pack("::ffff:192.0.2.1", 9))
+
+
 def test_loopback():
     assert addr.is_loopback(addr.pack("127.9.9.9", 1))
     assert addr.is_loopback(addr.pack("::1", 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -128,6 +129,52 @@ def test_who_has_most_links_gives_way_if_nobody_is_there(engine: str) -> None:
     assert rig.d.link is None and len(rig.l.links) == 6, "full: not answered, and asked"
     rig.until(lambda: rig.d.link is not None)
     assert not honest.closed and rig.l.counters.links_full > 0 and not rig.d.counters.refused
+
+
+def test_a_site_with_many_networks_has_one_share(engine: str) -> None:
+    """A link from each of them, which no other has more than: together they give way."""
+    rig = LinkRig(engine, listen={"max_links": 6, "limits": LinkLimits(doubted_ms=1000)})
+    rig.l.env = replace(rig.l.env, site_key=lambda addr: addr[:1])
+    rig.up()
+    honest = rig.l.links[0]
+    for n in range(5):
+        rig.moves = {b"d%d" % k: b"g%d" % n for k in range(1, 100)}
+        rig.new_dialer()
+        rig.d.start(rig.now_ms)
+        rig.until(lambda n=n: len(rig.l.links) == 2 + n)
+        rig.run(50)
+    rig.new_dialer()
+    rig.d.start(rig.now_ms)
+    rig.run(500)
+    assert rig.l.counters.refused == rig.l.counters.links_full > 0, "one more of the site with most"
+    rig.moves = {}
+    rig.new_dialer()
+    rig.d.start(rig.now_ms)
+    rig.until(lambda: rig.d.link is not None)
+    assert not honest.closed and not rig.d.counters.refused
+
+
+def test_half_open_links_of_who_has_most_give_way(engine: str) -> None:
+    """An honest dialer far away has its link, though another site begins hundreds that it does not use."""
+    rig = LinkRig(engine, listen={"max_half_open": 20, "load_half_open": 1000}, delay_ms=400)
+    rig.l.env = replace(rig.l.env, site_key=lambda addr: addr[:1])
+    rig.d.start(rig.now_ms)
+    honest = rig.d
+    rig.run(450)
+    (link,) = rig.l.links
+    for n in range(100):
+        rig.moves = {b"d%d" % k: b"g%d" % n for k in range(2, 200)}
+        rig.lose = lambda sender, path, datagram: sender == "l" and path[1] != b"d1"
+        rig.new_dialer()
+        rig.d.start(rig.now_ms)
+        rig.d.advance(rig.now_ms)
+        for sock, addr, datagram in rig.d.transmit(rig.now_ms):
+            rig.l.receive(int(addr[1:]), rig.moves[b"d%d" % sock], datagram, rig.now_ms)
+        rig.l.advance(rig.now_ms)
+    rig.d = honest
+    rig.run(900)
+    assert rig.l.counters.half_open_expired >= 80 and not link.closed
+    assert honest.link is not None and link.state.name == "UP"
 
 
 def test_conversations_are_served_one_of_each_link_in_turn(engine: str) -> None:

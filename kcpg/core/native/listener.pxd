@@ -9,9 +9,8 @@ cdef class TunnelListener(NativeLeg):
     cdef readonly object settings
     cdef public object on_flow
     cdef object _responder
-    cdef dict _half_open
-    cdef dict _of_source
-    cdef dict _sources
+    cdef object _half_open
+    cdef object _shares
     cdef tuple _most
     cdef readonly dict _of_dialer
     cdef dict _requests

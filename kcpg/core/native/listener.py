@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from itertools import islice
 
 from kcpg.core.env import REPEAT_EVENT_MS, Env, EventKind
 from kcpg.core.flow import Flow, Open, Reset, ResetCode
@@ -20,14 +19,15 @@ from kcpg.core.native.link.link import Link
 from kcpg.core.native.link.rekey import ListenerRekey
 from kcpg.core.native.link.setup import LinkLimits, LinkSetup
 from kcpg.core.native.link.state import LinkState
+from kcpg.core.native.linkshares import LinkShares, Place
 from kcpg.core.native.wire.wire import Path, Wire
 from kcpg.core.workerslot import owner
 
-# When there are too many links, so many at a time of the source that has most of them are asked whether
+# When there are too many links, so many at a time of the site that has most of them are asked whether
 # somebody is there, those first that were not asked for longest. Who does not answer makes room.
 DOUBTED_AT_ONCE = 16
 
-MOST_SOURCE_MS = 1000  # Who has most links is looked up at most this often, as there may be as many sources
+MOST_PLACE_MS = 1000  # Who has most links is looked up at most this often, as there may be as many places
 
 # Handshakes remembered per link, to be forgotten with it: one every 15 s while answers are repeated.
 REQUESTS = 8
@@ -59,7 +59,7 @@ class ListenSettings:
     limits: LinkLimits = field(default_factory=LinkLimits)
     find_mtu: bool = True  # As of DialSettings
     max_links: int = 1024  # About 10 kB each without flows
-    max_half_open: int = 256  # Links whose dialer has not spoken under the new keys; the oldest gives way
+    max_half_open: int = 256  # Links whose dialer has not spoken under the new keys; who has most gives way
     answer_wrong_clock: bool = True  # As of Responder
     pool_bytes: int = POOL_BYTES  # Memory of segments
     # From this many on, dialers must show that they receive at their address before any key agreement.
@@ -98,10 +98,9 @@ class TunnelListener(NativeLeg):
         self._responder = Responder(
             keys, env.entropy, cookie_secret=secret, answer_wrong_clock=settings.answer_wrong_clock
         )
-        self._half_open: dict[Link, None] = {}
-        self._of_source: dict[bytes, dict[Link, None]] = {}  # by the address that they came from first
-        self._sources: dict[Link, bytes] = {}
-        self._most: tuple[int, bytes] = (0, b"")  # until when it is believed, and the source with most links
+        self._half_open: LinkShares[Link] = LinkShares()
+        self._shares: LinkShares[Link] = LinkShares()
+        self._most: tuple[int, Place] = (0, Place(b"", b""))  # until when it is believed, who has most links
         self._of_dialer: dict[bytes, dict[Link, None]] = {}  # by the identity that a dialer tells
         self._requests: dict[Link, deque[InitRequest]] = {}
         self._left: dict[bytes, int] = {}
@@ -150,7 +149,7 @@ class TunnelListener(NativeLeg):
 
     def link_heard(self, link: Link, former: LinkState) -> None:
         if former is LinkState.FRESH:
-            self._half_open.pop(link, None)
+            self._half_open.leave(link)
             if link.incarnation is not None:
                 self._doubt_former(link.incarnation)
                 if self.env.worker is not None:
@@ -169,13 +168,9 @@ class TunnelListener(NativeLeg):
         for request in self._requests.pop(link, ()):
             request.forget()
         self._forget_dialer(link)
-        source = self._sources.pop(link)
-        links = self._of_source[source]
-        del links[link]
-        if not links:
-            del self._of_source[source]
+        self._shares.leave(link)
         if link in self._half_open:
-            del self._half_open[link]
+            self._half_open.leave(link)
             self.counters.half_open_expired += 1
             return
         who = "the peer closed the link" if by_peer else "the link is closed"
@@ -299,12 +294,12 @@ class TunnelListener(NativeLeg):
         if link is None and self._drain is not None:
             self.counters.draining += 1
             return
-        source = self.env.source_key(path[1])
+        place = Place(self.env.site_key(path[1]), self.env.source_key(path[1]))
         if link is None and not self._make_room():
             self.counters.links_full += 1
             full = Verdict(False, f"{self.settings.max_links} links are already open")
             self._report(EventKind.LINKS_FULL, path[1], full.text, REPEAT_EVENT_MS)
-            if self._doubt_most() <= len(self._of_source.get(source, ())) + 1:
+            if not self._doubt_most(place):
                 self._refuse(request, params, full, path)
             return  # who has more may make room: it comes again, and its flows wait
         done = request.accept(params, replace(verdict, resumed=link is not None), self.cids.draw())
@@ -314,7 +309,7 @@ class TunnelListener(NativeLeg):
         self.counters.answers_sent += 1
         self.wire.post(*path, datagram)
         if link is None:
-            link = self._begin(accepted, path, request.incarnation)
+            link = self._begin(accepted, path, place, request.incarnation)
         else:
             link.renew(_epoch(accepted), accepted.params.mirrored(), self.now_ms)
             self._report(
@@ -336,7 +331,7 @@ class TunnelListener(NativeLeg):
             return None
         return link if any(request.proves(secret) for secret in link.rekey.secrets) else None
 
-    def _begin(self, accepted: Accepted, path: Path, incarnation: Incarnation | None) -> Link:
+    def _begin(self, accepted: Accepted, path: Path, place: Place, incarnation: Incarnation | None) -> Link:
         link_wire = self.wire.link_wire(None)
         link_wire.set_path(*path)
         params, settings = accepted.params.mirrored(), self.settings
@@ -352,9 +347,8 @@ class TunnelListener(NativeLeg):
         )
         link = Link(self, setup, self.now_ms)
         self._add(link)
-        self._half_open[link] = None
-        source = self._sources[link] = self.env.source_key(path[1])
-        self._of_source.setdefault(source, {})[link] = None
+        self._half_open.enter(link, place)
+        self._shares.enter(link, place)
         if incarnation is not None:
             self._of_dialer.setdefault(incarnation.dialer, {})[link] = None
         self._tell_count()
@@ -367,20 +361,21 @@ class TunnelListener(NativeLeg):
     def _make_room(self) -> bool:
         """Whether one more link fits, if need be in place of one that nobody uses."""
         if len(self._half_open) >= self.settings.max_half_open:
-            self._drop(next(iter(self._half_open)), "too many handshakes")
+            (link,) = self._half_open.next(self._half_open.most(), 1)
+            self._drop(link, "too many handshakes")
         return len(self._links) < self.settings.max_links
 
-    def _doubt_most(self) -> int:
-        """Ask some links of the source that has most of them whether somebody is there; how many it has."""
-        until_ms, source = self._most
-        if until_ms <= self.now_ms or source not in self._of_source:
-            source = max(self._of_source, key=lambda key: len(self._of_source[key]))
-            self._most = (self.now_ms + MOST_SOURCE_MS, source)
-            links = self._of_source[source]
-            for link in list(islice(links, DOUBTED_AT_ONCE)):
-                links[link] = links.pop(link)  # the last to be asked again
+    def _doubt_most(self, asker: Place) -> bool:
+        """Ask some links of the place that has most of them whether somebody is there. False: that is where
+        `asker` is, or hardly more than it has."""
+        until_ms, most = self._most
+        if until_ms <= self.now_ms or not self._shares.counts(most)[1]:
+            most = self._shares.most()
+            self._most = (self.now_ms + MOST_PLACE_MS, most)
+            for link in self._shares.next(most, DOUBTED_AT_ONCE):
                 link.doubt(self.now_ms, "its place is needed, and nobody answers here")
-        return len(self._of_source[source])
+        (site, source), (own_site, own_source) = self._shares.counts(most), self._shares.counts(asker)
+        return source > own_source + 1 if most.site == asker.site else site > own_site + 1
 
     def _drop(self, link: Link, why: str) -> None:
         link.close(Reset(ResetCode.TIMEOUT, why), tell=link.state is not LinkState.FRESH)
