@@ -20,6 +20,7 @@ cdef class Node:
     cdef readonly object _idle
     cdef bint _closed
     cdef long long _max_flows
+    cdef dict _of_asker
 
     @cython.locals(splice=Splice, source=Flow)
     cpdef advance(self, long long now_ms)

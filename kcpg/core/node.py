@@ -20,11 +20,15 @@ from kcpg.core.splice import Splice
 from kcpg.core.units import earliest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
 # Idle UDP flows are checked this often per timeout: they end between 1 and 1.25 timeouts after their last
 # packet, never earlier, and the clock is not read per packet.
 IDLE_CHECKS = 4
+
+# One link, or whoever else asks for flows, may have so many times what is left: three quarters of all if
+# nobody else has any flow, and after n of those 1/4^n are left.
+SHARE_OF_LEFT = 3
 
 
 class Leg(Protocol):
@@ -144,6 +148,7 @@ class Node:
         legs: tuple[Leg, ...] = (ingress, egress)
         self.tunnels: tuple[TunnelLeg, ...] = tuple(leg for leg in legs if isinstance(leg, TunnelLeg))
         self.splices: dict[Splice, None] = {}  # an ordered set
+        self._of_asker: dict[Hashable, int] = {}  # flows
         self._max_flows = self.settings.max_flows
         self._report = report
         self._tells_all = report is not None and self.settings.tells_all
@@ -213,6 +218,9 @@ class Node:
         egress = answer
         splice = Splice(flow, egress, request, self)
         self.splices[splice] = None
+        asker = request.asker
+        if asker is not None:
+            self._of_asker[asker] = self._of_asker.get(asker, 0) + 1
         self.counters.opened += 1
         if self._tells_all:
             self._tell(FlowOpened(request))
@@ -226,10 +234,19 @@ class Node:
             return Reset(ResetCode.SHUTDOWN)
         if len(self.splices) >= self._max_flows:
             return Reset(ResetCode.REFUSED, f"this node already carries {self._max_flows} flows")
+        if request.asker is not None:
+            free = self._max_flows - len(self.splices)
+            if self._of_asker.get(request.asker, 0) >= SHARE_OF_LEFT * free:
+                return Reset(ResetCode.REFUSED, "this link has its share of the flows that this node carries")
         return self.egress.dial(request, now_ms)
 
     def splice_over(self, splice: Splice, reason: Reset | None) -> None:
         del self.splices[splice]
+        asker = splice.open.asker
+        if asker is not None:
+            self._of_asker[asker] -= 1
+            if not self._of_asker[asker]:
+                del self._of_asker[asker]
         if reason is None:
             self.counters.finished += 1
         else:

@@ -80,10 +80,20 @@ class Dial:
         Gives the reason if it failed already; a later failure goes to the flow's splice.
         """
         self._flow.dial = self
-        target = self._target
-        self._resolver.resolve(target.host, target.port, self._resolved, self._family, asker=self._asker)
+        self.begin()
         self._inline = False
         return self.reason
+
+    def wait(self) -> None:
+        """`begin` follows, instead of `start`."""
+        self._flow.dial = self
+        self._inline = False
+
+    def begin(self) -> None:
+        """Go on after `wait`, unless the flow is over."""
+        if not self._flow.closed:
+            target = self._target
+            self._resolver.resolve(target.host, target.port, self._resolved, self._family, asker=self._asker)
 
     def go_on(self, fd: int, addr: bytes) -> Reset | None:
         """Wait for an attempt at the target's only address that has been begun. Gives None, as `start`."""

@@ -36,6 +36,7 @@ cdef class LocalDialer(LocalLeg):
     cdef public object settings
     cdef public object _resolver
     cdef object _loops
+    cdef object _line
     cdef object _allow
     cdef public object _family
     cdef bytes _addr

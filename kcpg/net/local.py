@@ -17,8 +17,9 @@ from kcpg.core.flow import TCP, Flow, Open, Reset, ResetCode, Target
 from kcpg.net import Notice, proxyprotocol, socks, unix
 from kcpg.net import addr as addresses
 from kcpg.net.allow import AllowList
-from kcpg.net.clock import now_ms
+from kcpg.net.clock import now_ms, now_us
 from kcpg.net.dial import Dial
+from kcpg.net.dialline import DialLine
 from kcpg.net.listening import ListeningPort
 from kcpg.net.local_tcp import FlowHost, TcpFlow
 from kcpg.net.local_udp import UdpPort, UdpTarget
@@ -296,6 +297,7 @@ class LocalDialer(LocalLeg):
         self.settings = settings
         self._resolver = resolver
         self._loops = LoopFinder()
+        self._line = DialLine()
         self._allow = settings.allow or AllowList(None)
         self._family = (
             addresses.AF_INET if settings.ipv4_only else addresses.AF_INET6 if settings.ipv6_only else 0
@@ -307,6 +309,15 @@ class LocalDialer(LocalLeg):
 
     def start(self, now_ms: int) -> None:
         """Nothing to prepare."""
+
+    def advance(self, now_ms: int) -> None:
+        self._line.serve()
+
+    def deadline(self) -> int | None:
+        return self._line.deadline()
+
+    def advance_deadline(self) -> int | None:
+        return self._line.deadline()
 
     def dial(self, request: Open, now_ms: int) -> Flow | Reset:
         target = request.target or self.settings.target
@@ -328,10 +339,12 @@ class LocalDialer(LocalLeg):
         if path:
             return self._dial_path(path, request)
         flow = self._tcp_flow(request) if request.kind is TCP else UdpTarget(self)
-        fd, error = -1, 0
-        if self._addr and request.target is None:
+        fd, error, line, began_us = -1, 0, self._line, now_us()
+        waits = not line.may_begin(began_us)
+        if self._addr and request.target is None and not waits:
             fd, error = _sock.connect(self._addr, request.kind is TCP)
             if fd >= 0 and error == 0:  # as on this machine: nothing to wait for
+                line.took(began_us, now_us())
                 flow.adopt(fd)
                 self.flows.add(flow)
                 return flow
@@ -340,7 +353,14 @@ class LocalDialer(LocalLeg):
         dial = Dial(flow, target, self, self._resolver, timeout_ms=self.settings.timeout_ms,
         family=self._family,
                     permits=permits, asker=request.asker)  # fmt: skip
-        reason = dial.start() if fd < 0 else dial.go_on(fd, self._addr)
+        if waits:
+            dial.wait()
+            line.enter(request.asker, dial)
+            self.request_advance()
+            reason = None
+        else:
+            reason = dial.start() if fd < 0 else dial.go_on(fd, self._addr)
+            line.took(began_us, now_us())
         if reason is None:
             self.flows.add(flow)
         return reason or flow

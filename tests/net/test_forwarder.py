@@ -119,7 +119,7 @@ class Names(Resolver):
         super().__init__()
         self._ip = ip
 
-    def resolve(self, host, port, answer, family=0, max_age_ms=None):
+    def resolve(self, host, port, answer, family=0, max_age_ms=None, asker=None):
         answer([addr.pack(self._ip, port)])
 
 
