@@ -19,6 +19,7 @@ TWINS = {
     "kcpg.core.kcp.kcp": "kcpg.core.kcp._kcp",
     "kcpg.core.native.wire.wire": "kcpg.core.native.wire._wire",
     "kcpg.core.seal.replay": "kcpg.core.seal._seal",
+    "kcpg.core.seal.salted": "kcpg.core.seal._seal",
     "kcpg.core.seal.seal": "kcpg.core.seal._seal",
     "kcpg.net.packets": "kcpg.net._packets",
     "kcpg.net.sock": "kcpg.net._sock",
@@ -74,15 +75,17 @@ if TYPE_CHECKING:
     from kcpg.core.native.wire.wire import Conv as Conv
     from kcpg.core.native.wire.wire import LinkWire as LinkWire
     from kcpg.core.native.wire.wire import Wire as Wire
+    from kcpg.core.seal.salted import SaltedOpener as SaltedOpener
     from kcpg.core.seal.seal import Sealer as Sealer
 else:
     Code = module("kcpg.core.fec.code").Code
     Kcp = module("kcpg.core.kcp.kcp").Kcp
     Sealer = module("kcpg.core.seal.seal").Sealer
+    SaltedOpener = module("kcpg.core.seal.salted").SaltedOpener
     _wire = module(_DECISIVE)
     LinkWire, Conv, Wire = _wire.LinkWire, _wire.Conv, _wire.Wire
 
-__all__ = ["ENGINE", "TWINS", "LinkWire", "Code", "Conv", "Kcp", "Sealer", "Wire", "module"]
+__all__ = ["ENGINE", "TWINS", "LinkWire", "Code", "Conv", "Kcp", "SaltedOpener", "Sealer", "Wire", "module"]
 
 
 def cipher_libraries() -> dict[str, str]:

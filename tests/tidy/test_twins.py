@@ -55,7 +55,7 @@ ONLY_COMPILED = {
     "sizes of fields, where Python has struct and numbers without end": """
         ADDRESS_BYTES AES_BLOCK HALF32 INFO4_BYTES INFO6_BYTES MAP_BASE NAME4_BYTES""",
     "other people's interfaces that Python calls by libraries": """
-        AF_INET EVP_CTRL_AEAD_GET_TAG EVP_CTRL_AEAD_SET_IVLEN EVP_CTRL_AEAD_SET_TAG""",
+        AF_INET SHA_BLOCK SHA_STATE EVP_CTRL_AEAD_GET_TAG EVP_CTRL_AEAD_SET_IVLEN EVP_CTRL_AEAD_SET_TAG""",
     "vectors of system calls; Python makes one call for each": """
         BATCH_BYTES BATCH_MESSAGES BUFFERS BUFFER_STRIDE FEW_PACKETS FEW_SLOTS JOINED_BUFFERS JOINED_BYTES
         MESSAGES PACKET_BYTES SLOTS VECTORS""",

@@ -52,3 +52,4 @@ cdef class HeaderMask:
 
 
 include "_replay.pxd"
+include "_salted.pxd"

@@ -11,6 +11,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
+import hmac
 from importlib.util import find_spec
 
 from Cryptodome.Cipher import AES
@@ -332,3 +333,4 @@ _SAMPLES = bytes(range(32))   # two blocks, for the known answer
 
 
 include "_replay.pxi"
+include "_salted.pxi"

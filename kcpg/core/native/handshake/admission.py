@@ -7,6 +7,7 @@ Every table is bounded by a number, not by the attacker's patience.
 from __future__ import annotations
 
 import hmac
+from collections import OrderedDict
 
 from kcpg.core.native.handshake.envelope import COOKIE_BYTES
 
@@ -35,7 +36,7 @@ class SaltSet:
 
     def __init__(self, limit: int = MAX_SALTS) -> None:
         self._limit = limit
-        self._until: dict[bytes, int] = {}  # in order of arrival
+        self._until: OrderedDict[bytes, int] = OrderedDict()  # in order of arrival
 
     def __len__(self) -> int:
         return len(self._until)
@@ -61,7 +62,7 @@ class SaltSet:
             oldest = next(iter(self._until))
             if self._until[oldest] > now_ms:
                 return
-            del self._until[oldest]
+            self._until.popitem(last=False)
 
 
 class Cookies:
@@ -97,22 +98,28 @@ class Sources:
         self._limit = limit
         self._rate_per_s = rate_per_s
         self._burst = burst
-        self._buckets: dict[bytes, tuple[float, int]] = {}  # key -> tokens, when; in order of last use
+        # Key -> tokens, when; in order of last use. A dict would look for its first among those that left.
+        self._buckets: OrderedDict[bytes, tuple[float, int]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._buckets)
 
     def take(self, key: bytes, now_ms: int) -> bool:
         """May this source have one more handshake now?"""
-        tokens, at_ms = self._buckets.pop(key, (float(self._burst), now_ms))
-        tokens = min(self._burst, tokens + (now_ms - at_ms) * self._rate_per_s / 1000)
+        buckets = self._buckets
+        bucket = buckets.get(key)
+        if bucket is None:
+            buckets[key] = (float(self._burst - 1), now_ms)
+            if len(buckets) > self._limit:
+                buckets.popitem(last=False)
+            return True
+        tokens = min(self._burst, bucket[0] + (now_ms - bucket[1]) * self._rate_per_s / 1000)
         granted = tokens >= 1
-        self._buckets[key] = (tokens - 1 if granted else tokens, now_ms)
-        if len(self._buckets) > self._limit:
-            del self._buckets[next(iter(self._buckets))]
+        buckets[key] = (tokens - 1 if granted else tokens, now_ms)
+        buckets.move_to_end(key)
         return granted
 
     def spent(self, key: bytes, now_ms: int) -> bool:
         """Has this source nothing left?"""
-        tokens, at_ms = self._buckets.get(key, (1.0, now_ms))
-        return tokens + (now_ms - at_ms) * self._rate_per_s / 1000 < 1
+        bucket = self._buckets.get(key)
+        return bucket is not None and bucket[0] + (now_ms - bucket[1]) * self._rate_per_s / 1000 < 1

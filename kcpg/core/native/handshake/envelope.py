@@ -11,9 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from struct import Struct
 
+from kcpg import engine
 from kcpg.core.native.handshake.keys import expand
+from kcpg.core.seal.salted import SALT_BYTES, SaltedOpener
 from kcpg.core.seal.seal import (
-    FORGED,
     HAVE_CRYPTOGRAPHY,
     LIBRARIES,
     SAMPLE_BYTES,
@@ -30,7 +31,6 @@ VERSION = 1
 INIT, RESP, RETRY = 1, 2, 3
 
 HEADER_BYTES = 8
-SALT_BYTES = 16
 SALT_GROUPS = 64  # as many as a leg has processes at most; a salt of one is drawn in a tenth of a millisecond
 COOKIE_BYTES = 16
 NO_COOKIE = bytes(COOKIE_BYTES)
@@ -78,6 +78,8 @@ class Envelope:
 
     def __init__(self, key: bytes, mask_key: bytes, library: str | None = None) -> None:
         self._key = key
+        self._only = library
+        self._opener: SaltedOpener | None = None
         self._library = library or (LIBRARIES[0] if HAVE_CRYPTOGRAPHY else LIBRARIES[1])
         self._mask = HeaderMask(mask_key, self._library)
 
@@ -106,10 +108,9 @@ class Envelope:
         """
         if len(header) != HEADER_BYTES or len(body) < OVERHEAD_BYTES - HEADER_BYTES:
             return None
-        try:
-            return self._aead(body[:SALT_BYTES]).decrypt(bytes(12), body[SALT_BYTES:], header)
-        except FORGED:
-            return None
+        if self._opener is None:
+            self._opener = engine.SaltedOpener(self._key, self._only)
+        return self._opener.open(header, body)
 
     def _aead(self, salt: bytes) -> Aead:
         return aead("chacha20", expand(self._key, salt), self._library)

@@ -23,7 +23,6 @@ from kcpg.core.native.handshake.envelope import (
     NO_COOKIE,
     OVERHEAD_BYTES,
     PAD_SPREAD_BYTES,
-    SALT_BYTES,
     SALT_GROUPS,
     Entropy,
     Envelope,
@@ -49,6 +48,7 @@ from kcpg.core.native.handshake.params import (
     read_offer,
     within,
 )
+from kcpg.core.seal.salted import SALT_BYTES
 
 PROLOGUE = b"kcpg/1 link"
 CLOCK_TOLERANCE_S = 60
