@@ -16,7 +16,7 @@ from kcpg.core.native.link.link import HURRY_EVERY_MS
 from kcpg.core.native.link.rekey import REKEY_EVERY_MS
 from kcpg.core.native.link.setup import LinkLimits
 from kcpg.core.native.wire import events, frames
-from tests.links import TCP, LinkRig
+from tests.links import TCP, UDP, LinkRig, echo
 
 
 @pytest.fixture
@@ -233,3 +233,36 @@ def test_control_frames_of_one_link_leave_others_their_place(engine: str) -> Non
     rig.l.advance(rig.now_ms)
     sent = rig.l.transmit(rig.now_ms) + rig.l.transmit(rig.now_ms)
     assert [link.link_wire.tx_datagrams > 4 for link in rig.l.links] == [True, True] and len(sent) > 500
+
+
+def test_a_peer_that_answers_no_rekey_loses_the_link(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though it answers everything else, and few datagrams are sent."""
+    rig = LinkRig(engine).up()
+    near, far = rig.pair()
+    link = rig.d.link
+    monkeypatch.setattr(type(rig.l.links[0].rekey), "receive", lambda self, message, now_ms: None)
+    rig.run(epochs.WORN_MS - 5_000)
+    assert not link.rekey.running
+    for _ in range(90):
+        near.flow.write(b"ask")
+        rig.run(1000)
+        if link.closed:
+            break
+        assert far.flow.read(100) == b"ask"
+    age_ms = rig.now_ms - link.since_ms
+    assert link.closed and epochs.WORN_MS + 50_000 < age_ms < epochs.WORN_MS + 70_000
+    assert near.reason is not None and "renew the keys" in near.reason.text
+
+
+def test_a_tcp_flow_keeps_no_unreliable_packets(engine: str) -> None:
+    rig = LinkRig(engine).up()
+    near, far = rig.pair()
+    udp_near, udp_far = rig.pair(UDP)
+    sent = rig.d.link.link_wire
+    for _ in range(50):
+        sent.send(frames.DATAGRAM, frames.pack_conv(near.flow.conv.conv) + bytes(1000))
+        sent.send(frames.DATAGRAM, frames.pack_conv(udp_near.flow.conv.conv) + bytes(1000))
+    rig.run(50)
+    assert rig.l.wire.drops["datagram_queue_full"] == 50 and not far.flow.conv.closed
+    assert len(udp_far.flow.recv_packets(100)) == 50
+    echo(near, far, rig)

@@ -13,6 +13,7 @@ from kcpg.core.kcp.kcp import KcpParams
 from kcpg.core.native.link.convflow import ConvFlow
 from kcpg.core.native.link.open_message import ORDERED, OpenMessage, read_open_message
 from kcpg.core.native.wire import frames
+from kcpg.core.native.wire.conv import DATAGRAM_QUEUE
 from kcpg.core.native.wire.counters import LinkCounters
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ OPEN_WAIT_MS = 30_000
 # Most conversations of which the OPEN message is awaited or not looked at yet: as many as one batch of
 # datagrams may open. What comes for further ones is not taken, and comes again.
 UNOPENED = 4096
+
+# Unreliable packets that came before the OPEN message of their flow; those of a TCP flow are none.
+EARLY_PACKETS = 2
 
 # Of a link, beyond as many as may wait. Twice what one process with a modern processor can serve: this is
 # for the peer that asks without an end.
@@ -113,6 +117,8 @@ class FlowTable:
         trip."""
         assert not self.full
         conv = self._link_wire.open(self._enter(flow), self._params)
+        if request.kind is not UDP:
+            conv.packets_limit = 0
         conv.send(OpenMessage(request, flow.delivery).encode())
         flow.attach(self, conv)
 
@@ -298,6 +304,7 @@ class FlowTable:
         self._pending[number] = self.now_ms + OPEN_WAIT_MS  # a link that was heard is advanced soon
         conv = self._link_wire.open(number, self._params)
         conv.early = True
+        conv.packets_limit = EARLY_PACKETS
         return conv
 
     @property
@@ -322,6 +329,7 @@ class FlowTable:
             return
         request = opening.open
         request.asker = id(self)
+        conv.packets_limit = DATAGRAM_QUEUE if request.kind is UDP else 0
         flow = ConvFlow(request.kind, opening.delivery if request.kind is UDP else ORDERED)
         self.flows[number] = flow
         self._counters.flows_opened += 1

@@ -43,6 +43,8 @@ MAX_SPREAD_MS = 60_000
 CHALLENGED_PATHS = 8  # Paths that the peer asked about lately: more than a dialer tries one after another
 
 
+NOT_RENEWED = "the peer did not renew the keys of the link"
+
 # Of a peer that changes its address: how often at most its conversations are looked at for that, of which
 # there may be tens of thousands. Shorter than what a user notices.
 HURRY_EVERY_MS = 100
@@ -268,7 +270,7 @@ class Link:
         if self._expired(now_ms):
             return
         if self.epochs.used_up:
-            self.close(Reset(ResetCode.LINK_LOST, "the peer did not renew the keys of the link"), tell=True)
+            self.close(Reset(ResetCode.LINK_LOST, NOT_RENEWED), tell=True)
             return
         self.liveness.advance(now_ms, self._used, self._silent)
         if isinstance(self.rekey, DialerRekey) and self.state is UP:
@@ -396,7 +398,9 @@ class Link:
 
     def _advance_rekey(self, rekey: DialerRekey, now_ms: int) -> None:
         due_ms = self._rekey_at()
-        if rekey.running:
+        if rekey.is_vain:
+            self.close(Reset(ResetCode.LINK_LOST, NOT_RENEWED), tell=True)
+        elif rekey.running:
             rekey.advance(now_ms)
         elif due_ms is not None and due_ms <= now_ms:
             rekey.start(now_ms)

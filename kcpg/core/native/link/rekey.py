@@ -13,10 +13,14 @@ if TYPE_CHECKING:
     from kcpg.core.native.link.cids import Cids
     from kcpg.core.native.wire.wire import LinkWire
 
-# A REKEY frame is repeated with doubled waits between these, without end: the listener may have taken it
-# already, and then only its answer leads on. A peer that is gone is noticed by the link's silence.
+# A REKEY frame is repeated with doubled waits between these, as the listener may have taken it already, and
+# then only its answer leads on. A peer that is gone is noticed by the link's silence.
 FIRST_WAIT_MS = 250
 MOST_WAIT_MS = 5000
+
+# A peer that is there and answers none of these does not renew the keys: WireGuard stops to use keys of 180 s
+# (REJECT_AFTER_TIME), a minute after they are to be renewed. Here that minute is spent asking, fifteen times.
+MOST_TRIES = 15
 
 
 class DialerRekey:
@@ -34,17 +38,24 @@ class DialerRekey:
         self._own_cid = 0
         self._due_ms = 0
         self._wait_ms = 0
+        self._tries = 0
 
     @property
     def running(self) -> bool:
         """An answer is awaited."""
         return self._initiator is not None
 
+    @property
+    def is_vain(self) -> bool:
+        """The peer had time enough to answer, and does not."""
+        return self.running and self._tries > MOST_TRIES
+
     def start(self, now_ms: int) -> None:
         """Ask for a new epoch."""
         self._own_cid = self._cids.draw()
         self._initiator = RekeyInitiator(self.secret, self._algorithm, self._own_cid, self._entropy)
         self._wait_ms = FIRST_WAIT_MS
+        self._tries = 0
         self._send(now_ms)
 
     def restart(self, secret: bytes) -> None:
@@ -73,6 +84,7 @@ class DialerRekey:
     def _send(self, now_ms: int) -> None:
         assert self._initiator is not None
         self._link_wire.send(frames.REKEY, frames.pack_rekey(self._initiator.message))
+        self._tries += 1
         self._due_ms = now_ms + self._wait_ms
         self._wait_ms = min(2 * self._wait_ms, MOST_WAIT_MS)
 

@@ -33,6 +33,7 @@ cdef class Conv(Kcp):
     cdef int timer                  # place in the wire's timers, -1: none
     cdef object packets_out         # deques, made at the first unreliable packet
     cdef object packets_in
+    cdef public int packets_limit   # as conv.py
     cdef uint32_t snd_limit         # windows the user gave; with a controller those of `k` stay below them
     cdef uint32_t rcv_limit
     cdef totals_t seen              # what the link's flight holds of this conversation

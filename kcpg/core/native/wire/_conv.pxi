@@ -8,6 +8,7 @@ cdef class Conv(Kcp):
 
     def __cinit__(self, *args, **kwargs):
         self.timer = -1
+        self.packets_limit = DATAGRAM_QUEUE
 
     def __init__(self, LinkWire link_wire not None, uint32_t conv, params):
         self.segment_pool = link_wire.wire.segment_pool

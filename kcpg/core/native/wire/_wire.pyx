@@ -477,11 +477,11 @@ cdef class Wire:
             self.count_drop("conv_unknown" if n >= 4 else "frame_malformed")
             return 0
         self.lone_ms = <int64_t>self.now_ms
-        if conv.packets_in is None:
-            conv.packets_in = deque()
-        if len(conv.packets_in) >= DATAGRAM_QUEUE:
+        if (0 if conv.packets_in is None else len(conv.packets_in)) >= conv.packets_limit:
             self.count_drop("datagram_queue_full")
             return 0
+        if conv.packets_in is None:
+            conv.packets_in = deque()
         conv.packets_in.append(p[4:n])
         conv.raise_events(EV_READABLE)
         return 0

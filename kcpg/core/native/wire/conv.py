@@ -73,6 +73,7 @@ class Conv(Kcp):
         self.is_outstanding = False  # it stands among those of its link wire that have data under way
         self.packets_out: deque[bytes] = deque()
         self.packets_in: deque[bytes] = deque()
+        self.packets_limit = DATAGRAM_QUEUE  # unreliable packets that may wait to be read
         self.join(link_wire, params)
 
     def join(self, link_wire: LinkWire, params: KcpParams) -> None:
@@ -194,7 +195,7 @@ class Conv(Kcp):
 
     def deliver(self, packet: bytes) -> None:
         """Take in an unreliable packet from the peer."""
-        if len(self.packets_in) >= DATAGRAM_QUEUE:
+        if len(self.packets_in) >= self.packets_limit:
             self.link_wire.wire.drop("datagram_queue_full")
             return
         self.packets_in.append(packet)
