@@ -17,6 +17,7 @@ from kcpg.core.native.handshake.handshake import (
     Retry,
 )
 from kcpg.core.native.handshake.keys import RootKeys
+from kcpg.core.native.handshake.pace import Pace
 from kcpg.core.native.handshake.params import LinkParams, negotiate
 from kcpg.core.seal.seal import HeaderMask, xor
 
@@ -30,6 +31,16 @@ def unmask(mask_key: bytes, datagram: bytes) -> tuple[bytes, bytes]:
     """(clear header, body), as a wire hands strangers out."""
     body = datagram[8:]
     return xor(datagram[:8], HeaderMask(mask_key).mask(body[-16:])), body
+
+
+class Unhurried(Pace):
+    """Of a listener that has time for everybody."""
+
+    def admit(self, who: bytes, now_ms: int) -> bool:
+        return True
+
+    def promise(self, who: bytes, now_ms: int) -> int:
+        return 0
 
 
 class HandshakePair:
@@ -51,6 +62,7 @@ class HandshakePair:
         self.offer = offer or LinkParams()
         self.wall_s, self.now_ms, self.skew_s, self.load = WALL_S, 5_000_000_000, skew_s, False
         self.listener = Responder(KEYS, self.random.randbytes, max_salts)
+        self.listener.pace = Unhurried()
         self.dialer = self.another(resume)
 
     def another(self, resume: Resume | None = None) -> Initiator:

@@ -439,6 +439,7 @@ def make_env(ports: TunnelSockets, report: Callable[[Event], None]) -> Env:
         resolve=ports.resolve,
         source_key=source_key,
         site_key=site_key,
+        clock_ns=time.perf_counter_ns,
     )
 
 

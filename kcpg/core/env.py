@@ -86,5 +86,7 @@ class Env:
     source_key: Callable[[bytes], bytes] = bytes
     # And one site, which may have many of those (/32 or /48): so many links have their share together.
     site_key: Callable[[bytes], bytes] = bytes
+    # Nanoseconds of a clock that tells how long a piece of work took. One that stands still: nobody knows.
+    clock_ns: Callable[[], int] = int
     # Where several processes serve a listening leg: which of them this one is.
     worker: WorkerSlot | None = None

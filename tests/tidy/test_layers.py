@@ -53,8 +53,15 @@ RULES = [
         "the product is installed alone: the network emulation and the harness stay in the repository",
     ),
     (
-        # An attacker with the keys speaks the protocol itself.
-        ("harness", "-harness/malicious_peer.py", "-harness/hostile.py", "-harness/rawlink.py"),
+        # An attacker with the keys speaks the protocol itself, and so do thousands of clients in one process.
+        (
+            "harness",
+            "-harness/malicious_peer.py",
+            "-harness/hostile.py",
+            "-harness/rawlink.py",
+            "-harness/load/storm.py",
+            "-harness/load/herd.py",
+        ),
         ("kcpg",),
         "the harness drives kcpg through its command line, as a user does, and so sees what a user gets",
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kcpg.core.flow import ResetCode
-from kcpg.core.native.dial.dialedlink import DialState
+from kcpg.core.native.dial.dialstate import DialState
 from kcpg.core.native.link.state import NEXT_STATE, LinkInput, LinkState
 from tests.links import LinkRig, echo, params
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,8 @@ def handshake() -> tuple[Vectors, noise.Keys]:
     random = given("handshake.rand") + given("handshake.salt")
     init, salt = out.seal(0, pack_init(Init(time_s, cid, NO_COOKIE, one)), 384, entropy(random))
     retry = RetryFields(RetryReason.CLOCK, given("handshake.cookie"), time_s, salt)
+    later = replace(retry, reason=RetryReason.COOKIE, wait_ms=2500)
+    full = Verdict(False, "full", again_ms=5000)
     told = Offer(
         LinkParams(), 0x0BADCAFE, proof, Incarnation(bytes(range(0xD0, 0xE0)), bytes(range(0xE0, 0xE8)))
     )
@@ -127,11 +130,13 @@ def handshake() -> tuple[Vectors, noise.Keys]:
         "handshake.offer": offer.hex(),
         "handshake.offer_of_dialer": pack_offer(told).hex(),
         "handshake.answer": answer.hex(),
+        "handshake.answer_full": pack_answer(0, LinkParams(), full).hex(),
         "handshake.message1": one.hex(),
         "handshake.message2": two.hex(),
         "handshake.init": init.hex(),
         "handshake.resp": back.seal(cid, pack_resp(Resp(two)), 256, entropy(random))[0].hex(),
         "handshake.retry": back.seal(cid, pack_retry(retry), 100, entropy(random))[0].hex(),
+        "handshake.retry_later": back.seal(cid, pack_retry(later), 100, entropy(random))[0].hex(),
         "handshake.c2s": shared.c2s.hex(),
         "handshake.s2c": shared.s2c.hex(),
         "handshake.session_secret": shared.secret.hex(),

@@ -35,9 +35,11 @@ REQUESTS = 8
 # Handshakes that were left to other processes and may be repeated: of half a minute, at 30 in a second.
 MAX_LEFT = 1024
 
-# Links that call again at once after this node told them to go are spread: a handshake takes up to 1.5 ms of
-# CPU with all that belongs to it, and a fleet's other servers have work of their own.
-HANDSHAKES_PER_S = 300
+# A half-open link gives way to a newer one after this: its dialer repeats each RTO what confirms it, so it is
+# gone, or too much was begun. Then what is nearly done is not what to throw away.
+HALF_OPEN_MS = 5000
+
+FULL_AGAIN_MS = 5000  # Who is refused because of max_links may ask again then: links go as their users do
 
 # At the least, so that flows of the next moment do not wait for a link while the old one still serves.
 GOAWAY_SPREAD_MS = 1000
@@ -58,8 +60,10 @@ class ListenSettings:
     kcp: KcpParams = field(default_factory=KcpParams)
     limits: LinkLimits = field(default_factory=LinkLimits)
     find_mtu: bool = True  # As of DialSettings
-    max_links: int = 1024  # About 10 kB each without flows
-    max_half_open: int = 256  # Links whose dialer has not spoken under the new keys; who has most gives way
+    max_links: int = 1024  # About 24 kB each without flows
+    # Links whose dialer has not spoken under the new keys: a second's, as its first word may take that long.
+    # Of those who have most, the oldest gives way.
+    max_half_open: int = 1024
     answer_wrong_clock: bool = True  # As of Responder
     pool_bytes: int = POOL_BYTES  # Memory of segments
     # From this many on, dialers must show that they receive at their address before any key agreement.
@@ -136,7 +140,7 @@ class TunnelListener(NativeLeg):
 
     @property
     def _spread_ms(self) -> int:
-        return len(self._links) * 1000 // HANDSHAKES_PER_S
+        return int(len(self._links) * self._responder.pace.cost_ms)
 
     def _tell_drain(self, drain: _Drain) -> None:
         spread_ms = max(self._spread_ms, GOAWAY_SPREAD_MS)
@@ -230,6 +234,7 @@ class TunnelListener(NativeLeg):
     def _init(self, path: Path, header: bytes, body: bytes, settled: bool) -> None:
         """`settled`: this process answers it, even if another one might do it better."""
         self.counters.inits_received += 1
+        began_ns = self.env.clock_ns()
         sock, addr = path
         answer = self._responder.receive(
             header, body, addr, self.env.source_key(addr), self.env.wall_s(), self.now_ms, self._loaded
@@ -242,7 +247,7 @@ class TunnelListener(NativeLeg):
             self.wire.post(sock, addr, answer.datagram)
         elif answer is not None:
             if settled or not self._handed_over(self._best(answer), path, header, body):
-                self._decide(answer, path)
+                self._decide(answer, path, began_ns)
         else:
             self._unknown(path)
 
@@ -285,7 +290,7 @@ class TunnelListener(NativeLeg):
         text = "datagrams encrypted with another password, or for a closed link"
         self._report(EventKind.STRANGER, path[1], text, REPEAT_EVENT_MS)
 
-    def _decide(self, request: InitRequest, path: Path) -> None:
+    def _decide(self, request: InitRequest, path: Path, began_ns: int) -> None:
         params, verdict = negotiate(request.params, self.settings.params)
         if not verdict.accepted:
             self._refuse(request, params, verdict, path)
@@ -295,9 +300,13 @@ class TunnelListener(NativeLeg):
             self.counters.draining += 1
             return
         place = Place(self.env.site_key(path[1]), self.env.source_key(path[1]))
-        if link is None and not self._make_room():
+        if link is None and not self._has_half():
+            self.counters.half_open_full += 1
+            return
+        if link is None and len(self._links) >= self.settings.max_links:
             self.counters.links_full += 1
-            full = Verdict(False, f"{self.settings.max_links} links are already open")
+            text = f"{self.settings.max_links} links are already open"
+            full = Verdict(False, text, again_ms=FULL_AGAIN_MS)
             self._report(EventKind.LINKS_FULL, path[1], full.text, REPEAT_EVENT_MS)
             if not self._doubt_most(place):
                 self._refuse(request, params, full, path)
@@ -316,6 +325,7 @@ class TunnelListener(NativeLeg):
                 EventKind.LINK_RESUMED, path[1], "the link is resumed; its flows go on", REPEAT_EVENT_MS
             )
         self._requests.setdefault(link, deque(maxlen=REQUESTS)).append(request)
+        self._responder.pace.begun(self.env.clock_ns() - began_ns)
 
     def _refuse(self, request: InitRequest, params: LinkParams, verdict: Verdict, path: Path) -> None:
         self.counters.refused += 1
@@ -358,12 +368,15 @@ class TunnelListener(NativeLeg):
         if self.env.worker is not None:
             self.env.worker.count(len(self._links))
 
-    def _make_room(self) -> bool:
-        """Whether one more link fits, if need be in place of one that nobody uses."""
-        if len(self._half_open) >= self.settings.max_half_open:
-            (link,) = self._half_open.next(self._half_open.most(), 1)
-            self._drop(link, "too many handshakes")
-        return len(self._links) < self.settings.max_links
+    def _has_half(self) -> bool:
+        """Whether one more link may be half open, if need be in place of the oldest of who has most of them."""
+        if len(self._half_open) < self.settings.max_half_open:
+            return True
+        (oldest,) = self._half_open.next(self._half_open.most(), 1)
+        if self.now_ms - oldest.since_ms < HALF_OPEN_MS:
+            return False
+        self._drop(oldest, "too many handshakes")
+        return True
 
     def _doubt_most(self, asker: Place) -> bool:
         """Ask some links of the place that has most of them whether somebody is there. False: that is where

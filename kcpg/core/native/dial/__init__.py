@@ -2,6 +2,6 @@
 
 Tests of what has none of its own name:
     attempt, pathchoice, penaltybox: unit/test_hopping.py
-    dialedlink, dialer: unit/test_link_life.py, sim/test_hopping.py, sim/test_paths.py
+    dialedlink, dialstate, dialer: unit/test_link_life.py, sim/test_hopping.py, sim/test_paths.py
     sourceports: sim/test_hopping.py
 """

@@ -6,12 +6,12 @@ A dialer has one for each path that it wants (`mux_tunnels`).
 from __future__ import annotations
 
 from dataclasses import replace
-from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from kcpg.core.env import REPEAT_EVENT_MS, Env, EventKind, Resolved, ResolveFailed
 from kcpg.core.flow import Reset, ResetCode
-from kcpg.core.native.dial.attempt import FIRST_WAIT_MS, HandshakeAttempt
+from kcpg.core.native.dial.attempt import FIRST_WAIT_MS, JITTER, HandshakeAttempt
+from kcpg.core.native.dial.dialstate import NEXT_STATE, DialInput, DialState
 from kcpg.core.native.dial.hopping import Hopper
 from kcpg.core.native.dial.sourceports import SourcePorts
 from kcpg.core.native.handshake.handshake import (
@@ -23,7 +23,7 @@ from kcpg.core.native.handshake.handshake import (
     Retry,
 )
 from kcpg.core.native.link.epochs import NewEpoch
-from kcpg.core.native.link.link import Link
+from kcpg.core.native.link.link import MAX_SPREAD_MS, Link
 from kcpg.core.native.link.rekey import DialerRekey
 from kcpg.core.units import earliest
 
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 NO_ANSWER_MS = 5000  # After this long without an answer an event is reported; the attempts go on
 
-# A refusal stands in a configuration, or in a list of links that is full: somebody has to change something.
+# A refusal stands in a configuration, or in a list of links that is full, if the peer does not say when to ask
+# again: somebody has to change something.
 REFUSED_WAIT_MS = 5000
 
 # The round-trip time is unknown when several INITs went out. A PING tells it soon; until then be patient.
@@ -50,44 +51,11 @@ FURTHER_EVENT_MS = 10_000  # What happens to further links of a dialer is report
 # only have stood still.
 GRACE_MS = 1500
 
+# A path that is back is better than another one: the sizes that it takes are known. Who asks by both at the
+# same time gets answers this close to each other.
+TOGETHER_MS = 10
+
 FAREWELL_MS = 1000  # A link that is given up keeps its sockets this long: its farewell still has to leave
-
-
-class DialState(Enum):
-    """What is being done about the link."""
-
-    STOPPED = "stopped"
-    CALLING = "calling"  # There is no link; an attempt runs
-    UP = "up"
-    RESUMING = "resuming"  # The link is silent; an attempt runs
-    CLOSED = "closed"
-
-
-class DialInput(Enum):
-    """What changes that."""
-
-    START = "start"
-    ACCEPTED = "accepted"
-    HEARD = "heard"
-    SILENT = "silent"
-    LOST = "lost"
-    CLOSE = "close"
-
-
-# Every other input changes nothing.
-NEXT_STATE = {
-    (DialState.STOPPED, DialInput.START): DialState.CALLING,
-    (DialState.CALLING, DialInput.ACCEPTED): DialState.UP,
-    (DialState.UP, DialInput.SILENT): DialState.RESUMING,
-    (DialState.UP, DialInput.LOST): DialState.CALLING,
-    (DialState.RESUMING, DialInput.ACCEPTED): DialState.UP,
-    (DialState.RESUMING, DialInput.HEARD): DialState.UP,
-    (DialState.RESUMING, DialInput.LOST): DialState.CALLING,
-    (DialState.STOPPED, DialInput.CLOSE): DialState.CLOSED,
-    (DialState.CALLING, DialInput.CLOSE): DialState.CLOSED,
-    (DialState.UP, DialInput.CLOSE): DialState.CLOSED,
-    (DialState.RESUMING, DialInput.CLOSE): DialState.CLOSED,
-}
 
 
 class DialHost(Protocol):
@@ -134,6 +102,14 @@ STUCK_TEXT = (
 )
 
 
+class _Held(NamedTuple):
+    """An answer by another path, that is taken if the path there is stays silent until then."""
+
+    answer: Accepted
+    path: Path
+    until_ms: int
+
+
 class DialedLink:
     """`host` owns the wire, the memory of bad paths, and the flows that wait.
 
@@ -148,6 +124,7 @@ class DialedLink:
         self._further = further
         self._env = env = replace(host.env, resolve=self._resolve)
         self._attempt: HandshakeAttempt | None = None
+        self._held: _Held | None = None
         self._sockets = SourcePorts(env)
         self._hopper = Hopper(hop_every_ms, host.choice, self._sockets, env, self._hopped, self._stuck)
         self._unanswered_since_ms: int | None = None
@@ -207,6 +184,8 @@ class DialedLink:
         due_ms = earliest(self._call_at_ms, self._sockets.deadline())
         if self._attempt is not None:
             due_ms = earliest(due_ms, self._attempt.deadline())
+            if self._held is not None:
+                due_ms = earliest(due_ms, self._held.until_ms)
         if self.link is not None and self.state is DialState.UP:
             due_ms = earliest(due_ms, self._hopper.deadline(self.link))
         return due_ms
@@ -230,6 +209,7 @@ class DialedLink:
         """It is UP."""
         if self._turn(DialInput.HEARD):
             self._hopper.begin(link.peer, now_ms)
+            self._held = None
             if self._attempt is not None:
                 self._attempt.quiet = True
 
@@ -244,7 +224,7 @@ class DialedLink:
             if link.link_wire.path is not None:
                 self._host.choice.blame(link.link_wire.path[1], now_ms)
                 self._hopper.lost(link.link_wire.path[1])
-            self._call(now_ms, FIRST_WAIT_MS)
+            self._call(now_ms, max(FIRST_WAIT_MS, link.liveness.rto_ms))
 
     def closed(self, link: Link, reason: Reset, by_peer: bool, now_ms: int) -> None:
         """The link is gone, its flows are reset."""
@@ -270,7 +250,7 @@ class DialedLink:
             return False
         answer = attempt.initiator.receive(header, body, self._env.wall_s())
         if isinstance(answer, Retry):
-            self._obey(attempt, answer, path)
+            self._obey(attempt, answer, path, now_ms)
         elif isinstance(answer, Refused):
             self._refused(answer, path, now_ms)
         elif isinstance(answer, Accepted):
@@ -320,7 +300,7 @@ class DialedLink:
         self._attempt = HandshakeAttempt(initiator, now_ms, first_wait_ms, resume is not None, self._env.rng)
 
     def _drop_attempt(self) -> None:
-        self._attempt = None
+        self._attempt = self._held = None
         self._call_at_ms = None
         self._sockets.keep_first()
 
@@ -329,6 +309,11 @@ class DialedLink:
             self._call(now_ms, FIRST_WAIT_MS)
         attempt = self._attempt
         if attempt is None:
+            return
+        held = self._held
+        if held is not None and held.until_ms <= now_ms:
+            self._held = None
+            self._accepted(attempt, held.answer, held.path, now_ms, held=True)
             return
         if attempt.ends_ms <= now_ms:
             self._attempt_failed(attempt, now_ms)
@@ -352,6 +337,8 @@ class DialedLink:
         since_ms = self._unanswered_since_ms
         if self._attempt is None or since_ms is None or now_ms - since_ms < NO_ANSWER_MS:
             return
+        if self._attempt.told is not None:
+            return
         peer = self.link.peer if self.link is not None else b""
         text = (
             f"no answer from {', '.join(self._host.choice.hosts)}: is the password the same, is the peer up?"
@@ -359,11 +346,20 @@ class DialedLink:
         self._report(EventKind.NO_ANSWER, peer, text, REPEAT_EVENT_MS)
 
     def _send_inits(self, attempt: HandshakeAttempt, now_ms: int) -> None:
-        """One INIT to a chosen target; when resuming, one on the path there is as well, from another
+        """One INIT to a chosen target; when resuming, some on the path there is, and the others from another
         source port."""
+        if attempt.told is not None:
+            path, attempt.told, attempt.initiator.is_told = attempt.told, None, False
+            self._send_init(attempt, path)
+            return
         sock = self._sockets.first
         if attempt.resumes and self.link is not None and self.link.link_wire.path is not None:
-            self._send_init(attempt, self.link.link_wire.path)
+            if attempt.asks_there:
+                self._send_init(attempt, self.link.link_wire.path)
+            else:  # a path that is back is better than another one
+                self.link.liveness.ping(now_ms)
+            if not attempt.asks_elsewhere:
+                return
             sock = self._sockets.second(now_ms)
         if attempt.asked:
             self._host.choice.blame_host(attempt.asked, now_ms)
@@ -399,7 +395,7 @@ class DialedLink:
 
     # -- answers --
 
-    def _obey(self, attempt: HandshakeAttempt, retry: Retry, path: Path) -> None:
+    def _obey(self, attempt: HandshakeAttempt, retry: Retry, path: Path, now_ms: int) -> None:
         self._host.counters.retries += 1
         offset_s = attempt.initiator.clock_offset_s
         self._host.clock_differs(offset_s)
@@ -407,7 +403,10 @@ class DialedLink:
             side = "ahead of" if offset_s > 0 else "behind"
             text = f"the peer's clock is {abs(offset_s)} s {side} ours; going by it"
             self._report(EventKind.CLOCK_OFF, path[1], text, REPEAT_EVENT_MS)
-        self._send_init(attempt, path)
+        if retry.wait_ms:
+            attempt.come_again(path, retry.wait_ms, now_ms)
+        else:
+            self._send_init(attempt, path)
 
     def _refused(self, answer: Refused, path: Path, now_ms: int) -> None:
         """Flows that wait are told when they have waited enough; the link goes on asking, slowly."""
@@ -419,21 +418,28 @@ class DialedLink:
         if link is not None:
             link.close(Reset(ResetCode.LINK_LOST, text), tell=False)
         self._drop_attempt()
-        self._call_at_ms = now_ms + REFUSED_WAIT_MS
+        wait_ms = min(answer.verdict.again_ms or REFUSED_WAIT_MS, MAX_SPREAD_MS)
+        self._call_at_ms = now_ms + int(wait_ms * self._env.rng.uniform(1 - JITTER, 1 + JITTER))
         self._host.refused(text)
 
-    def _accepted(self, attempt: HandshakeAttempt, answer: Accepted, path: Path, now_ms: int) -> None:
+    def _accepted(
+        self, attempt: HandshakeAttempt, answer: Accepted, path: Path, now_ms: int, held: bool = False
+    ) -> None:
+        """`held`: it has waited as long as it had to."""
         if self.link is not None and self.state is not DialState.RESUMING and not answer.verdict.resumed:
             return  # heard meanwhile: the old link serves, and this one expires at the peer unused
-        if self._is_too_soon(answer, path, now_ms):
-            return  # the INITs go on, and so does this answer when the time has come
-        self._attempt = None
+        until_ms = 0 if held else self._taken_at_ms(answer, path, now_ms)
+        if until_ms > now_ms:  # the INITs go on
+            self._held = self._held or _Held(answer, path, until_ms)
+            return
+        self._attempt = self._held = None
         self._unanswered_since_ms = None
         ours = self._sockets.use(path[0], now_ms)
         epoch = NewEpoch(answer.epoch, answer.client_cid, answer.server_cid, answer.session_secret)
         link = self.link
         if link is not None and answer.verdict.resumed:
-            if ours:  # and not the one that a hop has left meanwhile
+            # Not the one that a hop has left meanwhile.
+            if ours:
                 link.take_path(path, now_ms)
             link.renew(epoch, answer.params, now_ms)
             self._report(EventKind.LINK_RESUMED, path[1], "the link is resumed; its flows go on")
@@ -445,15 +451,18 @@ class DialedLink:
         self._hopper.begin(link.peer, now_ms)
         link.liveness.ping(now_ms)
 
-    def _is_too_soon(self, answer: Accepted, path: Path, now_ms: int) -> bool:
-        """Another host offers a fresh link, which would end flows that the silent one may still have."""
-        if self.link is None or answer.verdict.resumed or not self.flows:
-            return False
-        if self._host.choice.is_same_host(path[1], self.link.peer):
-            return False
+    def _taken_at_ms(self, answer: Accepted, path: Path, now_ms: int) -> int:
+        """When the answer is taken: if another host offers a fresh link, which would end flows that the
+        silent one may still have, only after a grace; if it came by another path, only after what came by
+        the path there is at the same time."""
         since_ms = self._unanswered_since_ms
-        grace_ms = max(GRACE_MS, self.link.liveness.silence_ms)
-        return since_ms is not None and now_ms - since_ms < grace_ms
+        if self.link is None or since_ms is None or not self.flows:
+            return 0
+        if answer.verdict.resumed:
+            return 0 if path == self.link.link_wire.path else now_ms + TOGETHER_MS
+        if self._host.choice.is_same_host(path[1], self.link.peer):
+            return 0
+        return since_ms + max(GRACE_MS, self.link.liveness.silence_ms)
 
     def _begin(
         self, epoch: NewEpoch, answer: Accepted, path: Path, attempt: HandshakeAttempt, now_ms: int

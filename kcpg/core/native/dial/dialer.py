@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from kcpg.core.env import Env, EventKind
 from kcpg.core.flow import UDP, Open, Reset, ResetCode
 from kcpg.core.kcp.kcp import KcpParams
-from kcpg.core.native.dial.dialedlink import DialedLink, DialState
+from kcpg.core.native.dial.dialedlink import DialedLink
+from kcpg.core.native.dial.dialstate import DialState
 from kcpg.core.native.dial.pathchoice import Destination, PathChoice
 from kcpg.core.native.handshake.handshake import Initiator, Resume
 from kcpg.core.native.handshake.keys import RootKeys

@@ -43,7 +43,8 @@ PAD_SPREAD_BYTES = 256  # INITs differ in length by up to this, so that no fixed
 
 _INIT = Struct(">BBQI16sH")
 _RESP = Struct(">BBH")
-_RETRY = Struct(">BBB16sQ16s")
+_RETRY = Struct(">BBB16sQ16sI")
+_RETRY_LEAST = _RETRY.size - 4  # of an older listener, that does not tell when to come again
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +66,13 @@ class Resp:
 
 @dataclass(frozen=True, slots=True)
 class RetryFields:
-    """The fields of a RETRY. `echo`: the salt of the INIT it answers."""
+    """The fields of a RETRY. `echo`: the salt of the INIT it answers. `wait_ms`: when to come again."""
 
     reason: int
     cookie: bytes
     time_s: int
     echo: bytes
+    wait_ms: int = 0
 
 
 class Envelope:
@@ -147,7 +149,8 @@ def pack_resp(fields: Resp) -> bytes:
 
 def pack_retry(fields: RetryFields) -> bytes:
     """The content of a RETRY."""
-    return _RETRY.pack(RETRY, VERSION, fields.reason, fields.cookie, fields.time_s, fields.echo)
+    content = (fields.reason, fields.cookie, fields.time_s, fields.echo, fields.wait_ms)
+    return _RETRY.pack(RETRY, VERSION, *content)
 
 
 def read_reply(content: bytes) -> Resp | RetryFields | None:
@@ -156,6 +159,6 @@ def read_reply(content: bytes) -> Resp | RetryFields | None:
         length = _RESP.unpack_from(content)[2]
         noise = content[_RESP.size : _RESP.size + length]
         return Resp(noise) if len(noise) == length else None
-    if content[:2] == bytes((RETRY, VERSION)) and len(content) >= _RETRY.size:
-        return RetryFields(*_RETRY.unpack_from(content)[2:])
+    if content[:2] == bytes((RETRY, VERSION)) and len(content) >= _RETRY_LEAST:
+        return RetryFields(*_RETRY.unpack_from(content + bytes(4))[2:])
     return None

@@ -37,6 +37,7 @@ from kcpg.core.native.handshake.envelope import (
     read_reply,
 )
 from kcpg.core.native.handshake.keys import EpochKeys, RootKeys, expand
+from kcpg.core.native.handshake.pace import Pace
 from kcpg.core.native.handshake.params import (
     Incarnation,
     LinkParams,
@@ -101,10 +102,13 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """The listener wants another INIT; the Initiator has taken note of the cookie and of the clock."""
+    """The listener wants another INIT, in `wait_ms`; the Initiator has taken note of the cookie and of the
+    clock.
+    """
 
     reason: int
     server_time_s: int
+    wait_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +158,8 @@ class Initiator(Drops):
         self._noise = noise.Initiator(keys.psk, _prologue(client_cid), entropy(32))
         self._message = self._noise.write(pack_offer(self._offer(resume)))
         self._cookie = NO_COOKIE
+        # The next INIT is to leave when a RETRY said, with its cookie: no other one is heeded meanwhile.
+        self.is_told = False
         self._group = int.from_bytes(entropy(2), "big") % SALT_GROUPS  # of all salts: see Responder.group
         self._echoes: deque[bytes] = deque(maxlen=MAX_ECHOES)
         self._retries = 0
@@ -206,6 +212,9 @@ class Initiator(Drops):
         if retry.echo not in self._echoes:
             self._drop("handshake_echo")
             return None
+        if self.is_told:
+            self._drop("handshake_told")
+            return None
         if self._retries >= MAX_RETRIES:
             self._drop("handshake_retries")
             return None
@@ -213,7 +222,8 @@ class Initiator(Drops):
         self._echoes.remove(retry.echo)  # one INIT, one RETRY
         self._cookie = retry.cookie
         self.clock_offset_s = retry.time_s - wall_s
-        return Retry(retry.reason, retry.time_s)
+        self.is_told = retry.wait_ms > 0
+        return Retry(retry.reason, retry.time_s, retry.wait_ms)
 
     def _offer(self, resume: Resume | None) -> Offer:
         if resume is None:
@@ -280,8 +290,8 @@ class InitRequest:
 class Responder(Drops):
     """The listener's side of all handshakes of a leg. `cookie_secret`: 32 bytes, drawn if not given.
 
-    `answer_wrong_clock` False: a dialer whose clock is wrong gets no answer, and neither does who has copied
-    an INIT and sends it later.
+    `pace`: how many handshakes are begun. `answer_wrong_clock` False: a dialer whose clock is wrong gets no
+    answer, and neither does who has copied an INIT and sends it later.
     """
 
     def __init__(
@@ -303,6 +313,7 @@ class Responder(Drops):
         self._sources = Sources()
         self._proven = Sources()  # those that showed to receive at their address: nobody takes their ration
         self._failures = Sources(rate_per_s=FAILURES_PER_S, burst=FAILURES_BURST)
+        self.pace = Pace()
         self._answers: dict[bytes, tuple[int, int, bytes]] = {}  # noise message 1: until, client CID, RESP
         self._now_ms = 0
 
@@ -319,8 +330,8 @@ class Responder(Drops):
         """Take a stranger's datagram.
 
         `source`: the whole address it came from (cookies are bound to it); `source_key`: its /32 or /64 (the
-        rate is limited by it). `load`: ask everybody for a cookie before any key agreement. None: no answer,
-        counted.
+        rate is limited by it, for who has shown a cookie together with who he says he is). `load`: ask
+        everybody for a cookie before any key agreement. None: no answer, counted.
         """
         self._now_ms = now_ms
         salt = body[:SALT_BYTES]
@@ -340,18 +351,20 @@ class Responder(Drops):
         full = self._salts.full(now_ms)
         if not full:
             self._salts.add(salt, now_ms)
-        if self._cookies.valid(init.cookie, source, init.client_cid, now_ms):
-            if not self._proven.take(source_key, now_ms):
-                self._drop("handshake_rate")
-                return None
-        elif abs(init.time_s - wall_s) >= CLOCK_TOLERANCE_S:
+        length = len(header) + len(body)
+        proven = self._cookies.valid(init.cookie, source, init.client_cid, now_ms)
+        if not proven and abs(init.time_s - wall_s) >= CLOCK_TOLERANCE_S:
             if not self._answer_wrong_clock:
                 self._drop("handshake_clock")
                 return None
-            return self._retry(RetryReason.CLOCK, init, salt, source, wall_s, len(header + body))
-        elif not self._sources.take(source_key, now_ms) or load or full:
-            return self._retry(RetryReason.COOKIE, init, salt, source, wall_s, len(header + body))
-        return self._repeat(init, len(header + body)) or self._request(init, len(header + body))
+            return self._retry(RetryReason.CLOCK, init, salt, source, wall_s, length)
+        if (repeated := self._repeat(init, length)) is not None and (proven or not full):
+            return repeated
+        asks = not proven and (load or full or not self._sources.take(source_key, now_ms))
+        if asks or not self.pace.admit(init.noise, now_ms):
+            wait_ms = self.pace.promise(init.noise, now_ms)
+            return self._retry(RetryReason.COOKIE, init, salt, source, wall_s, length, wait_ms)
+        return self._request(init, length, source_key if proven else None)
 
     def group(self, body: bytes) -> int:
         """The same for all INITs of one attempt, and for their copies: where several processes answer, one of
@@ -395,7 +408,8 @@ class Responder(Drops):
             return None
         return Reply(self._seal(client_cid, content, length), "repeat")
 
-    def _request(self, init: Init, length: int) -> InitRequest | None:
+    def _request(self, init: Init, length: int, ration: bytes | None) -> InitRequest | None:
+        """`ration`: whose this is, beside the dialer's; None: it was taken from another one already."""
         side = noise.Responder(self._psk, _prologue(init.client_cid))
         payload = side.read(init.noise)
         if payload is None:
@@ -405,13 +419,25 @@ class Responder(Drops):
         if offer is None:
             self._drop("handshake_malformed")
             return None
+        if ration is not None:
+            dialer = offer.incarnation.dialer if offer.incarnation is not None else b""
+            if not self._proven.take(ration + dialer, self._now_ms):
+                self._drop("handshake_rate")
+                return None
         return InitRequest(self, init, offer, side, length)
 
     def _retry(
-        self, reason: RetryReason, init: Init, salt: bytes, source: bytes, wall_s: int, length: int
+        self,
+        reason: RetryReason,
+        init: Init,
+        salt: bytes,
+        source: bytes,
+        wall_s: int,
+        length: int,
+        wait_ms: int = 0,
     ) -> Reply:
         cookie = self._cookies.make(source, init.client_cid, self._now_ms)
-        content = pack_retry(RetryFields(reason, cookie, wall_s, salt))
+        content = pack_retry(RetryFields(reason, cookie, wall_s, salt, wait_ms))
         return Reply(self._seal(init.client_cid, content, length), "retry")
 
     def _seal(self, client_cid: int, content: bytes, most: int) -> bytes:

@@ -28,7 +28,7 @@ DIALER_BYTES = 16
 LIFE_BYTES = 8
 
 _VERSION, _ALGORITHM, _DATAGRAM, _SND_WND, _RCV_WND, _OUT_BPS, _IN_BPS = range(1, 8)
-_KEEP_ALIVE, _DELIVERY, _FEC_OUT, _PORTS, _RESUME, _VERDICT, _FEC_IN, _DIALER = range(8, 16)
+_KEEP_ALIVE, _DELIVERY, _FEC_OUT, _PORTS, _RESUME, _VERDICT, _FEC_IN, _DIALER, _AGAIN = range(8, 17)
 _ACCEPTED, _RESUMED = 1, 2
 
 
@@ -90,6 +90,7 @@ class Verdict:
     accepted: bool
     text: str = ""  # for both sides' logs; empty: as asked
     resumed: bool = False  # the old link's conversations live on
+    again_ms: int = 0  # refused, but not for good: when to ask again. 0: not told
 
 
 class Incarnation(NamedTuple):
@@ -188,7 +189,10 @@ def pack_answer(server_cid: int, params: LinkParams, verdict: Verdict) -> bytes:
     """The payload of noise message 2."""
     flags = (_ACCEPTED if verdict.accepted else 0) | (_RESUMED if verdict.resumed else 0)
     text = bytes((flags,)) + pack_text(verdict.text, MAX_VERDICT_BYTES)
-    return server_cid.to_bytes(4, "big") + _pack_params(params) + _field(_VERDICT, text)
+    fields = _pack_params(params) + _field(_VERDICT, text)
+    if verdict.again_ms:
+        fields += _field(_AGAIN, verdict.again_ms.to_bytes(4, "big"))
+    return server_cid.to_bytes(4, "big") + fields
 
 
 def read_answer(data: bytes) -> tuple[int, LinkParams, Verdict] | None:
@@ -204,7 +208,12 @@ def read_answer(data: bytes) -> tuple[int, LinkParams, Verdict] | None:
     return (
         int.from_bytes(data[:4], "big"),
         params,
-        Verdict(bool(flags & _ACCEPTED), text, bool(flags & _RESUMED)),
+        Verdict(
+            bool(flags & _ACCEPTED),
+            text,
+            bool(flags & _RESUMED),
+            int.from_bytes(fields.get(_AGAIN, b""), "big"),
+        ),
     )
 
 

@@ -72,6 +72,7 @@ class LegCounters:
     links_closed: int = 0
     links_full: int = 0  # Handshakes declined because of max_links
     draining: int = 0  # Handshakes left unanswered because this node is about to end (listener)
+    half_open_full: int = 0  # Handshakes declined because too many were not confirmed yet (listener)
     half_open_expired: int = 0  # Links that a handshake made and nobody used (listener)
     flows_unreachable: int = 0  # Flows that waited for a link in vain (dialer)
     sockets_missing: int = 0  # Times that the system had no socket for a further link (dialer)
