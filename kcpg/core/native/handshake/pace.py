@@ -17,8 +17,12 @@ MEASURED_PART = 0.6
 
 SHARE = 0.85  # of a processor for handshakes; what is left is for the links that there are
 
-SMOOTHING = 1 / 8  # weight of a new measurement
-MOST_COST_MS = 100.0  # A measurement beyond this tells of a machine that stood still
+SMOOTHING = 1 / 16  # weight of a new measurement
+
+# A measurement counts for at most so many times what was measured before: a process that was interrupted for
+# long waits for others, and the next handshakes take as long as ever.
+MOST_TIMES = 4
+MOST_COST_MS = 100.0
 
 START_MS = 50  # So much work may wait before a newcomer is told to wait as well
 SLACK_MS = 150  # and so much before somebody who comes when he was told: a round trip varies
@@ -48,7 +52,7 @@ class Pace:
     def begun(self, took_ns: int) -> None:
         """A handshake was answered, and its link begun, in so long. 0: nobody measured it."""
         if took_ns:
-            took_ms = min(took_ns / MS_NS, MOST_COST_MS)
+            took_ms = min(took_ns / MS_NS, MOST_TIMES * self._measured_ms, MOST_COST_MS)
             self._measured_ms += (took_ms - self._measured_ms) * SMOOTHING
 
     def admit(self, who: bytes, now_ms: int) -> bool:
