@@ -34,6 +34,7 @@ from kcpg.app.messages import Reporter
 from kcpg.app.metrics import Snapshot, snapshot
 from kcpg.app.output import replace_file
 from kcpg.app.public import Program, PublicAddress
+from kcpg.app.rehearsal import rehearse
 from kcpg.app.tracing import CongestionTracer
 from kcpg.app.workers.context import WorkerContext
 from kcpg.core import kcptube, kcptun
@@ -113,6 +114,10 @@ class RunningNode:
 
     def start(self) -> None:
         """Open every port and begin. Raises StartError, with nothing left open."""
+        for algorithm in {
+            leg.algorithm for leg in (self.config.ingress, self.config.egress) if leg.is_native
+        }:
+            rehearse(algorithm)
         try:
             node = Node(
                 self._ingress(self.config.ingress),
