@@ -16,6 +16,7 @@ COMMANDS = {
     "linkcheck": "harness.linkcheck",
     "capacity": "harness.capacity",
     "hostile": "harness.hostile",
+    "load": "harness.load.command",
     "e2e": "harness.e2e",
     "run": "harness.e2e",
     "clean": "harness.netns",
@@ -24,6 +25,7 @@ COMMANDS = {
 NODES = ("gevent", "Cryptodome")
 # Packages that each command needs; `make` installs them into .venv.
 NEEDS = {"demo": NODES, "bench": NODES, "hostile": ("Cryptodome",), "e2e": (*NODES, "scapy", "matplotlib")}
+NEEDS["load"] = (*NODES, "matplotlib")
 NEEDS["run"] = NEEDS["e2e"]
 
 ENVIRONMENT = Path(__file__).resolve().parents[1] / ".venv"

@@ -435,3 +435,16 @@ def _finish(axes: Axes) -> None:
     axes.grid(alpha=0.3)
     # Below the picture, where it hides no line.
     axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2, frameon=False)
+
+
+def draw_curves(file: Path, curves: Mapping[str, Sequence[float]], along: str, up: str) -> None:
+    """For each name: how many of its values are not larger."""
+    figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
+    for name, values in curves.items():
+        axes.step([0, *values], range(len(values) + 1), where="post", label=name)
+    axes.set_xlabel(along)
+    axes.set_ylabel(up)
+    axes.set_ylim(bottom=0)
+    axes.legend(loc="lower right")
+    figure.savefig(file, dpi=110)
+    pyplot.close(figure)

@@ -119,6 +119,19 @@ class Program:
         """Processor seconds of all its threads, user and kernel; 0.0 after its end."""
         return cpu_s(self.pid)
 
+    def kill(self) -> None:
+        """End it at once, as a crash would."""
+        self._process.kill()
+        self._process.wait()
+
+    def pause(self) -> None:
+        """Let it stand still until `resume`."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self._process.send_signal(signal.SIGCONT)
+
     def peak_rss_bytes(self) -> int:
         """Its peak resident memory; 0 after its end."""
         return peak_rss_bytes(self.pid)
@@ -140,6 +153,14 @@ def cpu_s(pid: int) -> float:
         return _cpu_ticks_s(pid)
 
 
+def waited_s(pid: int) -> float:
+    """Seconds for which a process had something to do and other processes had the processors."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return 0.0
+
+
 def _cpu_ticks_s(pid: int) -> float:
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
@@ -150,11 +171,20 @@ def _cpu_ticks_s(pid: int) -> float:
 
 def peak_rss_bytes(pid: int) -> int:
     """VmHWM of a process."""
+    return _memory_bytes(pid, "VmHWM")
+
+
+def resident_bytes(pid: int) -> int:
+    """VmRSS of a process."""
+    return _memory_bytes(pid, "VmRSS")
+
+
+def _memory_bytes(pid: int, what: str) -> int:
     try:
         status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     except OSError:
         return 0
-    match = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
+    match = re.search(rf"^{what}:\s+(\d+) kB", status, re.MULTILINE)
     return int(match.group(1)) * 1024 if match else 0
 
 

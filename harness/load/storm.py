@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from kcpg.core.env import Env, Event, EventKind
 from kcpg.core.flow import Flow, Kind, Open, Reset
@@ -308,17 +308,23 @@ class Client(Host):
             dialed = self.dialer.dial(REQUEST, now_ms)
             self._flow = None if isinstance(dialed, Reset) else dialed
             if isinstance(dialed, ConvFlow):
-                dialed.splice = cast("Joint", _Application(self))
+                dialed.splice = cast("Joint", Application(self))
         elif not flow.opening:
             flow.write(b"something to say")
         self.soon()
         self.clock.at(self.clock.now_ns + SAYS_EVERY_MS * MS, self._say)
 
 
-class _Application:
+class _Counts(Protocol):
+    """Whose application it is."""
+
+    refused_flows: int
+
+
+class Application:
     """Stands for a splice."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: _Counts) -> None:
         self._client = client
 
     def ready(self, flow: Flow, events: int) -> None:
