@@ -12,6 +12,7 @@ from kcpg.core.native.handshake.pace import (
     MEASURED_PART,
     MOST_COST_MS,
     MOST_WAIT_MS,
+    SAMPLES,
     SHARE,
     SLACK_MS,
     START_MS,
@@ -65,14 +66,14 @@ def test_where_nobody_comes_a_newcomer_does_not_wait() -> None:
 
 def test_the_time_is_what_was_measured() -> None:
     pace = Pace()
-    for _ in range(200):
+    for _ in range(10 * SAMPLES):
         pace.begun(3_000_000)
     assert abs(pace.cost_ms - 3 / (MEASURED_PART * SHARE)) < 0.01
     usual_ms = pace.cost_ms
     pace.begun(0)
     pace.begun(60_000 * 1_000_000)
-    assert pace.cost_ms < 1.2 * usual_ms, "one that was interrupted says little"
-    for _ in range(200):
+    assert pace.cost_ms < 2 * usual_ms, "one that was interrupted says little"
+    for _ in range(10 * SAMPLES):
         pace.begun(60_000 * 1_000_000)
     assert pace.cost_ms <= MOST_COST_MS / (MEASURED_PART * SHARE)
 

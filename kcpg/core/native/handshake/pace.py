@@ -17,12 +17,11 @@ MEASURED_PART = 0.6
 
 SHARE = 0.85  # of a processor for handshakes; what is left is for the links that there are
 
-SMOOTHING = 1 / 16  # weight of a new measurement
-
-# A measurement counts for at most so many times what was measured before: a process that was interrupted for
-# long waits for others, and the next handshakes take as long as ever.
-MOST_TIMES = 4
-MOST_COST_MS = 100.0
+# Measurements over which the mean is taken: single ones take a hundred times as long where processes
+# interrupt each other, and the mean is what can be served. The guess counts for a few at first.
+SAMPLES = 64
+FIRST_SAMPLES = 4
+MOST_COST_MS = 100.0  # A measurement beyond this tells of a machine that stood still
 
 START_MS = 50  # So much work may wait before a newcomer is told to wait as well
 SLACK_MS = 150  # and so much before somebody who comes when he was told: a round trip varies
@@ -40,6 +39,7 @@ class Pace:
 
     def __init__(self) -> None:
         self._measured_ms = FIRST_COST_MS * MEASURED_PART
+        self._samples = FIRST_SAMPLES
         self._promised_ms = 0.0  # all time until then is given away ...
         self._taken_ms = 0.0  # ... and until then the handshakes last that were begun
         self._promises: dict[bytes, int] = {}  # when to come again, in the order in which they were made
@@ -52,8 +52,9 @@ class Pace:
     def begun(self, took_ns: int) -> None:
         """A handshake was answered, and its link begun, in so long. 0: nobody measured it."""
         if took_ns:
-            took_ms = min(took_ns / MS_NS, MOST_TIMES * self._measured_ms, MOST_COST_MS)
-            self._measured_ms += (took_ms - self._measured_ms) * SMOOTHING
+            took_ms = min(took_ns / MS_NS, MOST_COST_MS)
+            self._samples = min(self._samples + 1, SAMPLES)
+            self._measured_ms += (took_ms - self._measured_ms) / self._samples
 
     def admit(self, who: bytes, now_ms: int) -> bool:
         """May this handshake begin now?"""
