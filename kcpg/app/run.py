@@ -19,6 +19,7 @@ import gevent.socket
 from kcpg.app import legsettings, legsettings_kcptube, legsettings_kcptun, legsettings_native, status_report
 from kcpg.app.config.model import LegConfig, LegKind, NodeConfig
 from kcpg.app.descriptors import HOW_TO_RAISE
+from kcpg.app.health import Health, node_health
 from kcpg.app.identity import dialer_identity
 from kcpg.app.linksummary import (
     CountingTubeDialer,
@@ -96,7 +97,7 @@ class RunningNode:
         self.config = config
         self._worker = worker
         self.keys = keys
-        self.closed = False
+        self.closed = self.draining = False
         self.started_s = time.monotonic()
         self.log = node_log(config, form) if worker is None else NodeLog(config.name, config.log_level)
         self._memory = Memory()
@@ -153,6 +154,10 @@ class RunningNode:
         node = self.node
         return sum(splice.kind is Kind.TCP for splice in node.splices) if node is not None else 0
 
+    def health(self) -> Health:
+        """Whether it should get new clients."""
+        return node_health(self)
+
     @property
     def troubles(self) -> list[Snapshot]:
         """What has gone wrong lately, the latest last."""
@@ -168,6 +173,7 @@ class RunningNode:
 
         Dialers of the native dialect are told, and may open flows until they have gone. Others are refused.
         """
+        self.draining = True
         if self.node is None or self.driver is None:
             return
         ingress = self.node.ingress

@@ -19,7 +19,7 @@ import gevent
 import gevent.event
 
 from kcpg import __version__, engine
-from kcpg.app import instances, logs, reload
+from kcpg.app import health, instances, logs, reload
 from kcpg.app.config.model import NodeConfig
 from kcpg.app.descriptors import allow_descriptors, shortage
 from kcpg.app.logoptions import LogOptions
@@ -187,18 +187,26 @@ class Service:
 
     def _serve_http(self) -> None:
         """Open and close what the configuration says. Raises StartError."""
-        found = {("metrics_listen", one.metrics_listen) for one in self._configs if one.metrics_listen}
+        found: dict[tuple[str, str], Callable[[], Application]] = {}
+        for one in self._configs:
+            if one.metrics_listen:
+                found["metrics_listen", one.metrics_listen] = self._metrics
+            if one.health_listen:
+                found["health_listen", one.health_listen] = self._health
         if not found and self._http is None:
             return
         from kcpg.app.httpserver import HttpServers
 
         self._http = self._http or HttpServers()
-        self._http.serve(dict.fromkeys(sorted(found), self._metrics))
+        self._http.serve(dict(sorted(found.items())))
 
     def _metrics(self) -> Application:
         from kcpg.app import prometheus
 
         return prometheus.application(self.report)
+
+    def _health(self) -> Application:
+        return health.application(lambda: [node.health() for node in self.nodes])
 
     # -- While it runs --
 

@@ -51,6 +51,7 @@ def build(raw: RawFile, name: str, ends_timeout_s: int) -> NodeConfig:
         group=outside.get("group", str) or "",
         memory_bytes=outside.get("memory", int) or 0,
         metrics_listen=outside.get("metrics_listen", str) or "",
+        health_listen=outside.get("health_listen", str) or "",
     )
 
 

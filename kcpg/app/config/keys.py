@@ -402,6 +402,12 @@ _KEYS = (
         "Everybody who reaches the address can read them. See status.md.", own=True, whole_node=True,
     ),
     Key(
+        "health_listen", "Process", addresses.listen_address, "address:port", "none", _NODE,
+        "Where this process tells balancers and probes by HTTP whether its nodes may get new clients: 200, "
+        "or 503 while one drains, is full, or has no link to the next node. See fleet.md.", own=True,
+        whole_node=True,
+    ),
+    Key(
         "fib_ingress", "Process", values.clamped(0, 65535), "0-65535", "the system's", _ALL,
         "FreeBSD: routing table for incoming traffic.", limits="clamped to the range",
         pending="routing tables",

@@ -291,6 +291,7 @@ class NodeConfig:
     # Where the process serves metrics, `host:port`; empty = nowhere. No part of the node: it goes on
     # untouched when this changes.
     metrics_listen: str = field(default="", compare=False)
+    health_listen: str = field(default="", compare=False)  # The same for balancers and probes
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ import gevent
 
 from kcpg.app import legsettings
 from kcpg.app.config.model import LegConfig, LegKind, NodeConfig
+from kcpg.app.health import Health, merged
 from kcpg.app.metrics import Snapshot
 from kcpg.app.run import KeyRing, RunningNode, lookup, node_log, start_error, write_status
 from kcpg.app.workers.context import worker_config
@@ -56,6 +57,8 @@ class AnyNode(Protocol):
     def tcp_flows(self) -> int: ...
 
     def snapshot(self) -> Snapshot: ...
+
+    def health(self) -> Health: ...
 
     def stop_accepting(self, drain_s: float) -> None: ...
 
@@ -124,6 +127,11 @@ class WorkerPool:
         answers = self._ask("tcp_flows")
         found = [answers.get(worker.index, 1) for worker in self._workers if worker.is_up]
         return sum(number for number in found if isinstance(number, int))
+
+    def health(self) -> Health:
+        """The workers' together; while none answers, the node is connected to nobody."""
+        found = [one for one in self._ask("health").values() if isinstance(one, dict)]
+        return {**merged(found, self.config.name), "draining": not self._serves}
 
     def snapshot(self) -> Snapshot:
         """The workers' counters as those of one node, with a row for each worker."""

@@ -108,6 +108,8 @@ class _Worker:
                 self._node.stop_accepting(drain_s)
             case "snapshot":
                 return self._node.snapshot()
+            case "health":
+                return self._node.health()
         return self._node.tcp_flows
 
 
