@@ -19,6 +19,7 @@ def dial_settings(config: LegConfig, max_flows: int, identity: bytes = b"") -> D
     return DialSettings(
         name=config.section or "tunnel",
         targets=legsettings.destinations(config),
+        servers=config.servers,
         params=link_params(config),
         kcp=legsettings.kcp_params(config),
         find_mtu=config.finds_mtu,

@@ -114,3 +114,40 @@ def test_a_server_that_was_left_is_told(engine: str) -> None:
     chain.world.run(lambda: near.over, 10_000)
     assert home(chain) != first
     chain.world.run(lambda: far.over, 1_000)
+
+
+@pytest.mark.parametrize("pause_ms", [0, 1_000])
+def test_a_link_stays_with_its_server_though_there_are_others(engine: str, pause_ms: int) -> None:
+    """No hop and no resumption asks a server that knows nothing of the flows."""
+    chain = two_servers(engine, f"stays {pause_ms}", dial={"servers": True, "hop_every_ms": 2_000})
+    near, far = chain.talk(FOREVER, FOREVER)
+    chain.world.pass_time(2_000)
+    first = home(chain)
+    asked: set[str] = set()
+    ports: set[bytes] = set()
+
+    def tap(source: bytes, target: bytes, _datagram: bytes) -> None:
+        if host_of(source) == "client":
+            asked.add(host_of(target))
+            ports.add(target)
+
+    chain.world.network.tap = tap
+    if pause_ms:
+        chain[first].sleep(pause_ms)
+    chain.world.pass_time(20_000)
+    assert asked == {first}
+    assert len(ports) > 1 and chain.link("client").counters.hops > 2
+    assert near.reset_reason is None and far.reset_reason is None
+
+
+def test_a_dead_server_is_left_for_another_one(engine: str) -> None:
+    chain = two_servers(engine, "servers, died", dial={"servers": True})
+    near, _ = chain.talk(FOREVER, FOREVER)
+    chain.world.pass_time(2_000)
+    dead = home(chain)
+    chain[dead].crash()
+    chain.world.run(lambda: near.over, 10_000)
+    chain.pairs.clear()
+    chain.talk(10_000, 10_000)
+    chain.finish(5_000)
+    assert home(chain) != dead

@@ -132,6 +132,7 @@ def _tunnel_dial(raw: RawFile, options: Options, section: str, timeout_s: int) -
         addresses=_usable(options, "destination_address"),
         ports=options.ports("destination_port").numbers,
         dnstxt=options.get("destination_dnstxt", str) or "",
+        servers=options.get("destination_is", str) == "servers",
         dial_timeout_s=options.get("dial_timeout", int) or DIAL_TIMEOUT_DEFAULT_S,
         fib=options.get("fib_egress", int),
         dport_refresh_s=_default_refresh(options) if refresh_s is None else refresh_s,

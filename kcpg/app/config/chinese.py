@@ -64,6 +64,10 @@ ZH: dict[str, Words] = {
         "此域名的 DNS TXT 记录含有地址和端口，如 203.0.113.7:3000 或 [2001:db8::7]:3000，取代以上两项。多条记录须通往同一节点。"
         "TTL 到期时以及链路无应答时，kcpg 会重新查询。",
     ),
+    "destination_is": Words(
+        "node, servers", "node",
+        "多个地址是什么。node：同一节点的地址；servers：每个地址是使用同一密钥的另一台服务器，链路和它的流留在原来的服务器上。见 fleet.md。",
+    ),
     "ipv4_only": Words(_YES_NO, "no", "不使用 IPv6。没有 IPv6 的系统必须设置。在中继的各节之外，只有 yes 起作用。"),
     "ipv6_only": Words(_YES_NO, "no", "不使用 IPv4。在中继的各节之外，只有 yes 起作用。"),
     "allow_targets": Words(

@@ -109,6 +109,13 @@ _KEYS = (
         "TTL expires and when the link falls silent.",
     ),
     Key(
+        "destination_is", "Addresses", values.choice("node", "servers"), "node, servers", "node",
+        frozenset({_C, _F}),
+        "What several addresses are. node: addresses of the same node; servers: each is a server of its own "
+        "with the same secret, and a link and its flows stay with the one that they have. See fleet.md.",
+        default="node", own=True,
+    ),
+    Key(
         "ipv4_only", "Addresses", values.boolean, "yes, true, 1, no, false, 0", "no", _ALL,
         "Do not use IPv6. Required on systems without it. Outside a relay's sections only yes has an effect.",
         default=False,

@@ -193,6 +193,7 @@ class LegConfig:
     mtu_bytes: int | None = None  # Largest IP packet the path carries, if set
     kcp_mtu_bytes: int | None = None  # Largest UDP payload, if set; takes precedence over `mtu_bytes`
     dport_refresh_s: int = 60  # Tunnel dialer: seconds between hops to another port; 0 = never
+    servers: bool = False  # Tunnel dialer: each destination is a node of its own
     mux_tunnels: int = 1  # Tunnel dialer: shared paths; 0 = every flow has a path of its own
     max_links: int = 65536  # Tunnel listener: most links at once
     answer_wrong_clock: bool = True  # Tunnel listener: tell dialers the time

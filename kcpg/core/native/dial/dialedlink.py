@@ -364,10 +364,22 @@ class DialedLink:
         if attempt.asked:
             self._host.choice.blame_host(attempt.asked, now_ms)
         self._host.choice.heed_nobody()
-        host, port = self._host.choice.target(now_ms)
+        home = self._keeps_to(now_ms)
+        host, port = self._host.choice.target(now_ms, home)
         self._env.resolve(
-            host, port, lambda found: self._resolved(attempt, sock, (host, port), found, now_ms)
+            host, port, lambda found: self._resolved(attempt, sock, (host, port), found, now_ms, home)
         )
+
+    def _keeps_to(self, now_ms: int) -> bytes:
+        """The server that has the flows, of which no other knows: it alone is asked at first."""
+        since_ms = self._unanswered_since_ms
+        if self.link is None or since_ms is None or not self.flows:
+            return b""
+        return self.link.peer if now_ms - since_ms < self._grace_ms(self.link) else b""
+
+    @staticmethod
+    def _grace_ms(link: Link) -> int:
+        return max(GRACE_MS, link.liveness.silence_ms)
 
     def _resolved(
         self,
@@ -376,6 +388,7 @@ class DialedLink:
         target: tuple[str, int],
         answer: list[bytes] | ResolveFailed,
         now_ms: int,
+        home: bytes,
     ) -> None:
         if attempt is not self._attempt:
             return
@@ -385,7 +398,7 @@ class DialedLink:
             self._report(EventKind.UNRESOLVED, b"", f"{target[0]} does not resolve: {why}", REPEAT_EVENT_MS)
             self._host.choice.blame_name(target[0], now_ms)
             return
-        attempt.asked = self._host.choice.address(*target, answer, now_ms)
+        attempt.asked = self._host.choice.address(*target, answer, now_ms, home)
         self._send_init(attempt, (sock, attempt.asked))
 
     def _send_init(self, attempt: HandshakeAttempt, path: Path) -> None:
@@ -462,7 +475,7 @@ class DialedLink:
             return 0 if path == self.link.link_wire.path else now_ms + TOGETHER_MS
         if self._host.choice.is_same_host(path[1], self.link.peer):
             return 0
-        return since_ms + max(GRACE_MS, self.link.liveness.silence_ms)
+        return since_ms + self._grace_ms(self.link)
 
     def _begin(
         self, epoch: NewEpoch, answer: Accepted, path: Path, attempt: HandshakeAttempt, now_ms: int

@@ -70,6 +70,7 @@ class DialSettings:
     pool_bytes: int = POOL_BYTES  # Memory of segments
     # 16 bytes that this dialer has over all its restarts, and no other one has; empty: it has none.
     identity: bytes = b""
+    servers: bool = False  # Each host of the targets is a node of its own; else all of them are one
 
 
 class _Waiting:
@@ -99,7 +100,7 @@ class TunnelDialer(NativeLeg):
         )
         self.settings = settings
         self.keys = keys
-        self.choice = PathChoice(settings.targets, env.rng, env.source_key)
+        self.choice = PathChoice(settings.targets, env.rng, env.source_key, settings.servers)
         self.clock_offset_s = 0
         life = self.entropy(LIFE_BYTES)
         self._incarnation = Incarnation(settings.identity, life) if settings.identity else None

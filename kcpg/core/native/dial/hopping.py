@@ -169,7 +169,7 @@ class Hopper:
 
     def lost(self, addr: bytes) -> None:
         """This address fell silent. If the link goes to another one, it comes back when it can."""
-        if self._home is None and not self._refresh_ms:
+        if self._home is None and not self._refresh_ms and not self._choice.servers:
             self._home = addr
 
     def stop(self, now_ms: int) -> None:
@@ -271,7 +271,8 @@ class Hopper:
         if home is not None:
             candidate.addr, candidate.due_ms, candidate.is_home = home, 0, True
             return
-        host, port = self._choice.target(now_ms)
+        peer = link.peer
+        host, port = self._choice.target(now_ms, peer)
 
         def resolved(answer: list[bytes] | ResolveFailed) -> None:
             if self._candidate is not candidate:
@@ -279,7 +280,7 @@ class Hopper:
             if isinstance(answer, ResolveFailed) or not answer:
                 candidate.ends_ms = 0  # at once, in the next turn
             else:
-                candidate.addr = self._choice.address(host, port, answer, now_ms)
+                candidate.addr = self._choice.address(host, port, answer, now_ms, peer)
                 candidate.due_ms = 0
 
         self._env.resolve(host, port, resolved)

@@ -32,8 +32,8 @@ class Destination:
 class PathChoice:
     """Where to send next: a random host, port and address, but for the last choice and what failed lately.
 
-    `host_key`: the part of an address that stands for one host. All destinations are the same peer, so what
-    is said of an address counts for its host too, but for a port that is throttled.
+    `host_key`: the part of an address that stands for one host. What is said of an address counts for its
+    host too, but for a port that is throttled. `servers`: each host is a peer of its own; else all are one.
     """
 
     def __init__(
@@ -41,11 +41,13 @@ class PathChoice:
         destinations: Sequence[Destination],
         rng: random.Random,
         host_key: Callable[[bytes], bytes] = bytes,
+        servers: bool = False,
     ) -> None:
         assert destinations and all(d.ports for d in destinations)
         self._destinations = destinations
         self._rng = rng
         self._host_key = host_key
+        self.servers = servers
         self._hosts = PenaltyBox(HOST_HALF_LIFE_MS)
         self._ports = PenaltyBox(PORT_HALF_LIFE_MS)
         self._last: tuple[str, int] | None = None
@@ -58,22 +60,25 @@ class PathChoice:
         """The names or addresses of all hosts, for people."""
         return sorted({destination.host for destination in self._destinations})
 
-    def target(self, now_ms: int) -> tuple[str, int]:
-        """A host and a port."""
-        best = self._pick()
+    def target(self, now_ms: int, home: bytes = b"") -> tuple[str, int]:
+        """A host and a port. `home`: an address of the peer that has to be met, where hosts are several."""
+        destinations = self._of_peer(home) if self.servers and home else self._destinations
+        best = self._pick(destinations)
         least = self._target_level(best, now_ms)
         for _ in range(PICKS):
             if not least:
                 break
-            other = self._pick()
+            other = self._pick(destinations)
             level = self._target_level(other, now_ms)
             if level < least:
                 best, least = other, level
         self._last = best
         return best
 
-    def address(self, host: str, port: int, addresses: list[bytes], now_ms: int) -> bytes:
-        """One of a target's addresses."""
+    def address(self, host: str, port: int, addresses: list[bytes], now_ms: int, home: bytes = b"") -> bytes:
+        """One of a target's addresses. `home`: as of `target`."""
+        if self.servers and home:
+            addresses = [addr for addr in addresses if self.is_same_host(addr, home)] or [home]
         levels = [self._address_level(addr, now_ms) for addr in addresses]
         least = min(levels)
         best = self._rng.choice([a for a, level in zip(addresses, levels, strict=True) if level == least])
@@ -150,7 +155,12 @@ class PathChoice:
         last = LAST_LEVEL * near
         return self._hosts.level(host, now_ms) + self._ports.level(addr, now_ms) + last
 
-    def _pick(self) -> tuple[str, int]:
-        destination = self._rng.choice(self._destinations)
+    def _of_peer(self, addr: bytes) -> Sequence[Destination]:
+        """Those that the address was chosen for."""
+        host, _ = self._chosen.get(addr, ("", 0))
+        return [one for one in self._destinations if one.host == host] or self._destinations
+
+    def _pick(self, destinations: Sequence[Destination]) -> tuple[str, int]:
+        destination = self._rng.choice(destinations)
         ports = self._heeded.get(destination.host, destination.ports)
         return destination.host, self._rng.choice(ports)
