@@ -63,7 +63,7 @@ def test_kcpg_is_a_client_here_and_the_others_there(wiring: Wiring) -> None:
     assert "destination_address=127.0.0.1\ndestination_port=8000" in server
 
 
-@pytest.mark.parametrize("name", [name for name in SYSTEMS if name.startswith("kcpg")])
+@pytest.mark.parametrize("name", [name for name in SYSTEMS if name.startswith("kcpg") and "-to-" not in name])
 def test_kcpg_itself_reads_its_configurations(name: str, wiring: Wiring) -> None:
     for part in parts(name, wiring, Settings(options={"mtu": "1300"})):
         path = Path(part.words[-1])
@@ -96,6 +96,21 @@ def test_kcptun_has_the_same_secret_windows_and_fec_on_both_sides(
     assert (client.sockets, server.sockets) == ((("tcp", 5900),), (("udp", 3000),))
     fec = parts("kcptun-fec", wiring, Settings(programs))[0].words
     assert fec[fec.index("--datashard") + 1] == "10" and fec[fec.index("--parityshard") + 1] == "3"
+
+
+def test_kcpg_takes_the_place_of_either_end_of_kcptun(wiring: Wiring, programs: Mapping[str, str]) -> None:
+    both, ours = parts("kcptun", wiring, Settings(programs)), parts("kcpg-kcptun", wiring)
+    assert parts("kcpg-to-kcptun", wiring, Settings(programs)) == [ours[0], both[1]]
+    assert parts("kcptun-to-kcpg", wiring, Settings(programs)) == [both[0], ours[1]]
+    texts = [Path(part.words[-1]).read_text() for part in ours]
+    words = both[0].words
+    for key, flag in (
+        ("encryption_password", "--key"),
+        ("kcp_sndwnd", "--sndwnd"),
+        ("kcp_rcvwnd", "--rcvwnd"),
+    ):
+        assert all(f"{key}={words[words.index(flag) + 1]}\n" in text for text in texts)
+    assert "KCPTUN_CLIENT" in SYSTEMS["kcpg-to-kcptun"].missing(Settings({"KCPTUN_CLIENT": "/nowhere"}))
 
 
 def test_kcptun_libev_gets_json_and_kcptube_its_own_grammar(

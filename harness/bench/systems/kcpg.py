@@ -1,4 +1,4 @@
-"""kcpg itself: client and server with each cipher, with a relay, and with its other dialect."""
+"""kcpg itself: client and server with each cipher, with a relay, and with its other dialects."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ from harness.bench.systems.base import (
     Wiring,
     private,
 )
-from harness.bench.systems.peers import WINDOW_SEGMENTS
+from harness.bench.systems.peers import PASSWORD, TCP_ONLY, WINDOW_SEGMENTS, Kcptun
 from harness.process import ROOT
 
 WINDOWS = {"kcp_sndwnd": str(WINDOW_SEGMENTS), "kcp_rcvwnd": str(WINDOW_SEGMENTS)}
-PASSWORD = "a password of the bench"
 READY = "^kcpg: ready"
 
 # How kcpg reports a protocol that it lacks.
@@ -101,6 +100,34 @@ def _lines(values: Mapping[str, str]) -> str:
     return "".join(f"{key}={value}\n" for key, value in values.items())
 
 
+class AsKcptun(Kcpg):
+    """kcpg with kcptun's wire, beside `Kcptun`: its cipher, windows and timing."""
+
+    protocols = TCP_ONLY
+
+    def __init__(self, name: str) -> None:
+        timing = {"kcp": "manual", "kcp_nodelay": "1", "kcp_interval": "10", "kcp_resend": "2", "kcp_nc": "1"}
+        options = {"dialect": "kcptun", "nocomp": "1", **timing, **WINDOWS}
+        super().__init__(name, "aes", options=options, groups=[BULK])
+
+
+class HalfKcptun(AsKcptun):
+    """One of both ends is kcpg, the other kcptun."""
+
+    def __init__(self, name: str, own: str) -> None:
+        """`own`: the part that kcpg is."""
+        super().__init__(name)
+        self.about = f"{own} kcpg, the other kcptun; aes, fast3, no FEC"
+        self._own, self._other = own, Kcptun()
+
+    def missing(self, settings: Settings) -> str:
+        return self._other.missing(settings)
+
+    def parts(self, wiring: Wiring, settings: Settings) -> list[Part]:
+        both = super().parts(wiring, settings), self._other.parts(wiring, settings)
+        return [own if own.name == self._own else other for own, other in zip(*both, strict=True)]
+
+
 SYSTEMS = (
     Kcpg(),
     Kcpg("kcpg-ocb", "AES-OCB", groups=[BULK]),
@@ -109,4 +136,7 @@ SYSTEMS = (
     Kcpg("kcpg-nogso", groups=[BULK], environ={"KCPG_OFFLOAD": "off"}),
     Kcpg("kcpg-relay", relays=1),
     Kcpg("kcpg-kcptube", options={"dialect": "kcptube", "kcp": "regular3", **WINDOWS}, groups=[BULK]),
+    AsKcptun("kcpg-kcptun"),
+    HalfKcptun("kcpg-to-kcptun", "client"),
+    HalfKcptun("kcptun-to-kcpg", "server"),
 )
