@@ -15,6 +15,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 EXTENSIONS = (
+    "kcpg.core._datagramwire",
     "kcpg.core.fec._fec",
     "kcpg.core.kcp._kcp",
     "kcpg.core.seal._seal",

@@ -2,8 +2,8 @@
 """What the compiled socket functions keep between calls."""
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
+from kcpg.core._datagramwire cimport DatagramWire
 from kcpg.core.kcp._kcp cimport Path
-from kcpg.core.native.wire._wire cimport Wire
 from kcpg.net.datagrams cimport DatagramIo
 
 
@@ -14,7 +14,7 @@ cdef struct Port:               # one socket, found by its number
 
 
 cdef class UdpIo(DatagramIo):
-    cdef readonly Wire wire
+    cdef readonly DatagramWire wire
     cdef Port* ports
     cdef uint32_t port_count
     cdef dict sockets

@@ -16,8 +16,8 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
+from kcpg.core._datagramwire cimport DatagramWire
 from kcpg.core.kcp._kcp cimport Path, Tx, iovec
-from kcpg.core.native.wire._wire cimport Wire
 from kcpg.net._syscalls cimport (
     ADDRESS_BYTES, CMSG_DATA, CMSG_FIRSTHDR, CMSG_LEN, CMSG_NXTHDR, CMSG_SPACE, MSG_DONTWAIT, MSG_NOSIGNAL,
     NAME4_BYTES, cmsghdr, mmsghdr, msghdr, recvmmsg, remote_bytes, sendmmsg,
@@ -113,7 +113,7 @@ cdef inline bint same_path(const Path* a, const Path* b) noexcept nogil:
 cdef class UdpIo(DatagramIo):
     """Datagrams between the sockets of one leg and its compiled wire; see `kcpg.net.udp.UdpIo`."""
 
-    def __init__(self, Wire wire not None):
+    def __init__(self, DatagramWire wire not None):
         self.wire = wire
         self.errors = Counter()
         self.sockets = {}
@@ -152,7 +152,7 @@ cdef class UdpIo(DatagramIo):
     @property
     def backlog(self):
         """More can be transmitted at once: the last call stopped at its bound."""
-        return self.wire.backlog
+        return self.wire.backlog    # an attribute of what derives from it
 
     cpdef bint troubled(self) except -1:
         """There are faults, or datagrams that were too big."""
@@ -254,7 +254,7 @@ cdef class UdpIo(DatagramIo):
         Returns -1, or the number of the socket whose buffer is full: the rest is kept; call again when it is
         writable.
         """
-        cdef Wire wire = self.wire
+        cdef DatagramWire wire = self.wire
         cdef int blocked
         for _ in range(VECTORS):
             if wire.build(now_ms) <= 0:
@@ -284,7 +284,7 @@ cdef class UdpIo(DatagramIo):
         cdef iovec iov[MESSAGES]
         cdef int runs[MESSAGES]
         cdef uint8_t control[MESSAGES][CONTROL_BYTES]
-        cdef Wire wire = self.wire
+        cdef DatagramWire wire = self.wire
         cdef Tx* tx = &wire.tx
         cdef int at = wire.tx_cursor, sock_id = tx.path[at].sock, count = 0, done, i
         cdef uint32_t size

@@ -30,7 +30,7 @@ WITHOUT_TWIN = {
     "the module that the parts of a folder make up": "core/fec/_fec",
     "libraries, which plain Python reaches through packages": """
         core/seal/_evp core/seal/_ipsec core/seal/_short""",
-    "what only the compiled engine has": "core/native/wire/_bypass",
+    "what only the compiled engine has": "core/_datagramwire core/native/wire/_bypass",
     "system calls, for which Python has socket": "net/_syscalls",
 }
 

@@ -29,18 +29,3 @@ cdef inline void xor8(uint8_t* p, const uint8_t* mask) noexcept nogil:
 cdef inline bint same_path(const Path* a, const Path* b) noexcept nogil:
     """Whether both are the same socket and address."""
     return a.sock == b.sock and a.addrlen == b.addrlen and memcmp(a.addr, b.addr, a.addrlen) == 0
-
-
-cdef int to_path(Path* path, int sock, bytes addr) except -1:
-    """Fill in the path of a socket and an address."""
-    if len(addr) > PATH_ADDRESS_BYTES:
-        raise ValueError(f"an address has at most {PATH_ADDRESS_BYTES} bytes, this one {len(addr)}")
-    path.sock = <uint16_t>sock
-    path.addrlen = <uint8_t>len(addr)
-    memcpy(path.addr, <const uint8_t*>addr, len(addr))
-    return 0
-
-
-cdef tuple from_path(const Path* path):
-    """The path as Python has it: socket and address."""
-    return path.sock, path.addr[:path.addrlen]

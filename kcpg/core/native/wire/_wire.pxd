@@ -9,6 +9,7 @@ cimport cython
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
+from kcpg.core._datagramwire cimport DatagramWire
 from kcpg.core.fec._fec cimport fec_losses_t, fec_rx_t, fec_tx_t
 from kcpg.core.kcp._kcp cimport Kcp, Path, Pool, Tx, kcp_t, share_t
 from kcpg.core.seal._seal cimport HeaderMask, Replay, Sealer
@@ -42,13 +43,11 @@ cdef enum:
     SHORT_BYTES = 800               # of a segment that is not one of bulk
 
 
-cdef class Wire:
+cdef class Wire(DatagramWire):
     cdef SegmentPool segment_pool
     cdef SegmentPool fec_pool
     cdef readonly uint32_t max_datagram
     cdef readonly dict drops
-    cdef Tx tx                      # datagrams that are ready to leave: 0 .. tx.count
-    cdef public int tx_cursor       # how many of them have left
     cdef HeaderMask mask_rx
     cdef HeaderMask mask_tx
     cdef dict epochs
@@ -67,23 +66,7 @@ cdef class Wire:
     cdef int64_t nearest_ms         # round trip of the links that were heard since the last question
     cdef Path rx_path               # where the datagram in hand came from
 
-    # Receive n bytes that hold datagrams of `size` bytes each (the last may be shorter), as UDP GRO gives.
-    # Decrypts in place: the buffer's contents are used up.
-    cdef int receive_run(
-        self, const Path* source, uint8_t* buf, size_t n, uint32_t size, uint64_t now_ms) except -1
-    # Fill `tx` with what may leave now; how many datagrams wait there. Nothing new while old ones wait.
-    cdef int build(self, uint64_t now_ms) except -1
-    # When build() must be called again though nothing happens; INT64_MAX: never.
-    cdef int64_t due(self) except -2
-    cdef bint has_news(self)
     cdef bint is_alone(self, int64_t now_ms) noexcept
-    # How long the datagrams that come next may be left in the socket, to be taken together.
-    cpdef int coalesce_ms(self, int64_t now_ms) noexcept
-    # Let each conversation's bypass take what little came; what is left stays an event.
-    cdef int run_bypasses(self) except -1
-    # Everything in `tx` has left or is given up.
-    cdef void tx_done(self) noexcept
-
     cdef int build_outbox(self) except -1
     cdef int datagram(self, uint8_t* p, uint32_t n, uint64_t now_ms) except -1
     cdef int shard(

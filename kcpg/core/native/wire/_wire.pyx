@@ -10,17 +10,18 @@ from collections import deque
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
-from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy, memset
 
+from kcpg.core._datagramwire cimport DatagramWire, from_path, to_path
 from kcpg.core.fec._fec cimport (
     FEC_GROUPS, FEC_HEADER_BYTES, FEC_PREFIX_BYTES, fec_body, fec_losses_scan, fec_losses_t, fec_rx_data,
     fec_rx_forget, fec_rx_init, fec_rx_parity, fec_shard_t, fec_tx_clear, fec_tx_data, fec_tx_deadline,
     fec_tx_expire, fec_tx_init, fec_tx_parity, fec_tx_parity_bytes, fec_tx_use,
 )
 from kcpg.core.kcp._kcp cimport (
-    KCP_DONE, KCP_HEADER_BYTES, KCP_MAX_FRAGMENTS, KCP_PACED, KCP_QUEUE_SEGMENTS, PATH_ADDRESS_BYTES,
+    KCP_DONE, KCP_HEADER_BYTES, KCP_MAX_FRAGMENTS, KCP_PACED, KCP_QUEUE_SEGMENTS,
     Kcp, Path, Tx, get32, kcp_clear, kcp_count_for, kcp_deadline, kcp_expect_rtt, kcp_flush, kcp_hurry,
     kcp_idle, kcp_in_flight, kcp_input, kcp_most_room, kcp_move_message, kcp_move_stream, kcp_owes_ack,
     kcp_passes_pacer, kcp_peek_size, kcp_queued, kcp_readable, kcp_recv_message, kcp_restart, kcp_room,
@@ -58,28 +59,17 @@ include "_linkwire.pxi"
 include "_pieces.pxi"
 
 
-cdef class Wire:
+cdef class Wire(DatagramWire):
     """The data plane of one native tunnel leg."""
 
     def __cinit__(self, *, mask_rx, mask_tx, max_datagram, pool_bytes=256 << 20):
         cdef uint32_t slot_bytes = (<uint32_t>max_datagram + 63) & ~63u     # of a shard
-        memset(&self.tx, 0, sizeof(self.tx))
-        self.tx.cap = BUILD_DATAGRAMS * SLOT_BYTES      # enough for the largest datagram there is, too
-        self.tx.max_count = BUILD_DATAGRAMS
-        self.tx.buf = <uint8_t*>malloc(self.tx.cap)
-        self.tx.off = <uint32_t*>malloc(BUILD_DATAGRAMS * sizeof(uint32_t))
-        self.tx.len = <uint32_t*>malloc(BUILD_DATAGRAMS * sizeof(uint32_t))
-        self.tx.path = <Path*>malloc(BUILD_DATAGRAMS * sizeof(Path))
-        if self.tx.buf == NULL or self.tx.off == NULL or self.tx.len == NULL or self.tx.path == NULL:
-            raise MemoryError()
+        # Enough for the largest datagram there is, too.
+        self.tx_allocate(BUILD_DATAGRAMS, BUILD_DATAGRAMS * SLOT_BYTES)
         self.segment_pool = SegmentPool(SLOT_BYTES, pool_bytes // SLOT_BYTES)
         self.fec_pool = SegmentPool(slot_bytes, pool_bytes // slot_bytes >> FEC_POOL_SHARE)
 
     def __dealloc__(self):
-        free(self.tx.buf)
-        free(self.tx.off)
-        free(self.tx.len)
-        free(self.tx.path)
         free(self.timers.heap)
 
     def __init__(self, *, bytes mask_rx, bytes mask_tx, uint32_t max_datagram, size_t pool_bytes=256 << 20):
@@ -252,12 +242,6 @@ cdef class Wire:
     cdef int run_bypasses(self) except -1:
         """Let each conversation's bypass take what little came; what is left stays an event."""
         return self.events.bypass()
-
-    cdef void tx_done(self) noexcept:
-        """Everything in the vector has left or is given up."""
-        self.tx.count = 0
-        self.tx.used = 0
-        self.tx_cursor = 0
 
     # In.
 
