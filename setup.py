@@ -16,8 +16,10 @@ from setuptools.command.build_ext import build_ext
 
 EXTENSIONS = (
     "kcpg.core._datagramwire",
+    "kcpg.core._plainwire",
     "kcpg.core.fec._fec",
     "kcpg.core.kcp._kcp",
+    "kcpg.core.kcptun._wire",
     "kcpg.core.seal._seal",
     "kcpg.core.native.wire._wire",
     "kcpg.net._bypass",

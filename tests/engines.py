@@ -35,6 +35,12 @@ TWINS = {
     "Wire": ("kcpg.core.native.wire._wire", "kcpg.core.native.wire.wire"),
     "LinkWire": ("kcpg.core.native.wire._wire", "kcpg.core.native.wire.wire"),
     "Conv": ("kcpg.core.native.wire._wire", "kcpg.core.native.wire.wire"),
+    "TunWire": ("kcpg.core.kcptun._wire", "kcpg.core.kcptun.wire"),
+    "TunConv": ("kcpg.core.kcptun._wire", "kcpg.core.kcptun.wire"),
+    "Cipher": ("kcpg.core.kcptun._wire", "kcpg.core.kcptun.cipher"),
+    "ShardSender": ("kcpg.core.kcptun._wire", "kcpg.core.kcptun.fec"),
+    "ShardReceiver": ("kcpg.core.kcptun._wire", "kcpg.core.kcptun.fec"),
+    "ReplayCache": ("kcpg.core._plainwire", "kcpg.core.replaycache"),
     "UdpIo": ("kcpg.net._udp", "kcpg.net.udp"),
 }
 

@@ -8,6 +8,7 @@ Tests of what has none of its own name:
     flow, node: sim/test_forwarder.py, unit/test_splice.py
     pacer: property/test_native_properties.py, unit/test_kcp_timing.py
     plainleg, plainwire: sim/test_kcptube_chain.py, sim/test_kcptun_chain.py
+    replaycache: property/test_kcptube_properties.py, property/test_kcptun_differential.py
     units: unit/test_kcp_rebuilt.py
     words: property/test_native_properties.py, unit/test_frames.py
 """

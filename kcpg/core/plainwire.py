@@ -1,7 +1,7 @@
 """What the wires of foreign dialects have in common: conversations in turns, with pacers and timers.
 
-Plain Python around the engine's `Kcp`, as these dialects are for compatibility; `native.wire` is for speed.
-A dialect says what goes around segments (`_seal`) and whose a datagram is (`receive`).
+A dialect says what goes around segments (`_seal`) and whose a datagram is (`receive`). The compiled twin,
+`_plainwire`, serves kcptun's; that of kcptube is plain Python around the engine's `Kcp`.
 """
 
 from __future__ import annotations

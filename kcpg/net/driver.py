@@ -25,6 +25,9 @@ from kcpg.net.local import LocalLeg
 from kcpg.net.task import Task
 from kcpg.net.udp import UdpIo as PlainIo
 
+if engine.ENGINE == "compiled":
+    from kcpg.core._datagramwire import DatagramWire
+
 if TYPE_CHECKING:
     from kcpg.core.node import Node
     from kcpg.net.tunnelsockets import TunnelSockets
@@ -436,5 +439,6 @@ def _nothing_left() -> None:
 
 def make_io(wire: Any) -> DatagramIo:
     """The batched I/O that fits the wire: the kcptube dialect's is plain Python with any engine."""
-    io: DatagramIo = engine.module("kcpg.net.udp").UdpIo(wire) if type(wire) is engine.Wire else PlainIo(wire)
+    compiled = engine.ENGINE == "compiled" and isinstance(wire, DatagramWire)
+    io: DatagramIo = engine.module("kcpg.net.udp").UdpIo(wire) if compiled else PlainIo(wire)
     return io

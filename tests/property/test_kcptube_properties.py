@@ -18,9 +18,9 @@ from kcpg.core.kcptube.fec import ShardReceiver, ShardSender
 from kcpg.core.kcptube.flow import TubeFlow
 from kcpg.core.kcptube.listener import ListenSettings, TubeListener
 from kcpg.core.kcptube.messages import Carries, Settings
-from kcpg.core.kcptube.replaycache import ReplayCache
 from kcpg.core.kcptube.wire import STRANGERS_LIMIT, Format
 from kcpg.core.native.dial.pathchoice import Destination
+from kcpg.core.replaycache import ReplayCache
 from tests.engines import twin
 
 WALL_S = 1_700_000_000

@@ -14,10 +14,9 @@ from kcpg.core.env import Env
 from kcpg.core.flow import Flow, Open
 from kcpg.core.kcp.params import CMD_PUSH, HEADER
 from kcpg.core.kcptun import cipher, fec, smux, snappy
-from kcpg.core.kcptun.cipher import Cipher
-from kcpg.core.kcptun.fec import ShardReceiver, ShardSender
 from kcpg.core.kcptun.listener import ListenSettings, TunListener
 from kcpg.core.kcptun.wire import Format
+from tests.engines import twin
 
 SECRET = bytes(range(32))
 PIECES = st.lists(st.binary(max_size=200), max_size=30)
@@ -25,15 +24,15 @@ QUICK = [name for name in cipher.CRYPTS if name not in cipher.SLOW]
 
 
 @given(st.sampled_from(QUICK), st.binary(max_size=2000))
-def test_opening_never_raises(crypt: str, datagram: bytes) -> None:
-    Cipher(crypt, SECRET).open(datagram)
+def test_opening_never_raises(engine: str, crypt: str, datagram: bytes) -> None:
+    twin(engine, "Cipher")(crypt, SECRET).open(datagram)
 
 
 @given(
     st.sampled_from(cipher.CRYPTS), st.binary(min_size=1, max_size=300), st.binary(min_size=16, max_size=16)
 )
-def test_what_is_sealed_opens(crypt: str, body: bytes, nonce: bytes) -> None:
-    made = Cipher(crypt, SECRET)
+def test_what_is_sealed_opens(engine: str, crypt: str, body: bytes, nonce: bytes) -> None:
+    made = twin(engine, "Cipher")(crypt, SECRET)
     assert made.open(made.seal(nonce[: made.nonce_bytes], body)) == body
 
 
@@ -78,9 +77,11 @@ def test_smux_streams(pieces: list[bytes], version: int) -> None:
 
 
 @given(st.integers(1, 20), st.integers(1, 8), st.randoms(use_true_random=False), st.integers(3, 20))
-def test_what_is_rebuilt_is_what_was_lost(data: int, parity: int, rng: random.Random, groups: int) -> None:
+def test_what_is_rebuilt_is_what_was_lost(
+    engine: str, data: int, parity: int, rng: random.Random, groups: int
+) -> None:
     """Through any losses and reordering, nothing that was not sent comes out."""
-    sender, receiver = ShardSender(data, parity), ShardReceiver(7)
+    sender, receiver = twin(engine, "ShardSender")(data, parity), twin(engine, "ShardReceiver")(7)
     bodies = []
     for sn in range(groups * data):
         size = rng.randrange(100)
@@ -93,14 +94,14 @@ def test_what_is_rebuilt_is_what_was_lost(data: int, parity: int, rng: random.Ra
         kept[at : at + 4] = part
     for shard in kept:
         number, kind = fec.HEADER.unpack_from(shard)
-        for back in receiver.take(number, kind == fec.DATA, shard[fec.HEADER_BYTES :]):
+        for back in receiver.take(number, kind == fec.DATA, shard[fec.SHARD_BYTES :]):
             assert back in bodies
     assert receiver.shape.data in (0, data) and receiver.untrusted == 0
 
 
 @given(st.lists(st.tuples(st.integers(0, 2**32 - 1), st.booleans(), st.binary(max_size=60)), max_size=200))
-def test_shards_of_anybody(shards: list[tuple[int, bool, bytes]]) -> None:
-    receiver = ShardReceiver(7)
+def test_shards_of_anybody(engine: str, shards: list[tuple[int, bool, bytes]]) -> None:
+    receiver = twin(engine, "ShardReceiver")(7)
     for number, is_data, block in shards:
         receiver.take(number, is_data, block)
     assert receiver.held <= fec.GROUPS * fec.MAX_SHARDS

@@ -20,7 +20,7 @@ from kcpg.core.kcptun.link import (
     OWED_SILENT_MS,
     Link,
 )
-from kcpg.core.kcptun.wire import REMEMBERED, REMEMBERED_MS, Conv
+from kcpg.core.kcptun.wire import REMEMBERED, REMEMBERED_MS, TunConv
 from tests.sim.actors import Talker
 from tests.sim.chain import Hop
 from tests.sim.memory import BUFFER_BYTES, Answer
@@ -212,19 +212,19 @@ def test_a_recorded_datagram_moves_no_link(engine: str) -> None:
     """Also not one that is older than the memory against replay."""
     tun = chain(engine, "replayed", streams=PLAIN, crypt="aes")
     sent: list[tuple[int, bytes, bytes]] = []
-    wire, listener = tun.tun_dialer().wire, tun.tun_listener()
-    transmit = wire.transmit
+    dialer, listener = tun.tun_dialer(), tun.tun_listener()
+    transmit = dialer.transmit
 
     def recorded(now_ms: int) -> list[tuple[int, bytes, bytes]]:
         sent.extend(found := transmit(now_ms))
         return found
 
-    wire.transmit = recorded  # type: ignore[method-assign]
+    dialer.transmit = recorded  # type: ignore[method-assign]
     near, _ = tun.talk(FOREVER, FOREVER)
     tun.world.run(lambda: near.received > 8_000_000 and near.sent > 8_000_000, 60_000)
     (link,) = listener.links
-    path, forget = link.conv.path, listener.wire._seen
-    listener.wire._seen = type(forget)(REMEMBERED, REMEMBERED_MS)  # as if all of it was long ago
+    path = link.conv.path
+    listener.wire.seen = type(listener.wire.seen)(REMEMBERED, REMEMBERED_MS)  # as if all of it was long ago
     for _, _, datagram in sent[200:1000]:
         listener.receive(path[0], address("somewhere", 9), datagram, tun.world.now_ms)
     assert link.conv.path == path and link.counters.moves == 0
@@ -234,18 +234,18 @@ def test_a_recorded_datagram_moves_no_link(engine: str) -> None:
 def test_a_link_that_is_repeated_from_its_begin_reaches_nobody(engine: str) -> None:
     tun = chain(engine, "repeated", streams=PLAIN, crypt="aes")
     sent: list[tuple[int, bytes, bytes]] = []
-    wire, listener = tun.tun_dialer().wire, tun.tun_listener()
-    transmit = wire.transmit
+    dialer, listener = tun.tun_dialer(), tun.tun_listener()
+    transmit = dialer.transmit
 
     def recorded(now_ms: int) -> list[tuple[int, bytes, bytes]]:
         sent.extend(found := transmit(now_ms))
         return found
 
-    wire.transmit = recorded  # type: ignore[method-assign]
+    dialer.transmit = recorded  # type: ignore[method-assign]
     tun.talk(10_000, 10_000)
     tun.finish()
     opened = tun["server"].node.counters.opened
-    listener.wire._seen = type(listener.wire._seen)(REMEMBERED, REMEMBERED_MS)
+    listener.wire.seen = type(listener.wire.seen)(REMEMBERED, REMEMBERED_MS)
     (link,) = listener.links
     for _, _, datagram in sent:
         listener.receive(link.conv.path[0], address("somewhere", 9), datagram, tun.world.now_ms)
@@ -311,7 +311,9 @@ def test_two_sessions_share_the_flows(engine: str) -> None:
 
 def test_nothing_is_left_of_sessions(engine: str) -> None:
     gc.collect()
-    before = [sum(isinstance(each, kind) for each in gc.get_objects()) for kind in (Link, StreamFlow, Conv)]
+    before = [
+        sum(isinstance(each, kind) for each in gc.get_objects()) for kind in (Link, StreamFlow, TunConv)
+    ]
     tun = chain(engine, "leak", streams=PLAIN, options={"expire_ms": 20_000})
     for _ in range(5):
         tun.talk(1_000, 1_000)
@@ -322,5 +324,5 @@ def test_nothing_is_left_of_sessions(engine: str) -> None:
     tun.settle()
     tun.tun_dialer()
     gc.collect()
-    now = [sum(isinstance(each, kind) for each in gc.get_objects()) for kind in (Link, StreamFlow, Conv)]
+    now = [sum(isinstance(each, kind) for each in gc.get_objects()) for kind in (Link, StreamFlow, TunConv)]
     assert now[1] == before[1] and now[0] - before[0] <= 2 and now[2] - before[2] <= 2

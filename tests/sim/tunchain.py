@@ -40,7 +40,7 @@ class TunChain(SimChain):
     order of connecting, which one link keeps."""
 
     def __init__(self, engine: str, seed: object, hops: list[Hop], **options: Any) -> None:
-        self.kcp = twin(engine, "Kcp")
+        self.data_plane = twin(engine, "TunWire")
         self.queue: deque[Answer] = deque()
         super().__init__(engine, seed, len(hops) - 1, hops=hops, **options)
         self.serve = self._in_order
@@ -58,7 +58,7 @@ class TunChain(SimChain):
             return super()._tunnel_listener(sim, place)
         slot = LegSlot()
         settings = ListenSettings(name=sim.name, format=hop.format(), kcp=hop.kcp, streams=hop.streams)
-        leg = TunListener(settings, self._env(sim, slot), self.kcp)
+        leg = TunListener(settings, self._env(sim, slot), self.data_plane)
         for port in PORTS:
             sim.open_socket(slot, port)
         slot.leg = leg
@@ -78,7 +78,7 @@ class TunChain(SimChain):
             tunnels=hop.tunnels,
             **self.dial,
         )
-        leg = TunDialer(replace(settings, **hop.options), self._env(sim, slot), self.kcp)
+        leg = TunDialer(replace(settings, **hop.options), self._env(sim, slot), self.data_plane)
         slot.leg = leg
         return leg
 

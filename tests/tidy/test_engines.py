@@ -87,11 +87,14 @@ INSIDE = {
     "packets_out raise_events rcv_limit seen snd_limit thin_acks",
     "Kcp": "acked_ms count_for flush_into",
     "GroupSender": "parity_bytes",
+    "TunWire": "make_kcp",
 }
 
 # What only the compiled one shows, and why.
 ONLY_COMPILED = {
     "Wire": "tx_cursor",  # of its vector, which tests look into
+    "TunWire": "tx_cursor",
+    "Cipher": "is_compiled",  # whether a library does the work
     "Conv": "bypass set_bypass",  # the way past the splice, which kcpg.net.bypass has only there
 }
 

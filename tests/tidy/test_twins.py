@@ -29,7 +29,7 @@ WITHOUT_TWIN = {
     "the other half of a file that would be too long": "core/kcp/_face core/kcp/_recall",
     "the module that the parts of a folder make up": "core/fec/_fec",
     "libraries, which plain Python reaches through packages": """
-        core/seal/_evp core/seal/_ipsec core/seal/_short""",
+        core/seal/_cfb core/seal/_evp core/seal/_ipsec core/seal/_short""",
     "what only the compiled engine has": "core/_datagramwire core/native/wire/_bypass",
     "system calls, for which Python has socket": "net/_syscalls",
 }
@@ -38,6 +38,7 @@ PREFIXES = ("KCP_", "FEC_", "EV_", "CMD_", "REPLAY_")
 
 # Where a compiled module's constants have their twins: its own folder, and these.
 BESIDE = {
+    "kcpg/core": ("kcpg.core.native.wire.turn",),
     "kcpg/core/native/wire": ("kcpg.core.kcp.params", "kcpg.core.pacer", "kcpg.net.bypass"),
 }
 
@@ -46,14 +47,16 @@ ONLY_COMPILED = {
     "memory, which Python looks after": """
         CHUNK_SLOTS_MAX CHUNK_SLOTS_MIN FEC_LINK FEC_POOL_SHARE FEC_SLOT_EXTRA KCP_RING_LOG KCP_WASTE_BYTES
         KCP_WASTE_LOG PATH_ADDRESS_BYTES RCV_ENTRY REPLAY_WORDS RING_KEEP RING_START SND_ENTRY
-        SLOT_ALIGN IPSEC_CONTEXT_WORDS IPSEC_KEY_BYTES SHORT_AAD SHORT_BLOCKS""",
-    "the processor's caches and registers": "BATCH CACHE_LINE COLD_TURNS FETCH_AHEAD KERNELS SHORT_BYTES",
+        MARKS_START MARK_BYTES SLOT_ALIGN IPSEC_CONTEXT_WORDS IPSEC_KEY_BYTES SHORT_AAD
+        SHORT_BLOCKS""",
+    "the processor's caches and registers": """
+        BATCH CACHE_LINE CFB_LANES COLD_TURNS FETCH_AHEAD KERNELS SHORT_BYTES""",
     "flags, where Python has enums and sets": """
         RCV_ACK_DUE RCV_DONE RCV_HERE RCV_READY SND_ACKED SND_COPY SND_LATE SND_STREAM SND_TAIL""",
     "answers of functions, where Python answers otherwise": """
         FEC_DUPLICATE FEC_LATE FEC_MALFORMED FEC_OK KCP_OK NO_WAIT""",
     "sizes of fields, where Python has struct and numbers without end": """
-        ADDRESS_BYTES AES_BLOCK HALF32 INFO4_BYTES INFO6_BYTES MAP_BASE NAME4_BYTES""",
+        ADDRESS_BYTES AES_BLOCK CFB_BLOCK CFB_BYTES HALF32 INFO4_BYTES INFO6_BYTES MAP_BASE NAME4_BYTES""",
     "other people's interfaces that Python calls by libraries": """
         AF_INET SHA_BLOCK SHA_STATE EVP_CTRL_AEAD_GET_TAG EVP_CTRL_AEAD_SET_IVLEN EVP_CTRL_AEAD_SET_TAG""",
     "vectors of system calls; Python makes one call for each": """

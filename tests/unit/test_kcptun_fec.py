@@ -8,7 +8,8 @@ import pytest
 
 from kcpg.core.kcp.params import CMD_PUSH, HEADER
 from kcpg.core.kcptun import fec
-from kcpg.core.kcptun.fec import DATA, GROUPS, PARITY, Shape, ShardReceiver, ShardSender
+from kcpg.core.kcptun.fec import DATA, GROUPS, PARITY, Shape, ShardReceiver
+from tests.engines import twin
 
 NUMBER = 0x12345678
 
@@ -21,7 +22,7 @@ def body(size: int, sn: int = 0) -> bytes:
 def taken(receiver: ShardReceiver, shard: bytes) -> list[bytes]:
     number, kind = fec.HEADER.unpack_from(shard)
     assert kind in (DATA, PARITY)
-    return receiver.take(number, kind == DATA, shard[fec.HEADER_BYTES :])
+    return receiver.take(number, kind == DATA, shard[fec.SHARD_BYTES :])
 
 
 @pytest.mark.parametrize(
@@ -36,8 +37,8 @@ def test_the_matrix(shape: tuple[int, int], rows: list[str]) -> None:
     assert [row.hex() for row in fec.parity_rows(*shape)] == rows
 
 
-def test_shards_byte_by_byte() -> None:
-    sender = ShardSender(3, 2)
+def test_shards_byte_by_byte(engine: str) -> None:
+    sender = twin(engine, "ShardSender")(3, 2)
     sent = [frame for text in (b"abc", b"defg", b"hi") for frame in sender.frames(text)]
     assert [frame.hex() for frame in sent] == [
         "00000000f1000500616263",
@@ -50,9 +51,9 @@ def test_shards_byte_by_byte() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (2, 1), (5, 2), (10, 3), (20, 20), (200, 56)])
-def test_any_d_of_the_shards_are_enough(shape: tuple[int, int]) -> None:
+def test_any_d_of_the_shards_are_enough(engine: str, shape: tuple[int, int]) -> None:
     rng = random.Random(str(shape))
-    sender, receiver = ShardSender(*shape), ShardReceiver(NUMBER)
+    sender, receiver = twin(engine, "ShardSender")(*shape), twin(engine, "ShardReceiver")(NUMBER)
     data, parity = shape
     for group in range(6):
         bodies = [body(rng.randrange(1300), sn=i) for i in range(data)]
@@ -78,10 +79,10 @@ def test_the_shape_is_found_with_losses(shape: tuple[int, int]) -> None:
     assert (found.data, found.parity) == shape
 
 
-def test_a_peer_that_changes_its_shape_is_followed() -> None:
-    receiver = ShardReceiver(NUMBER)
+def test_a_peer_that_changes_its_shape_is_followed(engine: str) -> None:
+    receiver = twin(engine, "ShardReceiver")(NUMBER)
     for shape in ((3, 1), (4, 2), (10, 3)):
-        sender = ShardSender(*shape)
+        sender = twin(engine, "ShardSender")(*shape)
         back: list[bytes] = []
         for sn in range(12 * sum(shape)):
             for shard in sender.frames(body(100, sn)):
@@ -91,20 +92,20 @@ def test_a_peer_that_changes_its_shape_is_followed() -> None:
         assert len(back) >= 4
 
 
-def test_the_number_begins_anew_before_it_overflows() -> None:
-    sender = ShardSender(10, 3)
+def test_the_number_begins_anew_before_it_overflows(engine: str) -> None:
+    sender = twin(engine, "ShardSender")(10, 3)
     last = 0xFFFFFFFF // 13 * 13 - 13
-    sender._number = last
+    sender.number = last
     shards = [shard for sn in range(20) for shard in sender.frames(body(50, sn))]
     assert [fec.HEADER.unpack_from(shard)[0] for shard in shards] == [*range(last, last + 13), *range(13)]
-    receiver = ShardReceiver(NUMBER)
+    receiver = twin(engine, "ShardReceiver")(NUMBER)
     receiver.shape.data, receiver.shape.parity = 10, 3
     back = [each for i, shard in enumerate(shards) if i % 13 != 4 for each in taken(receiver, shard)]
     assert back == [body(50, 4), body(50, 14)]
 
 
-def test_memory_is_bounded() -> None:
-    receiver = ShardReceiver(NUMBER)
+def test_memory_is_bounded(engine: str) -> None:
+    receiver = twin(engine, "ShardReceiver")(NUMBER)
     receiver.shape.data, receiver.shape.parity = 10, 3
     for number in range(0, 13_000, 2):
         if number % 13 < 10:
@@ -116,8 +117,8 @@ def test_memory_is_bounded() -> None:
     assert len(shape._kinds) <= fec.SAMPLES
 
 
-def test_what_is_rebuilt_must_be_segments_of_the_conversation() -> None:
-    sender, receiver = ShardSender(3, 1), ShardReceiver(NUMBER)
+def test_what_is_rebuilt_must_be_segments_of_the_conversation(engine: str) -> None:
+    sender, receiver = twin(engine, "ShardSender")(3, 1), twin(engine, "ShardReceiver")(NUMBER)
     receiver.shape.data, receiver.shape.parity = 3, 1
     shards = [
         shard for _ in range(3) for shard in sender.frames(b"no segment at all, but long enough for one")
@@ -126,8 +127,8 @@ def test_what_is_rebuilt_must_be_segments_of_the_conversation() -> None:
     assert receiver.untrusted == 1
 
 
-def test_without_a_shape_there_is_data_alone() -> None:
-    sender, shape = ShardSender(), Shape()
+def test_without_a_shape_there_is_data_alone(engine: str) -> None:
+    sender, shape = twin(engine, "ShardSender")(), Shape()
     numbers = [fec.HEADER.unpack_from(shard) for sn in range(30) for shard in sender.frames(body(9, sn))]
     assert numbers == [(number, DATA) for number in range(30)]
     sender.use(5, 2)

@@ -5,7 +5,6 @@ For compatibility only. `LACKS` says what that format lacks in every implementat
 Tests of what has none of its own name:
     dialedlink, dialer, leg, listener, request: sim/test_kcptube_links.py, net/test_process_kcptube.py
     flow, mux: sim/test_kcptube_chain.py
-    replaycache: property/test_kcptube_properties.py
 """
 
 # One sentence for the log, said at every start of such a leg.

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from kcpg.core.kcp.params import HEADER_BYTES, MAX_FRAGMENTS, KcpParams
 from kcpg.core.kcptube.cipher import TAG_BYTES, TRAILER_BYTES, Cipher, overhead
 from kcpg.core.kcptube.fec import OVERHEAD_BYTES, PARITY, SHARD, ShardReceiver, ShardSender
-from kcpg.core.kcptube.replaycache import ReplayCache
 from kcpg.core.plainwire import WAKE_SEGMENTS, Datagrams, Path, PlainConv, PlainWire
+from kcpg.core.replaycache import ReplayCache
 from kcpg.core.units import MASK32
 
 if TYPE_CHECKING:

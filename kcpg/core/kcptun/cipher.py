@@ -53,11 +53,19 @@ CRYPTS = tuple(KEY_BYTES)
 SLOW = ("tea", "xtea", "twofish")  # Plain Python: some ms for a datagram
 OPEN = ("xor", "none", "null")  # Anybody can read and forge what is sealed with these
 
+# Of the first 16 bytes, what has to be as it was for the rest to be valid: ciphers with blocks of 8 bytes
+# begin the CRC in the third, and nothing covers what salsa20 encrypts of the nonce.
+MARKS = {
+    **dict.fromkeys(("blowfish", "cast5", "3des", "tea", "xtea"), (8, 16)),
+    "salsa20": (0, 8),
+    "aes-128-gcm": (0, 12),
+}
+
 SALT = b"kcp-go"
 ITERATIONS = 4096
 PASS_BYTES = 32
 NONCE_BYTES = 16
-HEADER_BYTES = NONCE_BYTES + 4
+SEAL_BYTES = NONCE_BYTES + 4
 GCM_NONCE_BYTES = 12
 GCM_BYTES = GCM_NONCE_BYTES + 16
 IV = bytes.fromhex("a7734f9c12ac1b01a415f2c1fc78e66b")
@@ -76,14 +84,15 @@ def derive(password: bytes) -> bytes:
 
 def overhead(crypt: str) -> int:
     """Bytes that sealing adds."""
-    return {"null": 0, "aes-128-gcm": GCM_BYTES}.get(crypt, HEADER_BYTES)
+    return {"null": 0, "aes-128-gcm": GCM_BYTES}.get(crypt, SEAL_BYTES)
 
 
 class Cipher:
     """Both directions of every datagram under one `secret` (see `derive`).
 
-    `marks`: whether the first 16 bytes of a datagram tell a repetition of it; where anybody can make others
-    of it, they do not.
+    `marks`: whether there are bytes of a datagram that tell a repetition of it; where anybody can make others
+    of it, there are none. `mark`: where they are. Nobody can change these without changing what the CRC
+    covers: of a block cipher those are of the block before it, of `salsa20` its nonce.
     """
 
     def __init__(self, crypt: str, secret: bytes) -> None:
@@ -91,6 +100,7 @@ class Cipher:
         self.crypt = crypt
         self.overhead = overhead(crypt)
         self.marks = crypt not in OPEN
+        self.mark = slice(*MARKS.get(crypt, (0, NONCE_BYTES)))
         self.nonce_bytes = GCM_NONCE_BYTES if crypt == "aes-128-gcm" else NONCE_BYTES
         key = secret[: KEY_BYTES[crypt]]
         self.seal: Callable[[bytes, bytes], bytes] = self._seal
@@ -108,11 +118,11 @@ class Cipher:
 
     def _open(self, datagram: bytes) -> bytes | None:
         """The body of a datagram; None if it is none of ours. Never raises."""
-        if not HEADER_BYTES < len(datagram) <= DATAGRAM_BYTES:
+        if not SEAL_BYTES < len(datagram) <= DATAGRAM_BYTES:
             return None
         plain = self._decrypt(datagram)
-        body = plain[HEADER_BYTES:]
-        if zlib.crc32(body) != int.from_bytes(plain[NONCE_BYTES:HEADER_BYTES], "little"):
+        body = plain[SEAL_BYTES:]
+        if zlib.crc32(body) != int.from_bytes(plain[NONCE_BYTES:SEAL_BYTES], "little"):
             return None
         return body
 
@@ -160,13 +170,17 @@ def _cryptodome_gcm(key: bytes) -> tuple[Callable[[bytes, bytes], bytes], Callab
     return seal_gcm, open_gcm
 
 
+def xor_table(key: bytes) -> bytes:
+    """What `xor` combines with the bytes of a datagram."""
+    return hashlib.pbkdf2_hmac("sha1", key, XOR_SALT, XOR_ITERATIONS, DATAGRAM_BYTES)
+
+
 def _transforms(crypt: str, key: bytes) -> tuple[Transform, Transform]:
     """What encrypts all of a datagram, and what undoes it."""
     if crypt == "none":
         return _same, _same
     if crypt == "xor":
-        table = hashlib.pbkdf2_hmac("sha1", key, XOR_SALT, XOR_ITERATIONS, DATAGRAM_BYTES)
-        number = int.from_bytes(table, "little")
+        number = int.from_bytes(xor_table(key), "little")
         masks = [0] * (DATAGRAM_BYTES + 1)
 
         def xor(data: bytes) -> bytes:

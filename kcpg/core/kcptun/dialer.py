@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from kcpg.core.env import REPEAT_EVENT_MS, Env, EventKind, ResolveFailed
 from kcpg.core.flow import Kind, Open, Reset, ResetCode
@@ -19,13 +18,10 @@ from kcpg.core.kcptun.flow import StreamFlow
 from kcpg.core.kcptun.framestream import StreamSettings
 from kcpg.core.kcptun.leg import TunLeg, in_words
 from kcpg.core.kcptun.link import Link, LinkState
-from kcpg.core.kcptun.wire import Conv, Format
+from kcpg.core.kcptun.wire import Format, TunConv, TunWire
 from kcpg.core.native.dial.pathchoice import Destination, PathChoice
 from kcpg.core.plainwire import Path
 from kcpg.core.units import earliest
-
-if TYPE_CHECKING:
-    from kcpg.core.kcp.kcp import Kcp
 
 MAX_WAITING = 4096  # Flows that wait for a link; each holds an accepted socket of an application
 MAX_SLOTS = 100  # Links of one dialer that take flows, each with a socket
@@ -57,8 +53,8 @@ class DialSettings:
 class TunDialer(TunLeg):
     """The dialling leg of a node (`node.EgressLeg`)."""
 
-    def __init__(self, settings: DialSettings, env: Env, kcp: type[Kcp] | None = None) -> None:
-        super().__init__(settings.name, settings.format, settings.kcp, settings.outbound_bps, env, kcp)
+    def __init__(self, settings: DialSettings, env: Env, wire: type[TunWire] | None = None) -> None:
+        super().__init__(settings.name, settings.format, settings.kcp, settings.outbound_bps, env, wire)
         self.settings = settings
         self.choice = PathChoice(settings.targets, env.rng, env.source_key)
         self._running = False
@@ -120,7 +116,7 @@ class TunDialer(TunLeg):
 
     # -- TunLeg --
 
-    def _stranger(self, path: Path, segments: bytes) -> Conv | None:
+    def _stranger(self, path: Path, segments: bytes) -> TunConv | None:
         return None
 
     def _hear(self) -> None:

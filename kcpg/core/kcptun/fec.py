@@ -29,9 +29,9 @@ _combine = engine.module("kcpg.core.fec.code").combine
 DATA, PARITY = 0xF1, 0xF2
 KINDS = (DATA.to_bytes(2, "little"), PARITY.to_bytes(2, "little"))
 HEADER = Struct("<IH")
-HEADER_BYTES = HEADER.size
+SHARD_BYTES = HEADER.size
 SIZE_BYTES = 2
-OVERHEAD_BYTES = HEADER_BYTES + SIZE_BYTES
+OVERHEAD_BYTES = SHARD_BYTES + SIZE_BYTES
 MAX_SHARDS = 256  # D + P: the field has no more points
 
 # Data shards after which a peer that has sent no parity is no kcptun: more than anybody has in a group.
@@ -70,7 +70,7 @@ class ShardSender:
 
     def __init__(self, data: int = 0, parity: int = 0) -> None:
         self.groups = self.parity_bytes = 0
-        self._number = 0
+        self.number = 0
         self._blocks: list[bytes] = []
         self.use(data, parity)
 
@@ -79,7 +79,7 @@ class ShardSender:
         self.data, self.parity = data, parity
         length = max(data + parity, 1)
         self._end = MASK32 // length * length
-        self._number = -(-self._number // length) * length % self._end
+        self.number = -(-self.number // length) * length % self._end
         self._blocks.clear()
 
     def frames(self, body: bytes) -> list[bytes]:
@@ -100,8 +100,8 @@ class ShardSender:
         return found
 
     def _header(self, kind: int) -> bytes:
-        number = self._number
-        self._number = number + 1 if number + 1 < self._end else 0
+        number = self.number
+        self.number = number + 1 if number + 1 < self._end else 0
         return HEADER.pack(number, kind)
 
 
@@ -187,7 +187,10 @@ class ShardReceiver:
         if len(shards) < shape.data:
             return []
         self._groups[group] = None
-        return self._rebuild(shards)
+        good, lost = rebuild(shape.data, shards, self._number)
+        self.rebuilt += len(good)
+        self.untrusted += lost - len(good)
+        return good
 
     def _keeps(self, group: int) -> bool:
         """Make room for a group; False: it is too old. One far below is that of a peer that began anew."""
@@ -197,16 +200,16 @@ class ShardReceiver:
                 del self._groups[old]
         return self._newest - group < GROUPS
 
-    def _rebuild(self, shards: dict[int, bytes]) -> list[bytes]:
-        if all(place in shards for place in range(self.shape.data)):
-            return []
-        good = []
-        lost = recover(self.shape.data, shards)
-        for block in lost.values():
-            size = int.from_bytes(block[:SIZE_BYTES], "little")
-            body = bytes(block[SIZE_BYTES:size])
-            if len(body) == size - SIZE_BYTES and is_segments(body, self._number):
-                good.append(body)
-        self.rebuilt += len(good)
-        self.untrusted += len(lost) - len(good)
-        return good
+
+def rebuild(data: int, shards: dict[int, bytes], number: int) -> tuple[list[bytes], int]:
+    """The bodies that a group lacks, as far as they can be conversation `number`'s; how many it lacks."""
+    if all(place in shards for place in range(data)):
+        return [], 0
+    good = []
+    lost = recover(data, shards)
+    for block in lost.values():
+        size = int.from_bytes(block[:SIZE_BYTES], "little")
+        body = bytes(block[SIZE_BYTES:size])
+        if len(body) == size - SIZE_BYTES and is_segments(body, number):
+            good.append(body)
+    return good, len(lost)

@@ -12,7 +12,7 @@ from kcpg.core.kcptun import smux, snappy
 from kcpg.core.plainwire import WAKE_SEGMENTS
 
 if TYPE_CHECKING:
-    from kcpg.core.kcptun.wire import Conv
+    from kcpg.core.kcptun.wire import TunConv
 
 READ_BYTES = 65536  # Taken from the conversation at a time
 PENDING_BYTES = 65536  # Control frames without room; a peer that asks for more without acknowledging waits
@@ -34,7 +34,7 @@ class StreamSettings:
 class FrameStream:
     """Both directions of one link. A listener finds out what the dialer has decided."""
 
-    def __init__(self, conv: Conv, settings: StreamSettings) -> None:
+    def __init__(self, conv: TunConv, settings: StreamSettings) -> None:
         self.conv = conv
         self.compresses = settings.compresses
         self.pending = b""  # of frames, what the conversation had no room for

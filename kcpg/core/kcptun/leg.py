@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from kcpg import engine
 from kcpg.core.env import Env
 from kcpg.core.kcp.kcp import KcpParams
-from kcpg.core.kcptun.cipher import Cipher, derive
 from kcpg.core.kcptun.link import Link
-from kcpg.core.kcptun.wire import Conv, Format, Wire
+from kcpg.core.kcptun.wire import Format, TunConv, TunWire
 from kcpg.core.plainleg import PlainLeg
 from kcpg.core.plainwire import Path
-
-if TYPE_CHECKING:
-    from kcpg.core.kcp.kcp import Kcp
 
 
 @dataclass(slots=True)
@@ -35,8 +31,8 @@ class LegCounters:
     too_big: int = 0  # Datagrams that an interface did not take: kcp_mtu is too large
 
 
-class TunLeg(PlainLeg[Wire, Link, LegCounters]):
-    """Base of TunDialer and TunListener. `kcp`: the engine's class if not the default one."""
+class TunLeg(PlainLeg[TunWire, Link, LegCounters]):
+    """Base of TunDialer and TunListener. `wire`: the engine's class if not the default one."""
 
     MTU_KEY = "kcp_mtu"
 
@@ -47,15 +43,14 @@ class TunLeg(PlainLeg[Wire, Link, LegCounters]):
         kcp_params: KcpParams,
         outbound_bps: int,
         env: Env,
-        kcp: type[Kcp] | None,
+        wire: type[TunWire] | None,
     ) -> None:
         self.format = wire_format
-        cipher = Cipher(wire_format.crypt, derive(wire_format.password))
-        wire = Wire(wire_format, cipher, env.entropy, self._stranger, kcp)
+        wire = wire or engine.module("kcpg.core.kcptun.wire").TunWire
         super().__init__(
             name,
             env,
-            wire,
+            wire(wire_format, env.entropy, self._stranger),
             LegCounters(),
             Link.deadline,
             kcp_params,
@@ -76,7 +71,7 @@ class TunLeg(PlainLeg[Wire, Link, LegCounters]):
 
     # -- for the two legs --
 
-    def _stranger(self, path: Path, segments: bytes) -> Conv | None:
+    def _stranger(self, path: Path, segments: bytes) -> TunConv | None:
         """Whose these are, of an unknown path or with another number than the path's."""
         raise NotImplementedError
 
@@ -87,9 +82,9 @@ class TunLeg(PlainLeg[Wire, Link, LegCounters]):
         """What the leg itself has to do."""
         raise NotImplementedError
 
-    def converse(self, number: int, path: Path) -> Conv:
+    def converse(self, number: int, path: Path) -> TunConv:
         """A conversation by this path."""
-        conv = Conv(self.wire, number, self.kcp_params, None, path)
+        conv = self.wire.converse(number, self.kcp_params, path)
         conv.pacers = (self.pacer,)
         return conv
 

@@ -22,7 +22,7 @@ from kcpg.core.units import MASK32, diff32, earliest
 
 if TYPE_CHECKING:
     from kcpg.core.kcptube.flow import TubeFlow
-    from kcpg.core.kcptun.wire import Conv
+    from kcpg.core.kcptun.wire import TunConv
 
 QUANTUM_BYTES = 65536  # What a flow queues before the others that wait have their turn
 MAX_FLOWS = 65_535  # Of one link
@@ -82,7 +82,7 @@ class Link:
     def __init__(
         self,
         owner: LinkOwner,
-        conv: Conv,
+        conv: TunConv,
         settings: StreamSettings,
         on_flow: Callable[[StreamFlow, Open], None] | None,
     ) -> None:

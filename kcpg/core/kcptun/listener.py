@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 from kcpg.core.env import REPEAT_EVENT_MS, Env, EventKind
 from kcpg.core.flow import Flow, Open, Reset, ResetCode
@@ -15,12 +14,9 @@ from kcpg.core.kcptun.flow import StreamFlow
 from kcpg.core.kcptun.framestream import StreamSettings
 from kcpg.core.kcptun.leg import TunLeg, in_words
 from kcpg.core.kcptun.link import Link, LinkState
-from kcpg.core.kcptun.wire import FIRST_WINDOW, Conv, Format
+from kcpg.core.kcptun.wire import FIRST_WINDOW, Format, TunConv, TunWire
 from kcpg.core.plainwire import Path
 from kcpg.core.units import diff32
-
-if TYPE_CHECKING:
-    from kcpg.core.kcp.kcp import Kcp
 
 MAX_LINKS = 16_384  # Links at once; an idle one takes some 10 kB
 
@@ -48,9 +44,9 @@ class ListenSettings:
 class TunListener(TunLeg):
     """The listening leg of a node (`node.IngressLeg`)."""
 
-    def __init__(self, settings: ListenSettings, env: Env, kcp: type[Kcp] | None = None) -> None:
+    def __init__(self, settings: ListenSettings, env: Env, wire: type[TunWire] | None = None) -> None:
         follows = replace(settings.format, fec=(0, 0), follows=True)
-        super().__init__(settings.name, follows, settings.kcp, settings.outbound_bps, env, kcp)
+        super().__init__(settings.name, follows, settings.kcp, settings.outbound_bps, env, wire)
         self.settings = settings
         self.on_flow: Callable[[Flow, Open, int], None] = _nobody
         self._streams = replace(settings.streams, version=None, compresses=None)
@@ -84,7 +80,7 @@ class TunListener(TunLeg):
 
     # -- TunLeg --
 
-    def _stranger(self, path: Path, segments: bytes) -> Conv | None:
+    def _stranger(self, path: Path, segments: bytes) -> TunConv | None:
         number, command, _, _, _, sn, una, size = HEADER.unpack_from(segments)
         if self._closed or not CMD_PUSH <= command <= CMD_TELL:
             return None
@@ -114,7 +110,7 @@ class TunListener(TunLeg):
             return False
         return sn is None or -NEAR_SEGMENTS < diff32(sn, kcp.rcv_nxt) < NEAR_SEGMENTS
 
-    def _replace(self, conv: Conv) -> None:
+    def _replace(self, conv: TunConv) -> None:
         """Its flows are told in the next turn, as nothing is called back while datagrams come in."""
         link: Link = conv.user
         self.wire.convs.pop(conv.path, None)
@@ -122,7 +118,7 @@ class TunListener(TunLeg):
         self._over.append((link, reason))
         self.wire.alert = True
 
-    def _begin(self, path: Path, number: int) -> Conv | None:
+    def _begin(self, path: Path, number: int) -> TunConv | None:
         if len(self._links) >= self.settings.max_links:
             self.counters.links_full += 1
             self.report(EventKind.LINKS_FULL, path[1], "too many links", REPEAT_EVENT_MS)

@@ -3,26 +3,26 @@
     datagram   sealed( segments of one conversation )
     with FEC   sealed( a shard of them, see `fec` )
 
-One `Wire` serves all conversations of a leg, one for each path. It decides nothing about them: whose a
+One `TunWire` serves all conversations of a leg, one for each path. It decides nothing about them: whose a
 datagram of an unknown path, or of another conversation, is says `stranger`, and what conversations have
 become is handed out by `take_ready`.
+
+The compiled twin is `_wire`; this one is to be read, and to run where nothing can be compiled.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from kcpg.core.kcp.kcp import Kcp
 from kcpg.core.kcp.params import HEADER_BYTES, KcpParams
-from kcpg.core.kcptube.replaycache import ReplayCache
 from kcpg.core.kcptun import fec
-from kcpg.core.kcptun.cipher import DATAGRAM_BYTES, Cipher, overhead
+from kcpg.core.kcptun.cipher import DATAGRAM_BYTES, Cipher, derive, overhead
 from kcpg.core.plainwire import Datagrams, Path, PlainConv, PlainWire
+from kcpg.core.replaycache import ReplayCache
 from kcpg.core.units import diff32
-
-if TYPE_CHECKING:
-    from kcpg.core.kcp.kcp import Kcp
 
 # Datagrams remembered, sent and received. Those with a link's first segment have a memory of their own:
 # without that one, nothing of a link that somebody repeats reaches a target.
@@ -31,8 +31,6 @@ REMEMBERED_OPENINGS = 1 << 14
 REMEMBERED_MS = 7 * 86_400_000  # The format has no time: what bounds the memory is the two numbers above
 SN_AT, UNA_AT = 12, 16  # In a segment's header
 FIRST_SN = bytes(4)
-MARK_BYTES = 16  # The nonce, as it travels
-
 ENTROPY_BYTES = 4096  # Of nonces, fetched together
 
 ACK_HOLD_MS = 2  # As of the native conversations: an answer takes its request's acknowledgement along
@@ -70,10 +68,10 @@ class Format:
         return all(self.fec)
 
 
-class Conv(PlainConv["Wire"]):
+class TunConv(PlainConv["TunWire"]):
     """One path's conversation."""
 
-    def __init__(self, wire: Wire, number: int, params: KcpParams, user: Any, path: Path) -> None:
+    def __init__(self, wire: TunWire, number: int, params: KcpParams, user: Any, path: Path) -> None:
         self.path = path
         self._params = params
         first = replace(
@@ -81,7 +79,7 @@ class Conv(PlainConv["Wire"]):
         )
         super().__init__(wire, number, first, user, DATAGRAM_BYTES, wire.format.kcp_mtu)
         self.kcp.ack_hold_ms = ACK_HOLD_MS
-        self.behind_ms = -1  # When the peer seemed to know less than it did: see `Wire._input`
+        self.behind_ms = -1  # When the peer seemed to know less than it did: see `TunWire._input`
         self.heard = False  # Anything came
         self.sender = fec.ShardSender() if wire.format.has_fec else None
         self.receiver: fec.ShardReceiver | None = None
@@ -149,45 +147,45 @@ class Conv(PlainConv["Wire"]):
         return self._params.snd_wnd > 0
 
 
-class Wire(PlainWire[Conv]):
-    """`stranger(path, body)`: whose a datagram is that no conversation expects; None: nobody's. `kcp`: the
-    engine's class if not the default one.
-    """
+class TunWire(PlainWire[TunConv]):
+    """`stranger(path, body)`: whose a datagram is that no conversation expects; None: nobody's."""
 
     def __init__(
         self,
         wire_format: Format,
-        cipher: Cipher,
         entropy: Callable[[int], bytes],
-        stranger: Callable[[Path, bytes], Conv | None],
-        kcp: type[Kcp] | None = None,
+        stranger: Callable[[Path, bytes], TunConv | None],
     ) -> None:
-        super().__init__(kcp)
+        super().__init__(Kcp)
         self.format = wire_format
-        self.convs: dict[Path, Conv] = {}
-        self._cipher = cipher
+        self.convs: dict[Path, TunConv] = {}
+        self._cipher = Cipher(wire_format.crypt, derive(wire_format.password))
         self._entropy = entropy
         self._nonces = b""
         self._nonce_at = 0
         self._stranger = stranger
-        self._seen = ReplayCache(REMEMBERED, REMEMBERED_MS)
-        self._openings = ReplayCache(REMEMBERED_OPENINGS, REMEMBERED_MS)
+        self.seen = ReplayCache(REMEMBERED, REMEMBERED_MS)
+        self.openings = ReplayCache(REMEMBERED_OPENINGS, REMEMBERED_MS)
+
+    def converse(self, number: int, params: KcpParams, path: Path) -> TunConv:
+        """A conversation by this path."""
+        return TunConv(self, number, params, None, path)
 
     # -- out --
 
-    def forget(self, conv: Conv) -> None:
+    def forget(self, conv: TunConv) -> None:
         super().forget(conv)
         if self.convs.get(conv.path) is conv:
             del self.convs[conv.path]
 
-    def _seal(self, conv: Conv, blocks: list[bytes], out: Datagrams) -> None:
+    def _seal(self, conv: TunConv, blocks: list[bytes], out: Datagrams) -> None:
         sock, addr = conv.path
         cipher, sender = self._cipher, conv.sender
         for block in blocks:
             for frame in sender.frames(block) if sender is not None else (block,):
                 datagram = cipher.seal(self._nonce(), frame)
                 if cipher.marks:
-                    self._seen.add(datagram[:MARK_BYTES], self.now_ms)
+                    self.seen.add(datagram[cipher.mark], self.now_ms)
                 out.append((sock, addr, datagram))
 
     def _nonce(self) -> bytes:
@@ -220,7 +218,7 @@ class Wire(PlainWire[Conv]):
                 conv.heard_fec()
 
     def _shard(self, path: Path, datagram: bytes, body: bytes, is_data: bool) -> None:
-        block = body[fec.HEADER_BYTES :]
+        block = body[fec.SHARD_BYTES :]
         number = int.from_bytes(body[:4], "little")
         if is_data:
             size = int.from_bytes(block[: fec.SIZE_BYTES], "little")
@@ -247,11 +245,11 @@ class Wire(PlainWire[Conv]):
         if conv.receiver.untrusted > untrusted:
             self.drop("fec_untrusted", conv.receiver.untrusted - untrusted)
 
-    def _whose(self, path: Path, datagram: bytes, segments: bytes | None) -> Conv | None:
+    def _whose(self, path: Path, datagram: bytes, segments: bytes | None) -> TunConv | None:
         """The conversation that a datagram is for, if it is new and known. `segments` None: parity, which
         does not say its number."""
-        mark = datagram[:MARK_BYTES] if self._cipher.marks else b""
-        if mark and (mark in self._seen or mark in self._openings):
+        mark = datagram[self._cipher.mark] if self._cipher.marks else b""
+        if mark and (mark in self.seen or mark in self.openings):
             self.drop("replay")
             return None
         conv = self.convs.get(path)
@@ -262,19 +260,19 @@ class Wire(PlainWire[Conv]):
             if conv is None or int.from_bytes(segments[:4], "little") != conv.number:
                 conv = self._stranger(path, segments)
             if mark and conv is not None and segments[SN_AT:UNA_AT] == FIRST_SN:
-                self._openings.add(mark, self.now_ms)
+                self.openings.add(mark, self.now_ms)
         if conv is None:
             self.drop("conv_unknown")
             return None
         if mark:
-            self._seen.add(mark, self.now_ms)
+            self.seen.add(mark, self.now_ms)
         if not conv.heard:
             conv.heard = self.alert = True
         conv.rx_bytes += len(datagram)
         conv.rx_datagrams += 1
         return conv
 
-    def _input(self, conv: Conv, block: bytes, rebuilt: bool) -> None:
+    def _input(self, conv: TunConv, block: bytes, rebuilt: bool) -> None:
         """A kcptun that was restarted takes our datagrams for a new conversation of this number: it
         acknowledges them one by one, and never what came before. So it is not heard if what it has in order
         is less than what it had."""

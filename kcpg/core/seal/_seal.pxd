@@ -51,5 +51,6 @@ cdef class HeaderMask:
     cdef object _twin
 
 
+include "_cfb.pxd"
 include "_replay.pxd"
 include "_salted.pxd"

@@ -92,6 +92,7 @@ cdef int _xor_open(SealerC* c, uint64_t pn, const uint8_t* aad, size_t aadlen,
 include "_evp.pxi"
 include "_short.pxi"
 include "_ipsec.pxi"
+include "_cfb.pxi"
 
 # -- sealing --
 

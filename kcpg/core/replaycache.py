@@ -1,4 +1,4 @@
-"""A bounded memory of what came lately: kcptube's format has no packet numbers to tell a repetition by."""
+"""A bounded memory of what came lately, for formats that have no packet numbers to tell a repetition by."""
 
 from __future__ import annotations
 
