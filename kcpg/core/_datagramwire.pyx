@@ -1,6 +1,6 @@
 # cython: language_level=3
-"""What the wires of the compiled engine have in common: a vector of datagrams, and methods by which `kcpg.net`
-calls any of them. Each dialect's wire derives from it."""
+"""What the wires of the compiled engine have in common: a vector of datagrams, and methods by which
+`kcpg.net` calls any of them. Each dialect's wire derives from it."""
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset

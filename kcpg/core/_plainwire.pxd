@@ -13,6 +13,9 @@ cdef enum:
     TURN_BYTES = 89600          # of one conversation before others have their turn
     WAKE_SEGMENTS = 64          # room that ends a writer's wait
     BUILD_DATAGRAMS = 128       # of a vector
+    COALESCE_RTT = 8            # of a round trip datagrams may be left in the socket, ...
+    COALESCE_MS = 8             # ... at most
+    JOINED_MS = 100             # none after the kernel has joined datagrams: batches are full
 
 cdef enum:
     EV_READABLE = 1
@@ -47,13 +50,16 @@ cdef class PlainWire(DatagramWire):
     cdef object dirty               # deque of PlainConv that have something to send
     cdef object timers
     cdef list fed                   # PlainConv with `is_fed`
+    cdef int64_t nearest_ms         # round trip of those that were fed since the last question
+    cdef int64_t joined_ms          # when the kernel had joined datagrams last
 
     cdef int begin_wire(self, uint32_t datagram_bytes) except -1
     cpdef mark(self, PlainConv conv)
     cpdef forget(self, PlainConv conv)
     cdef int count_drop(self, str reason) except -1
     cdef int turn(self, PlainConv conv) except -1
-    # Put what a conversation may send now into `tx`, not sealed. False: something is left that `kcp` does not know of.
+    # Put what a conversation may send now into `tx`, not sealed. False: something is left that is not in its
+    # `kcp`.
     cdef bint fill(self, PlainConv conv) except -1
     # Seal the datagrams of `tx` from `first` on.
     cdef int seal(self, int first) except -1

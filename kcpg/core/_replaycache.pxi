@@ -1,7 +1,7 @@
-# Part of _plainwire.pyx: a bounded memory of what came lately. Declared in _replaycache.pxd; twin: replaycache.py.
+# Part of _plainwire.pyx: a bounded memory of what came lately. Declared in _replaycache.pxd; twin:
+# replaycache.py.
 #
-# Of a mark the first 16 bytes count, and whether it is one of 8: nobody without the key can choose them, so any
-# simple hash will do.
+# Of a mark the first 16 bytes count. Nobody without the key can choose them, so any simple hash will do.
 
 cdef enum:
     MARK_BYTES = 16

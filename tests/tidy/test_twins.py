@@ -38,7 +38,7 @@ PREFIXES = ("KCP_", "FEC_", "EV_", "CMD_", "REPLAY_")
 
 # Where a compiled module's constants have their twins: its own folder, and these.
 BESIDE = {
-    "kcpg/core": ("kcpg.core.native.wire.turn",),
+    "kcpg/core": ("kcpg.core.native.wire.turn", "kcpg.core.native.wire.wire"),
     "kcpg/core/native/wire": ("kcpg.core.kcp.params", "kcpg.core.pacer", "kcpg.net.bypass"),
 }
 
@@ -61,7 +61,7 @@ ONLY_COMPILED = {
         AF_INET SHA_BLOCK SHA_STATE EVP_CTRL_AEAD_GET_TAG EVP_CTRL_AEAD_SET_IVLEN EVP_CTRL_AEAD_SET_TAG""",
     "vectors of system calls; Python makes one call for each": """
         BATCH_BYTES BATCH_MESSAGES BUFFERS BUFFER_STRIDE FEW_PACKETS FEW_SLOTS JOINED_BUFFERS JOINED_BYTES
-        MESSAGES PACKET_BYTES SLOTS VECTORS""",
+        JOINED_MS MESSAGES PACKET_BYTES SLOTS VECTORS""",
 }
 ALONE = {name for names in ONLY_COMPILED.values() for name in names.split()}
 

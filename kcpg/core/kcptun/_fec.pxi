@@ -1,5 +1,5 @@
-# Part of _wire.pyx: shards, made and put together where they lie. Declared in _fec.pxd; twin: fec.py, which finds
-# out the peer's shape and rebuilds what is lost.
+# Part of _wire.pyx: shards, made and put together where they lie. Declared in _fec.pxd; twin: fec.py, which
+# finds out the peer's shape and rebuilds what is lost.
 
 
 @cython.final

@@ -1,8 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """The data plane of a kcptun leg, compiled. Its readable twin is wire.py, and so for each part.
 
-Per datagram there is no Python object, no allocation and no call into Python, but for what opens a link, for groups of
-FEC that lack something, and for ciphers that are slow anyway.
+Per datagram there is no Python object, no allocation and no call into Python, but for what opens a link, for
+groups of FEC that lack something, and for ciphers that are slow anyway.
 """
 cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -15,11 +15,11 @@ from kcpg.core._datagramwire cimport from_path, to_path
 from kcpg.core._plainwire cimport BUILD_DATAGRAMS, PlainConv, PlainWire, ReplayCache
 from kcpg.core.fec._fec cimport fec_encode_row
 from kcpg.core.kcp._kcp cimport (
-    KCP_HEADER_BYTES, KCP_MORE, Path, Tx, diff32, get16, get32, kcp_flush, kcp_input, kcp_peek_size, kcp_readable,
-    kcp_recv_message, kcp_set_windows, kcp_wants_flush, kcp_write_bytes, put16, put32, tx_close,
+    KCP_HEADER_BYTES, KCP_MORE, Path, Tx, diff32, get16, get32, kcp_flush, kcp_input, kcp_set_windows,
+    kcp_wants_flush, kcp_write_bytes, put16, put32, tx_close,
 )
 from kcpg.core.seal._seal cimport (
-    CFB_LANES, CfbC, SealerC, cfb_begin, cfb_end, cfb_open, cfb_seal, gcm128_begin, gcm128_end, gcm128_open,
+    CFB_LANES, cfb_begin, cfb_end, cfb_open, cfb_seal, gcm128_begin, gcm128_end, gcm128_open,
     gcm128_seal,
 )
 
@@ -58,7 +58,8 @@ cdef class TunConv(PlainConv):
     def __init__(self, TunWire wire, uint32_t number, params, user, tuple path):
         self.params = params
         first = replace(
-            params, snd_wnd=min(params.snd_wnd, FIRST_WINDOW), min_rto_ms=plain.MIN_RTO_MS[params.nodelay > 0])
+            params, snd_wnd=min(params.snd_wnd, FIRST_WINDOW),
+            min_rto_ms=plain.MIN_RTO_MS[params.nodelay > 0])
         self.begin(wire, number, first, user, DATAGRAM_BYTES, wire._format.kcp_mtu)
         self.kcp.ack_hold_ms = ACK_HOLD_MS
         self.behind_ms = -1
@@ -254,6 +255,8 @@ cdef class TunWire(PlainWire):
         cdef uint32_t piece
         self.now_ms = <int64_t>now_ms
         self.rx_path = source[0]
+        if n > size:
+            self.joined_ms = self.now_ms
         if n == 0 or size == 0:
             return self.datagram(buf, 0)
         while offset < n:
@@ -324,8 +327,8 @@ cdef class TunWire(PlainWire):
         return 0
 
     cdef TunConv whose(self, const uint8_t* segments, uint32_t n):
-        """The conversation that the datagram in hand is for, if it is new and known. `segments` NULL: parity, which
-        does not say its number."""
+        """The conversation that the datagram in hand is for, if it is new and known. `segments` NULL: parity,
+        which does not say its number."""
         cdef Cipher cipher = self.cipher
         cdef TunConv conv = self.last
         if cipher.marks and (self.seen.has(self.rx_mark, cipher.mark_bytes)

@@ -2,15 +2,15 @@
 # _cfb.pxd; no twin: plain Python calls `cryptography` and pycryptodomex.
 #
 # CFB is C(i) = P(i) xor E(C(i-1)): within a datagram nothing can be encrypted before the block before it. A
-# library's CFB therefore leaves most of the processor idle, and so does any other that takes one datagram at a
-# time. Here the blocks at the same place of many datagrams are one call of the cipher alone (ECB): OpenSSL 3.0
-# takes 0.17 us for a datagram of 1,350 bytes in this way, 2.1 us in its own. What is received has all its
-# ciphertext there, so that one call does for all of it.
+# library's CFB therefore leaves most of the processor idle, and so does any that takes one datagram at a time.
+# Here the blocks at the same place of many datagrams are one call of the cipher alone (ECB): OpenSSL 3.0 takes
+# 0.17 us for a datagram of 1,350 bytes in this way, 2.1 us in its own. What is received has all its ciphertext
+# there, so that one call does for all of it.
 
 ctypedef int (*block_start_fn)(const uint8_t* key, size_t n, void** state) noexcept nogil
 
-# OpenSSL's name of the cipher, or the module of pycryptodomex and the function that begins there; the size of a
-# block. OpenSSL 3 has some ciphers in a provider that is not loaded by itself.
+# OpenSSL's name of the cipher, or the module of pycryptodomex and the function that begins there; the size of
+# a block. OpenSSL 3 has some ciphers in a provider that is not loaded by itself.
 _BLOCK_CIPHERS = {
     "aes": (b"EVP_aes_256_ecb", 16),
     "aes-128": (b"EVP_aes_128_ecb", 16),
