@@ -19,6 +19,7 @@ TWINS = {
     "kcpg.core.kcp.kcp": "kcpg.core.kcp._kcp",
     "kcpg.core.kcptun.cipher": "kcpg.core.kcptun._wire",
     "kcpg.core.kcptun.fec": "kcpg.core.kcptun._wire",
+    "kcpg.core.kcptun.smux": "kcpg.core.kcptun._wire",
     "kcpg.core.kcptun.wire": "kcpg.core.kcptun._wire",
     "kcpg.core.native.wire.wire": "kcpg.core.native.wire._wire",
     "kcpg.core.plainwire": "kcpg.core._plainwire",

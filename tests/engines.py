@@ -40,6 +40,7 @@ TWINS = {
     "Cipher": ("kcpg.core.kcptun._wire", "kcpg.core.kcptun.cipher"),
     "ShardSender": ("kcpg.core.kcptun._wire", "kcpg.core.kcptun.fec"),
     "ShardReceiver": ("kcpg.core.kcptun._wire", "kcpg.core.kcptun.fec"),
+    "Parser": ("kcpg.core.kcptun._wire", "kcpg.core.kcptun.smux"),
     "ReplayCache": ("kcpg.core._plainwire", "kcpg.core.replaycache"),
     "UdpIo": ("kcpg.net._udp", "kcpg.net.udp"),
 }

@@ -65,13 +65,13 @@ def test_snappy_damaged(texts: list[bytes], step: int, data: Any) -> None:
 
 
 @given(PIECES, st.integers(0, 2))
-def test_smux_streams(pieces: list[bytes], version: int) -> None:
-    parser = smux.Parser(version)
+def test_smux_streams(engine: str, pieces: list[bytes], version: int) -> None:
+    parser = twin(engine, "Parser")(version)
     try:
         for piece in pieces:
             for command, number, body in parser.feed(piece):
                 assert command <= smux.UPD and 0 <= number < 2**32 and len(body) < 65536
-            assert parser.held < 65536 + smux.HEADER_BYTES
+            assert parser.held < smux.FRAME_BYTES + smux.UPDATE_BYTES
     except smux.Malformed:
         pass
 

@@ -136,8 +136,12 @@ cdef class ShardReceiver:
     cdef shards_t* group_of(self, uint32_t group) except? NULL:
         """The place of a group, made if need be; NULL: it is too old."""
         cdef shards_t* found = &self.groups[group % GROUPS]
+        cdef int i
         if group > self.newest or self.newest - group > <uint32_t>0xFFFFFFFF // (2 * MAX_SHARDS):
             self.newest = group
+            for i in range(GROUPS):
+                if group - self.groups[i].group >= GROUPS:      # above it, too: of a peer that began anew
+                    self.groups[i].is_used = False
         if self.newest - group >= GROUPS:
             return NULL
         if found.is_used and found.group == group:

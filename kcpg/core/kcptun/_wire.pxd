@@ -9,6 +9,7 @@ from kcpg.core.seal._seal cimport CfbC, SealerC
 
 include "_cipher.pxd"
 include "_fec.pxd"
+include "_smux.pxd"
 
 
 @cython.final

@@ -27,13 +27,14 @@ from dataclasses import replace
 
 from kcpg.core.kcptun import cipher as plain_cipher
 from kcpg.core.kcptun import fec as plain_fec
+from kcpg.core.kcptun import smux as plain_smux
 from kcpg.core.kcptun import wire as plain
 
 cdef extern from "_crc32.h" nogil:
     void kcpg_crc_begin()
     uint32_t kcpg_crc32(const uint8_t* p, size_t n)
 
-__all__ = ["Cipher", "ShardReceiver", "ShardSender", "TunConv", "TunWire"]
+__all__ = ["Cipher", "Parser", "ShardReceiver", "ShardSender", "TunConv", "TunWire"]
 
 cdef enum:
     SN_AT = 12                  # in a segment's header
@@ -45,6 +46,7 @@ cdef enum:
 
 include "_cipher.pxi"
 include "_fec.pxi"
+include "_smux.pxi"
 
 
 cdef inline bint same_path(const Path* a, const Path* b) noexcept nogil:
@@ -84,6 +86,29 @@ cdef class TunConv(PlainConv):
         if taken > 0:
             self.wire.mark(self)
         return taken
+
+    def write_frames(self, int version, uint32_t stream, bytes data, uint32_t step):
+        """Queue bytes as smux frames of at most `step` of data; what there was no room for."""
+        cdef uint8_t header[FRAME_BYTES]
+        cdef const uint8_t* p = <const uint8_t*>PyBytes_AS_STRING(data)
+        cdef size_t n = len(data), at = 0, size, taken
+        if self.closed:
+            return b""
+        header[0], header[1] = <uint8_t>version, PSH
+        put32(header + 4, stream)
+        while at < n:
+            size = min(<size_t>step, n - at)
+            put16(header + 2, <uint32_t>size)
+            taken = kcp_write_bytes(&self.kcp.k, header, FRAME_BYTES)
+            if taken == FRAME_BYTES:
+                taken += kcp_write_bytes(&self.kcp.k, p + at, size)
+            if taken < FRAME_BYTES + size:
+                self.wire.mark(self)
+                return plain_smux.frames(version, stream, data[at:], step)[taken:]
+            at += size
+        if n > 0:
+            self.wire.mark(self)
+        return b""
 
     def read(self, limit):
         """Bytes of the stream; b"": none now."""
@@ -158,6 +183,10 @@ cdef class TunWire(PlainWire):
         self.nonces = b""
         self.seen = ReplayCache(plain.REMEMBERED, plain.REMEMBERED_MS)
         self.openings = ReplayCache(plain.REMEMBERED_OPENINGS, plain.REMEMBERED_MS)
+
+    def parser(self, int version):
+        """One for a conversation's frames."""
+        return Parser(version)
 
     @property
     def format(self):

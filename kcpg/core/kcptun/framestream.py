@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -39,7 +38,7 @@ class FrameStream:
         self.compresses = settings.compresses
         self.pending = b""  # of frames, what the conversation had no room for
         self._frame_bytes = settings.frame_bytes
-        self._parser = smux.Parser(settings.version or 0)
+        self._parser = conv.wire.parser(settings.version or 0)
         self._reader: snappy.Reader | None = None
         self._writer: snappy.Writer | None = None
         if settings.compresses:
@@ -55,9 +54,8 @@ class FrameStream:
         """The peer takes nothing, not even frames that it has asked for."""
         return len(self.pending) >= PENDING_BYTES
 
-    def read(self) -> Iterator[smux.Frame] | None:
-        """Frames of what has come; None: nothing more has. Raises Malformed of `smux` or `snappy`, as taking
-        the frames does."""
+    def read(self) -> list[smux.Frame] | None:
+        """Frames of what has come; None: nothing more has. Raises Malformed of `smux` or `snappy`."""
         data = self.conv.read(READ_BYTES)
         if not data:
             return None
@@ -79,6 +77,16 @@ class FrameStream:
             self.pending += frame
             self.want_room()
 
+    def write_data(self, stream: int, data: bytes) -> None:
+        """Queue bytes of a stream, whatever room there is."""
+        step = self._frame_bytes
+        if self._writer is not None or self.pending:
+            for at in range(0, len(data), step):
+                self.write(smux.frame(self.version, smux.PSH, stream, data[at : at + step]))
+        elif rest := self.conv.write_frames(self.version, stream, data, step):
+            self.pending = rest
+            self.want_room()
+
     def flush(self) -> bool:
         """There is room again for what had none; whether all of it is queued."""
         if self.pending:
@@ -93,7 +101,7 @@ class FrameStream:
         if self.pending:
             return 0
         frame = self._frame_bytes
-        around = smux.HEADER_BYTES + (snappy.OVERHEAD_BYTES if self._writer is not None else 0)
+        around = smux.FRAME_BYTES + (snappy.OVERHEAD_BYTES if self._writer is not None else 0)
         size = self.conv.kcp.room * (self.conv.wire.format.kcp_mtu - HEADER_BYTES)
         return size * frame // (frame + around) - around - len(snappy.IDENTIFIER)
 

@@ -327,9 +327,8 @@ class Link:
         assert isinstance(flow, StreamFlow)
         if flow.end_sent:
             return len(data)
-        step, version, number = self.settings.frame_bytes, self.version, flow.number
-        for at in range(0, len(data), step):
-            self._write(smux.frame(version, smux.PSH, number, data[at : at + step]))
+        if self._begins_to_owe():
+            self.frames.write_data(flow.number, data)
         flow.sent += len(data)
         flow.quota -= len(data)
         return len(data)
@@ -343,11 +342,16 @@ class Link:
 
     def _write(self, frame: bytes) -> None:
         """Queue a frame, whatever room there is."""
+        if self._begins_to_owe():
+            self.frames.write(frame)
+
+    def _begins_to_owe(self) -> bool:
+        """Something is about to be sent; False: the link is over."""
         if self.state is LinkState.CLOSED:
-            return
+            return False
         if self.conv.kcp.idle and not self.conv.is_behind:
             self._owed_ms = self.now_ms
-        self.frames.write(frame)
+        return True
 
     def _has_room(self) -> None:
         if not self.frames.flush():

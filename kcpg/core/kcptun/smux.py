@@ -7,14 +7,14 @@ An UPD (version 2) tells what was read of a stream so far, modulo 2^32, and how 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from struct import Struct
 
 HEADER = Struct("<BBHI")
-HEADER_BYTES = HEADER.size
+FRAME_BYTES = HEADER.size  # before its data
 SYN, FIN, PSH, NOP, UPD = range(5)
 UPDATE = Struct("<II")
 UPDATE_BYTES = UPDATE.size
+_UPD = bytes([UPD])
 VERSIONS = (1, 2)
 
 FIRST_STREAM = 3  # Of a client, which takes odd numbers
@@ -32,6 +32,11 @@ def frame(version: int, command: int, stream: int, data: bytes = b"") -> bytes:
     return HEADER.pack(version, command, len(data), stream) + data
 
 
+def frames(version: int, stream: int, data: bytes, step: int) -> bytes:
+    """Bytes of a stream, in frames of at most `step`."""
+    return b"".join(frame(version, PSH, stream, data[at : at + step]) for at in range(0, len(data), step))
+
+
 def update(stream: int, consumed: int, window: int) -> bytes:
     """The UPD frame of a stream."""
     return HEADER.pack(2, UPD, UPDATE_BYTES, stream) + UPDATE.pack(consumed & 0xFFFFFFFF, window)
@@ -42,38 +47,63 @@ class Parser:
 
     def __init__(self, version: int) -> None:
         self.version = version
-        self._held = b""
+        self._begun = b""  # of a frame whose header, or UPD, is not all there
+        self._left = 0  # bytes of a stream that are still to come
+        self._stream = 0
 
     @property
     def held(self) -> int:
-        """Bytes kept: less than one frame."""
-        return len(self._held)
+        """Bytes kept."""
+        return len(self._begun)
 
-    def feed(self, data: bytes) -> Iterator[Frame]:
-        """The frames that these bytes complete. Raises Malformed. All have to be taken."""
-        held = self._held + data if self._held else data
-        self._held = b""
+    def feed(self, data: bytes) -> list[Frame]:
+        """The frames of these bytes, data as it comes, that of one stream together. Raises Malformed."""
+        frames: list[Frame] = []
+        pieces: list[bytes] = []
+        stream = self._stream
         at = 0
-        while len(held) - at >= HEADER_BYTES:
-            version, command, size, stream = HEADER.unpack_from(held, at)
-            if version != self.version:
-                self._take_version(version)
-            if command > UPD or (command == UPD and (self.version == 1 or size != UPDATE_BYTES)):
-                raise Malformed(f"unknown command {command}")
-            if size and command in (SYN, FIN, NOP):
-                raise Malformed(f"command {command} with data")
-            end = at + HEADER_BYTES + size
-            if len(held) < end:
-                break
-            yield command, stream, held[at + HEADER_BYTES : end]
-            at = end
-        self._held = held[at:]
+        while at < len(data):
+            if self._left:
+                pieces.append(data[at : at + self._left])
+                at += len(pieces[-1])
+                self._left -= len(pieces[-1])
+                continue
+            wanted = FRAME_BYTES + UPDATE_BYTES if self._begun[1:2] == _UPD else FRAME_BYTES
+            part = data[at : at + wanted - len(self._begun)]
+            self._begun += part
+            at += len(part)
+            if len(self._begun) < FRAME_BYTES or not self._is_whole():
+                continue
+            begun, self._begun = self._begun, b""
+            _, command, size, number = HEADER.unpack_from(begun)
+            if pieces and (command != PSH or number != stream):
+                frames.append((PSH, stream, b"".join(pieces)))
+                pieces.clear()
+            if command == PSH:
+                self._left, self._stream = size, number
+                stream = number
+            else:
+                frames.append((command, number, begun[FRAME_BYTES:]))
+        if pieces:
+            frames.append((PSH, stream, b"".join(pieces)))
+        return frames
 
-    def _take_version(self, version: int) -> None:
-        if version not in VERSIONS:
-            raise Malformed("this is not smux: nocomp or QPP differ")
-        if self.version:
-            raise Malformed(
-                f"the other end speaks smux {version}, this one {self.version}: set smuxver={version}"
-            )
-        self.version = version
+    def _is_whole(self) -> bool:
+        """Whether the frame that has begun has nothing but data to come. Raises Malformed."""
+        version, command, size, _ = HEADER.unpack_from(self._begun)
+        if version != self.version:
+            self.version = version_of(version, self.version)
+        if command > UPD or (command == UPD and (self.version == 1 or size != UPDATE_BYTES)):
+            raise Malformed(f"unknown command {command}")
+        if size and command in (SYN, FIN, NOP):
+            raise Malformed(f"command {command} with data")
+        return command != UPD or len(self._begun) == FRAME_BYTES + UPDATE_BYTES
+
+
+def version_of(version: int, known: int) -> int:
+    """The version of a frame, where another one is known, or none yet (0). Raises Malformed."""
+    if version not in VERSIONS:
+        raise Malformed("this is not smux: nocomp or QPP differ")
+    if known:
+        raise Malformed(f"the other end speaks smux {version}, this one {known}: set smuxver={version}")
+    return version

@@ -18,7 +18,7 @@ from typing import Any
 
 from kcpg.core.kcp.kcp import Kcp
 from kcpg.core.kcp.params import HEADER_BYTES, KcpParams
-from kcpg.core.kcptun import fec
+from kcpg.core.kcptun import fec, smux
 from kcpg.core.kcptun.cipher import DATAGRAM_BYTES, Cipher, derive, overhead
 from kcpg.core.plainwire import Datagrams, Path, PlainConv, PlainWire
 from kcpg.core.replaycache import ReplayCache
@@ -93,6 +93,13 @@ class TunConv(PlainConv["TunWire"]):
         if taken:
             self.wire.mark(self)
         return taken
+
+    def write_frames(self, version: int, stream: int, data: bytes, step: int) -> bytes:
+        """Queue bytes as smux frames of at most `step` of data; what there was no room for."""
+        if self.closed:
+            return b""
+        queued = smux.frames(version, stream, data, step)
+        return queued[self.write(queued) :]
 
     def read(self, limit: int) -> bytes:
         """Bytes of the stream; b"": none now."""
@@ -170,6 +177,10 @@ class TunWire(PlainWire[TunConv]):
     def converse(self, number: int, params: KcpParams, path: Path) -> TunConv:
         """A conversation by this path."""
         return TunConv(self, number, params, None, path)
+
+    def parser(self, version: int) -> smux.Parser:
+        """One for a conversation's frames."""
+        return smux.Parser(version)
 
     # -- out --
 
