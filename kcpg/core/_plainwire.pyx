@@ -17,6 +17,9 @@ from kcpg.core.kcp._kcp cimport (
 
 from kcpg.core.timers import Timers
 
+cdef extern from *:
+    void __builtin_prefetch(const void* address, int for_write, int locality) nogil
+
 __all__ = ["PlainConv", "PlainWire", "ReplayCache"]
 
 include "_replaycache.pxi"

@@ -14,5 +14,6 @@ cdef class ReplayCache:
     cdef int64_t age_ms
     cdef int64_t since_ms           # -1: nothing was ever put in
 
+    cdef void fetch(self, const uint8_t* mark, uint32_t n) noexcept
     cdef bint has(self, const uint8_t* mark, uint32_t n) noexcept
     cdef int remember(self, const uint8_t* mark, uint32_t n, int64_t now_ms) except -1

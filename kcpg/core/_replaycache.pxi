@@ -15,9 +15,14 @@ cdef inline void mark_words(const uint8_t* mark, uint32_t n, uint64_t* words) no
         words[1] = 1
 
 
+cdef inline uint32_t mark_first(const marks_t* m, const uint64_t* words) noexcept nogil:
+    """The first place where a mark may stand."""
+    return <uint32_t>((words[0] ^ words[1] * 3) * 0x9E3779B97F4A7C15u >> 32) & (m.cap - 1)
+
+
 cdef inline uint64_t* mark_place(const marks_t* m, const uint64_t* words) noexcept nogil:
     """Where a mark stands, or would."""
-    cdef uint32_t i = <uint32_t>((words[0] ^ words[1] * 3) * 0x9E3779B97F4A7C15u >> 32) & (m.cap - 1)
+    cdef uint32_t i = mark_first(m, words)
     while True:
         if m.slots[2 * i] == words[0] and m.slots[2 * i + 1] == words[1]:
             return m.slots + 2 * i
@@ -78,6 +83,15 @@ cdef class ReplayCache:
     def add(self, bytes mark, int64_t now_ms):
         """Remember it."""
         self.remember(<const uint8_t*>mark, <uint32_t>len(mark), now_ms)
+
+    cdef void fetch(self, const uint8_t* mark, uint32_t n) noexcept:
+        """Bring what a mark will be looked for in into the cache: the tables are larger than that."""
+        cdef uint64_t[2] words
+        mark_words(mark, n, words)
+        if self.new.cap > 0:
+            __builtin_prefetch(self.new.slots + 2 * mark_first(&self.new, words), 1, 2)
+        if self.old.cap > 0:
+            __builtin_prefetch(self.old.slots + 2 * mark_first(&self.old, words), 0, 2)
 
     cdef bint has(self, const uint8_t* mark, uint32_t n) noexcept:
         """It came lately."""

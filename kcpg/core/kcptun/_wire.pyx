@@ -43,6 +43,7 @@ cdef enum:
     FIRST_WINDOW = 32
     ACK_HOLD_MS = 2
     WITHOUT_PARITY = 64
+    FETCH_AHEAD = 3             # datagrams
 
 include "_cipher.pxi"
 include "_fec.pxi"
@@ -272,6 +273,8 @@ cdef class TunWire(PlainWire):
         cipher.seal_batch(at, length, count)
         if cipher.marks:
             for i in range(count):
+                self.seen.fetch(at[i] + cipher.mark_at, cipher.mark_bytes)
+            for i in range(count):
                 self.seen.remember(at[i] + cipher.mark_at, cipher.mark_bytes, self.now_ms)
         return 0
 
@@ -280,7 +283,7 @@ cdef class TunWire(PlainWire):
     cdef int receive_run(
             self, const Path* source, uint8_t* buf, size_t n, uint32_t size, uint64_t now_ms) except -1:
         """Take in n bytes of datagrams of `size` bytes each."""
-        cdef size_t offset = 0
+        cdef size_t offset = 0, ahead
         cdef uint32_t piece
         self.now_ms = <int64_t>now_ms
         self.rx_path = source[0]
@@ -289,6 +292,9 @@ cdef class TunWire(PlainWire):
         if n == 0 or size == 0:
             return self.datagram(buf, 0)
         while offset < n:
+            ahead = offset + FETCH_AHEAD * <size_t>size
+            if self.cipher.marks and ahead + NONCE_BYTES <= n:
+                self.seen.fetch(buf + ahead + self.cipher.mark_at, self.cipher.mark_bytes)
             piece = size if n - offset >= size else <uint32_t>(n - offset)
             self.datagram(buf + offset, piece)
             offset += piece
