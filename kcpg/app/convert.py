@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kcpg.app.config import lex, presets
+from kcpg.app.config.kcptunfile import ALIASES, DEFAULT_KEY, NAMED, SWITCHES
 from kcpg.app.config.keys import KEYS, SECTIONS
 from kcpg.app.config.lex import FILE_BYTES_MAX, Line, Shape
 from kcpg.errors import UsageError
@@ -73,9 +74,6 @@ def content(data: bytes, name: str) -> Converted:
 
 # -- kcptun --
 
-_ALIASES = {"l": "localaddr", "r": "remoteaddr", "t": "target", "ds": "datashard", "ps": "parityshard"}
-_SWITCHES = {"nocomp", "acknodelay", "quiet", "tcp", "pprof", "qpp"}
-
 # What has no counterpart because it is not needed, and why.
 _NEEDLESS = {
     "mtu": "the path MTU is found",
@@ -105,8 +103,7 @@ _NEEDLESS = {
     "qpp-count": "AES-GCM needs nothing on top",
     "qppcount": "AES-GCM needs nothing on top",
 }
-
-DEFAULT_KEY = "it's a secrect"  # kcptun's own, which everybody knows
+_OTHER_NAMES = ("qppcount",)  # Flags that JSON names otherwise
 
 
 def _command(text: str) -> list[str] | None:
@@ -138,12 +135,12 @@ def _flags(given: list[str]) -> dict[str, object]:
             if word in ("&", ">", ">>", "2>&1", "|"):  # of the shell: the rest is not kcptun's
                 break
             raise UsageError(f"'{word}' is no option of kcptun", "quote values that have blanks")
-        name = _ALIASES.get(name.lower(), name.lower())
+        name = ALIASES.get(name.lower(), name.lower())
         if name in ("c", "config"):
             raise UsageError(
                 "this command line reads a file", f"kcpg convert {value or (rest or ['FILE'])[0]}"
             )
-        if name in _SWITCHES:
+        if name in SWITCHES:
             found[name] = value.lower() not in ("false", "0") if equals else True
         elif equals:
             found[name] = value
@@ -182,6 +179,9 @@ def _kcptun(given: Mapping[str, object]) -> Converted:
 def _setting(made: Converted, name: str, value: object, is_server: bool) -> None:
     if name in ("role", "target", "listen", "localaddr", "remoteaddr", "key", "crypt", "nocomp"):
         return
+    if name not in NAMED and name not in _OTHER_NAMES:
+        made.remarks.append(f"{name} is not known here, and is left out")
+        return
     number = int(str(value)) if str(value).lstrip("-").isdecimal() else 0
     if name in _NEEDLESS:
         if value not in (False, 0, "", "0"):
@@ -196,11 +196,8 @@ def _setting(made: Converted, name: str, value: object, is_server: bool) -> None
         made.lines += ["log_level=warning"] if value is True else []
     elif name == "log":
         made.remarks.append(f"log: start it with --log-file {value}") if value else None
-    elif name == "tcp":
-        if value is True:
-            made.remarks.append("tcp: kcpg has no packets that look like TCP; it needs a way for UDP")
-    else:
-        made.remarks.append(f"{name} is not known here, and is left out")
+    elif name == "tcp" and value is True:
+        made.remarks.append("tcp: kcpg has no packets that look like TCP; it needs a way for UDP")
 
 
 def _secret(made: Converted, given: Mapping[str, object]) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from kcpg.app import cli, convert
 from kcpg.app.config import Severity, load_text
+from kcpg.app.config.kcptunfile import INTEGERS, NAMED, SWITCHES
 from kcpg.app.config.model import Role
 from kcpg.app.config.presets import OLD_NAMES
 from kcpg.errors import UsageError
@@ -135,3 +136,13 @@ def test_the_command(tmp_path, capsys):
     assert cli.main(["convert", "--", "client", "-r", "h:1", "-key", "x"]) == 0
     assert "destination_address=h\n" in capsys.readouterr().out
     assert cli.main(["convert"]) == 2 and cli.main(["convert", str(tmp_path / "none")]) == 2
+
+
+def test_every_flag_of_kcptun_has_an_answer() -> None:
+    for name in sorted(NAMED):
+        value: object = True if name in SWITCHES else 7 if name in INTEGERS else "127.0.0.1:7"
+        made = convert.content(json.dumps({"key": "a secret", name: value}).encode(), "a.json")
+        assert not [remark for remark in made.remarks if "not known" in remark], name
+        shown = made.text + " ".join(made.remarks)
+        known = ("crypt", "key", "mode", "nocomp", "quiet", "localaddr", "listen", "remoteaddr", "target")
+        assert name in known or name in shown or "mux_tunnels=7" in shown or "keep_alive=7" in shown, name

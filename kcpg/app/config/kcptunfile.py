@@ -1,4 +1,4 @@
-"""kcptun's own configuration files, JSON, as the text of one of ours.
+"""kcptun's own configuration files, JSON, as the text of one of ours; its flags, as JSON names them.
 
 Every flag of kcptun has a line here: a key of ours, nothing because it needs none, or a reason why it cannot
 be. An unknown key is an error, as everywhere; kcptun ignores it.
@@ -39,7 +39,6 @@ _NOTHING = {
     "acknodelay": "",
     "sockbuf": "",
     "closewait": "has no effect: kcpg passes an end on as soon as no data can be lost by it",
-    "dscp": "has no effect: kcpg does not mark its datagrams",
     "snmplog": "has no effect: kcpg status has the counters",
     "snmpperiod": "",
     "pprof": "has no effect",
@@ -77,9 +76,10 @@ INTEGERS = frozenset(
         "qpp-count",
     ]
 )
-_FLAGS = frozenset(("nocomp", "acknodelay", "pprof", "quiet", "tcp", "qpp"))
+SWITCHES = frozenset(("nocomp", "acknodelay", "pprof", "quiet", "tcp", "qpp"))
 _TEXTS = frozenset(("localaddr", "remoteaddr", "listen", "target", "key", "crypt", "mode", "log", "snmplog"))
-_NAMED = INTEGERS | _FLAGS | _TEXTS
+NAMED = INTEGERS | SWITCHES | _TEXTS
+ALIASES = {"l": "localaddr", "r": "remoteaddr", "t": "target", "ds": "datashard", "ps": "parityshard"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,10 +146,10 @@ class _File:
 
     def _is_known(self, name: str, value: object) -> bool:
         line = self._line(name)
-        if name not in _NAMED:
-            self._report.error(line, _printed(name), "unknown key", suggest(name, _NAMED))
+        if name not in NAMED:
+            self._report.error(line, _printed(name), "unknown key", suggest(name, NAMED))
             return False
-        kind: type | tuple[type, ...] = bool if name in _FLAGS else int if name in INTEGERS else str
+        kind: type | tuple[type, ...] = bool if name in SWITCHES else int if name in INTEGERS else str
         if not isinstance(value, kind) or (kind is int and (isinstance(value, bool) or value < 0)):  # type: ignore[operator]
             words = {bool: "true or false", int: "a number from 0", str: "a text in quotes"}
             self._report.error(line, name, f"must be {words[kind]}")  # type: ignore[index]
@@ -245,6 +245,7 @@ class _File:
         for name in ("smuxbuf", "streambuf", "framesize"):
             self._same(name, name)
         self._same("keepalive", "keep_alive")
+        self._same("dscp", "dscp")
         self._same("ratelimit", "outbound_bandwidth", make=lambda rate: 8 * rate)
         if self._options.get("quiet"):
             self._say("log_level", "warning", "quiet")
