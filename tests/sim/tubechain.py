@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from kcpg.core.env import Env
 from kcpg.core.flow import Kind, Open, Target
 from kcpg.core.kcptube.dialedlink import DialedLink
 from kcpg.core.kcptube.dialer import DialSettings, TubeDialer
@@ -13,10 +14,9 @@ from kcpg.core.kcptube.listener import ListenSettings, TubeListener
 from kcpg.core.kcptube.wire import Format
 from kcpg.core.native.dial.pathchoice import Destination
 from tests.engines import twin
-from tests.sim.chain import PORTS, Hop, SimChain
+from tests.sim.chain import Hop
+from tests.sim.foreignchain import ForeignChain
 from tests.sim.memory import Answer, App, AppSocket
-from tests.sim.network import LegSlot
-from tests.sim.world import SimNode
 
 
 @dataclass
@@ -33,12 +33,14 @@ class TubeHop(Hop):
         return Format(self.algorithm, password or self.key, self.datagram_bytes, self.fec)
 
 
-class TubeChain(SimChain):
+class TubeChain(ForeignChain):
     """A hop that is no TubeHop is native."""
+
+    HOP = TubeHop
 
     def __init__(self, engine: str, seed: object, hops: list[Hop], **options: Any) -> None:
         self.kcp = twin(engine, "Kcp")
-        super().__init__(engine, seed, len(hops) - 1, hops=hops, **options)
+        super().__init__(engine, seed, hops, **options)
         self.serve = self._by_target
 
     def connect(self, app: App, answer: Answer, kind: Kind = Kind.TCP) -> AppSocket:
@@ -51,28 +53,16 @@ class TubeChain(SimChain):
         assert request.target is not None
         return self.answers[request.target.host]
 
-    def _tunnel_listener(self, sim: SimNode, place: int) -> Any:
-        hop = self.hops[place - 1]
-        if not isinstance(hop, TubeHop):
-            return super()._tunnel_listener(sim, place)
-        slot = LegSlot()
+    def listening_leg(self, hop: TubeHop, name: str, env: Env) -> TubeListener:
         settings = ListenSettings(
-            name=sim.name, format=hop.format(), kcp=hop.kcp, keep_alive_ms=hop.keep_alive_ms
+            name=name, format=hop.format(), kcp=hop.kcp, keep_alive_ms=hop.keep_alive_ms
         )
-        leg = TubeListener(settings, self._env(sim, slot), self.kcp)
-        for port in PORTS:
-            sim.open_socket(slot, port)
-        slot.leg = leg
-        return leg
+        return TubeListener(settings, env, self.kcp)
 
-    def _tunnel_dialer(self, sim: SimNode, place: int) -> Any:
-        hop = self.hops[place]
-        if not isinstance(hop, TubeHop):
-            return super()._tunnel_dialer(sim, place)
-        slot = LegSlot()
+    def dialling_leg(self, hop: TubeHop, name: str, env: Env, targets: tuple[Destination, ...]) -> TubeDialer:
         settings = DialSettings(
-            name=sim.name,
-            targets=tuple(Destination(host, PORTS) for host in self._hosts(place + 1)),
+            name=name,
+            targets=targets,
             format=hop.format(hop.dialer_password),
             kcp=hop.kcp,
             keep_alive_ms=hop.keep_alive_ms,
@@ -80,9 +70,7 @@ class TubeChain(SimChain):
             tunnels=hop.tunnels,
             **self.dial,
         )
-        leg = TubeDialer(settings, self._env(sim, slot), self.kcp)
-        slot.leg = leg
-        return leg
+        return TubeDialer(settings, env, self.kcp)
 
     def tube_dialer(self, name: str = "client") -> TubeDialer:
         leg = self[name].node.egress

@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from kcpg.core.env import Env
 from kcpg.core.flow import Kind, Open
 from kcpg.core.kcptun.dialer import DialSettings, TunDialer
 from kcpg.core.kcptun.framestream import StreamSettings
@@ -14,10 +15,9 @@ from kcpg.core.kcptun.listener import ListenSettings, TunListener
 from kcpg.core.kcptun.wire import Format
 from kcpg.core.native.dial.pathchoice import Destination
 from tests.engines import twin
-from tests.sim.chain import PORTS, Hop, SimChain
+from tests.sim.chain import Hop
+from tests.sim.foreignchain import ForeignChain
 from tests.sim.memory import Answer, App, AppSocket
-from tests.sim.network import LegSlot
-from tests.sim.world import SimNode
 
 
 @dataclass
@@ -35,14 +35,16 @@ class TunHop(Hop):
         return Format(self.crypt, password or self.key, 1350, self.fec)
 
 
-class TunChain(SimChain):
+class TunChain(ForeignChain):
     """A hop that is no TunHop is native. The format cannot say which flow one is, so targets answer in the
     order of connecting, which one link keeps."""
+
+    HOP = TunHop
 
     def __init__(self, engine: str, seed: object, hops: list[Hop], **options: Any) -> None:
         self.data_plane = twin(engine, "TunWire")
         self.queue: deque[Answer] = deque()
-        super().__init__(engine, seed, len(hops) - 1, hops=hops, **options)
+        super().__init__(engine, seed, hops, **options)
         self.serve = self._in_order
 
     def connect(self, app: App, answer: Answer, kind: Kind = Kind.TCP) -> AppSocket:
@@ -52,35 +54,21 @@ class TunChain(SimChain):
     def _in_order(self, _request: Open) -> Answer:
         return self.queue.popleft()
 
-    def _tunnel_listener(self, sim: SimNode, place: int) -> Any:
-        hop = self.hops[place - 1]
-        if not isinstance(hop, TunHop):
-            return super()._tunnel_listener(sim, place)
-        slot = LegSlot()
-        settings = ListenSettings(name=sim.name, format=hop.format(), kcp=hop.kcp, streams=hop.streams)
-        leg = TunListener(settings, self._env(sim, slot), self.data_plane)
-        for port in PORTS:
-            sim.open_socket(slot, port)
-        slot.leg = leg
-        return leg
+    def listening_leg(self, hop: TunHop, name: str, env: Env) -> TunListener:
+        settings = ListenSettings(name=name, format=hop.format(), kcp=hop.kcp, streams=hop.streams)
+        return TunListener(settings, env, self.data_plane)
 
-    def _tunnel_dialer(self, sim: SimNode, place: int) -> Any:
-        hop = self.hops[place]
-        if not isinstance(hop, TunHop):
-            return super()._tunnel_dialer(sim, place)
-        slot = LegSlot()
+    def dialling_leg(self, hop: TunHop, name: str, env: Env, targets: tuple[Destination, ...]) -> TunDialer:
         settings = DialSettings(
-            name=sim.name,
-            targets=tuple(Destination(host, PORTS) for host in self._hosts(place + 1)),
+            name=name,
+            targets=targets,
             format=hop.format(hop.dialer_password),
             kcp=hop.kcp,
             streams=hop.streams,
             tunnels=hop.tunnels,
             **self.dial,
         )
-        leg = TunDialer(replace(settings, **hop.options), self._env(sim, slot), self.data_plane)
-        slot.leg = leg
-        return leg
+        return TunDialer(replace(settings, **hop.options), env, self.data_plane)
 
     def tun_dialer(self, name: str = "client") -> TunDialer:
         leg = self[name].node.egress
