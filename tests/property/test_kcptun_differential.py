@@ -147,9 +147,10 @@ class Pair:
 
 @given(
     st.sampled_from(QUICK), st.sampled_from([(0, 0), (2, 1), (5, 2), (3, 3)]), st.integers(0, 1 << 32),
-    st.lists(st.tuples(st.integers(0, 9000), st.integers(0, 3000), st.integers(1, 60)), max_size=25),
+    st.lists(st.tuples(st.integers(0, 4000), st.integers(0, 2000), st.integers(1, 60)), max_size=25),
 )  # fmt: skip
 def test_wires(crypt: str, shape: tuple[int, int], seed: int, steps: list[tuple[int, int, int]]) -> None:
+    """A turn fits a vector here: after one that is cut, a held acknowledgement may leave earlier."""
     pairs = [Pair(engine, crypt, shape) for engine in ENGINES]
     fates = [random.Random(seed) for _ in ENGINES]
     now_ms = 0

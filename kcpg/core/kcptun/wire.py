@@ -225,6 +225,7 @@ class TunWire(PlainWire[TunConv]):
         conv = self._whose((sock, addr), datagram, body)
         if conv is not None:
             self._input(conv, body, False)
+            self._fed(conv)
             if conv.sender is not None:
                 conv.heard_fec()
 
@@ -250,8 +251,11 @@ class TunWire(PlainWire[TunConv]):
         if conv.receiver is None:
             conv.receiver = fec.ShardReceiver(conv.number)
         untrusted = conv.receiver.untrusted
-        for segments in conv.receiver.take(number, is_data, block):
+        rebuilt = conv.receiver.take(number, is_data, block)
+        for segments in rebuilt:
             self._input(conv, segments, True)
+        if is_data or rebuilt:
+            self._fed(conv)
         conv.heard_fec()
         if conv.receiver.untrusted > untrusted:
             self.drop("fec_untrusted", conv.receiver.untrusted - untrusted)
@@ -297,4 +301,3 @@ class TunWire(PlainWire[TunConv]):
             self.drop("kcp_malformed")
         if conv.is_opening and kcp.snd_una:
             conv.opened()
-        self._fed(conv)
