@@ -28,6 +28,7 @@ from kcpg.app.parsers import (
     init_parser,
     keygen_parser,
     run_parser,
+    speedtest_parser,
     status_parser,
     top_parser,
     version_parser,
@@ -131,6 +132,8 @@ def _dispatch(words: list[str], before_tunnel: Before) -> int:
         return _convert(rest)
     if command == "top":
         return _top(rest)
+    if command == "speedtest":
+        return _speedtest(rest, before_tunnel)
     if command == "doctor":
         return _doctor(rest)
     if command == "keygen":
@@ -315,6 +318,15 @@ def _doctor(words: list[str]) -> int:
 
     configs = load_or_explain(instances.expand([Path(name) for name in options.configurations]))
     return examine(configs, print)
+
+
+def _speedtest(words: list[str], before_tunnel: Before) -> int:
+    options = speedtest_parser().read(words)
+    before_tunnel()
+    from kcpg.app import foreground
+
+    paths = [Path(name) for name in options.configurations]
+    return foreground.speedtest(paths, options.seconds, options.json)
 
 
 def _keygen(words: list[str]) -> int:

@@ -48,6 +48,15 @@ def trial(paths: list[Path]) -> int:
     return try_all(nodes, _print_now)
 
 
+def speedtest(paths: list[Path], seconds: float, machine: bool) -> int:
+    """Measure the tunnels of these files; 0 if all could be measured."""
+    from kcpg.app import speedtest as test
+
+    nodes = load_or_explain(instances.expand(paths))
+    logs.set_up(LogOptions())
+    return test.run(nodes, seconds, _print_now, machine)
+
+
 def help_config(keys: list[str]) -> int:
     """Print the meaning of the configuration keys: all of them, or those named."""
     from kcpg.app.config.help import describe_all, describe_key, nearest_key

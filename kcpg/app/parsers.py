@@ -17,6 +17,7 @@ COMMANDS = {
     "init": "make a new tunnel, or take part in one: kcpg init --server HOST, kcpg init INVITATION",
     "convert": "turn a configuration of kcptun or kcptube into one of kcpg: kcpg convert FILE",
     "top": "watch links and flows on a page that renews itself: kcpg top [CONFIG…]",
+    "speedtest": "measure a tunnel, to the next node and to its end: kcpg speedtest CONFIG",
     "doctor": "look at this machine for what makes a node slow or deaf: kcpg doctor [CONFIG…]",
     "keygen": "print a new key for encryption_key",
     "completion": "print a shell's completion or the manual page: kcpg completion bash|zsh|fish|man",
@@ -88,7 +89,7 @@ class _ShowVersion(argparse.Action):
 
 def run_parser() -> OptionParser:
     """The parser of the command without a subcommand."""
-    commands = "\n".join(f"  {name:8} {text}" for name, text in COMMANDS.items())
+    commands = "\n".join(f"  {name:10} {text}" for name, text in COMMANDS.items())
     parser = OptionParser(
         prog="kcpg",
         usage="kcpg [options] CONFIG [CONFIG …]\n       kcpg [-L …] [-D …] INVITATION\n       kcpg COMMAND …",
@@ -257,6 +258,24 @@ def doctor_parser() -> OptionParser:
     return parser
 
 
+def speedtest_parser() -> OptionParser:
+    """The parser of `kcpg speedtest`."""
+    parser = OptionParser(
+        prog="kcpg speedtest",
+        description="Measure the tunnel of a client or a relay by a link of its own: rate in both directions,"
+        "\nloss, round trip, queue and size, to the next node and to the end, and say what holds it up.",
+        epilog="The nodes answer it themselves, unless they have speedtest=no.\n"
+        "Exit code 1 if something could not be measured.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("configurations", nargs="+", metavar="CONFIG", help=_CONFIG)
+    text = "how long each direction is measured (default %(default)s)"
+    parser.add_argument("--seconds", type=_test_seconds, default=5.0, metavar="SECONDS", help=text)
+    parser.add_argument("--json", action="store_true", help="print a line of JSON for each tunnel")
+    return parser
+
+
 def closest(word: str, known: list[str]) -> list[str]:
     """The one of the known words that this may be meant to be."""
     import difflib
@@ -289,6 +308,13 @@ def _seconds(text: str) -> float:
     number = float(text)
     if not 0 <= number <= 3600:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 3600 seconds")
+    return number
+
+
+def _test_seconds(text: str) -> float:
+    number = float(text)
+    if not 0.5 <= number <= 30:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0.5 and 30 seconds")
     return number
 
 
@@ -348,6 +374,7 @@ PARSERS = {
     "daemon": daemon_parser,
     "status": status_parser,
     "top": top_parser,
+    "speedtest": speedtest_parser,
     "doctor": doctor_parser,
     "init": init_parser,
     "convert": convert_parser,

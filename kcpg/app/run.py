@@ -48,6 +48,8 @@ from kcpg.core.kcptun.listener import TunListener
 from kcpg.core.native.handshake.keys import RootKeys
 from kcpg.core.native.listener import TunnelListener
 from kcpg.core.node import Node, NodeSettings
+from kcpg.core.speedtest.answers import Answers
+from kcpg.core.speedtest.messages import Answerer
 from kcpg.core.workerslot import WorkerSlot
 from kcpg.errors import StartError
 from kcpg.net import addr, clock
@@ -125,6 +127,7 @@ class RunningNode:
                 self._egress(self.config.egress),
                 self._settings(),
                 self._reporter.flow,
+                self._own_targets(),
             )
             driver = Driver(node, self.ports, self._reporter.notice)
             if self._peer is not None:
@@ -319,6 +322,13 @@ class RunningNode:
             max_flows=self.config.max_flows,
             tells_all=self.log.hears(logging.DEBUG),
         )
+
+    def _own_targets(self) -> Answers | None:
+        """Speed tests of dialers end in this node, where its protocol has them."""
+        if not self.config.ingress.is_native:
+            return None
+        who = Answerer.SERVER if self.config.egress.kind is LegKind.LOCAL else Answerer.RELAY
+        return Answers(who, self.config.ingress.speedtest)
 
     def _ask_for_address(self, config: LegConfig, ports: TunnelSockets) -> None:
         """Find out the public address of a listening leg, if the configuration asks for it."""

@@ -15,6 +15,7 @@ cdef class Node:
     cdef readonly tuple tunnels
     cdef readonly dict splices
     cdef object _report
+    cdef object _own
     cdef bint _tells_all
     cdef readonly object _later
     cdef readonly object _idle
@@ -26,6 +27,7 @@ cdef class Node:
     cpdef advance(self, long long now_ms)
     cpdef deadline(self)
     cpdef advance_deadline(self)
+    cdef _with_own(self, due_ms)
     cpdef bint is_left_over(self) except -1
     @cython.locals(splice=Splice, egress=Flow)
     cpdef _on_flow(self, Flow flow, Open request, long long now_ms)

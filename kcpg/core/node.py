@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from kcpg.core.flow import READABLE, UDP, Flow, Open, Reset, ResetCode
 from kcpg.core.splice import Splice
@@ -130,9 +130,27 @@ class _IdleCheck:
     since_ms: int  # no packet since then
 
 
+class OwnTargets(Protocol):
+    """Flows that end in the node itself: a leg's `dial`, `advance` and `deadline` for those it takes."""
+
+    flows: set[Any]
+
+    def takes(self, request: Open) -> bool:
+        """Whether this flow is for the node itself."""
+
+    def dial(self, request: Open, now_ms: int) -> Flow | Reset:
+        """As of an egress leg."""
+
+    def advance(self, now_ms: int) -> None:
+        """Serve every timer that is due; called before the legs, so that their flows find the time told."""
+
+    def deadline(self) -> int | None:
+        """When `advance` must be called even if nothing happens; None: never."""
+
+
 class Node:
     """Wires `ingress.on_flow` to `egress.dial`, keeps the splices; `report` hears of flows as `settings`
-    say."""
+    say. `own`: targets that are the node itself; None: it has none."""
 
     def __init__(
         self,
@@ -140,6 +158,7 @@ class Node:
         egress: EgressLeg,
         settings: NodeSettings | None = None,
         report: Callable[[FlowOpened | FlowOver], None] | None = None,
+        own: OwnTargets | None = None,
     ) -> None:
         self.ingress = ingress
         self.egress = egress
@@ -151,6 +170,7 @@ class Node:
         self._of_asker: dict[Hashable, int] = {}  # flows
         self._max_flows = self.settings.max_flows
         self._report = report
+        self._own = own
         self._tells_all = report is not None and self.settings.tells_all
         self._later: deque[tuple[Splice, Flow]] = deque()
         self._idle: deque[_IdleCheck] = deque()  # in order of due_ms, because every check waits equally long
@@ -169,6 +189,8 @@ class Node:
 
     def advance(self, now_ms: int) -> None:
         """Serve both legs and the node's own timers. What is left over makes `deadline()` due at once."""
+        if self._own is not None and self._own.flows:
+            self._own.advance(now_ms)
         self.ingress.advance(now_ms)
         self.egress.advance(now_ms)
         for _ in range(len(self._later)):
@@ -180,14 +202,18 @@ class Node:
         """When `advance` must be called even if nothing happens; 0: work is left over; None: never."""
         if self._later:
             return 0
-        due_ms = earliest(self.ingress.deadline(), self.egress.deadline())
-        return earliest(due_ms, self._idle[0].due_ms) if self._idle else due_ms
+        return self._with_own(earliest(self.ingress.deadline(), self.egress.deadline()))
 
     def advance_deadline(self) -> int | None:
         """When `advance` must be called even if nothing happens; None: never. See `Leg`."""
         if self._later:
             return 0
-        due_ms = earliest(self.ingress.advance_deadline(), self.egress.advance_deadline())
+        return self._with_own(earliest(self.ingress.advance_deadline(), self.egress.advance_deadline()))
+
+    def _with_own(self, due_ms: int | None) -> int | None:
+        """The earliest of the legs' deadline and those of the node itself."""
+        if self._own is not None and self._own.flows:
+            due_ms = earliest(due_ms, self._own.deadline())
         return earliest(due_ms, self._idle[0].due_ms) if self._idle else due_ms
 
     def is_left_over(self) -> bool:
@@ -238,6 +264,8 @@ class Node:
             free = self._max_flows - len(self.splices)
             if self._of_asker.get(request.asker, 0) >= SHARE_OF_LEFT * free:
                 return Reset(ResetCode.REFUSED, "this link has its share of the flows that this node carries")
+        if self._own is not None and self._own.takes(request):
+            return self._own.dial(request, now_ms)
         return self.egress.dial(request, now_ms)
 
     def splice_over(self, splice: Splice, reason: Reset | None) -> None:

@@ -18,7 +18,7 @@ from kcpg.core.native.leg import NativeLeg
 from kcpg.core.native.link.link import Link
 from kcpg.core.native.link.setup import LinkLimits
 from kcpg.core.native.listener import ListenSettings, TunnelListener
-from kcpg.core.node import EgressLeg, FlowOver, IngressLeg, Node, NodeSettings
+from kcpg.core.node import EgressLeg, FlowOver, IngressLeg, Node, NodeSettings, OwnTargets
 from netem.profile import Impair, Profile, load
 from tests.engines import twin
 from tests.sim.actors import Echo, PacketStream, Talker
@@ -119,9 +119,14 @@ class SimChain:
             if isinstance(event, FlowOver):
                 self.overs.append((sim.name, event))
 
-        return Node(ingress, egress, NodeSettings(udp_timeout_ms=self.udp_timeout_ms), report)
+        settings = NodeSettings(udp_timeout_ms=self.udp_timeout_ms)
+        return Node(ingress, egress, settings, report, self._own(place))
 
-    def _local_listener(self, sim: SimNode) -> MemoryListener:
+    def _own(self, _place: int) -> OwnTargets | None:
+        """What a node answers itself."""
+        return None
+
+    def _local_listener(self, sim: SimNode) -> IngressLeg:
         return MemoryListener(self.world.soon, sim.dirty)
 
     def _local_dialer(self, sim: SimNode) -> MemoryDialer:

@@ -27,6 +27,7 @@ from kcpg.core.native.handshake.rekey_messages import RekeyInitiator, RekeyRespo
 from kcpg.core.native.wire import frames
 from kcpg.core.seal.replay import ReplayWindow
 from kcpg.core.seal.seal import ALGORITHMS, iv_bytes, xor
+from kcpg.core.speedtest import messages as speedtest
 from tests.engines import twin
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "protocol.md"
@@ -186,3 +187,18 @@ def test_replay_window_is_what_the_document_says() -> None:
     window = ReplayWindow()
     window.commit(8192)
     assert not window.check(0) and window.check(1)
+
+
+def test_speed_tests() -> None:
+    probe = speedtest.pack_probe(7, 1)
+    answer = speedtest.answer_probe(probe, 5)
+    assert answer is not None
+    compare(
+        {
+            "speedtest.request": speedtest.pack_request(speedtest.Request(speedtest.What.SEND, 5000)).hex(),
+            "speedtest.answer": speedtest.pack_answer(speedtest.Answerer.SERVER, 4000).hex(),
+            "speedtest.report": speedtest.pack_report(speedtest.Report(100, 10_000_000)).hex(),
+            "speedtest.probe": probe.hex(),
+            "speedtest.probe_answer": answer.hex(),
+        }
+    )

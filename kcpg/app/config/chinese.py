@@ -147,6 +147,10 @@ ZH: dict[str, Words] = {
     "dial_timeout": Words(
         "1-65535 s", "30", "一条流最多等待多久：在服务端等待目标接受，在客户端或 [forwarder] 等待通往下一个节点的链路。"
     ),
+    "speedtest": Words(
+        _YES_NO, "yes",
+        "回应拨入方的 kcpg speedtest。测试与其他的流一样，受所在链路的带宽和份额限制，最多持续 30 s。",
+    ),
     "max_flows": Words("1-1000000", "65536", "同时存在的流的上限；超出的会被拒绝。"),
     "name": Words("字母、数字以及 - _ .（最多 64 个）", "文件名去掉后缀", "这个节点在日志、状态和指标中的名字。"),
     "answer_wrong_clock": Words(

@@ -277,6 +277,11 @@ _KEYS = (
         default=DIAL_TIMEOUT_DEFAULT_S, own=True,
     ),
     Key(
+        "speedtest", "Flows", values.boolean, "yes, true, 1, no, false, 0", "yes", _LISTEN,
+        "Answer kcpg speedtest of a dialer. A test is a flow like others: the bandwidths and the shares of "
+        "its link hold for it, and it lasts 30 s at most.", default=True, own=True,
+    ),
+    Key(
         "max_flows", "Flows", values.within(1, FLOWS_MAX), f"1-{FLOWS_MAX}", "65536", _NODE,
         "Most flows at once; the node refuses more.", default=65536, own=True, whole_node=True,
     ),

@@ -197,6 +197,7 @@ class LegConfig:
     mux_tunnels: int = 1  # Tunnel dialer: shared paths; 0 = every flow has a path of its own
     max_links: int = 65536  # Tunnel listener: most links at once
     answer_wrong_clock: bool = True  # Tunnel listener: tell dialers the time
+    speedtest: bool = True  # Tunnel listener: answer the speed tests of dialers
     keep_alive_s: int = 0  # Seconds of silence before a ping; 0 = off
     # Local dialer: longest wait for a TCP connection to the target.
     dial_timeout_s: int = DIAL_TIMEOUT_DEFAULT_S
