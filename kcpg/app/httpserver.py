@@ -29,14 +29,14 @@ class HttpServers:
     def __init__(self) -> None:
         self._servers: dict[tuple[str, str], Any] = {}
 
-    def serve(self, wanted: Mapping[tuple[str, str], Callable[[], Application]]) -> None:
-        """Have exactly these: key and address, and what makes the application. Raises StartError for the
-        first that cannot be opened; what is open goes on."""
+    def serve(self, wanted: Mapping[tuple[str, str], Callable[[str], Application]]) -> None:
+        """Have exactly these: key and address, and what makes the application of an address. Raises
+        StartError for the first that cannot be opened; what is open goes on."""
         for gone in self._servers.keys() - wanted.keys():
             self._servers.pop(gone).stop(timeout=0)
         for (key, address), make in wanted.items():
             if (key, address) not in self._servers:
-                self._servers[key, address] = _server(key, address, make())
+                self._servers[key, address] = _server(key, address, make(address))
 
     def close(self) -> None:
         """Close all."""

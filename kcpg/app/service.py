@@ -37,6 +37,7 @@ from kcpg.errors import EXIT_OK, KcpgError, StartError
 
 if TYPE_CHECKING:
     from kcpg.app.httpserver import Application, HttpServers
+    from kcpg.app.web.history import History
 
 # Interval for checking the counts of repeated lines: a few seconds late is unnoticeable, and costs nothing.
 TICK_S = 5.0
@@ -74,6 +75,9 @@ class Service:
         self._name = name
         self._status: StatusServer | None = None
         self._http: HttpServers | None = None
+        self._history: History | None = None
+        self._sampling: gevent.Greenlet | None = None
+        self._web_tokens: dict[str, str] = {}
         self._manager = ServiceManager(os.environ)
         self._started_s = time.time()
         self._marked = gevent.event.Event()
@@ -187,26 +191,40 @@ class Service:
 
     def _serve_http(self) -> None:
         """Open and close what the configuration says. Raises StartError."""
-        found: dict[tuple[str, str], Callable[[], Application]] = {}
-        for one in self._configs:
-            if one.metrics_listen:
-                found["metrics_listen", one.metrics_listen] = self._metrics
-            if one.health_listen:
-                found["health_listen", one.health_listen] = self._health
-        if not found and self._http is None:
+        pages = {"metrics_listen": self._metrics, "web_listen": self._web, "health_listen": self._health}
+        wanted = {
+            (key, getattr(one, key)): make
+            for key, make in sorted(pages.items())
+            for one in self._configs
+            if getattr(one, key)
+        }
+        self._web_tokens = {one.web_listen: one.web_token for one in reversed(self._configs)}
+        if not wanted and self._http is None:
             return
         from kcpg.app.httpserver import HttpServers
 
         self._http = self._http or HttpServers()
-        self._http.serve(dict(sorted(found.items())))
+        self._http.serve(wanted)
+        if self._sampling is not None and not any(one.web_listen for one in self._configs):
+            self._sampling.kill()
+            self._sampling = self._history = None
 
-    def _metrics(self) -> Application:
+    def _metrics(self, _address: str) -> Application:
         from kcpg.app import prometheus
 
         return prometheus.application(self.report)
 
-    def _health(self) -> Application:
+    def _health(self, _address: str) -> Application:
         return health.application(lambda: [node.health() for node in self.nodes])
+
+    def _web(self, address: str) -> Application:
+        from kcpg.app.web.application import Web
+        from kcpg.app.web.history import History
+
+        if self._history is None:
+            self._history = History(self.report)
+            self._sampling = gevent.spawn(self._history.run)
+        return Web(self._history.data, lambda: self._web_tokens.get(address, ""))
 
     # -- While it runs --
 
@@ -328,6 +346,8 @@ class Service:
             self._status.close()
         if self._http is not None:
             self._http.close()
+        if self._sampling is not None:
+            self._sampling.kill()
         if self._where is not None:
             instances.forget(self._where)
         if self.nodes:

@@ -15,7 +15,7 @@ APT = ROOT / "packaging" / "apt"
 
 PROGRAMS = (
     *("ip", "tc", "nft", "ethtool", "ping", "unshare", "iperf3", "tcpdump", "dnsmasq", "curl", "ssh"),
-    *("valgrind", "linux.uml", "modprobe", "kcptun-client", "zsh", "fish", "groff"),
+    *("valgrind", "linux.uml", "modprobe", "kcptun-client", "zsh", "fish", "groff", "chromium"),
 )
 
 

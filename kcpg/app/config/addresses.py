@@ -210,6 +210,11 @@ def listen_address(text: str, remarks: Remarks) -> str:
     return f"[{where}]:{port}" if ":" in where else f"{where}:{port}"
 
 
+def is_loopback(host: str) -> bool:
+    """Whether this names this machine alone: localhost, or a loopback literal without brackets."""
+    return host in ("localhost", "::1") or (version(host) == 4 and host.startswith("127."))
+
+
 def _mapping_side(text: str, side: str, remarks: Remarks) -> tuple[str, tuple[int, int]]:
     name, port = _split_port(text)
     if port is None:

@@ -52,6 +52,8 @@ def build(raw: RawFile, name: str, ends_timeout_s: int) -> NodeConfig:
         memory_bytes=outside.get("memory", int) or 0,
         metrics_listen=outside.get("metrics_listen", str) or "",
         health_listen=outside.get("health_listen", str) or "",
+        web_listen=outside.get("web_listen", str) or "",
+        web_token=outside.get("web_token", str) or "",
     )
 
 

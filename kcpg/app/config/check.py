@@ -10,7 +10,7 @@ import os
 from kcpg.app.config import presets
 from kcpg.app.config.addresses import nowhere, version
 from kcpg.app.config.dialect import check_dialect, check_workers, is_kcptun
-from kcpg.app.config.exposure import check_audience, check_secrets
+from kcpg.app.config.exposure import check_audience, check_secrets, check_web
 from kcpg.app.config.keys import KEYS, Scope
 from kcpg.app.config.model import Role
 from kcpg.app.config.passwords import read_password
@@ -41,6 +41,7 @@ def check(raw: RawFile, report: Report) -> None:
     check_workers(raw, report)
     _check_log_path(raw.outside, report)
     _check_user(raw.outside, report)
+    check_web(raw, report)
     _note_pending(raw, report)
 
 

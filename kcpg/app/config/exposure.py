@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from kcpg.app.config.addresses import is_loopback
 from kcpg.app.config.build import secret
 from kcpg.app.config.raw import Options, RawFile
 from kcpg.app.config.report import Report
+from kcpg.net.addr import strip_brackets
 
 # A recorded handshake lets its holder try passwords at leisure; scrypt takes some 0.1 s of a core for each.
 # Eight random letters are 2^38 of them, a month of ten thousand cores; twelve are 2^56, forty thousand years.
@@ -42,6 +44,22 @@ def check_secrets(raw: RawFile, options: Options, report: Report) -> None:
             f"a password of less than {SHORT_PASSWORD_BYTES} bytes can be guessed from a recorded handshake"
         )
         report.warning(options.line(name), name, reason, hint)
+
+
+def check_web(raw: RawFile, report: Report) -> None:
+    """Who may read the page of `web_listen`: this machine, or whoever has the token."""
+    options = raw.outside
+    where, token = options.get("web_listen", str), options.get("web_token", str)
+    line = options.line("web_token")
+    if token is not None and where is None:
+        report.warning(line, "web_token", "has no effect without web_listen")
+    if token is not None and raw.readable_by_others:
+        report.warning(line, "web_token", "every user of this machine can read it in this file", "chmod 600")
+    if where is not None and token is None and not is_loopback(strip_brackets(where.rpartition(":")[0])):
+        reason = f"whoever reaches {where} could read the page"
+        report.error(
+            options.line("web_listen"), "web_listen", reason, "set web_token, or listen at 127.0.0.1"
+        )
 
 
 def check_audience(raw: RawFile, report: Report) -> None:

@@ -420,6 +420,17 @@ _KEYS = (
         whole_node=True,
     ),
     Key(
+        "web_listen", "Process", addresses.listen_address, "address:port", "none", _NODE,
+        "Where this process shows its links, flows and the plots of the last hour to browsers, for example "
+        "127.0.0.1:9151. The page only reads. Other addresses than this machine's own need web_token. See "
+        "status.md.", own=True, whole_node=True,
+    ),
+    Key(
+        "web_token", "Process", values.token, "at least 16 characters, as from kcpg keygen", "none", _NODE,
+        "With web_listen: a browser opens http://ADDRESS:PORT/?token=… once. It travels unencrypted: beyond "
+        "this machine only through a tunnel or a proxy with TLS.", own=True, secret=True, whole_node=True,
+    ),
+    Key(
         "fib_ingress", "Process", values.clamped(0, 65535), "0-65535", "the system's", _ALL,
         "FreeBSD: routing table for incoming traffic.", limits="clamped to the range",
         pending="routing tables",

@@ -294,6 +294,8 @@ class NodeConfig:
     # untouched when this changes.
     metrics_listen: str = field(default="", compare=False)
     health_listen: str = field(default="", compare=False)  # The same for balancers and probes
+    web_listen: str = field(default="", compare=False)  # The same for the page, and what readers must know
+    web_token: str = field(default="", compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

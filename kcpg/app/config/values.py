@@ -35,6 +35,8 @@ BANDWIDTH_MAX_BPS = 2**63 - 1  # Largest rate that fits a signed 64-bit field
 
 PORT_MAX = 65535
 
+TOKEN_CHARACTERS = 16  # Random letters and digits are 2^95 of them; nobody tries so many by HTTP
+
 NAME_CHARS_MAX = 64  # Longer names leave no room for figures in a line of a terminal
 
 WINDOW_MAX_SEGMENTS = 65535  # KCP's header has 16 bits for the window
@@ -341,8 +343,16 @@ def fwmark(text: str, remarks: Remarks) -> int:
     return number
 
 
+def token(text: str, remarks: Remarks) -> str:
+    """What a browser shows once."""
+    if not re.fullmatch(rf"[!-~]{{{TOKEN_CHARACTERS},}}", text):
+        reason = f"is no token of at least {TOKEN_CHARACTERS} characters without blanks"
+        raise BadValue(reason, "kcpg keygen prints one")
+    return text
+
+
 # Values that stay as they are written.
-VERBATIM: tuple[ValueParser, ...] = (secret, free_text, unix_path)
+VERBATIM: tuple[ValueParser, ...] = (secret, free_text, unix_path, token)
 
 
 def memory(text: str, remarks: Remarks) -> int:
