@@ -8,6 +8,8 @@ SHELL := /bin/sh
 PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
+# packaging/lock.txt: the environment has just those releases of everything, by the hashes of their files.
+KCPG_LOCK ?=
 # One at a time, under `make -j` too: two would write into the same environment.
 PIP    := flock $(VENV) $(PY) -m pip --disable-pip-version-check -qq
 ENGINE := $(if $(filter python,$(KCPG_ENGINE)),python,compiled)
@@ -55,6 +57,7 @@ help: ## show this list
 	@echo "  make bench QUICK=1 SYSTEMS=direct,kcpg    measure; ARGS=--help explains, ARGS=--list lists"
 	@echo "  PYTHON=python3.12                         another interpreter for the virtual environment"
 	@echo "  KCPG_ENGINE=python                        without compiled modules (no compiler needed, slower)"
+	@echo "  KCPG_LOCK=packaging/lock.txt              dependencies as CI has them, by the hashes of their files"
 
 setup: $(READY) ## make the virtual environment and build (every other target does it when needed)
 	@echo "kcpg $$($(PY) -c 'import kcpg; print(kcpg.__version__)') is ready: $(VENV)/bin/kcpg --help"
@@ -147,12 +150,18 @@ clean: ## remove what was built here, the virtual environment included
 
 # --- the steps ---------------------------------------------------------------------------------------------------
 
-$(VENV_STAMP): packaging/prepare
+$(VENV_STAMP): packaging/prepare $(KCPG_LOCK)
 	@sh packaging/prepare $(PYTHON)
 	@$(PY) -c '' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
 	@echo "setting up $(VENV) …"
-	@$(PIP) install --upgrade pip "setuptools>=78.1.1" "Cython>=3.0.8"
 	@mkdir -p $(STAMPS)
+ifeq ($(KCPG_LOCK),)
+	@$(PIP) install --upgrade pip "setuptools>=78.1.1" "Cython>=3.0.8"
+else
+	@awk '/^[^ #]/ { on = /^(setuptools|cython)==/ } on' $(KCPG_LOCK) >$(STAMPS)/build.txt
+	@$(PIP) install --require-hashes -r $(STAMPS)/build.txt
+	@$(PIP) install --require-hashes --no-build-isolation -r $(KCPG_LOCK)
+endif
 	@touch $@
 
 # The editable installation puts the command kcpg into the environment. It is told to compile nothing: pip's own build

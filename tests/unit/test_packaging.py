@@ -11,6 +11,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from kcpg import __version__
 from kcpg.app.config.keys import KEYS
@@ -105,6 +107,27 @@ def test_the_version_stands_in_one_place() -> None:
     assert newest == __version__, "the changelog's first section is that of the sources"
     for minor in re.findall(r"Python :: 3\.(\d+)", str(project["project"]["classifiers"])):
         assert int(minor) >= int(project["project"]["requires-python"].partition(".")[2])
+
+
+def test_every_dependency_is_locked_by_hashes() -> None:
+    """What pip would install for any of the lists in pyproject.toml has one release, which the list permits."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        project = tomllib.load(file)
+    wanted = [Requirement(text) for text in project["build-system"]["requires"]]
+    wanted += map(Requirement, project["project"]["dependencies"])
+    for more in project["project"]["optional-dependencies"].values():
+        wanted += map(Requirement, more)
+    text = (ROOT / "packaging" / "lock.txt").read_text("utf-8")
+    blocks = re.split(r"^(?=[a-z])", text, flags=re.MULTILINE)
+    locked: dict[str, list[str]] = {}
+    for block in blocks[1:]:
+        name, version = re.match(r"([a-z0-9-]+)==(\S+)", block).groups()  # type: ignore[union-attr]
+        locked.setdefault(name, []).append(version)
+        assert len(re.findall(r"--hash=sha256:[0-9a-f]{64}", block)) >= 1, name
+    for one in wanted:
+        versions = locked[canonicalize_name(one.name)]
+        assert all(version in one.specifier for version in versions), f"{one}: packaging/lock"
+    assert "export KCPG_LOCK=packaging/lock.txt" in (ROOT / ".ci" / "run").read_text("utf-8")
 
 
 def test_wheels_are_built_for_what_the_release_page_says() -> None:
