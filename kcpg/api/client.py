@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from kcpg.app import invitation, legsettings_kcptube, legsettings_kcptun, legsettings_native
+from kcpg.app import invitation, legsettings_native
 from kcpg.app.config import load, load_text
 from kcpg.app.config.addresses import host
 from kcpg.app.config.model import LegConfig, Role
 from kcpg.app.config.values import BadValue
 from kcpg.core.env import Env
 from kcpg.core.flow import Target
-from kcpg.core.kcptube.dialer import TubeDialer
-from kcpg.core.kcptun.dialer import TunDialer
 from kcpg.core.native.dial.dialer import TunnelDialer
 from kcpg.core.native.handshake.keys import RootKeys
 from kcpg.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from kcpg.app.foreignlegs import ForeignDialer
 
 MAX_STREAMS = 65_536  # At once, as a node's default for max_flows
 
@@ -63,10 +65,10 @@ def root_keys(config: LegConfig) -> RootKeys | None:
     )
 
 
-def dialer(config: LegConfig, keys: RootKeys | None, env: Env) -> TunnelDialer | TubeDialer | TunDialer:
+def dialer(config: LegConfig, keys: RootKeys | None, env: Env) -> TunnelDialer | ForeignDialer:
     """The leg that dials."""
-    if config.is_kcptun:
-        return TunDialer(legsettings_kcptun.dial_settings(config), env)
     if keys is None:
-        return TubeDialer(legsettings_kcptube.dial_settings(config), env)
+        from kcpg.app import foreignlegs
+
+        return foreignlegs.dialer(config, env)
     return TunnelDialer(legsettings_native.dial_settings(config, MAX_STREAMS), keys, env)

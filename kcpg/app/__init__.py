@@ -7,6 +7,7 @@ Tests of what has none of its own name:
     legsettings_kcptube, legsettings_native: unit/test_legsettings.py, unit/test_config_dialect.py
     legsettings_kcptun: unit/test_config_dialect.py
     logoptions: unit/test_logs.py, unit/test_cli.py
+    foreignlegs: net/test_process_kcptube.py, net/test_process_kcptun.py
     linksummary: unit/test_messages.py
     metrics, run, service: net/test_running_node.py, net/test_status_schema.py
     httpserver: net/test_prometheus.py

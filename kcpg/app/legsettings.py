@@ -14,10 +14,10 @@ from kcpg.core.kcp.kcp import KcpParams
 from kcpg.core.native.dial.pathchoice import Destination
 from kcpg.core.native.handshake.params import MAX_WINDOW
 from kcpg.core.stun import DEFAULT_PORT
+from kcpg.net import title
 from kcpg.net.addr import is_numeric, strip_brackets
 from kcpg.net.allow import AllowList
 from kcpg.net.local import Bind, LocalDialSettings, LocalListenSettings
-from kcpg.net.txtpeer import title
 from kcpg.net.udp import SocketOptions
 
 # A name's numeric addresses on this machine; raises StartError if it has none.

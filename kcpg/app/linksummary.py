@@ -1,18 +1,14 @@
-"""Tunnel legs that keep what their links have carried once these are over; native ones report it as well."""
+"""Native tunnel legs that keep what their links have carried once these are over, and report it."""
 
 from __future__ import annotations
 
 from collections import Counter
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from kcpg.app.metrics import foreign_totals, link_totals
+from kcpg.app.metrics import link_totals
 from kcpg.app.wording import duration, size
 from kcpg.core.env import Event
-from kcpg.core.kcptube.dialer import TubeDialer
-from kcpg.core.kcptube.listener import TubeListener
-from kcpg.core.kcptun.dialer import TunDialer
-from kcpg.core.kcptun.listener import TunListener
 from kcpg.core.native.dial.dialer import TunnelDialer
 from kcpg.core.native.leg import NativeLeg
 from kcpg.core.native.link.state import LinkState
@@ -63,33 +59,3 @@ class SummarizingDialer(_Summarizing, TunnelDialer):
 
 class SummarizingListener(_Summarizing, TunnelListener):
     """A TunnelListener that reports LINK_SUMMARY."""
-
-
-class _Counting:
-    """A leg of another dialect that keeps the totals of the links that are over."""
-
-    @cached_property
-    def ended(self) -> Counter[str]:
-        """The totals (`metrics.foreign_totals`) of the links that are over."""
-        return Counter()
-
-    def link_over(self, link: Any, reason: Reset | None) -> None:
-        """Add up what the link has carried."""
-        self.ended.update(foreign_totals(link))
-        super().link_over(link, reason)  # type: ignore[misc]  # that of the leg below
-
-
-class CountingTubeDialer(_Counting, TubeDialer):
-    """A TubeDialer that keeps totals."""
-
-
-class CountingTubeListener(_Counting, TubeListener):
-    """A TubeListener that keeps totals."""
-
-
-class CountingTunDialer(_Counting, TunDialer):
-    """A TunDialer that keeps totals."""
-
-
-class CountingTunListener(_Counting, TunListener):
-    """A TunListener that keeps totals."""

@@ -11,24 +11,17 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gevent
 import gevent.socket
 
-from kcpg.app import legsettings, legsettings_kcptube, legsettings_kcptun, legsettings_native, status_report
+from kcpg.app import legsettings, legsettings_native, status_report
 from kcpg.app.config.model import LegConfig, LegKind, NodeConfig
 from kcpg.app.descriptors import HOW_TO_RAISE
 from kcpg.app.health import Health, node_health
 from kcpg.app.identity import dialer_identity
-from kcpg.app.linksummary import (
-    CountingTubeDialer,
-    CountingTubeListener,
-    CountingTunDialer,
-    CountingTunListener,
-    SummarizingDialer,
-    SummarizingListener,
-)
+from kcpg.app.linksummary import SummarizingDialer, SummarizingListener
 from kcpg.app.logs import NodeLog
 from kcpg.app.memory import Memory, pool_bytes
 from kcpg.app.messages import Reporter
@@ -38,13 +31,8 @@ from kcpg.app.public import Program, PublicAddress
 from kcpg.app.rehearsal import rehearse
 from kcpg.app.tracing import CongestionTracer
 from kcpg.app.workers.context import WorkerContext
-from kcpg.core import kcptube, kcptun
 from kcpg.core.env import Env, Event, EventKind
 from kcpg.core.flow import Flow, Kind, Open, Reset, ResetCode
-from kcpg.core.kcptube.dialer import TubeDialer
-from kcpg.core.kcptube.listener import TubeListener
-from kcpg.core.kcptun.dialer import TunDialer
-from kcpg.core.kcptun.listener import TunListener
 from kcpg.core.native.handshake.keys import RootKeys
 from kcpg.core.native.listener import TunnelListener
 from kcpg.core.node import Node, NodeSettings
@@ -59,8 +47,11 @@ from kcpg.net.local import LocalDialer, LocalListener
 from kcpg.net.resolve import Resolver
 from kcpg.net.stun import StunClient
 from kcpg.net.tunnelsockets import TunnelSockets
-from kcpg.net.txtpeer import TxtPeer
 from kcpg.net.udp import adopt_udp
+
+if TYPE_CHECKING:
+    from kcpg.app.foreignlegs import ForeignDialer, ForeignListener
+    from kcpg.net.txtpeer import TxtPeer
 
 Secret = tuple[bytes, bytes | None]  # A leg's password and key; only one of them counts
 
@@ -215,7 +206,7 @@ class RunningNode:
 
     # -- Legs --
 
-    def _ingress(self, config: LegConfig) -> LocalListener | SummarizingListener | TubeListener | TunListener:
+    def _ingress(self, config: LegConfig) -> LocalListener | SummarizingListener | ForeignListener:
         if config.kind is LegKind.LOCAL:
             udp = not self.config.egress.is_kcptun
             settings = legsettings.local_listen(config, self.config.max_flows, lookup, udp)
@@ -223,13 +214,11 @@ class RunningNode:
             return LocalListener(settings, self._reporter.notice, inherited)
         ports = self._tunnel_ports(config)
         env = replace(make_env(ports, self._reporter.event), worker=self._worker_slot())
-        leg: SummarizingListener | TubeListener | TunListener
-        if config.is_kcptube:
-            leg = CountingTubeListener(
-                legsettings_kcptube.listen_settings(config, self.config.max_flows), env
-            )
-        elif config.is_kcptun:
-            leg = CountingTunListener(legsettings_kcptun.listen_settings(config, self.config.max_flows), env)
+        leg: SummarizingListener | ForeignListener
+        if not config.is_native:
+            from kcpg.app import foreignlegs
+
+            leg = foreignlegs.listener(config, self.config.max_flows, env)
         else:
             leg = SummarizingListener(
                 replace(
@@ -271,20 +260,22 @@ class RunningNode:
         """Whether this process does what only one process of a node may do."""
         return self._worker is None or self._worker.index == 0
 
-    def _egress(self, config: LegConfig) -> LocalDialer | SummarizingDialer | TubeDialer | TunDialer:
+    def _egress(self, config: LegConfig) -> LocalDialer | SummarizingDialer | ForeignDialer:
         if config.kind is LegKind.LOCAL:
             return LocalDialer(legsettings.local_dial(config), self._resolver, self._reporter.notice)
         ports = self._tunnel_ports(config)
         env = make_env(ports, self._reporter.event)
         if config.dnstxt:
+            from kcpg.net.txtpeer import TxtPeer
+
             changed = self._say if self._is_first else _ignore
             self._peer = TxtPeer(config.dnstxt, ports, changed=changed, report=self._reporter.notice)
             env = replace(env, resolve=self._peer.resolve)
-        leg: SummarizingDialer | TubeDialer | TunDialer
-        if config.is_kcptube:
-            leg = CountingTubeDialer(legsettings_kcptube.dial_settings(config), env)
-        elif config.is_kcptun:
-            leg = CountingTunDialer(legsettings_kcptun.dial_settings(config), env)
+        leg: SummarizingDialer | ForeignDialer
+        if not config.is_native:
+            from kcpg.app import foreignlegs
+
+            leg = foreignlegs.dialer(config, env)
         else:
             worker = self._worker.index if self._worker is not None else 0
             identity = dialer_identity(self.config.file, config.section, worker, os.environ)
@@ -371,8 +362,10 @@ class RunningNode:
         for leg in (self.config.ingress, self.config.egress):
             section = f"[{leg.section}] " if leg.section else ""
             if leg.is_kcptube or leg.is_kcptun:
-                lacks = kcptube.LACKS if leg.is_kcptube else kcptun.LACKS
-                text = f"{section}dialect={leg.dialect.value}, for compatibility only: {lacks}"
+                from kcpg.app import foreignlegs
+
+                what = foreignlegs.lacks(leg)
+                text = f"{section}dialect={leg.dialect.value}, for compatibility only: {what}"
                 self.log.say(logging.WARNING, text)
             if leg.kind is LegKind.TUNNEL and leg.algorithm in ("none", "XOR", "null"):
                 text = (

@@ -11,29 +11,25 @@ import gevent
 import gevent.event
 from gevent.pool import Pool
 
-from kcpg.app import legsettings, legsettings_kcptube, legsettings_kcptun, legsettings_native
+from kcpg.app import foreignlegs, legsettings, legsettings_native
 from kcpg.app.config.model import LegConfig, LegKind, NodeConfig
 from kcpg.app.diagnosis import CLOSED, Diagnosis, is_closed
 from kcpg.app.run import KeyRing, Secret, derive_keys, make_env
 from kcpg.app.wording import rate
 from kcpg.core.env import Event, EventKind
 from kcpg.core.flow import Flow, Open
-from kcpg.core.kcptube.dialer import TubeDialer
-from kcpg.core.kcptun.dialer import TunDialer
-from kcpg.core.kcptun.link import Link as TunLink
-from kcpg.core.kcptun.link import LinkState
 from kcpg.core.native.dial.dialer import TunnelDialer
 from kcpg.core.native.handshake.params import LinkParams
 from kcpg.core.native.link.link import Link
 from kcpg.core.node import Leg, Node
 from kcpg.errors import EXIT_FAILURE, EXIT_OK, UsageError
-from kcpg.net import Notice, dnstxt
+from kcpg.net import Notice, dnstxt, title
 from kcpg.net.addr import to_tuple
 from kcpg.net.clock import now_ms
 from kcpg.net.driver import Driver
 from kcpg.net.resolve import Resolver
 from kcpg.net.tunnelsockets import TunnelSockets
-from kcpg.net.txtpeer import parse, title
+from kcpg.net.txtpeer import parse
 
 # For one destination: long enough for five handshake attempts, so one lost datagram does not matter.
 LIMIT_S = 5.0
@@ -204,11 +200,9 @@ class _Trial:
             options=legsettings.socket_options(config),
         )  # fmt: skip
         env = make_env(ports, self._on_event)
-        leg: TunnelDialer | TubeDialer | TunDialer
-        if config.is_kcptube:
-            leg = TubeDialer(legsettings_kcptube.dial_settings(config), env)
-        elif config.is_kcptun:
-            leg = TunDialer(legsettings_kcptun.dial_settings(config), env)
+        leg: TunnelDialer | foreignlegs.ForeignDialer
+        if not config.is_native:
+            leg = foreignlegs.dialer(config, env)
         else:
             leg = TunnelDialer(legsettings_native.dial_settings(config, max_flows=1), keys[secret], env)
         driver = Driver(Node(NoIngress(), leg), {leg: ports}, self._on_notice)
@@ -218,11 +212,11 @@ class _Trial:
         try:
             self._told.wait(self._limit_s)
             taken_ms = (time.monotonic() - began_s) * 1000
-            if not any(_answers(link) for link in leg.links):
+            if not any(foreignlegs.answers(config, link) for link in leg.links):
                 return Outcome(host, port, False, self._reason or self._notice)
             link = leg.links[0]
             if not isinstance(link, Link):
-                return Outcome(host, port, True, of_format(config), taken_ms)
+                return Outcome(host, port, True, foreignlegs.in_words(config), taken_ms)
             measured = _measure(link, driver)
             return Outcome(host, port, True, agreed(link.params) + self._remark, taken_ms, measured)
         finally:
@@ -247,11 +241,6 @@ class _Trial:
         self._notice = notice.text
 
 
-def _answers(link: object) -> bool:
-    """A link in kcptun's format is there as soon as it is called."""
-    return not isinstance(link, TunLink) or link.state is LinkState.UP
-
-
 def agreed(params: LinkParams) -> str:
     """The link parameters that both ends agreed on, as this end sees them."""
     words = [
@@ -262,13 +251,6 @@ def agreed(params: LinkParams) -> str:
         f"{rate(params.inbound_bps)} in",
     ]
     return ", ".join(words)
-
-
-def of_format(config: LegConfig) -> str:
-    """The parameters of a link in kcptube's or kcptun's protocol."""
-    settings = legsettings_kcptun if config.is_kcptun else legsettings_kcptube
-    size = settings.wire_format(config).datagram_bytes
-    return f"{config.dialect.value}'s protocol, {config.algorithm}, datagrams of {size} bytes"
 
 
 def _measure(link: Link, driver: Driver) -> str:

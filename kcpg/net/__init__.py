@@ -36,3 +36,8 @@ class Notice:
 
     key: str
     text: str
+
+
+def title(name: str) -> str:
+    """What messages call the peer whose address is in this name's TXT record."""
+    return f"TXT record of {name}"

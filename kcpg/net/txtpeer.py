@@ -15,7 +15,7 @@ import gevent
 import gevent.event
 
 from kcpg.core.env import Resolved, ResolveFailed
-from kcpg.net import Notice, dnstxt
+from kcpg.net import Notice, dnstxt, title
 from kcpg.net import addr as addresses
 from kcpg.net.clock import now_ms
 from kcpg.net.dnstxt import NoRecords, Records
@@ -36,11 +36,6 @@ _TEXT = re.compile(
 )
 
 LookUp = Callable[[str], dnstxt.Records | dnstxt.NoRecords]
-
-
-def title(name: str) -> str:
-    """What messages call the peer whose address is in this name's record."""
-    return f"TXT record of {name}"
 
 
 def parse(text: bytes) -> bytes | None:

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import hmac
 from dataclasses import dataclass
-
-from Cryptodome.Hash import SHA256
-from Cryptodome.Protocol.KDF import HKDF, scrypt
 
 from kcpg.core.seal.seal import KEY_BYTES, iv_bytes
 
@@ -24,6 +22,7 @@ SCRYPT_N = 1 << 15
 SCRYPT_R = 8
 SCRYPT_P = 1
 SCRYPT_BYTES = 64
+SCRYPT_MEMORY = 64 << 20  # What the library may take: twice what N and R come to
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +46,7 @@ class RootKeys:
 
         Takes about 80 ms and 32 MiB: call it once per start, in a thread.
         """
-        # Bytes, although its types ask for str.
-        root = scrypt(password, SALT, SCRYPT_BYTES, SCRYPT_N, SCRYPT_R, SCRYPT_P)  # type: ignore[arg-type]
-        assert isinstance(root, bytes)
-        return cls._from_root(root)
+        return cls._from_root(_scrypt(password))
 
     @classmethod
     def from_key(cls, key: bytes) -> RootKeys:
@@ -60,10 +56,10 @@ class RootKeys:
 
     @classmethod
     def _from_root(cls, root: bytes) -> RootKeys:
+        uniform = hmac.digest(SALT, root, "sha256")  # HKDF-Extract (RFC 5869)
+
         def key(label: bytes) -> bytes:
-            made = HKDF(root, KEY_BYTES, SALT, SHA256, 1, label)
-            assert isinstance(made, bytes)
-            return made
+            return expand(uniform, label)
 
         return cls(
             handshake_c2s=key(b"handshake c2s"),
@@ -103,6 +99,20 @@ class EpochKeys:
             expand(s2c, b"data key " + name),
             expand(s2c, b"data iv " + name)[:iv],
         )
+
+
+def _scrypt(password: bytes) -> bytes:
+    """Of the system's library, or where Python was built without it, of pycryptodomex."""
+    if hasattr(hashlib, "scrypt"):
+        return hashlib.scrypt(
+            password, salt=SALT, n=SCRYPT_N, r=SCRYPT_R, p=SCRYPT_P, maxmem=SCRYPT_MEMORY, dklen=SCRYPT_BYTES
+        )
+    from Cryptodome.Protocol.KDF import scrypt
+
+    # Bytes, although its types ask for str.
+    made = scrypt(password, SALT, SCRYPT_BYTES, SCRYPT_N, SCRYPT_R, SCRYPT_P)  # type: ignore[arg-type]
+    assert isinstance(made, bytes)
+    return made
 
 
 def expand(key: bytes, info: bytes) -> bytes:

@@ -11,8 +11,6 @@ import hashlib
 import hmac
 from dataclasses import dataclass, replace
 
-from Cryptodome.Protocol import DH
-
 from kcpg.core.seal.seal import FORGED, HAVE_CRYPTOGRAPHY, LIBRARIES, aead
 
 if HAVE_CRYPTOGRAPHY:
@@ -92,6 +90,8 @@ class Responder:
 def public_key(private: bytes, library: str) -> bytes:
     """X25519 (RFC 7748) of 32 random bytes and the base point."""
     if library == "pycryptodomex":
+        from Cryptodome.Protocol import DH  # a tenth of a second, with all curves of the library
+
         return bytes(DH.import_x25519_private_key(private).public_key().export_key(format="raw"))
     return X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
 
@@ -100,6 +100,8 @@ def exchange(private: bytes, public: bytes, library: str) -> bytes | None:
     """The shared secret, or None if it would be all zeros whatever we contribute (a point of small order)."""
     try:
         if library == "pycryptodomex":
+            from Cryptodome.Protocol import DH
+
             return bytes(
                 DH.key_agreement(
                     eph_priv=DH.import_x25519_private_key(private),
