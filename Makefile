@@ -158,9 +158,7 @@ $(VENV_STAMP): packaging/prepare $(KCPG_LOCK)
 ifeq ($(KCPG_LOCK),)
 	@$(PIP) install --upgrade pip "setuptools>=78.1.1" "Cython>=3.0.8"
 else
-	@awk '/^[^ #]/ { on = /^(setuptools|cython)==/ } on' $(KCPG_LOCK) >$(STAMPS)/build.txt
-	@$(PIP) install --require-hashes -r $(STAMPS)/build.txt
-	@$(PIP) install --require-hashes --no-build-isolation -r $(KCPG_LOCK)
+	@$(PIP) install --require-hashes -r $(KCPG_LOCK)
 endif
 	@touch $@
 
