@@ -305,7 +305,9 @@ def _top(words: list[str]) -> int:
     try:
         from kcpg.app.top import Top
     except ModuleNotFoundError as error:
-        raise KcpgError(f"kcpg top needs {error.name}", "pip install 'kcpg[top]'") from error
+        raise KcpgError(
+            f"kcpg top needs {error.name}", "pip install textual, in the environment of kcpg"
+        ) from error
     Top(lambda: control.reports(paths), options.interval).run()
     return EXIT_OK
 

@@ -202,7 +202,7 @@ def top_parser() -> OptionParser:
     parser = OptionParser(
         prog="kcpg top",
         description="Watch links and flows. s sorts by the next column, r turns the order round, q ends it.",
-        epilog="It needs textual: pip install 'kcpg[top]'.",
+        epilog="It needs textual: pip install textual, in the environment of kcpg.",
         allow_abbrev=False,
     )
     parser.add_argument(

@@ -108,7 +108,7 @@ def test_without_textual_the_command_says_what_to_type(
     monkeypatch.setitem(sys.modules, "textual.app", None)
     monkeypatch.delitem(sys.modules, "kcpg.app.top", raising=False)
     assert cli.main(["top"]) == 1
-    assert "pip install 'kcpg[top]'" in capsys.readouterr().err
+    assert "pip install textual" in capsys.readouterr().err
 
 
 def test_nothing_that_runs_is_no_error() -> None:
