@@ -47,8 +47,8 @@ def compare(old: Sequence[NodeConfig], new: Sequence[NodeConfig]) -> Plan:
     return Plan(kept, started, tuple(free))
 
 
-def apply(files: list[Path], running: list[AnyNode], form: str) -> Applied:
-    """Reread the files and apply them.
+def apply(files: list[Path], running: list[AnyNode], form: str, before: Sequence[NodeConfig] = ()) -> Applied:
+    """Reread the files and apply them. `before`: what was read the last time, for what is no part of a node.
 
     If the files have errors or a node does not start, the old nodes stay, or start again, and the log says
     why.
@@ -65,8 +65,11 @@ def apply(files: list[Path], running: list[AnyNode], form: str) -> Applied:
         return Applied(running, False, f"kept the old configuration: {why}")
     plan = compare([node.config for node in running], loaded.nodes)
     if not plan.started and not plan.stopped:
-        log.info("reread the configuration: nothing has changed")
-        return Applied(running, True, "reread the configuration: nothing has changed", loaded.nodes)
+        text = "reread the configuration: nothing has changed"
+        if _pages(before) != _pages(loaded.nodes):
+            text = "applied the configuration: it changes what the process serves, and no node"
+        log.info("%s", text)
+        return Applied(running, True, text, loaded.nodes)
     try:
         keys = derive_keys([loaded.nodes[position] for position in plan.started])
         after = _replace(plan, running, loaded.nodes, keys, form)
@@ -80,6 +83,11 @@ def apply(files: list[Path], running: list[AnyNode], form: str) -> Applied:
     text = f"applied the configuration (nodes started: {len(plan.started)}, unchanged: {len(plan.kept)})"
     log.info("%s", text)
     return Applied(after, True, text, loaded.nodes)
+
+
+def _pages(configs: Sequence[NodeConfig]) -> list[tuple[str, str, str]]:
+    """Where the process serves figures, and to whom."""
+    return [(config.metrics_listen, config.web_listen, config.web_token) for config in configs]
 
 
 def _changes_user(old: NodeConfig, new: Sequence[NodeConfig]) -> str:

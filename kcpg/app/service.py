@@ -277,7 +277,7 @@ class Service:
             return False, f"kept the old configuration: {error}"
         wanted = set(instances.real(files))
         self._drain([node for node in self.nodes if os.path.realpath(node.config.file) not in wanted])
-        done = reload.apply(files, self.nodes, self._options.form)
+        done = reload.apply(files, self.nodes, self._options.form, self._configs)
         self.nodes = done.nodes
         if done.configs is not None:
             self._configs = list(done.configs)

@@ -156,7 +156,7 @@ def test_a_process_serves_the_figures_of_all_its_workers(scraped: Any) -> None:
     assert total(found, "process_open_fds") > 0
     client.write_text(re.sub("metrics_listen=.*\n", "", client.read_text()))
     node.signal(1)
-    node.says("nothing has changed")
+    node.says("it changes what the process serves, and no node")
     with pytest.raises(urllib.error.URLError):
         page(port)
 

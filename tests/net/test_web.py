@@ -185,7 +185,7 @@ def test_a_process_shows_what_its_links_carry(tmp_path: Path) -> None:
             text = client.read_text()
             client.write_text(f"{text}web_token={TOKEN}\n")
             node.signal(1)
-            node.says("nothing has changed")
+            node.says("it changes what the process serves, and no node")
             with pytest.raises(urllib.error.HTTPError, match="401"):
                 get(web, "/data.json")
             client.write_text(re.sub("web_listen=.*\n", "", text))
