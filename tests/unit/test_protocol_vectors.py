@@ -21,7 +21,7 @@ from kcpg.core.native.handshake.envelope import (
     pack_retry,
 )
 from kcpg.core.native.handshake.handshake import PROLOGUE, RetryReason, resume_proof
-from kcpg.core.native.handshake.keys import EpochKeys, RootKeys
+from kcpg.core.native.handshake.keys import EpochKeys, KeyPair, RootKeys
 from kcpg.core.native.handshake.params import Incarnation, LinkParams, Offer, Verdict, pack_answer, pack_offer
 from kcpg.core.native.handshake.rekey_messages import RekeyInitiator, RekeyResponder
 from kcpg.core.native.wire import frames
@@ -146,6 +146,51 @@ def handshake() -> tuple[Vectors, noise.Keys]:
 
 def test_handshake() -> None:
     compare(handshake()[0])
+
+
+def test_handshake_of_key_pairs() -> None:
+    """The datagrams of section 5.8, from the dialer's to the listener's keys and back."""
+    ours, theirs = given("pair.listener_private"), given("pair.dialer_private")
+    listener = RootKeys.from_key(given("key.bytes"), KeyPair(ours))
+    pair = KeyPair(theirs, KeyPair(ours).own.public)
+    dialer = RootKeys.from_key(given("key.bytes"), pair)
+    cid, time_s = int(documented()["handshake.client_cid"], 16), int(documented()["handshake.time"])
+    prologue = PROLOGUE + cid.to_bytes(4, "big")
+    asker = noise.Initiator(
+        dialer.psk, prologue, given("handshake.client_private"), None, pair.own, pair.listener
+    )
+    assert listener.pair is not None
+    answerer = noise.Responder(listener.psk, prologue, None, listener.pair.own)
+    offer, answer = pack_offer(Offer(LinkParams())), given("handshake.answer")
+    one = asker.write(offer)
+    assert answerer.read(one) == offer and answerer.peer_static == pair.own.public
+    written = answerer.write(answer, given("handshake.server_private"))
+    assert written is not None and asker.read(written[0]) == (answer, written[1])
+    out, back = (
+        Envelope(dialer.handshake_c2s, dialer.mask_c2s),
+        Envelope(listener.handshake_s2c, listener.mask_s2c),
+    )
+    random = given("handshake.rand") + given("handshake.salt")
+    init, _ = out.seal(0, pack_init(Init(time_s, cid, NO_COOKIE, one)), 384, entropy(random))
+    resp, _ = back.seal(cid, pack_resp(Resp(written[0])), 256, entropy(random))
+    compare(
+        {
+            **root("pair", listener),
+            **{
+                f"pair.alone_{name[5:]}": value
+                for name, value in root("pair", RootKeys.from_pair(pair)).items()
+            },
+            "pair.listener_public": pair.listener.hex(),
+            "pair.dialer_public": pair.own.public.hex(),
+            "pair.message1": one.hex(),
+            "pair.message2": written[0].hex(),
+            "pair.init": init.hex(),
+            "pair.resp": resp.hex(),
+            "pair.c2s": written[1].c2s.hex(),
+            "pair.s2c": written[1].s2c.hex(),
+            "pair.session_secret": written[1].secret.hex(),
+        }
+    )
 
 
 def test_farewells() -> None:

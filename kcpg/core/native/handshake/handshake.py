@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import hmac
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from kcpg.core.native.handshake import noise
 from kcpg.core.native.handshake.admission import FAILURES_BURST, FAILURES_PER_S, Cookies, SaltSet, Sources
@@ -155,7 +157,19 @@ class Initiator(Drops):
         self._entropy = entropy
         self._out = Envelope(keys.handshake_c2s, keys.mask_c2s)
         self._in = Envelope(keys.handshake_s2c, keys.mask_s2c)
-        self._noise = noise.Initiator(keys.psk, _prologue(client_cid), entropy(32))
+        pair = keys.pair
+        self._noise = (
+            noise.Initiator(keys.psk, _prologue(client_cid), entropy(32))
+            if pair is None
+            else noise.Initiator(
+                keys.psk,
+                _prologue(client_cid),
+                entropy(32),
+                static=pair.own,
+                peer_static=pair.listener,
+                shared=pair.shared,
+            )
+        )
         self._message = self._noise.write(pack_offer(self._offer(resume)))
         self._cookie = NO_COOKIE
         # The next INIT is to leave when a RETRY said, with its cookie: no other one is heeded meanwhile.
@@ -246,6 +260,7 @@ class InitRequest:
         self._offer = offer
         self._noise = side
         self.message = init.noise  # the dialer's first one; the same in every INIT of an attempt
+        self.static = side.peer_static  # the dialer's public key; empty where dialers have none
         self._length = length
 
     def proves(self, session_secret: bytes) -> bool:
@@ -284,14 +299,25 @@ class InitRequest:
             self._responder.note("handshake_noise")
             return None
         content = pack_resp(Resp(written[0]))
-        return self._responder.remember(self.message, self.client_cid, content, self._length), written[1]
+        answer = _Answer(0, self.client_cid, content, self.static)
+        return self._responder.remember(self.message, answer, self._length), written[1]
+
+
+class _Answer(NamedTuple):
+    """What repeated INITs get."""
+
+    until_ms: int
+    client_cid: int
+    content: bytes  # of the RESP
+    static: bytes  # the dialer's public key, or empty
 
 
 class Responder(Drops):
     """The listener's side of all handshakes of a leg. `cookie_secret`: 32 bytes, drawn if not given.
 
     `pace`: how many handshakes are begun. `answer_wrong_clock` False: a dialer whose clock is wrong gets no
-    answer, and neither does who has copied an INIT and sends it later.
+    answer, and neither does who has copied an INIT and sends it later. `admits(public key, wall_s)`, where the
+    keys have a pair: whether this dialer may have a link; any other gets no answer.
     """
 
     def __init__(
@@ -301,11 +327,14 @@ class Responder(Drops):
         max_salts: int | None = None,
         cookie_secret: bytes | None = None,
         answer_wrong_clock: bool = True,
+        admits: Callable[[bytes, int], bool] | None = None,
     ) -> None:
         super().__init__()
         self.entropy = entropy
         self._answer_wrong_clock = answer_wrong_clock
+        self._admits = admits
         self._psk = keys.psk
+        self._pair = keys.pair
         self._in = Envelope(keys.handshake_c2s, keys.mask_c2s)
         self._out = Envelope(keys.handshake_s2c, keys.mask_s2c)
         self._salts = SaltSet() if max_salts is None else SaltSet(max_salts)
@@ -314,8 +343,9 @@ class Responder(Drops):
         self._proven = Sources()  # those that showed to receive at their address: nobody takes their ration
         self._failures = Sources(rate_per_s=FAILURES_PER_S, burst=FAILURES_BURST)
         self.pace = Pace()
-        self._answers: dict[bytes, tuple[int, int, bytes]] = {}  # noise message 1: until, client CID, RESP
+        self._answers: dict[bytes, _Answer] = {}  # by noise message 1
         self._now_ms = 0
+        self._wall_s = 0
 
     def receive(
         self,
@@ -333,7 +363,7 @@ class Responder(Drops):
         rate is limited by it, for who has shown a cookie together with who he says he is). `load`: ask
         everybody for a cookie before any key agreement. None: no answer, counted.
         """
-        self._now_ms = now_ms
+        self._now_ms, self._wall_s = now_ms, wall_s
         salt = body[:SALT_BYTES]
         if header[:4] != bytes(4):
             self._drop("handshake_auth")
@@ -375,19 +405,24 @@ class Responder(Drops):
         """Drop what was answered to this noise message (see `InitRequest.forget`)."""
         self._answers.pop(message, None)
 
+    def forget_dialer(self, static: bytes) -> None:
+        """Drop what was answered to the dialer with this public key."""
+        for message in [one for one, answer in self._answers.items() if answer.static == static]:
+            del self._answers[message]
+
     def note(self, reason: str) -> None:
         """Count a drop that shows only while a request is decided."""
         self._drop(reason)
 
-    def remember(self, message: bytes, client_cid: int, content: bytes, length: int) -> bytes:
+    def remember(self, message: bytes, answer: _Answer, length: int) -> bytes:
         """Keep an answer for repeated INITs, and give its datagram."""
         while self._answers:
             oldest = next(iter(self._answers))
-            if len(self._answers) < MAX_ANSWERS and self._answers[oldest][0] > self._now_ms:
+            if len(self._answers) < MAX_ANSWERS and self._answers[oldest].until_ms > self._now_ms:
                 break
             del self._answers[oldest]
-        self._answers[message] = (self._now_ms + ANSWER_MEMORY_MS, client_cid, content)
-        return self._seal(client_cid, content, length)
+        self._answers[message] = answer._replace(until_ms=self._now_ms + ANSWER_MEMORY_MS)
+        return self._seal(answer.client_cid, answer.content, length)
 
     def _open(self, header: bytes, body: bytes) -> Init | None:
         if len(header) + len(body) < INIT_MIN_BYTES:
@@ -403,17 +438,24 @@ class Responder(Drops):
         return init
 
     def _repeat(self, init: Init, length: int) -> Reply | None:
-        until, client_cid, content = self._answers.get(init.noise, (0, 0, b""))
-        if until <= self._now_ms or client_cid != init.client_cid:
+        answer = self._answers.get(init.noise)
+        if answer is None or answer.until_ms <= self._now_ms or answer.client_cid != init.client_cid:
             return None
-        return Reply(self._seal(client_cid, content, length), "repeat")
+        return Reply(self._seal(answer.client_cid, answer.content, length), "repeat")
 
     def _request(self, init: Init, length: int, ration: bytes | None) -> InitRequest | None:
         """`ration`: whose this is, beside the dialer's; None: it was taken from another one already."""
-        side = noise.Responder(self._psk, _prologue(init.client_cid))
+        prologue, pair = _prologue(init.client_cid), self._pair
+        if pair is None:
+            side = noise.Responder(self._psk, prologue)
+        else:
+            side = noise.Responder(self._psk, prologue, static=pair.own, shared=self._shared)
         payload = side.read(init.noise)
         if payload is None:
             self._drop("handshake_noise")
+            return None
+        if pair is not None and not self._is_admitted(side.peer_static):
+            self._drop("handshake_user")
             return None
         offer = read_offer(payload)
         if offer is None:
@@ -425,6 +467,18 @@ class Responder(Drops):
                 self._drop("handshake_rate")
                 return None
         return InitRequest(self, init, offer, side, length)
+
+    def _is_admitted(self, static: bytes) -> bool:
+        return self._admits is not None and self._admits(static, self._wall_s)
+
+    def _shared(self, static: bytes) -> bytes | None:
+        """What a dialer shares with us. Of one that gets no answer it is computed whoever that is, so that
+        the time tells nobody which keys are known here.
+        """
+        assert self._pair is not None
+        if not self._is_admitted(static):
+            return self._pair.own.exchange(static)
+        return self._pair.shared(static)
 
     def _retry(
         self,
