@@ -5,6 +5,7 @@ argument.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 from kcpg.core.native.handshake.handshake import (
     Accepted,
@@ -16,7 +17,7 @@ from kcpg.core.native.handshake.handshake import (
     Resume,
     Retry,
 )
-from kcpg.core.native.handshake.keys import RootKeys
+from kcpg.core.native.handshake.keys import KeyPair, RootKeys
 from kcpg.core.native.handshake.pace import Pace
 from kcpg.core.native.handshake.params import LinkParams, negotiate
 from kcpg.core.seal.seal import HeaderMask, xor
@@ -25,6 +26,11 @@ KEYS = RootKeys.from_key(bytes(range(32)))
 OTHER_KEYS = RootKeys.from_key(bytes(32))
 SOURCE = b"192.0.2.1:40000"
 WALL_S = 1_800_000_000
+
+# A listener with users, and those who dial it.
+LISTENER = KeyPair(b"l" * 32)
+ALICE, BOB, MALLORY = (KeyPair(name * 32, LISTENER.own.public) for name in (b"a", b"b", b"m"))
+LISTENER_KEYS = RootKeys.from_pair(LISTENER)
 
 
 def unmask(mask_key: bytes, datagram: bytes) -> tuple[bytes, bytes]:
@@ -56,19 +62,23 @@ class HandshakePair:
         resume: Resume | None = None,
         skew_s: int = 0,
         max_salts: int | None = None,
+        keys: RootKeys = KEYS,
+        dialer_keys: RootKeys | None = None,
+        admits: Callable[[bytes, int], bool] | None = None,
     ) -> None:
+        self.keys, self.dialer_keys = keys, dialer_keys or keys
         self.random = random.Random(seed)
         self.mine = mine or LinkParams()
         self.offer = offer or LinkParams()
         self.wall_s, self.now_ms, self.skew_s, self.load = WALL_S, 5_000_000_000, skew_s, False
-        self.listener = Responder(KEYS, self.random.randbytes, max_salts)
+        self.listener = Responder(keys, self.random.randbytes, max_salts, admits=admits)
         self.listener.pace = Unhurried()
         self.dialer = self.another(resume)
 
-    def another(self, resume: Resume | None = None) -> Initiator:
+    def another(self, resume: Resume | None = None, keys: RootKeys | None = None) -> Initiator:
         """One more dialer for the same listener."""
         cid = self.random.randrange(1, 1 << 32)
-        return Initiator(KEYS, self.offer, cid, self.random.randbytes, resume)
+        return Initiator(keys or self.dialer_keys, self.offer, cid, self.random.randbytes, resume)
 
     def init(self) -> bytes:
         """An INIT of the dialer, by its own clock."""
@@ -78,12 +88,12 @@ class HandshakePair:
         self, datagram: bytes, source: bytes = SOURCE, key: bytes = b"192.0.2.1"
     ) -> InitRequest | Reply | None:
         """What the listener makes of a datagram."""
-        header, body = unmask(KEYS.mask_c2s, datagram)
+        header, body = unmask(self.keys.mask_c2s, datagram)
         return self.listener.receive(header, body, source, key, self.wall_s, self.now_ms, self.load)
 
     def to_dialer(self, datagram: bytes) -> Accepted | Refused | Retry | None:
         """What the dialer makes of a datagram."""
-        header, body = unmask(KEYS.mask_s2c, datagram)
+        header, body = unmask(self.dialer_keys.mask_s2c, datagram)
         return self.dialer.receive(header, body, self.wall_s + self.skew_s)
 
     def accept(self, request: InitRequest) -> tuple[bytes, Accepted]:

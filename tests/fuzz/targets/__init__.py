@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from tests.fuzz.targets import fec, handshake, kcp, kcptube, parsers, wire
+from tests.fuzz.targets import fec, handshake, kcp, kcptube, pairs, parsers, wire
 
 TARGETS = {
     "parsers": parsers.run,
     "handshake": handshake.run,
+    "pairs": pairs.run,
     "wire": wire.run,
     "kcp": kcp.run,
     "fec": fec.run,

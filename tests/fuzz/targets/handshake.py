@@ -21,6 +21,11 @@ def run(data: bytes) -> object:
     """A listener and a dialer of one seed; the input changes what goes between them."""
     draw = Draw(data)
     pair = HandshakePair(1, offer=draw.pick(PARAMS), mine=draw.pick(PARAMS))
+    return talk(pair, draw)
+
+
+def talk(pair: HandshakePair, draw: Draw) -> object:
+    """Four INITs and what becomes of them."""
     told: set[str] = set()
     for _ in range(4):
         pair.load = bool(draw.below(2))
