@@ -7,6 +7,7 @@ cdef class Open:
     cdef readonly object target
     cdef readonly str source
     cdef public object asker
+    cdef public str user
 
 
 cdef class Moved:

@@ -61,15 +61,18 @@ class Target:
 
 class Open:
     """A request for a flow. `target` None: the last node's configured one. `source`: who asks, for logs.
-    `asker`: with whose other flows this one shares what is shared, such as look-ups; None: with nobody's."""
+    `asker`: with whose other flows this one shares what is shared, such as look-ups; None: with nobody's.
+    `user`: the name of the user of this node whose link it came by, empty where there are none.
+    """
 
-    __slots__ = ("asker", "kind", "source", "target")
+    __slots__ = ("asker", "kind", "source", "target", "user")
 
     def __init__(self, kind: Kind, target: Target | None, source: str) -> None:
         self.kind = kind
         self.target = target
         self.source = source
         self.asker: Hashable = None
+        self.user = ""
 
     def __eq__(self, other: object) -> bool:
         mine = (self.kind, self.target, self.source)

@@ -17,7 +17,10 @@ cdef class TunnelListener(NativeLeg):
     cdef dict _left
     cdef bint _closed
     cdef object _drain
+    cdef readonly object users
+    cdef object _look_ms
 
     cpdef advance(self, long long now_ms)
     cpdef _own_deadline(self)
     cpdef _flow(self, ConvFlow flow, Open request, long long now_ms)
+    cpdef _users_flow(self, bytes user_key, ConvFlow flow, Open request, long long now_ms)

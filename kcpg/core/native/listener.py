@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from kcpg.core.env import REPEAT_EVENT_MS, Env, EventKind
 from kcpg.core.flow import Flow, Open, Reset, ResetCode
@@ -20,7 +21,9 @@ from kcpg.core.native.link.rekey import ListenerRekey
 from kcpg.core.native.link.setup import LinkLimits, LinkSetup
 from kcpg.core.native.link.state import LinkState
 from kcpg.core.native.linkshares import LinkShares, Place
+from kcpg.core.native.users import User, Users
 from kcpg.core.native.wire.wire import Path, Wire
+from kcpg.core.units import earliest
 from kcpg.core.workerslot import owner
 
 # When there are too many links, so many at a time of the site that has most of them are asked whether
@@ -68,6 +71,7 @@ class ListenSettings:
     pool_bytes: int = POOL_BYTES  # Memory of segments
     # From this many on, dialers must show that they receive at their address before any key agreement.
     load_half_open: int = 64
+    users: tuple[User, ...] = ()  # Who may have links, where the keys have a pair
 
 
 class _Drain:
@@ -98,9 +102,16 @@ class TunnelListener(NativeLeg):
         )
         self.settings = settings
         self.on_flow: Callable[[Flow, Open, int], None] = _nobody
+        # None: everybody with the password may have links.
+        self.users = Users(settings.users, keys.pair) if keys.pair is not None else None
+        self._look_ms: int | None = None  # when to see whether a user has expired
         secret = env.worker.cookie_secret if env.worker is not None else None
         self._responder = Responder(
-            keys, env.entropy, cookie_secret=secret, answer_wrong_clock=settings.answer_wrong_clock
+            keys,
+            env.entropy,
+            cookie_secret=secret,
+            answer_wrong_clock=settings.answer_wrong_clock,
+            admits=self.users.admits if self.users is not None else None,
         )
         self._half_open: LinkShares[Link] = LinkShares()
         self._shares: LinkShares[Link] = LinkShares()
@@ -137,6 +148,27 @@ class TunnelListener(NativeLeg):
         drain = self._drain
         if drain is not None and drain.tell_ms <= now_ms and not self._closed:
             self._tell_drain(drain)
+        if self._look_ms is not None and self._look_ms <= now_ms and self.users is not None:
+            self._end_users(self.users.overdue(self.env.wall_s()))
+
+    def set_users(self, users: Iterable[User], now_ms: int) -> None:
+        """Know these users from now on: links of all others end. `advance` must follow."""
+        self.now_ms = now_ms
+        if self.users is not None:
+            self._end_users(self.users.replace(users, self.env.wall_s()))
+
+    def _end_users(self, gone: list[tuple[User, str]]) -> None:
+        assert self.users is not None
+        for user, why in gone:
+            for link in self.users.links(user):
+                link.close(Reset(ResetCode.FORBIDDEN, f"user {user.name} {why}"), tell=True)
+            self._responder.forget_dialer(user.public_key)
+        self._look_at_users()
+
+    def _look_at_users(self) -> None:
+        assert self.users is not None
+        in_ms = self.users.look_in_ms(self.env.wall_s())
+        self._look_ms = None if in_ms is None else self.now_ms + in_ms
 
     @property
     def _spread_ms(self) -> int:
@@ -160,7 +192,8 @@ class TunnelListener(NativeLeg):
                     self.env.worker.tell_life(b"".join(link.incarnation))
             params = link.params
             fec = params.fec_text()
-            text = f"link up, {params.algorithm}, at most {params.datagram_bytes} bytes a datagram{fec}"
+            user = f" of user {name}" if (name := self.user_of(link)) else ""
+            text = f"link up{user}, {params.algorithm}, at most {params.datagram_bytes} bytes a datagram{fec}"
             self._report(EventKind.LINK_UP, link.peer, text)
 
     def link_silent(self, link: Link) -> None:
@@ -173,11 +206,14 @@ class TunnelListener(NativeLeg):
             request.forget()
         self._forget_dialer(link)
         self._shares.leave(link)
+        user = f" of user {name}" if (name := self.user_of(link)) else ""
+        if self.users is not None:
+            self.users.remove(link)
         if link in self._half_open:
             self._half_open.leave(link)
             self.counters.half_open_expired += 1
             return
-        who = "the peer closed the link" if by_peer else "the link is closed"
+        who = f"the peer closed the link{user}" if by_peer else f"the link{user} is closed"
         self._report(EventKind.LINK_DOWN, link.peer, f"{who}: {reason}")
 
     # -- NativeLeg --
@@ -252,7 +288,9 @@ class TunnelListener(NativeLeg):
             self._unknown(path)
 
     def _own_deadline(self) -> int | None:
-        return None if self._drain is None or self._closed else self._drain.tell_ms
+        if self._closed:
+            return None
+        return earliest(self._look_ms, None if self._drain is None else self._drain.tell_ms)
 
     # -- handshakes --
 
@@ -291,7 +329,9 @@ class TunnelListener(NativeLeg):
         self._report(EventKind.STRANGER, path[1], text, REPEAT_EVENT_MS)
 
     def _decide(self, request: InitRequest, path: Path, began_ns: int) -> None:
-        params, verdict = negotiate(request.params, self.settings.params)
+        user = self.users.get(request.static) if self.users is not None else None
+        mine = self.settings.params if user is None else user.limited(self.settings.params)
+        params, verdict = negotiate(request.params, mine)
         if not verdict.accepted:
             self._refuse(request, params, verdict, path)
             return
@@ -300,6 +340,9 @@ class TunnelListener(NativeLeg):
             self.counters.draining += 1
             return
         place = Place(self.env.site_key(path[1]), self.env.source_key(path[1]))
+        if link is None and user is not None and (why := self._too_many(user)):
+            self._refuse(request, params, Verdict(False, why), path)
+            return
         if link is None and not self._has_half():
             self.counters.half_open_full += 1
             return
@@ -318,9 +361,11 @@ class TunnelListener(NativeLeg):
         self.counters.answers_sent += 1
         self.wire.post(*path, datagram)
         if link is None:
-            link = self._begin(accepted, path, place, request.incarnation)
+            link = self._begin(accepted, path, place, request)
         else:
             link.renew(_epoch(accepted), accepted.params.mirrored(), self.now_ms)
+            if self.users is not None:
+                self.users.share(link.user_key)
             self._report(
                 EventKind.LINK_RESUMED, path[1], "the link is resumed; its flows go on", REPEAT_EVENT_MS
             )
@@ -339,9 +384,12 @@ class TunnelListener(NativeLeg):
         link = self.cids.owner(request.resume_cid) if request.resume_cid is not None else None
         if link is None or not isinstance(link.rekey, ListenerRekey):
             return None
+        if link.user_key != request.static:
+            return None
         return link if any(request.proves(secret) for secret in link.rekey.secrets) else None
 
-    def _begin(self, accepted: Accepted, path: Path, place: Place, incarnation: Incarnation | None) -> Link:
+    def _begin(self, accepted: Accepted, path: Path, place: Place, request: InitRequest) -> Link:
+        incarnation = request.incarnation
         link_wire = self.wire.link_wire(None)
         link_wire.set_path(*path)
         params, settings = accepted.params.mirrored(), self.settings
@@ -352,8 +400,9 @@ class TunnelListener(NativeLeg):
             settings.kcp,
             settings.limits,
             settings.find_mtu,
-            on_flow=self._flow,
+            on_flow=self._flow if self.users is None else partial(self._users_flow, request.static),
             incarnation=incarnation,
+            user_key=request.static,
         )
         link = Link(self, setup, self.now_ms)
         self._add(link)
@@ -361,6 +410,9 @@ class TunnelListener(NativeLeg):
         self._shares.enter(link, place)
         if incarnation is not None:
             self._of_dialer.setdefault(incarnation.dialer, {})[link] = None
+        if self.users is not None:
+            self.users.add(link)
+            self._look_at_users()
         self._tell_count()
         return link
 
@@ -393,8 +445,34 @@ class TunnelListener(NativeLeg):
     def _drop(self, link: Link, why: str) -> None:
         link.close(Reset(ResetCode.TIMEOUT, why), tell=link.state is not LinkState.FRESH)
 
+    def _too_many(self, user: User) -> str:
+        """Why this user gets no further link; empty: he does. Those he has are asked whether he is there."""
+        assert self.users is not None
+        links = self.users.links(user)
+        if not user.max_links or len(links) < user.max_links:
+            return ""
+        for link in links[:DOUBTED_AT_ONCE]:
+            link.doubt(self.now_ms, "its place is needed, and nobody answers here")
+            self.users.doubted(link)
+        return f"user {user.name} has {len(links)} links already"
+
     def _flow(self, flow: ConvFlow, request: Open, now_ms: int) -> None:
         self.on_flow(flow, request, now_ms)
+
+    def _users_flow(self, user_key: bytes, flow: ConvFlow, request: Open, now_ms: int) -> None:
+        user = self.users.get(user_key) if self.users is not None else None
+        if user is None:
+            flow.reset(Reset(ResetCode.FORBIDDEN, "the user was removed here"))
+        elif user.max_flows and self.users is not None and self.users.flows(user) > user.max_flows:
+            flow.reset(Reset(ResetCode.REFUSED, f"user {user.name} has {user.max_flows} flows already"))
+        else:
+            request.user = user.name
+            self.on_flow(flow, request, now_ms)
+
+    def user_of(self, link: Link) -> str:
+        """The name of the user whose link it is; empty where there are no users."""
+        user = self.users.get(link.user_key) if self.users is not None else None
+        return user.name if user is not None else ""
 
 
 def _epoch(accepted: Accepted) -> NewEpoch:

@@ -1,5 +1,5 @@
-"""The handshake of key pairs: users that are known, were, or never will be, and what one who holds the keys of
-the envelope puts in place of the first message."""
+"""The handshake of key pairs: users that are known, were, or never will be, and what somebody with the keys
+of the envelope puts in place of the first message."""
 
 from __future__ import annotations
 

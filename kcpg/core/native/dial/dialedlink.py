@@ -65,6 +65,8 @@ class DialHost(Protocol):
     choice: PathChoice
     counters: LegCounters
 
+    why_silent: str  # What may be wrong where nobody answers
+
     @property
     def awaited(self) -> bool:
         """Flows wait for a link."""
@@ -340,9 +342,8 @@ class DialedLink:
         if self._attempt.told is not None:
             return
         peer = self.link.peer if self.link is not None else b""
-        text = (
-            f"no answer from {', '.join(self._host.choice.hosts)}: is the password the same, is the peer up?"
-        )
+        hosts = ", ".join(self._host.choice.hosts)
+        text = f"no answer from {hosts}: {self._host.why_silent}"
         self._report(EventKind.NO_ANSWER, peer, text, REPEAT_EVENT_MS)
 
     def _send_inits(self, attempt: HandshakeAttempt, now_ms: int) -> None:

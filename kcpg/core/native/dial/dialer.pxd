@@ -19,6 +19,7 @@ cdef class TunnelDialer(NativeLeg):
     cdef readonly object keys
     cdef readonly object choice
     cdef public long long clock_offset_s
+    cdef readonly str why_silent
     cdef object _incarnation
     cdef object _delivery
     cdef long long _paths

@@ -102,6 +102,11 @@ class TunnelDialer(NativeLeg):
         self.keys = keys
         self.choice = PathChoice(settings.targets, env.rng, env.source_key, settings.servers)
         self.clock_offset_s = 0
+        self.why_silent = (
+            "is the password the same, is the peer up?"
+            if keys.pair is None
+            else "is server_key its public key, does it know this user, is the peer up?"
+        )
         life = self.entropy(LIFE_BYTES)
         self._incarnation = Incarnation(settings.identity, life) if settings.identity else None
         self._delivery = Delivery(DELIVERIES.index(settings.params.udp_delivery))

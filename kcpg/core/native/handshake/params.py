@@ -129,9 +129,9 @@ def negotiate(offer: LinkParams, mine: LinkParams) -> tuple[LinkParams, Verdict]
         datagram_bytes=min(offer.datagram_bytes, theirs.datagram_bytes),
         snd_wnd=min(offer.snd_wnd, theirs.snd_wnd),
         rcv_wnd=min(offer.rcv_wnd, theirs.rcv_wnd),
-        outbound_bps=_lower_limit(offer.outbound_bps, theirs.outbound_bps),
-        inbound_bps=_lower_limit(offer.inbound_bps, theirs.inbound_bps),
-        keep_alive_s=_lower_limit(offer.keep_alive_s, theirs.keep_alive_s),
+        outbound_bps=lower_limit(offer.outbound_bps, theirs.outbound_bps),
+        inbound_bps=lower_limit(offer.inbound_bps, theirs.inbound_bps),
+        keep_alive_s=lower_limit(offer.keep_alive_s, theirs.keep_alive_s),
         fec_in=theirs.fec_in,
         ports=mine.ports,
     )
@@ -150,9 +150,9 @@ def within(offer: LinkParams, answer: LinkParams) -> LinkParams:
         datagram_bytes=min(offer.datagram_bytes, answer.datagram_bytes),
         snd_wnd=min(offer.snd_wnd, answer.snd_wnd),
         rcv_wnd=min(offer.rcv_wnd, answer.rcv_wnd),
-        outbound_bps=_lower_limit(offer.outbound_bps, answer.outbound_bps),
-        inbound_bps=_lower_limit(offer.inbound_bps, answer.inbound_bps),
-        keep_alive_s=_lower_limit(offer.keep_alive_s, answer.keep_alive_s),
+        outbound_bps=lower_limit(offer.outbound_bps, answer.outbound_bps),
+        inbound_bps=lower_limit(offer.inbound_bps, answer.inbound_bps),
+        keep_alive_s=lower_limit(offer.keep_alive_s, answer.keep_alive_s),
         fec_in=answer.fec_in,
         ports=answer.ports,
     )
@@ -308,6 +308,6 @@ def _split(data: bytes) -> Iterator[tuple[int, bytes | None]]:
         data = data[end:]
 
 
-def _lower_limit(a: int, b: int) -> int:
+def lower_limit(a: int, b: int) -> int:
     """The smaller of two limits of which 0 means none."""
     return min(a, b) if a and b else a or b

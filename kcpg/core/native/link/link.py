@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from kcpg.core.congestion import CongestionController
 from kcpg.core.flow import Reset, ResetCode
+from kcpg.core.native.handshake.params import lower_limit
 from kcpg.core.native.link.epochs import Epochs, NewEpoch
 from kcpg.core.native.link.feccontrol import FecControl
 from kcpg.core.native.link.flowtable import FlowTable, reset_code
@@ -88,6 +89,7 @@ class Link:
         self.limits = setup.limits
         self.dials = setup.dials
         self.incarnation = setup.incarnation
+        self.user_key = setup.user_key
         self.state = FRESH
         self.since_ms = self._silent_ms = now_ms
         self.timer_ms: int | None = None  # the leg's own notes: when this link is due, ...
@@ -250,9 +252,9 @@ class Link:
             self.liveness.doubt(now_ms)
             self._touch()
 
-    def share(self, links: int) -> None:
-        """This many links keep to the limit of the rate together."""
-        rate_bps = self.params.outbound_bps // links
+    def share(self, links: int, most_bps: int = 0) -> None:
+        """This many links keep to the limit of the rate together, and this one to `most_bps`, unless 0."""
+        rate_bps = lower_limit(self.params.outbound_bps // links, most_bps)
         if self.link_wire.rate_bps != rate_bps:
             self.link_wire.rate_bps = rate_bps
 

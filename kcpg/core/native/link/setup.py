@@ -56,6 +56,7 @@ class LinkSetup:
     rtt_ms: int = RTT_UNKNOWN_MS
     on_flow: Callable[[ConvFlow, Open, int], None] | None = None
     incarnation: Incarnation | None = None  # The dialer's, as the listener was told
+    user_key: bytes = b""  # The dialer's public key, where the listener knows users by theirs
 
     @property
     def dials(self) -> bool:

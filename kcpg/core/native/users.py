@@ -1,0 +1,124 @@
+"""The users of a listener that has a key pair: who may have links, what each may do, and which he has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from kcpg.core.native.handshake.keys import KeyPair
+from kcpg.core.native.handshake.params import LinkParams, lower_limit
+
+if TYPE_CHECKING:
+    from kcpg.core.native.link.link import Link
+
+# The clock of the day may jump, so it is looked at this often while a user with links is to expire.
+EXPIRY_MS = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Somebody who may have links, known by his public key. A limit of 0 is none."""
+
+    name: str
+    public_key: bytes
+    expires_s: int = 0  # Seconds since 1970 from which he is refused; 0: never
+    disabled: bool = False
+    outbound_bps: int = 0  # What this node sends to him, by all of his links
+    inbound_bps: int = 0  # What each of his links may send
+    max_links: int = 0
+    max_flows: int = 0  # Of all of his links
+
+    def why_not(self, wall_s: int) -> str:
+        """Why he may have no link now; empty: he may."""
+        if self.disabled:
+            return "is disabled here"
+        return "has expired" if self.expires_s and wall_s >= self.expires_s else ""
+
+    def limited(self, params: LinkParams) -> LinkParams:
+        """What the listener offers him, as it sees it."""
+        return replace(params, inbound_bps=lower_limit(params.inbound_bps, self.inbound_bps))
+
+
+class Users:
+    """`pair`: the listener's, which keeps the secrets that it shares with users who have called."""
+
+    def __init__(self, users: Iterable[User], pair: KeyPair) -> None:
+        self._known = {user.public_key: user for user in users}
+        self._links: dict[bytes, dict[Link, None]] = {}
+        self._pair = pair
+
+    def admits(self, public_key: bytes, wall_s: int) -> bool:
+        """Whether the holder of this key may have a link now."""
+        user = self._known.get(public_key)
+        return user is not None and not user.why_not(wall_s)
+
+    def get(self, public_key: bytes) -> User | None:
+        """The user with this key, admitted or not."""
+        return self._known.get(public_key)
+
+    def links(self, user: User) -> list[Link]:
+        """Oldest first, or first the one that was asked longest ago whether somebody is there."""
+        return list(self._links.get(user.public_key, ()))
+
+    def flows(self, user: User) -> int:
+        """How many flows all of his links carry."""
+        return sum(len(link.flows.flows) for link in self.links(user))
+
+    def add(self, link: Link) -> None:
+        """A new link; `link.user_key` tells whose."""
+        self._pair.keep(link.user_key)
+        self._links.setdefault(link.user_key, {})[link] = None
+        self.share(link.user_key)
+
+    def remove(self, link: Link) -> None:
+        """A link is over."""
+        links = self._links.get(link.user_key)
+        if links is None or link not in links:
+            return
+        del links[link]
+        if links:
+            self.share(link.user_key)
+        else:
+            del self._links[link.user_key]
+
+    def doubted(self, link: Link) -> None:
+        """It was asked whether somebody is there: others are asked before it the next time."""
+        links = self._links[link.user_key]
+        links[link] = links.pop(link)
+
+    def share(self, public_key: bytes) -> None:
+        """Divide a user's bandwidth among his links."""
+        user, links = self._known.get(public_key), self._links.get(public_key, {})
+        if user is not None:
+            for link in links:
+                link.share(1, -(-user.outbound_bps // len(links)))
+
+    def replace(self, users: Iterable[User], wall_s: int) -> list[tuple[User, str]]:
+        """Other users are known from now on. Gives those who may have no links any more, and why."""
+        former, self._known = self._known, {user.public_key: user for user in users}
+        self._pair.keep_only(self._known.keys())
+        names = {user.name for user in self._known.values()}
+        gone = []
+        for key, user in former.items():
+            now = self._known.get(key)
+            if now is not None:
+                why = now.why_not(wall_s)
+            else:
+                why = "has another key now" if user.name in names else "was removed here"
+            if why:
+                gone.append((now or user, why))
+        for key in self._links:
+            self.share(key)
+        return gone
+
+    def overdue(self, wall_s: int) -> list[tuple[User, str]]:
+        """Users with links who may have none any more, and why."""
+        found = [self._known[key] for key in self._links if key in self._known]
+        return [(user, why) for user in found if (why := user.why_not(wall_s))]
+
+    def look_in_ms(self, wall_s: int) -> int | None:
+        """How soon `overdue` must be asked; None: nobody with links is to expire."""
+        found = [self._known[key].expires_s for key in self._links if key in self._known]
+        left_s = [expires_s - wall_s for expires_s in found if expires_s]
+        return min(max(min(left_s), 0) * 1000, EXPIRY_MS) if left_s else None
