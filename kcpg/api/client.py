@@ -10,6 +10,7 @@ from kcpg.app.config import load, load_text
 from kcpg.app.config.addresses import host
 from kcpg.app.config.model import LegConfig, Role
 from kcpg.app.config.values import BadValue
+from kcpg.app.rootkeys import derive, secret
 from kcpg.core.env import Env
 from kcpg.core.flow import Target
 from kcpg.core.native.dial.dialer import TunnelDialer
@@ -60,9 +61,7 @@ def root_keys(config: LegConfig) -> RootKeys | None:
     0.1 s and 32 MiB."""
     if not config.is_native:
         return None
-    return (
-        RootKeys.from_key(config.key) if config.key is not None else RootKeys.from_password(config.password)
-    )
+    return derive(secret(config))
 
 
 def dialer(config: LegConfig, keys: RootKeys | None, env: Env) -> TunnelDialer | ForeignDialer:

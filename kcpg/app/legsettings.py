@@ -62,6 +62,11 @@ def local_dial(config: LegConfig) -> LocalDialSettings:
     )
 
 
+def users_targets(config: LegConfig) -> dict[str, AllowList]:
+    """The targets that users of a listener may choose, by their names; those without a rule are missing."""
+    return {one.name: AllowList(one.allow_targets) for one in config.users if one.allow_targets is not None}
+
+
 def destinations(config: LegConfig) -> tuple[Destination, ...]:
     """The next node's hosts and ports. A TXT record holds its port as well, so its port here is 0."""
     if config.dnstxt:

@@ -8,6 +8,7 @@ from kcpg.core.native.dial.dialer import DialSettings
 from kcpg.core.native.handshake.params import FEC_AUTO, FEC_OFF, MAX_PORT_RANGES, MAX_WINDOW, Fec, LinkParams
 from kcpg.core.native.link.setup import LinkLimits
 from kcpg.core.native.listener import ListenSettings
+from kcpg.core.native.users import User
 
 # Conversations of one link: the default of `LinkLimits`, more than the source ports of one peer.
 MAX_LINK_FLOWS = 65_535
@@ -42,6 +43,24 @@ def listen_settings(config: LegConfig, max_flows: int) -> ListenSettings:
         limits=LinkLimits(max_flows=min(max_flows, MAX_LINK_FLOWS)),
         max_links=config.max_links,
         answer_wrong_clock=config.answer_wrong_clock,
+        users=users(config),
+    )
+
+
+def users(config: LegConfig) -> tuple[User, ...]:
+    """Who may have links with a listener."""
+    return tuple(
+        User(
+            name=one.name,
+            public_key=one.public_key,
+            expires_s=one.expires_s,
+            disabled=one.disabled,
+            outbound_bps=one.outbound_bps,
+            inbound_bps=one.inbound_bps,
+            max_links=one.max_links,
+            max_flows=one.max_flows,
+        )
+        for one in config.users
     )
 
 

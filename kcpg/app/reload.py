@@ -9,11 +9,13 @@ from typing import NamedTuple
 
 from kcpg.app.config.explain import log as log_problems
 from kcpg.app.config.explain import read, summary
-from kcpg.app.config.model import NodeConfig
+from kcpg.app.config.model import NodeConfig, UserConfig
 from kcpg.app.logs import process_log
 from kcpg.app.run import KeyRing, derive_keys
 from kcpg.app.workers.supervisor import AnyNode, make_node
 from kcpg.errors import StartError
+
+NAMES_SHOWN = 10  # Of users, in a line about a change
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,9 @@ def apply(files: list[Path], running: list[AnyNode], form: str, before: Sequence
         return Applied(running, False, f"kept the old configuration: {why}")
     plan = compare([node.config for node in running], loaded.nodes)
     if not plan.started and not plan.stopped:
-        text = "reread the configuration: nothing has changed"
-        if _pages(before) != _pages(loaded.nodes):
+        changes = _set_users(plan, running, loaded.nodes)
+        text = f"reread the configuration: {changes or 'nothing has changed'}"
+        if not changes and _pages(before) != _pages(loaded.nodes):
             text = "applied the configuration: it changes what the process serves, and no node"
         log.info("%s", text)
         return Applied(running, True, text, loaded.nodes)
@@ -80,14 +83,45 @@ def apply(files: list[Path], running: list[AnyNode], form: str, before: Sequence
     except Exception as error:  # a bug: what was closed for the new configuration must not stay away
         log.exception("cannot apply the configuration, restoring the old one")
         return Applied(_restore(running, form), False, f"cannot apply the configuration: {error}")
+    told = _set_users(plan, running, loaded.nodes)
     text = f"applied the configuration (nodes started: {len(plan.started)}, unchanged: {len(plan.kept)})"
+    text += f"; {told}" if told else ""
     log.info("%s", text)
     return Applied(after, True, text, loaded.nodes)
 
 
-def _pages(configs: Sequence[NodeConfig]) -> list[tuple[str, str, str]]:
+def _pages(configs: Sequence[NodeConfig]) -> list[tuple[str, str, str, str]]:
     """Where the process serves figures, and to whom."""
-    return [(config.metrics_listen, config.web_listen, config.web_token) for config in configs]
+    return [(one.metrics_listen, one.web_listen, one.web_token, one.health_listen) for one in configs]
+
+
+def _set_users(plan: Plan, running: Sequence[AnyNode], configs: Sequence[NodeConfig]) -> str:
+    """Give the nodes that go on the users of the new configuration; what that changes, in words."""
+    changes = []
+    for position, old in plan.kept.items():
+        node, config = running[old], configs[position]
+        before, after = node.config.ingress.users, config.ingress.users
+        if before != after:
+            node.set_users(config)
+            changes.append(_user_changes(before, after))
+    return "; ".join(changes)
+
+
+def _user_changes(before: Sequence[UserConfig], after: Sequence[UserConfig]) -> str:
+    """`users added: ann; removed: ben; changed: carl`."""
+    old, new = {one.name: one for one in before}, {one.name: one for one in after}
+    words = {
+        "users added": [name for name in new if name not in old],
+        "removed": [name for name in old if name not in new],
+        "changed": [name for name, one in new.items() if name in old and one != old[name]],
+    }
+    found = [f"{word}: {_some(names)}" for word, names in words.items() if names]
+    return "; ".join(found) or "the order of the users has changed"
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:NAMES_SHOWN])
+    return shown if len(names) <= NAMES_SHOWN else f"{shown} and {len(names) - NAMES_SHOWN} more"
 
 
 def _changes_user(old: NodeConfig, new: Sequence[NodeConfig]) -> str:

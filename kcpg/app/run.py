@@ -29,6 +29,7 @@ from kcpg.app.metrics import Snapshot, snapshot
 from kcpg.app.output import replace_file
 from kcpg.app.public import Program, PublicAddress
 from kcpg.app.rehearsal import rehearse
+from kcpg.app.rootkeys import Secret, derive, secret
 from kcpg.app.tracing import CongestionTracer
 from kcpg.app.workers.context import WorkerContext
 from kcpg.core.env import Env, Event, EventKind
@@ -53,8 +54,6 @@ if TYPE_CHECKING:
     from kcpg.app.foreignlegs import ForeignDialer, ForeignListener
     from kcpg.net.txtpeer import TxtPeer
 
-Secret = tuple[bytes, bytes | None]  # A leg's password and key; only one of them counts
-
 # What to do about an error of opening the ports, by errno.
 _HINTS = {
     errno.EACCES: "ports below 1024 need root, or: setcap cap_net_bind_service=+ep on the Python interpreter,"
@@ -72,8 +71,8 @@ def derive_keys(configs: Iterable[NodeConfig]) -> KeyRing:
     takes 0.1 s and 32 MiB."""
     both = [leg for config in configs for leg in (config.ingress, config.egress)]
     tunnels = [leg for leg in both if leg.is_native]
-    secrets = list(dict.fromkeys(_secret(leg) for leg in tunnels))
-    made = [gevent.get_hub().threadpool.apply(_derive, (secret,)) for secret in secrets]
+    secrets = list(dict.fromkeys(secret(leg) for leg in tunnels))
+    made = [gevent.get_hub().threadpool.apply(derive, (one,)) for one in secrets]
     return dict(zip(secrets, made, strict=True))
 
 
@@ -100,6 +99,7 @@ class RunningNode:
         self._resolver = Resolver()
         self.ports: dict[Any, TunnelSockets] = {}
         self._peer: TxtPeer | None = None
+        self._local: LocalDialer | None = None
         self._public: PublicAddress | None = None
         self._stun: list[StunClient] = []
         self._tracer = CongestionTracer(self, self.log)
@@ -179,6 +179,16 @@ class RunningNode:
         if isinstance(ingress, LocalListener):
             for port in ingress.tcp_ports:
                 port.close()
+
+    def set_users(self, config: NodeConfig) -> None:
+        """Take the users of a configuration that is equal otherwise."""
+        self.config = config
+        if self.node is None or self.driver is None or not isinstance(self.node.ingress, TunnelListener):
+            return
+        if self._local is not None:
+            self._local.users = legsettings.users_targets(config.ingress)
+        self.node.ingress.set_users(legsettings_native.users(config.ingress), clock.now_ms())
+        self.driver.request_advance()
 
     def keep_house(self, now_s: float, summary: bool) -> None:
         """Write counts of repeated lines and return memory; with `summary`, also write the status file.
@@ -262,7 +272,9 @@ class RunningNode:
 
     def _egress(self, config: LegConfig) -> LocalDialer | SummarizingDialer | ForeignDialer:
         if config.kind is LegKind.LOCAL:
-            return LocalDialer(legsettings.local_dial(config), self._resolver, self._reporter.notice)
+            self._local = LocalDialer(legsettings.local_dial(config), self._resolver, self._reporter.notice)
+            self._local.users = legsettings.users_targets(self.config.ingress)
+            return self._local
         ports = self._tunnel_ports(config)
         env = make_env(ports, self._reporter.event)
         if config.dnstxt:
@@ -301,7 +313,7 @@ class RunningNode:
         )
 
     def _root(self, config: LegConfig) -> RootKeys:
-        return self.keys[_secret(config)]
+        return self.keys[secret(config)]
 
     def _say(self, text: str) -> None:
         self.log.say(logging.INFO, text)
@@ -455,17 +467,6 @@ def make_env(ports: TunnelSockets, report: Callable[[Event], None]) -> Env:
         site_key=site_key,
         clock_ns=time.perf_counter_ns,
     )
-
-
-def _secret(leg: LegConfig) -> Secret:
-    return leg.password, leg.key
-
-
-def _derive(secret: Secret) -> RootKeys:
-    password, key = secret
-    if key is not None:
-        return RootKeys.from_key(key)
-    return RootKeys.from_password(password)
 
 
 def _ignore(_text: str) -> None:

@@ -14,7 +14,8 @@ from gevent.pool import Pool
 from kcpg.app import foreignlegs, legsettings, legsettings_native
 from kcpg.app.config.model import LegConfig, LegKind, NodeConfig
 from kcpg.app.diagnosis import CLOSED, Diagnosis, is_closed
-from kcpg.app.run import KeyRing, Secret, derive_keys, make_env
+from kcpg.app.rootkeys import Secret, secret
+from kcpg.app.run import KeyRing, derive_keys, make_env
 from kcpg.app.wording import rate
 from kcpg.core.env import Event, EventKind
 from kcpg.core.flow import Flow, Open
@@ -163,7 +164,7 @@ def try_one(
     host, port = destination
     single = replace(config, addresses=(host,), ports=(port,), dnstxt="", mux_tunnels=1)
     try:
-        outcome = _Trial(single, LIMIT_S).run(keys, (config.password, config.key))
+        outcome = _Trial(single, LIMIT_S).run(keys, secret(config))
     except OSError as error:
         return Outcome(host, port, False, error.strerror or str(error))
     if not outcome.ok and not outcome.text:
@@ -175,7 +176,7 @@ def try_one(
 def _somebody_answers(keys: KeyRing, config: LegConfig) -> bool:
     """Whether the destination of another dialect answers."""
     try:
-        return _Trial(config, OTHER_LIMIT_S).run(keys, (config.password, config.key)).ok
+        return _Trial(config, OTHER_LIMIT_S).run(keys, secret(config)).ok
     except OSError:
         return False
 
@@ -191,7 +192,7 @@ class _Trial:
         self._notice = ""
         self._remark = ""
 
-    def run(self, keys: KeyRing, secret: Secret) -> Outcome:
+    def run(self, keys: KeyRing, of: Secret) -> Outcome:
         """A failure without a text: nobody answers."""
         config = self._config
         (host,), (port,) = config.addresses, config.ports
@@ -204,7 +205,7 @@ class _Trial:
         if not config.is_native:
             leg = foreignlegs.dialer(config, env)
         else:
-            leg = TunnelDialer(legsettings_native.dial_settings(config, max_flows=1), keys[secret], env)
+            leg = TunnelDialer(legsettings_native.dial_settings(config, max_flows=1), keys[of], env)
         driver = Driver(Node(NoIngress(), leg), {leg: ports}, self._on_notice)
         began_s = time.monotonic()
         driver.start()

@@ -38,6 +38,7 @@ cdef class LocalDialer(LocalLeg):
     cdef object _loops
     cdef object _line
     cdef object _allow
+    cdef public object users
     cdef public object _family
     cdef bytes _addr
 

@@ -9,7 +9,7 @@ import os
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from kcpg import engine
@@ -299,6 +299,7 @@ class LocalDialer(LocalLeg):
         self._loops = LoopFinder()
         self._line = DialLine()
         self._allow = settings.allow or AllowList(None)
+        self.users: Mapping[str, AllowList] = {}  # What single users may choose of what is permitted
         self._family = (
             addresses.AF_INET if settings.ipv4_only else addresses.AF_INET6 if settings.ipv6_only else 0
         )
@@ -348,7 +349,7 @@ class LocalDialer(LocalLeg):
                 flow.adopt(fd)
                 self.flows.add(flow)
                 return flow
-        permits = _permit if request.target in (None, self.settings.target) else self._allow.permits
+        permits = _permit if request.target in (None, self.settings.target) else self._permits(request.user)
         assert target is not None
         dial = Dial(flow, target, self, self._resolver, timeout_ms=self.settings.timeout_ms,
         family=self._family,
@@ -364,6 +365,13 @@ class LocalDialer(LocalLeg):
         if reason is None:
             self.flows.add(flow)
         return reason or flow
+
+    def _permits(self, user: str) -> Callable[[Target, bytes], bool]:
+        """What this node permits, and of that what it permits this user."""
+        own = self.users.get(user)
+        if own is None:
+            return self._allow.permits
+        return lambda target, addr: self._allow.permits(target, addr) and own.permits(target, addr)
 
     def _tcp_flow(self, request: Open) -> TcpFlow:
         return AnnouncedFlow(self, request.source) if self.settings.proxy_protocol else TcpFlow(self)

@@ -3,6 +3,7 @@ out.
 
 Tests of what has none of its own name:
     addresses, passwords, presets: unit/test_config_values.py
+    keypairs: unit/test_config_users.py
     across, build, check, model: unit/test_config_meaning.py, unit/test_config_relay.py
     reference_chinese: unit/test_config_chinese.py
     explain: unit/test_cli.py, net/test_process_daemon.py

@@ -9,6 +9,7 @@ from typing import Any
 from kcpg.app.config import presets
 from kcpg.app.config.addresses import version
 from kcpg.app.config.dialect import is_kcptube, is_kcptun
+from kcpg.app.config.keypairs import private_key
 from kcpg.app.config.model import (
     DIAL_TIMEOUT_DEFAULT_S,
     FORWARDING_GRACE_S,
@@ -118,6 +119,7 @@ def _tunnel_listen(raw: RawFile, options: Options, section: str, timeout_s: int)
         max_links=options.get("max_links", int) or 65536,
         answer_wrong_clock=options.get("answer_wrong_clock", bool) is not False,
         speedtest=options.get("speedtest", bool) is not False,
+        users=raw.users.get(options.get("users", str) or "", ()),
         stun_server=options.get("stun_server", str) or "",
         update_ipv4=_program(options, "update_ipv4"),
         update_ipv6=_program(options, "update_ipv6"),
@@ -138,6 +140,7 @@ def _tunnel_dial(raw: RawFile, options: Options, section: str, timeout_s: int) -
         servers=options.get("destination_is", str) == "servers",
         dial_timeout_s=options.get("dial_timeout", int) or DIAL_TIMEOUT_DEFAULT_S,
         fib=options.get("fib_egress", int),
+        server_key=options.get("server_key", bytes) or b"",
         dport_refresh_s=_default_refresh(options) if refresh_s is None else refresh_s,
         mux_tunnels=_default_paths(options) if paths is None else paths,
         **_tunnel(raw, options),
@@ -174,12 +177,15 @@ def _common(options: Options) -> Fields:
 def _tunnel(raw: RawFile, options: Options) -> Fields:
     """Fields of every tunnel leg."""
     password, key = secret(raw, options)
+    private = private_key(raw, options)
     strong = "aes" if is_kcptun(options) else "AES-GCM"
     return {
         "dialect": options.get("dialect", Dialect) or Dialect.NATIVE,
-        "algorithm": options.get("encryption_algorithm", str) or (strong if password or key else "none"),
+        "algorithm": options.get("encryption_algorithm", str)
+        or (strong if password or key or private else "none"),
         "password": password,
         "key": key,
+        "private_key": private,
         "mtu_bytes": options.get("mtu", int),
         "kcp_mtu_bytes": options.get("kcp_mtu", int),
         "keep_alive_s": options.get("keep_alive", int) or 0,

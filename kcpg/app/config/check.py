@@ -11,6 +11,7 @@ from kcpg.app.config import presets
 from kcpg.app.config.addresses import nowhere, version
 from kcpg.app.config.dialect import check_dialect, check_workers, is_kcptun
 from kcpg.app.config.exposure import check_audience, check_secrets, check_web
+from kcpg.app.config.keypairs import check_pair, has_pair
 from kcpg.app.config.keys import KEYS, Scope
 from kcpg.app.config.model import Role
 from kcpg.app.config.passwords import read_password
@@ -30,12 +31,12 @@ def check(raw: RawFile, report: Report) -> None:
     if raw.role is Role.RELAY:
         _check_relay(raw, report)
     elif raw.role is Role.CLIENT:
-        _check_tunnel(raw, raw.outside, report)
+        _check_tunnel(raw, raw.outside, False, report)
         _check_client_listen(raw, report)
         check_audience(raw, report)
         _check_dial(raw.outside, report)
     elif raw.role is Role.SERVER:
-        _check_tunnel(raw, raw.outside, report)
+        _check_tunnel(raw, raw.outside, True, report)
         _check_tunnel_listen(raw.outside, "", report)
         _check_target(raw.outside, report)
     check_workers(raw, report)
@@ -54,11 +55,11 @@ def _check_relay(raw: RawFile, report: Report) -> None:
             report.error(0, f"[{name}]", "the section is missing", "a relay needs [listener] and [forwarder]")
     if raw.listener is not None:
         _override(raw.listener, raw.outside, Scope.LISTENER, report)
-        _check_tunnel(raw, raw.listener, report)
+        _check_tunnel(raw, raw.listener, True, report)
         _check_tunnel_listen(raw.listener, "[listener] ", report)
     if raw.forwarder is not None:
         _override(raw.forwarder, raw.outside, Scope.FORWARDER, report)
-        _check_tunnel(raw, raw.forwarder, report)
+        _check_tunnel(raw, raw.forwarder, False, report)
         _check_dial(raw.forwarder, report)
 
 
@@ -86,8 +87,9 @@ def _override(section: Options, outside: Options, scope: Scope, report: Report) 
 # -- Any tunnel leg --
 
 
-def _check_tunnel(raw: RawFile, options: Options, report: Report) -> None:
+def _check_tunnel(raw: RawFile, options: Options, listens: bool, report: Report) -> None:
     check_dialect(options, report)
+    check_pair(raw, options, listens, report)
     _check_encryption(raw, options, report)
     _check_kcp(options, report)
     _check_families(options, report)
@@ -107,6 +109,7 @@ def _check_encryption(raw: RawFile, options: Options, report: Report) -> None:
     _read_password_file(raw, options, report)
     check_secrets(raw, options, report)
     algorithm = options.get("encryption_algorithm", str)
+    given += ["private_key"] if not given and has_pair(options) else []
     strong = "aes" if is_kcptun(options) else "AES-GCM"
     line = options.line("encryption_algorithm")
     if algorithm in WEAK:
@@ -114,10 +117,11 @@ def _check_encryption(raw: RawFile, options: Options, report: Report) -> None:
         report.warning(line, "encryption_algorithm", reason, f"use {strong} with a password")
     elif algorithm is not None and not given:
         reason = f"{algorithm} needs a secret"
-        hint = "set encryption_password, encryption_password_file or encryption_key"
+        hint = "set encryption_password, encryption_password_file, encryption_key or private_key_file"
         report.error(line, "encryption_algorithm", reason, hint)
     elif not options.given("encryption_algorithm") and given:
-        report.note(options.line(given[0]), given[0], f"encryption_algorithm is not set; using {strong}")
+        line = options.line(given[0]) or options.line("private_key_file")
+        report.note(line, given[0], f"encryption_algorithm is not set; using {strong}")
     elif not options.given("encryption_algorithm"):
         reason = "neither this nor a password is set: nothing is encrypted and anyone may connect"
         hint = f"set encryption_algorithm={strong} and encryption_password"

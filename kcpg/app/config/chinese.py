@@ -110,6 +110,22 @@ ZH: dict[str, Words] = {
     "encryption_key": Words(
         "32 字节的 base64，由 kcpg keygen 生成", "无", "代替密码的密钥：无法被猜出，节点启动也更快。"
     ),
+    "private_key_file": Words(
+        "路径，相对于配置文件", "无",
+        "存放本节点私钥的文件，由 kcpg keygen --pair FILE 写成。使用密钥对的节点以公钥相认：见 users.md。"
+        "还可以另设密码或密钥。${CREDENTIALS_DIRECTORY}/NAME：systemd 单元的凭据。",
+    ),
+    "private_key": Words(
+        "32 字节的 base64，由 kcpg keygen --pair 生成", "无", "私钥本身，代替 private_key_file。"
+    ),
+    "server_key": Words(
+        "32 字节的 base64", "无", "下一个节点监听侧的公钥，没有其他人能冒充它。须有 private_key_file。"
+    ),
+    "users": Words(
+        "路径，相对于配置文件", "无",
+        "可以建立链路的用户的文件，或存放这类文件（*.conf）的目录：见 users.md。重新加载立即生效，"
+        "不再获准的用户的链路随即关闭。须有 private_key_file。",
+    ),
     "kcp": Words(
         "fast1-6, regular1-5, manual, auto", "regular5",
         "下面各 kcp_ 项的预设；数字越小，重传越早。auto 自行适应：推荐使用。",

@@ -21,7 +21,7 @@ PUBLISHED = frozenset({
     b"a long sentence that client and relay know", b"another one, for relay and server",
 })  # fmt: skip
 
-_INLINE = ("encryption_password", "encryption_key")
+_INLINE = ("encryption_password", "encryption_key", "private_key")
 _EVERYWHERE = {"0.0.0.0", "::"}
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from kcpg.app.config import addresses, values
+from kcpg.app.config import addresses, users, values
 from kcpg.app.config.model import (
     DIAL_TIMEOUT_DEFAULT_S,
     UDP_TIMEOUT_DEFAULT_S,
@@ -190,6 +190,28 @@ _KEYS = (
         "encryption_key", "Encryption", values.key_32, "base64 of 32 bytes, from kcpg keygen", "none", _ALL,
         "Key used instead of a password: nobody can guess it, and the node starts faster.", own=True,
         secret=True,
+    ),
+    Key(
+        "private_key_file", "Encryption", values.free_text, "path, relative to the configuration file",
+        "none", _ALL,
+        "File with this node's private key, as kcpg keygen --pair FILE writes it. Nodes with key pairs know "
+        "each other by their public keys: see users.md. A password or key may be set besides. "
+        "${CREDENTIALS_DIRECTORY}/NAME: a credential of the systemd unit.", own=True,
+    ),
+    Key(
+        "private_key", "Encryption", values.key_32, "base64 of 32 bytes, from kcpg keygen --pair", "none",
+        _ALL, "The private key itself, instead of private_key_file.", own=True, secret=True,
+    ),
+    Key(
+        "server_key", "Encryption", users.public_key, "base64 of 32 bytes", "none", _DIAL,
+        "Public key of the next node's listening side, which nobody else can pretend to be. Requires "
+        "private_key_file.", own=True,
+    ),
+    Key(
+        "users", "Encryption", values.free_text, "path, relative to the configuration file", "none", _LISTEN,
+        "File of the users who may have links, or a directory of such files (*.conf): see users.md. A reload "
+        "takes effect at once, and the links of those who may have none any more end. Requires "
+        "private_key_file.", own=True,
     ),
     Key(
         "kcp", "Retransmission", values.preset, "fast1-6, regular1-5, manual, auto", "regular5", _ALL,

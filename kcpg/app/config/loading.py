@@ -77,7 +77,8 @@ def _load(
     across.check_loops(raws, reports)
     across.check_timeouts(raws, reports)
     across.check_users(raws, reports)
-    problems: list[Problem] = [problem for report in reports for problem in report.sorted()]
+    every = [one for raw, report in zip(raws, reports, strict=True) for one in (report, *raw.reports)]
+    problems: list[Problem] = [problem for report in every for problem in report.sorted()]
     return Loaded(tuple(_nodes(raws, reports)), tuple(problems))
 
 

@@ -136,6 +136,22 @@ class AllowRule:
 
 
 @dataclass(frozen=True, slots=True)
+class UserConfig:
+    """A user of a listener: a section of the file that `users` names. A limit of 0 is none."""
+
+    name: str
+    public_key: bytes  # 32 bytes
+    expires_s: int = 0  # Seconds since 1970; 0 = never
+    disabled: bool = False
+    outbound_bps: int = 0
+    inbound_bps: int = 0
+    max_links: int = 0
+    max_flows: int = 0
+    # Targets that he may choose, of those that the leg permits; None = all of them.
+    allow_targets: tuple[AllowRule, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class FecConfig:
     """Forward error correction of a tunnel leg."""
 
@@ -190,6 +206,12 @@ class LegConfig:
     password: bytes = field(default=b"", repr=False)
     # 32 bytes from `encryption_key`; replaces the password.
     key: bytes | None = field(default=None, repr=False)
+    # 32 bytes from `private_key` or its file: this leg has a key pair. A listener then knows `users`; a
+    # dialer has the 32 bytes of `server_key`.
+    private_key: bytes | None = field(default=None, repr=False)
+    server_key: bytes = b""
+    # Not compared: a node takes other users without a restart.
+    users: tuple[UserConfig, ...] = field(default=(), compare=False, repr=False)
     mtu_bytes: int | None = None  # Largest IP packet the path carries, if set
     kcp_mtu_bytes: int | None = None  # Largest UDP payload, if set; takes precedence over `mtu_bytes`
     dport_refresh_s: int = 60  # Tunnel dialer: seconds between hops to another port; 0 = never

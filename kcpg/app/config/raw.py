@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from kcpg.app.config.addresses import Addresses, Ports
-from kcpg.app.config.model import Mapping, Role
+from kcpg.app.config.model import Mapping, Role, UserConfig
+from kcpg.app.config.report import Report
 
 T = TypeVar("T")
 
@@ -110,3 +111,7 @@ class RawFile:
     mappings: dict[tuple[str, int, str], MappingLine] = field(default_factory=dict)
     # Contents of password files, by the path as written.
     passwords: dict[str, bytes] = field(default_factory=dict, repr=False)
+    # Contents of files of private keys and of users, by the path as written; reports about the latter.
+    private_keys: dict[str, bytes] = field(default_factory=dict, repr=False)
+    users: dict[str, tuple[UserConfig, ...]] = field(default_factory=dict, repr=False)
+    reports: list[Report] = field(default_factory=list)

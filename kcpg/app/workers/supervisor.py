@@ -62,6 +62,8 @@ class AnyNode(Protocol):
 
     def stop_accepting(self, drain_s: float) -> None: ...
 
+    def set_users(self, config: NodeConfig) -> None: ...
+
     def keep_house(self, now_s: float, summary: bool) -> None: ...
 
     def close(self, reason: str) -> None: ...
@@ -151,6 +153,13 @@ class WorkerPool:
         for sock in self._all_ports():
             if sock.type == _socket.SOCK_STREAM:
                 sock.close()  # an open copy would go on accepting connections
+
+    def set_users(self, config: NodeConfig) -> None:
+        """As of `RunningNode`, in every worker, and in those that are started later."""
+        self.config = config
+        own = worker_config(config, len(self.pairs))
+        for worker in self._workers:
+            worker.post("set_users", own)
 
     def keep_house(self, now_s: float, summary: bool) -> None:
         """Write the status file if `summary`; the workers count their repeated lines themselves."""

@@ -96,6 +96,8 @@ class _Worker:
         match message:
             case ("present", present):
                 self._hand_over.present = frozenset(present)
+            case ("set_users", config):
+                self._node.set_users(config)
             case ("close", reason):
                 self._reason = reason
                 self._end.set()

@@ -44,7 +44,8 @@ class Users:
     """`pair`: the listener's, which keeps the secrets that it shares with users who have called."""
 
     def __init__(self, users: Iterable[User], pair: KeyPair) -> None:
-        self._known = {user.public_key: user for user in users}
+        self._known: dict[bytes, User] = {}
+        self._known.update((user.public_key, user) for user in users)
         self._links: dict[bytes, dict[Link, None]] = {}
         self._pair = pair
 
