@@ -31,6 +31,7 @@ from kcpg.app.parsers import (
     speedtest_parser,
     status_parser,
     top_parser,
+    user_parser,
     version_parser,
 )
 from kcpg.errors import EXIT_FAILURE, EXIT_OK, EXIT_USAGE, KcpgError, UsageError
@@ -138,6 +139,8 @@ def _dispatch(words: list[str], before_tunnel: Before) -> int:
         return _doctor(rest)
     if command == "keygen":
         return _keygen(rest)
+    if command == "user":
+        return _user(rest)
     if command == "completion":
         return _completion(rest)
     if command == "version":
@@ -332,11 +335,34 @@ def _speedtest(words: list[str], before_tunnel: Before) -> int:
 
 
 def _keygen(words: list[str]) -> int:
-    keygen_parser().read(words)
+    options = keygen_parser().read(words)
+    if options.file is not None and not options.pair:
+        raise UsageError(f"unexpected argument {str(options.file)!r}", "with a file it is kcpg keygen --pair")
     from kcpg.core.native.handshake.keys import format_key
 
-    print(format_key(os.urandom(32)))
-    return EXIT_OK
+    if not options.pair:
+        print(format_key(os.urandom(32)))
+        return EXIT_OK
+    from kcpg.app import keygen
+
+    return keygen.pair(options.file)
+
+
+def _user(words: list[str]) -> int:
+    options = user_parser().read(words)
+    from kcpg.app import usercommand
+
+    wish = usercommand.Wish(
+        options.name,
+        tuple(options.values),
+        options.config,
+        options.server,
+        options.listen,
+        options.socks,
+        options.qr,
+        options.reload,
+    )
+    return usercommand.run(options.action, wish)
 
 
 def _completion(words: list[str]) -> int:

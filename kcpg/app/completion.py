@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from kcpg.app.parsers import COMMANDS, COMPLETIONS, DAEMON_ACTIONS, PARSERS, run_parser
+from kcpg.app.parsers import COMMANDS, COMPLETIONS, DAEMON_ACTIONS, PARSERS, USER_ACTIONS, run_parser
 
 
 class Option(NamedTuple):
@@ -55,7 +55,12 @@ def _words(parser: argparse.ArgumentParser) -> str:
 
 def _topics(command: str) -> tuple[str, ...]:
     """The words that may follow a command, besides options and files."""
-    found = {"daemon": tuple(DAEMON_ACTIONS), "help": ("config", *COMMANDS), "completion": COMPLETIONS}
+    found = {
+        "daemon": tuple(DAEMON_ACTIONS),
+        "user": tuple(USER_ACTIONS),
+        "help": ("config", *COMMANDS),
+        "completion": COMPLETIONS,
+    }
     return found.get(command, ())
 
 

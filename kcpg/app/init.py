@@ -48,7 +48,7 @@ def make(wish: Wish, directory: Path, *, force: bool, qr: bool | None) -> int:
     print("Or take the file there in one line (it holds the key: hand it over like a password):\n")
     for name, node in files.items():
         print(f"# {name}\nkcpg init '{node.line()}'\n")
-    _picture(nodes[-1], qr)
+    picture(nodes[-1], qr)
     return EXIT_OK
 
 
@@ -61,7 +61,7 @@ def accept(line: str, directory: Path, *, force: bool, qr: bool | None) -> int:
     print(f"kcpg --try {file}" if node.role is not Role.SERVER else f"kcpg --check-config {file}")
     print(f"kcpg {file}")
     if qr:
-        _picture(node, qr)
+        picture(node, qr)
     return EXIT_OK
 
 
@@ -179,7 +179,7 @@ def _replace(file: Path, text: str) -> None:
         raise
 
 
-def _picture(node: Invitation, qr: bool | None) -> None:
+def picture(node: Invitation, qr: bool | None) -> None:
     """A QR code of the invitation: if wished, and by default on a terminal."""
     if qr is False or (qr is None and not sys.stdout.isatty()):
         return

@@ -1,7 +1,9 @@
 """Invitations: a node's whole configuration in one line, to be pasted or scanned at its machine.
 
-`kcpg://KEY@HOST:PORTS/client?listen=59000#CHECK`. KEY is base64url of 32 bytes; HOST:PORTS is the tunnel's
-listening end: the next node of a client, the node itself for a server and a relay. An invitation says a few
+`kcpg://KEY@HOST:PORTS/client?listen=59000#CHECK`. KEY is base64url of 32 bytes; for a user of a node with key
+pairs it is PRIVATE.PUBLIC, his private key and the node's public one, and .KEY if there is a key besides.
+HOST:PORTS is the tunnel's listening end: the next node of a client, the node itself for a server and a relay.
+An invitation says a few
 harmless things and no more (no paths, no programs), so one from a stranger can do little. CHECK tells a line
 that was cut off or mistyped.
 """
@@ -16,7 +18,7 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 from kcpg.app.config.addresses import host, host_port, port_list, version
 from kcpg.app.config.model import Role
-from kcpg.app.config.values import KEY_BYTES, BadValue
+from kcpg.app.config.values import KEY_BYTES, BadValue, algorithm
 from kcpg.app.legsettings import ranges
 from kcpg.errors import UsageError
 
@@ -27,10 +29,12 @@ LENGTH_MAX = 2048  # Characters: more than any real one has, and what a QR code 
 
 CHECK_BYTES = 3  # 4 characters of base64: one damaged line in 16 million goes unnoticed
 
+STANDARD = "AES-GCM"  # The algorithm of every tunnel that no word says otherwise of
+
 ANY_TARGET = "{}"  # The server's target: the client chooses
 
 _PARAMETERS = {
-    Role.CLIENT: frozenset({"listen", "socks"}),
+    Role.CLIENT: frozenset({"listen", "socks", "algorithm"}),
     Role.SERVER: frozenset({"target"}),
     Role.RELAY: frozenset({"next"}),
 }
@@ -38,11 +42,17 @@ _PARAMETERS = {
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """A tunnel's listening end: its key (32 bytes), where it is found, its UDP ports."""
+    """A tunnel's listening end: its key (32 bytes), where it is found, its UDP ports.
+
+    With key pairs: who dials has `private`, the end is known by its public key `listener`, and `key` may be
+    empty.
+    """
 
     key: bytes
     hosts: tuple[str, ...]
     ports: tuple[int, ...]
+    private: bytes = b""
+    listener: bytes = b""
 
     def __repr__(self) -> str:
         return f"Door({self.hosts}, {self.ports})"
@@ -58,6 +68,7 @@ class Invitation:
     socks: int = 0  # Client: port for SOCKS5 and HTTP CONNECT; 0 = none
     target: str = ""  # Server: `host:port`, or ANY_TARGET
     next: Door | None = None  # Relay: what it dials
+    algorithm: str = STANDARD  # Client: of its tunnel
 
     def line(self) -> str:
         """The line, with its check."""
@@ -66,6 +77,8 @@ class Invitation:
             words.append(f"listen={self.listen}")
         if self.socks:
             words.append(f"socks={self.socks}")
+        if self.algorithm != STANDARD:
+            words.append(f"algorithm={self.algorithm}")
         if self.target:
             words.append("target=" + quote(self.target, safe=":[]"))
         if self.next is not None:
@@ -114,6 +127,7 @@ def _read(body: str) -> Invitation:
         socks=_port(given.get("socks")),
         target=target if target in ("", ANY_TARGET) else host_port(target, []),
         next=_door(given["next"]) if "next" in given else None,
+        algorithm=algorithm(given["algorithm"], []) if "algorithm" in given else STANDARD,
     )
     if role is Role.CLIENT and not (made.listen or made.socks):
         raise BadValue("the client listens nowhere")
@@ -139,7 +153,12 @@ def _door(text: str) -> Door:
     hosts, ports = read_place(place)
     if not at or not ports:
         raise BadValue("a key or a port is missing")
-    return Door(_key(key), hosts, port_list(ports, []).numbers)
+    numbers = port_list(ports, []).numbers
+    private, dot, rest = key.partition(".")
+    if not dot:
+        return Door(_key(key), hosts, numbers)
+    listener, dot, key = rest.partition(".")
+    return Door(_key(key) if dot else b"", hosts, numbers, _key(private), _key(listener))
 
 
 def _key(text: str) -> bytes:
@@ -162,8 +181,9 @@ def _port(text: str | None) -> int:
 
 
 def _door_text(door: Door) -> str:
-    key = base64.urlsafe_b64encode(door.key).decode("ascii").rstrip("=")
-    return f"{key}@{place(door)}"
+    keys = [door.private, door.listener, door.key] if door.private else [door.key]
+    text = ".".join(base64.urlsafe_b64encode(key).decode("ascii").rstrip("=") for key in keys if key)
+    return f"{text}@{place(door)}"
 
 
 def place(door: Door) -> str:
@@ -185,14 +205,15 @@ def _check(body: str) -> str:
 # -- configuration files --
 
 
-def _secret(door: Door) -> str:
-    key = base64.b64encode(door.key).decode("ascii")
-    return f"encryption_algorithm=AES-GCM\nencryption_key={key}\n"
+def _secret(door: Door, algorithm: str = STANDARD) -> str:
+    keys = {"server_key": door.listener, "private_key": door.private, "encryption_key": door.key}
+    text = "".join(f"{name}={base64.b64encode(key).decode('ascii')}\n" for name, key in keys.items() if key)
+    return f"encryption_algorithm={algorithm}\n{text}"
 
 
-def _dial(door: Door) -> str:
-    hosts = ",".join(door.hosts)
-    return f"destination_address={hosts}\ndestination_port={ports_text(door.ports)}\n{_secret(door)}"
+def _dial(door: Door, algorithm: str = STANDARD) -> str:
+    hosts, secret = ",".join(door.hosts), _secret(door, algorithm)
+    return f"destination_address={hosts}\ndestination_port={ports_text(door.ports)}\n{secret}"
 
 
 def _client(node: Invitation) -> str:
@@ -202,7 +223,7 @@ def _client(node: Invitation) -> str:
         text += f"listen_on=127.0.0.1\nlisten_port={node.listen}\n"
     if node.socks:
         text += f"# A SOCKS5 and HTTP proxy for this machine's programs.\nsocks_port={node.socks}\n"
-    return text + _dial(node.door)
+    return text + _dial(node.door, node.algorithm)
 
 
 def _server(node: Invitation) -> str:

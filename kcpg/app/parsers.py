@@ -19,7 +19,8 @@ COMMANDS = {
     "top": "watch links and flows on a page that renews itself: kcpg top [CONFIG…]",
     "speedtest": "measure a tunnel, to the next node and to its end: kcpg speedtest CONFIG",
     "doctor": "look at this machine for what makes a node slow or deaf: kcpg doctor [CONFIG…]",
-    "keygen": "print a new key for encryption_key",
+    "keygen": "print a new key for encryption_key; --pair: a key pair",
+    "user": "add, remove or show users of a node: kcpg user ACTION [NAME]",
     "completion": "print a shell's completion or the manual page: kcpg completion bash|zsh|fish|man",
     "version": "show the version, the engine and the libraries that encrypt, like --version",
     "help": "explain something: kcpg help config [KEY], kcpg help daemon",
@@ -35,6 +36,13 @@ DAEMON_ACTIONS = {
     "reload": "read the configuration again, and report whether the process took it",
     "status": "report whether it runs, since when, and what it carries",
     "ensure": "like start, but silent: for cron",
+}
+
+USER_ACTIONS = {
+    "add": "a new user, with a key pair of his own, or with public_key=… of his",
+    "remove": "he gets no link any more, and those he has end",
+    "rotate": "a new key pair in place of his former one",
+    "show": "his section and whether he may have links; without a name all users",
 }
 
 COMPLETIONS = ("bash", "zsh", "fish", "man")
@@ -344,9 +352,44 @@ def convert_parser() -> OptionParser:
 
 def keygen_parser() -> OptionParser:
     """The parser of `kcpg keygen`."""
-    return OptionParser(
-        prog="kcpg keygen", description="Print a new key for encryption_key.", allow_abbrev=False
+    parser = OptionParser(
+        prog="kcpg keygen",
+        description="Print a new key for encryption_key. With --pair: a private key for private_key_file, "
+        "and the public one that belongs to it, for server_key or a user's public_key.",
+        allow_abbrev=False,
     )
+    parser.add_argument("--pair", action="store_true", help="a key pair instead")
+    parser.add_argument(
+        "file", nargs="?", type=Path, metavar="FILE", help="with --pair: where to write the private key"
+    )
+    return parser
+
+
+def user_parser() -> OptionParser:
+    """The parser of `kcpg user`."""
+    actions = "\n".join(f"  {name:8} {text}" for name, text in USER_ACTIONS.items())
+    parser = OptionParser(
+        prog="kcpg user",
+        usage="kcpg user ACTION [NAME] [key=value …] [options]",
+        description="Change the file of users of a server or relay (its key users), have it read again, and "
+        "print what the user needs: his file, an invitation, a QR code.",
+        epilog=f"actions:\n{actions}\n\nSettings of add are those of the file, for example "
+        f"expires=2030-01-31 max_links=2.\n{_EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("action", choices=tuple(USER_ACTIONS), metavar="ACTION", help="see below")
+    add("name", nargs="?", default="", metavar="NAME", help="the user; show takes all without it")
+    add("values", nargs="*", metavar="key=value", help="settings of a new user")
+    add("--config", type=Path, metavar="FILE", help="the node's file (default: the one that runs)")
+    add("--server", default="", metavar="HOST", help="where users find the node: HOST or HOST:PORTS")
+    add("--listen", type=_port, metavar="PORT", help="the user's port for applications (default 59000)")
+    add("--socks", nargs="?", type=_port, const=1080, metavar="PORT",
+        help="instead: a SOCKS5 and HTTP proxy (default 1080)")  # fmt: skip
+    add("--qr", action=argparse.BooleanOptionalAction, help="show a QR code (default: on a terminal)")
+    add("--no-reload", dest="reload", action="store_false", help="only change the file")
+    return parser
 
 
 def completion_parser() -> OptionParser:
@@ -379,6 +422,7 @@ PARSERS = {
     "init": init_parser,
     "convert": convert_parser,
     "keygen": keygen_parser,
+    "user": user_parser,
     "completion": completion_parser,
     "version": version_parser,
 }

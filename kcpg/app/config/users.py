@@ -20,6 +20,7 @@ from kcpg.app.config.values import BadValue, Remarks, ValueParser, suggest
 USERS_MAX = 100_000  # Of one listener: ten times what it is made for, 60 MB; more is a mistake
 FILES_MAX = 1024  # Of one directory
 SUFFIX = ".conf"  # Of the files of a directory
+SERVER = "server"  # The key that may stand before all sections: where users find the node
 
 # X25519 agrees on nothing with points of small order (RFC 7748, section 6.1; the list of cr.yp.to/ecdh.html).
 _SMALL_ORDER = frozenset(
@@ -126,6 +127,7 @@ class UsersFiles:
     """What `users=` named: the users, and the reports about each file."""
 
     users: tuple[UserConfig, ...] = ()
+    server: str = ""  # Where users find this node, as `kcpg user` writes it to their files
     reports: list[Report] = field(default_factory=list)
 
     @property
@@ -151,7 +153,7 @@ def read_users(path: Path) -> UsersFiles:
         if stat.S_ISREG(mode) and mode & stat.S_IWOTH:
             report.warning(0, "", "every user of this machine can change the file", "chmod 644")
         read_text(data, report, known)
-    found.users = tuple(known.users)
+    found.users, found.server = tuple(known.users), known.server
     return found
 
 
@@ -173,6 +175,7 @@ class _Known:
 
     def __init__(self) -> None:
         self.users: list[UserConfig] = []
+        self.server = ""
         self._names: dict[str, str] = {}
         self._keys: dict[bytes, str] = {}
 
@@ -219,6 +222,8 @@ def read_text(data: bytes, report: Report, known: _Known | None = None) -> tuple
             _check_name(line, report)
         elif line.shape is not Shape.OPTION:
             report.error(line.number, "", "this is neither key=value nor [name]", "a comment begins with #")
+        elif section is None and line.name == SERVER:
+            known.server = line.text
         elif section is None:
             hint = "write [name] above it"
             report.error(line.number, _shown(line.name), "stands before the first user's section", hint)
