@@ -14,6 +14,7 @@ from kcpg.app import legsettings
 from kcpg.app.config.model import Dialect, LegConfig, LegKind, NodeConfig
 from kcpg.core.flow import Kind
 from kcpg.core.native.link.convflow import ConvFlow
+from kcpg.core.native.listener import TunnelListener
 from kcpg.net.addr import text as address_text
 from kcpg.net.clock import now_ms
 
@@ -99,6 +100,9 @@ def leg_snapshot(config: LegConfig, leg: Any, ports: TunnelSockets | None) -> Sn
         found["algorithm"] = config.algorithm
         found["link_count"] = len(links)
         found["links"] = [shot(link, ports) for link in links[:MAX_LINKS]]
+        if isinstance(leg, TunnelListener):
+            for row, link in zip(found["links"], links, strict=False):
+                row["user"] = leg.user_of(link)
         totals = dict.fromkeys(TOTALS, 0) | getattr(leg, "ended", {})
         for link in links:
             for name, number in count(link).items():
@@ -298,6 +302,7 @@ def splice_snapshot(splice: Splice) -> Snapshot:
     convs = [flow.conv for flow in splice.flows if isinstance(flow, ConvFlow) and flow.conv is not None]
     return {
         "kind": splice.kind.name.lower(),
+        "user": splice.open.user,
         "source": splice.open.source,
         "target": str(splice.open.target) if splice.open.target else "",
         "up": up,

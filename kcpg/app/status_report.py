@@ -161,6 +161,8 @@ def _path(link: Report) -> str:
     words = [f"datagrams of {link['datagram_bytes']} B{'' if link['datagram_bytes_final'] else ' or more'}"]
     if "worker" in link:
         words.insert(0, f"worker {link['worker']}")
+    if user := link.get("user"):
+        words.insert(0, f"user {user}")
     if link["dials"]:
         words.append(f"from port {link['local_port']}, {counted(link['counters']['hops'], 'hop')}")
     if congestion := link.get("congestion"):

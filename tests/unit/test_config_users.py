@@ -239,3 +239,11 @@ def test_every_field_of_a_user_has_a_key() -> None:
     fields = set(UserConfig.__dataclass_fields__) - {"name"}
     assert {row.field for row in USER_KEYS.values()} == fields
     assert all(row.meaning and row.chinese for row in USER_KEYS.values())
+
+
+def test_both_pages_describe_every_setting_of_a_user() -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    english, chinese = (docs / name for name in ("users.md", "zh/users.md"))
+    for row in USER_KEYS.values():
+        assert f"| `{row.name}` | {row.values} | {row.meaning} |" in english.read_text("utf-8")
+        assert f"| `{row.name}` | {row.values} | {row.chinese} |" in chinese.read_text("utf-8")
