@@ -44,6 +44,7 @@ def listen_settings(config: LegConfig, max_flows: int) -> ListenSettings:
         max_links=config.max_links,
         answer_wrong_clock=config.answer_wrong_clock,
         users=users(config),
+        users_bps=config.users_bps,
     )
 
 

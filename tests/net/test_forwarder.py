@@ -123,14 +123,11 @@ class Names(Resolver):
         answer([addr.pack(self._ip, port)])
 
 
-def chosen(host, allow=None, target=None, ip="127.0.0.1", users=None, user=""):
+def chosen(host, allow=None, target=None, ip="127.0.0.1"):
     """The outcome of a flow whose client chose its target."""
     settings = LocalDialSettings(target, any_target=target is None, allow=allow, timeout_ms=1)
     leg = LocalDialer(settings, Names(ip))
-    leg.users = users or {}
-    request = Open(TCP, Target(host, 9), "here")
-    request.user = user
-    flow = leg.dial(request, 0)
+    flow = leg.dial(Open(TCP, Target(host, 9), "here"), 0)
     if isinstance(flow, Reset):
         return flow.code
     flow.reset(Reset(ResetCode.SHUTDOWN))
@@ -149,22 +146,6 @@ def test_a_denied_network_is_denied_to_every_name():
     allow = AllowList(allow_list("*.example,!127.0.0.0/8", []))
     assert chosen("rebound.example", allow) is ResetCode.FORBIDDEN
     assert chosen("rebound.example", AllowList(allow_list("*.example", []))) is not ResetCode.FORBIDDEN
-
-
-def test_a_user_may_choose_what_both_the_node_and_his_own_rules_permit():
-    node = AllowList(allow_list("*.example,*.org", []))
-    users = {"ann": AllowList(allow_list("*.example,*.com", []))}
-    outcomes = {
-        (user, host): chosen(host, node, users=users, user=user) is ResetCode.FORBIDDEN
-        for user in ("ann", "ben", "")
-        for host in ("a.example", "a.org", "a.com")
-    }
-    assert [where for where, refused in outcomes.items() if not refused] == [
-        ("ann", "a.example"), ("ben", "a.example"), ("ben", "a.org"), ("", "a.example"), ("", "a.org")
-    ]  # fmt: skip
-    assert chosen("x.com", None, users=users, user="ann") is not ResetCode.FORBIDDEN
-    target = Target("127.0.0.1", 9)
-    assert chosen("127.0.0.1", target=target, users=users, user="ann") is not ResetCode.FORBIDDEN
 
 
 def test_the_configured_target_needs_no_permission():

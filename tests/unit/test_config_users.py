@@ -200,6 +200,14 @@ def test_keys_that_do_not_belong_together(tmp_path: Path, text: str, problem: st
     assert problem in found
 
 
+def test_a_bandwidth_for_all_users(tmp_path: Path) -> None:
+    text = SERVER + "users_bandwidth=100m\n"
+    listener, _ = good(tmp_path, text + "private_key_file=node.key\nusers=users.conf\n")
+    assert legsettings_native.listen_settings(listener, 9).users_bps == 100_000_000
+    loaded = load_text("node.conf", text + f"encryption_key={KEY}\n")
+    assert "node.conf:5 users_bandwidth: has an effect only with users" in said(loaded, Severity.WARNING)
+
+
 def test_who_may_read_and_change_the_files(tmp_path: Path) -> None:
     file = written(tmp_path, SERVER + "private_key_file=node.key\nusers=users.conf\n")
     assert not said(load([file]), Severity.WARNING)

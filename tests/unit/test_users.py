@@ -168,11 +168,31 @@ def test_a_user_has_no_more_flows_than_he_may_over_all_his_links() -> None:
 def test_a_bandwidth_is_divided_among_the_users_links() -> None:
     made = rig(replace(OF_ALICE, outbound_bps=8_000_000), dial={"paths": 4}).up()
     made.run(1_000)
+    assert [link.link_wire.rate_bps for link in made.l.links] == [8_000_000] * 4, "none carries anything"
+    for _ in range(4):
+        made.pair()
+    made.run(200)
     assert [link.link_wire.rate_bps for link in made.l.links] == [2_000_000] * 4
     made.l.set_users((replace(OF_ALICE, outbound_bps=4_000_000),), made.now_ms)
+    made.run(200)
     assert [link.link_wire.rate_bps for link in made.l.links] == [1_000_000] * 4
     made.l.set_users((OF_ALICE,), made.now_ms)
     assert [link.link_wire.rate_bps for link in made.l.links] == [0] * 4
+    assert made.l.advance_deadline() is None or made.l.advance_deadline() > made.now_ms + 1
+
+
+def test_who_has_one_link_left_has_all_of_his_bandwidth() -> None:
+    made = rig(replace(OF_ALICE, outbound_bps=8_000_000), dial={"paths": 2}).up()
+    made.run(1_000)
+    made.pair()
+    made.pair()
+    made.run(200)
+    first, second = made.l.links
+    assert first.link_wire.rate_bps == 4_000_000
+    second.close(Reset(ResetCode.SHUTDOWN), tell=False)
+    assert first.link_wire.rate_bps == 8_000_000
+    made.run(300)
+    assert first.link_wire.rate_bps == 8_000_000
 
 
 def test_the_lower_of_two_bandwidths_counts() -> None:

@@ -119,6 +119,7 @@ def _tunnel_listen(raw: RawFile, options: Options, section: str, timeout_s: int)
         max_links=options.get("max_links", int) or 65536,
         answer_wrong_clock=options.get("answer_wrong_clock", bool) is not False,
         speedtest=options.get("speedtest", bool) is not False,
+        users_bps=options.get("users_bandwidth", int) or 0,
         users=raw.users.get(options.get("users", str) or "", ()),
         stun_server=options.get("stun_server", str) or "",
         update_ipv4=_program(options, "update_ipv4"),

@@ -141,6 +141,11 @@ ZH: dict[str, Words] = {
     "blast": Words(_YES_NO, "no", "为兼容 kcptube 而接受：kcpg 总是立即发送，从不等到下一个时钟周期。"),
     "outbound_bandwidth": Words(_BANDWIDTH, "不限", "本节点发送的最高速率。"),
     "inbound_bandwidth": Words(_BANDWIDTH, "不限", "本节点接收的最高速率。"),
+    "users_bandwidth": Words(
+        _BANDWIDTH, "不限",
+        "与 users 一起使用：本节点向所有用户发送的总速率上限。每个用户得到相等的一份，需要更多的用户分享别人用不完的部分，"
+        "与各自有多少链路和流无关。",
+    ),
     "mtu": Words(
         "576-65535 字节，0 = 未设置", "自动发现",
         "网络能传送的最大 IP 包；kcp_mtu 比它小 48 字节（ipv4_only 时小 28）。未设置时，kcpg 自行发现路径 MTU 并跟随其变化。"

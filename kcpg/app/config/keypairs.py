@@ -50,6 +50,9 @@ def check_pair(raw: RawFile, options: Options, listens: bool, report: Report) ->
     _read_private_key(raw, options, report)
     if listens:
         _read_users(raw, options, report)
+        if options.given("users_bandwidth") and not options.given("users"):
+            line = options.line("users_bandwidth")
+            report.warning(line, "users_bandwidth", "has an effect only with users")
 
 
 def read_private_key(base: Path, name: str) -> tuple[bytes, bool]:

@@ -263,6 +263,13 @@ _KEYS = (
         "Highest rate at which this node receives.", default=0,
     ),
     Key(
+        "users_bandwidth", "Bandwidth and size", values.bandwidth,
+        "bit/s, with K M G (1024) or k m g (1000)", "unlimited", _LISTEN,
+        "With users: highest rate at which this node sends to all of them together. Each gets an equal part, "
+        "and those who want more divide what others leave, however many links and flows each has.",
+        default=0, own=True,
+    ),
+    Key(
         "mtu", "Bandwidth and size", values.size(MTU_MIN, 65535), f"{MTU_MIN}-65535 bytes, 0 = unset",
         "discovered", _ALL,
         "Largest IP packet that the network carries; kcp_mtu is 48 bytes less (28 with ipv4_only). Unset: "

@@ -35,7 +35,11 @@ def worker_config(config: NodeConfig, count: int) -> NodeConfig:
         config,
         max_flows=-(-config.max_flows // count),
         memory_bytes=(config.memory_bytes or default_bytes()) // count,
-        ingress=replace(config.ingress, max_links=-(-config.ingress.max_links // count)),
+        ingress=replace(
+            config.ingress,
+            max_links=-(-config.ingress.max_links // count),
+            users_bps=-(-config.ingress.users_bps // count),
+        ),
         egress=_worker_leg(config.egress, count),
     )
 

@@ -19,6 +19,7 @@ cdef class TunnelListener(NativeLeg):
     cdef object _drain
     cdef readonly object users
     cdef object _look_ms
+    cdef object _shape_ms
 
     cpdef advance(self, long long now_ms)
     cpdef _own_deadline(self)

@@ -21,6 +21,7 @@ from kcpg.core.native.link.rekey import ListenerRekey
 from kcpg.core.native.link.setup import LinkLimits, LinkSetup
 from kcpg.core.native.link.state import LinkState
 from kcpg.core.native.linkshares import LinkShares, Place
+from kcpg.core.native.shaper import SHAPE_MS
 from kcpg.core.native.users import User, Users
 from kcpg.core.native.wire.wire import Path, Wire
 from kcpg.core.units import earliest
@@ -72,6 +73,7 @@ class ListenSettings:
     # From this many on, dialers must show that they receive at their address before any key agreement.
     load_half_open: int = 64
     users: tuple[User, ...] = ()  # Who may have links, where the keys have a pair
+    users_bps: int = 0  # What is sent to all users together at most; 0: no limit
 
 
 class _Drain:
@@ -103,7 +105,8 @@ class TunnelListener(NativeLeg):
         self.settings = settings
         self.on_flow: Callable[[Flow, Open, int], None] = _nobody
         # None: everybody with the password may have links.
-        self.users = Users(settings.users, keys.pair) if keys.pair is not None else None
+        self.users = Users(settings.users, keys.pair, settings.users_bps) if keys.pair is not None else None
+        self._shape_ms: int | None = None  # when to divide bandwidth among them
         self._look_ms: int | None = None  # when to see whether a user has expired
         secret = env.worker.cookie_secret if env.worker is not None else None
         self._responder = Responder(
@@ -150,6 +153,8 @@ class TunnelListener(NativeLeg):
             self._tell_drain(drain)
         if self._look_ms is not None and self._look_ms <= now_ms and self.users is not None:
             self._end_users(self.users.overdue(self.env.wall_s()))
+        if self._shape_ms is not None and self._shape_ms <= now_ms and self.users is not None:
+            self._shape_ms = now_ms + SHAPE_MS if self.users.shape(now_ms) else None
 
     def set_users(self, users: Iterable[User], now_ms: int) -> None:
         """Know these users from now on: links of all others end. `advance` must follow."""
@@ -290,7 +295,8 @@ class TunnelListener(NativeLeg):
     def _own_deadline(self) -> int | None:
         if self._closed:
             return None
-        return earliest(self._look_ms, None if self._drain is None else self._drain.tell_ms)
+        due_ms = earliest(self._look_ms, self._shape_ms)
+        return earliest(due_ms, None if self._drain is None else self._drain.tell_ms)
 
     # -- handshakes --
 
@@ -365,7 +371,7 @@ class TunnelListener(NativeLeg):
         else:
             link.renew(_epoch(accepted), accepted.params.mirrored(), self.now_ms)
             if self.users is not None:
-                self.users.share(link.user_key)
+                self.users.limit(link)
             self._report(
                 EventKind.LINK_RESUMED, path[1], "the link is resumed; its flows go on", REPEAT_EVENT_MS
             )
@@ -467,6 +473,8 @@ class TunnelListener(NativeLeg):
             flow.reset(Reset(ResetCode.REFUSED, f"user {user.name} has {user.max_flows} flows already"))
         else:
             request.user = user.name
+            if self._shape_ms is None:
+                self._shape_ms = now_ms
             self.on_flow(flow, request, now_ms)
 
     def user_of(self, link: Link) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from kcpg.core.native.handshake.keys import KeyPair
 from kcpg.core.native.handshake.params import LinkParams, lower_limit
+from kcpg.core.native.shaper import Shaper
 
 if TYPE_CHECKING:
     from kcpg.core.native.link.link import Link
@@ -43,11 +44,12 @@ class User:
 class Users:
     """`pair`: the listener's, which keeps the secrets that it shares with users who have called."""
 
-    def __init__(self, users: Iterable[User], pair: KeyPair) -> None:
+    def __init__(self, users: Iterable[User], pair: KeyPair, total_bps: int = 0) -> None:
         self._known: dict[bytes, User] = {}
         self._known.update((user.public_key, user) for user in users)
         self._links: dict[bytes, dict[Link, None]] = {}
         self._pair = pair
+        self._shaper = Shaper(total_bps)
 
     def admits(self, public_key: bytes, wall_s: int) -> bool:
         """Whether the holder of this key may have a link now."""
@@ -70,7 +72,7 @@ class Users:
         """A new link; `link.user_key` tells whose."""
         self._pair.keep(link.user_key)
         self._links.setdefault(link.user_key, {})[link] = None
-        self.share(link.user_key)
+        self.limit(link)
 
     def remove(self, link: Link) -> None:
         """A link is over."""
@@ -78,22 +80,35 @@ class Users:
         if links is None or link not in links:
             return
         del links[link]
-        if links:
-            self.share(link.user_key)
-        else:
+        self._shaper.forget(link)
+        for other in links:
+            self.limit(other)  # what he shared with this one
+        if not links:
             del self._links[link.user_key]
+            self._shaper.forget_user(link.user_key)
 
     def doubted(self, link: Link) -> None:
         """It was asked whether somebody is there: others are asked before it the next time."""
         links = self._links[link.user_key]
         links[link] = links.pop(link)
 
-    def share(self, public_key: bytes) -> None:
-        """Divide a user's bandwidth among his links."""
-        user, links = self._known.get(public_key), self._links.get(public_key, {})
+    def limit(self, link: Link) -> None:
+        """Keep a link to its user's limit, until `shape` knows better."""
+        user = self._known.get(link.user_key)
         if user is not None:
-            for link in links:
-                link.share(1, -(-user.outbound_bps // len(links)))
+            link.share(1, lower_limit(user.outbound_bps, self._shaper.total_bps))
+
+    def shape(self, now_ms: int) -> bool:
+        """Divide what there is among users and links that carry flows. False: nothing is to be divided."""
+        total_bps, rows = self._shaper.total_bps, []
+        for key, links in self._links.items():
+            limit_bps = self._known[key].outbound_bps if key in self._known else 0
+            if total_bps or (limit_bps and len(links) > 1):
+                busy = [link for link in links if link.flows.flows]
+                if busy:
+                    rows.append((key, limit_bps, busy))
+        self._shaper.shape(rows, now_ms)
+        return bool(rows)
 
     def replace(self, users: Iterable[User], wall_s: int) -> list[tuple[User, str]]:
         """Other users are known from now on. Gives those who may have no links any more, and why."""
@@ -109,8 +124,9 @@ class Users:
                 why = "has another key now" if user.name in names else "was removed here"
             if why:
                 gone.append((now or user, why))
-        for key in self._links:
-            self.share(key)
+        for links in self._links.values():
+            for link in links:
+                self.limit(link)
         return gone
 
     def overdue(self, wall_s: int) -> list[tuple[User, str]]:

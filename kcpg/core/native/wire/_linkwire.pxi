@@ -112,8 +112,9 @@ cdef class LinkWire:
 
     @rate_bps.setter
     def rate_bps(self, value):
+        if not (self._rate_bps and value):  # else what was saved up stays: this may come many times a second
+            pacer_init(&self.pacer)
         self._rate_bps = min(value, MOST_BPS)
-        pacer_init(&self.pacer)
         self.set_pace()
 
     @property

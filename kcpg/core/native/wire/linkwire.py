@@ -156,8 +156,9 @@ class LinkWire:
 
     @rate_bps.setter
     def rate_bps(self, value: int) -> None:
+        if not (self._rate_bps and value):  # else what was saved up stays: this may come many times a second
+            self._pacer = Pacer(0, self._datagram_bytes)
         self._rate_bps = min(value, MOST_BPS)
-        self._pacer = Pacer(0, self._datagram_bytes)
         self._set_pace()
 
     @property
