@@ -6,6 +6,7 @@ Tests of what has none of its own name:
     adhoc, invitation: unit/test_init.py
     legsettings_kcptube, legsettings_native: unit/test_legsettings.py, unit/test_config_dialect.py
     legsettings_kcptun: unit/test_config_dialect.py
+    usagereport: net/test_account.py
     keygen: unit/test_usercommand.py
     rootkeys: unit/test_config_users.py
     logoptions: unit/test_logs.py, unit/test_cli.py

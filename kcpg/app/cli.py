@@ -361,6 +361,7 @@ def _user(words: list[str]) -> int:
         options.socks,
         options.qr,
         options.reload,
+        options.form,
     )
     return usercommand.run(options.action, wish)
 

@@ -45,7 +45,7 @@ def dialer_identity(configuration: Path, section: str, worker: int, environ: Map
 
 def _secret(environ: Mapping[str, str]) -> bytes:
     """What is in the file, written if need be; empty if that fails everywhere."""
-    for directory in _directories(environ):
+    for directory in directories(environ):
         try:
             make_private(directory, is_ours=directory == LASTING_DIRECTORY_ROOT)
             return _read_or_write(directory / FILE)
@@ -57,8 +57,8 @@ def _secret(environ: Mapping[str, str]) -> bytes:
         return b""
 
 
-def _directories(environ: Mapping[str, str]) -> list[Path]:
-    """Where it is looked for before the state directory."""
+def directories(environ: Mapping[str, str]) -> list[Path]:
+    """What outlives a boot, and is looked at before the state directory."""
     if environ.get(STATE_VARIABLE):
         lasting = environ.get(SYSTEMD_VARIABLE, "").partition(":")[0]
         return [Path(lasting)] if os.path.isabs(lasting) else []

@@ -35,6 +35,10 @@ def summary(link: Link, now_ms: int) -> str:
 class _Summarizing(NativeLeg):
     """A leg that reports LINK_SUMMARY after the end of a link."""
 
+    def user_of(self, link: Link) -> str:
+        """The name of the user whose link it is; a leg that dials has no users."""
+        return ""
+
     @cached_property
     def ended(self) -> Counter[str]:
         """The totals (`metrics.link_totals`) of the links that are over."""
@@ -44,9 +48,10 @@ class _Summarizing(NativeLeg):
         """Report a link, unless nobody used it after its handshake."""
         self.ended.update(link_totals(link))
         used = link.counters.flows_opened or link.since_ms + _WORTH_MS < self.now_ms
+        user = f"user {name}: " if (name := self.user_of(link)) else ""
         super().link_closed(link, reason, by_peer)
         if used and link.state is LinkState.CLOSED:
-            self.env.report(Event(LINK_SUMMARY, self.name, link.peer, summary(link, self.now_ms)))
+            self.env.report(Event(LINK_SUMMARY, self.name, link.peer, user + summary(link, self.now_ms)))
 
 
 # A link without flows is worth a line if it outlived the time that a listener waits for its first use.
@@ -59,3 +64,6 @@ class SummarizingDialer(_Summarizing, TunnelDialer):
 
 class SummarizingListener(_Summarizing, TunnelListener):
     """A TunnelListener that reports LINK_SUMMARY."""
+
+    def user_of(self, link: Link) -> str:
+        return TunnelListener.user_of(self, link)

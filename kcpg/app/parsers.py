@@ -42,6 +42,7 @@ USER_ACTIONS = {
     "add": "a new user, with a key pair of his own, or with public_key=… of his",
     "remove": "he gets no link any more, and those he has end",
     "rotate": "a new key pair in place of his former one",
+    "usage": "what he has sent and received, or all users have; --json, --csv",
     "show": "his section and whether he may have links; without a name all users",
 }
 
@@ -388,6 +389,10 @@ def user_parser() -> OptionParser:
     add("--socks", nargs="?", type=_port, const=1080, metavar="PORT",
         help="instead: a SOCKS5 and HTTP proxy (default 1080)")  # fmt: skip
     add("--qr", action=argparse.BooleanOptionalAction, help="show a QR code (default: on a terminal)")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", dest="form", action="store_const", const="json", default="text",
+                      help="usage: as JSON")  # fmt: skip
+    form.add_argument("--csv", dest="form", action="store_const", const="csv", help="usage: as a table")
     add("--no-reload", dest="reload", action="store_false", help="only change the file")
     return parser
 

@@ -17,6 +17,7 @@ import gevent
 import gevent.socket
 
 from kcpg.app import legsettings, legsettings_native, status_report
+from kcpg.app.account import Account
 from kcpg.app.config.model import LegConfig, LegKind, NodeConfig
 from kcpg.app.descriptors import HOW_TO_RAISE
 from kcpg.app.health import Health, node_health
@@ -100,6 +101,7 @@ class RunningNode:
         self.ports: dict[Any, TunnelSockets] = {}
         self._peer: TxtPeer | None = None
         self._local: LocalDialer | None = None
+        self._account: Account | None = None
         self._public: PublicAddress | None = None
         self._stun: list[StunClient] = []
         self._tracer = CongestionTracer(self, self.log)
@@ -135,6 +137,9 @@ class RunningNode:
             raise
         self.node, self.driver = node, driver
         self._tracer.start()
+        if isinstance(node.ingress, TunnelListener) and node.ingress.users is not None:
+            self._account = Account(self.config, node.ingress, self.log, driver.request_advance)
+            self._account.start()
         self._warn_of_weakness()
         self._warn_of_absent()
 
@@ -188,6 +193,8 @@ class RunningNode:
         if self._local is not None:
             self._local.users = legsettings.users_targets(config.ingress)
         self.node.ingress.set_users(legsettings_native.users(config.ingress), clock.now_ms())
+        if self._account is not None:
+            self._account.set_users(config)
         self.driver.request_advance()
 
     def keep_house(self, now_s: float, summary: bool) -> None:
@@ -212,6 +219,8 @@ class RunningNode:
             self._worker.hand_over.close()
         if self.driver is not None:
             self.driver.stop(reason)
+        if self._account is not None:
+            self._account.stop()
         self.log.close()
 
     # -- Legs --

@@ -21,8 +21,6 @@ from kcpg.app.config.values import KEY_BYTES, BadValue, short_name
 from kcpg.app.invitation import Door, Invitation
 from kcpg.errors import EXIT_FAILURE, EXIT_OK, KcpgError, UsageError
 
-ACTIONS = ("add", "remove", "rotate", "show")
-
 
 @dataclass(frozen=True, slots=True)
 class Wish:
@@ -36,17 +34,18 @@ class Wish:
     socks: int | None = None
     qr: bool | None = None
     reload: bool = True
+    form: str = "text"  # Of a report: text, json or csv
 
 
 def run(action: str, wish: Wish) -> int:
     """Do it; returns the exit code. Raises KcpgError."""
-    if action != "show" and not wish.name:
+    if action not in ("show", "usage") and not wish.name:
         raise UsageError("the user's name is missing", f"kcpg user {action} NAME")
     if wish.values and action != "add":
         raise UsageError(f"{action} takes no settings", "edit the file of users, and reload")
     place = _place(wish.config, creates=action == "add")
     done: dict[str, Callable[[_Place, Wish], int]] = {
-        "add": _add, "remove": _remove, "rotate": _rotate, "show": _show
+        "add": _add, "remove": _remove, "rotate": _rotate, "show": _show, "usage": _usage
     }  # fmt: skip
     with userfile.alone(place.users if place.users.is_dir() else place.users.parent):
         return done[action](place, replace(wish, name=wish.name.lower()))
@@ -178,6 +177,13 @@ def _show(place: _Place, wish: Wish) -> int:
     user = place.user(wish.name)
     print(userfile.section(userfile.read(place.file_of(user.name)), user.name), end="")
     print(f"# {_state(user, wall_s)}")
+    return EXIT_OK
+
+
+def _usage(place: _Place, wish: Wish) -> int:
+    from kcpg.app import usagereport
+
+    print(usagereport.report(place.config, place.leg.users, wish.name, wish.form, int(time.time())))
     return EXIT_OK
 
 

@@ -136,6 +136,14 @@ class AllowRule:
 
 
 @dataclass(frozen=True, slots=True)
+class Quota:
+    """How much a user may send and receive."""
+
+    limit_bytes: int
+    period: str  # «day», «week» (from Monday), «month», all in UTC; empty: ever
+
+
+@dataclass(frozen=True, slots=True)
 class UserConfig:
     """A user of a listener: a section of the file that `users` names. A limit of 0 is none."""
 
@@ -147,6 +155,7 @@ class UserConfig:
     inbound_bps: int = 0
     max_links: int = 0
     max_flows: int = 0
+    quota: Quota | None = None
     # Targets that he may choose, of those that the leg permits; None = all of them.
     allow_targets: tuple[AllowRule, ...] | None = None
 

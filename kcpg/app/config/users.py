@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import re
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 from kcpg.app.config import addresses, values
 from kcpg.app.config.lex import FILE_BYTES_MAX, LexError, Line, Shape, lines
-from kcpg.app.config.model import UserConfig
+from kcpg.app.config.model import Quota, UserConfig
 from kcpg.app.config.passwords import reason_of
 from kcpg.app.config.report import Report
 from kcpg.app.config.values import BadValue, Remarks, ValueParser, suggest
@@ -60,6 +61,20 @@ def moment(text: str, remarks: Remarks) -> int:
     if found.tzinfo is None:
         found = found.replace(tzinfo=datetime.UTC)
     return max(int(found.timestamp()), 1)
+
+
+def quota(text: str, remarks: Remarks) -> Quota:
+    """`100G/month`."""
+    bare = values.uncomment(text, remarks)
+    match = re.fullmatch(r"([0-9]+)([KMGTkmgt]?)(?:/(day|week|month))?", bare)
+    if match is None or not int(match[1]):
+        raise BadValue(f"'{bare}' is no quota", "for example 100G/month, with day, week, month or nothing")
+    number, unit, period = match.groups()
+    base = 1000 if unit.islower() else 1024
+    limit = int(number) * base ** " kmgt".index(unit.lower() or " ")
+    if limit > values.BANDWIDTH_MAX_BPS:
+        raise BadValue(f"'{bare}' is too large")
+    return Quota(limit, period or "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +125,14 @@ USER_KEYS = {
         UserKey(
             "max_flows", _COUNT, "1-1000000", "Most flows at once, of all his links.",
             "所有链路上同时存在的流的上限。", "max_flows",
+        ),
+        UserKey(
+            "quota", quota, "100G/month, 5g/day, 20G/week, 1T (K M G T of 1024, k m g t of 1000)",
+            "Bytes that he may send and receive in a day, a week (from Monday), a month (UTC), or ever where "
+            "none is named. When they are used up his links end, until the next period or a larger quota.",
+            "该用户在一天、一周（从星期一起）、一个月（UTC）之内可以收发的字节数；不写期限则为总共。"
+            "用完后他的链路关闭，直到下一个期限或更大的限额。",
+            "quota",
         ),
         UserKey(
             "allow_targets", addresses.allow_list, "as the key of this name",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -22,7 +22,7 @@ from kcpg.core.native.link.setup import LinkLimits, LinkSetup
 from kcpg.core.native.link.state import LinkState
 from kcpg.core.native.linkshares import LinkShares, Place
 from kcpg.core.native.shaper import SHAPE_MS
-from kcpg.core.native.users import User, Users
+from kcpg.core.native.users import Usage, User, Users
 from kcpg.core.native.wire.wire import Path, Wire
 from kcpg.core.units import earliest
 from kcpg.core.workerslot import owner
@@ -161,6 +161,16 @@ class TunnelListener(NativeLeg):
         self.now_ms = now_ms
         if self.users is not None:
             self._end_users(self.users.replace(users, self.env.wall_s()))
+
+    def bar(self, why: Mapping[str, str], now_ms: int) -> None:
+        """These users, by name, may have no links for these reasons. `advance` must follow."""
+        self.now_ms = now_ms
+        if self.users is not None:
+            self._end_users(self.users.bar(why))
+
+    def take_usage(self, for_s: float) -> dict[str, Usage]:
+        """What users have used since the last time, `for_s` seconds ago."""
+        return self.users.take_usage(for_s) if self.users is not None else {}
 
     def _end_users(self, gone: list[tuple[User, str]]) -> None:
         assert self.users is not None
@@ -479,8 +489,7 @@ class TunnelListener(NativeLeg):
 
     def user_of(self, link: Link) -> str:
         """The name of the user whose link it is; empty where there are no users."""
-        user = self.users.get(link.user_key) if self.users is not None else None
-        return user.name if user is not None else ""
+        return self.users.name_of(link) if self.users is not None else ""
 
 
 def _epoch(accepted: Accepted) -> NewEpoch:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from kcpg.core.native.handshake.keys import KeyPair
 from kcpg.core.native.handshake.params import LinkParams, lower_limit
@@ -41,6 +41,28 @@ class User:
         return replace(params, inbound_bps=lower_limit(params.inbound_bps, self.inbound_bps))
 
 
+class Usage(NamedTuple):
+    """What somebody has used in some time, by all of his links; received from him: rx."""
+
+    rx_bytes: int = 0
+    tx_bytes: int = 0
+    rx_datagrams: int = 0
+    tx_datagrams: int = 0
+    links: int = 0  # Begun
+    seconds: float = 0.0  # With any link
+
+    def plus(self, other: Usage) -> Usage:
+        """Both together."""
+        return Usage(
+            self.rx_bytes + other.rx_bytes,
+            self.tx_bytes + other.tx_bytes,
+            self.rx_datagrams + other.rx_datagrams,
+            self.tx_datagrams + other.tx_datagrams,
+            self.links + other.links,
+            self.seconds + other.seconds,
+        )
+
+
 class Users:
     """`pair`: the listener's, which keeps the secrets that it shares with users who have called."""
 
@@ -50,11 +72,18 @@ class Users:
         self._links: dict[bytes, dict[Link, None]] = {}
         self._pair = pair
         self._shaper = Shaper(total_bps)
+        self._names: dict[bytes, str] = {}  # Of those with links, who may be known no more
+        self._barred: dict[str, str] = {}  # By name: why he may have no link, whatever his section says
+        self._counted: dict[Link, Usage] = {}  # What was told already
+        self._used: dict[str, Usage] = {}  # What was not: of links that are over
 
     def admits(self, public_key: bytes, wall_s: int) -> bool:
         """Whether the holder of this key may have a link now."""
         user = self._known.get(public_key)
-        return user is not None and not user.why_not(wall_s)
+        return user is not None and not self._why_not(user, wall_s)
+
+    def _why_not(self, user: User, wall_s: int) -> str:
+        return user.why_not(wall_s) or self._barred.get(user.name, "")
 
     def get(self, public_key: bytes) -> User | None:
         """The user with this key, admitted or not."""
@@ -72,6 +101,8 @@ class Users:
         """A new link; `link.user_key` tells whose."""
         self._pair.keep(link.user_key)
         self._links.setdefault(link.user_key, {})[link] = None
+        self._names[link.user_key] = self._known[link.user_key].name
+        self._counted[link] = Usage()
         self.limit(link)
 
     def remove(self, link: Link) -> None:
@@ -79,13 +110,40 @@ class Users:
         links = self._links.get(link.user_key)
         if links is None or link not in links:
             return
-        del links[link]
+        self._count(link)
+        del links[link], self._counted[link]
         self._shaper.forget(link)
         for other in links:
             self.limit(other)  # what he shared with this one
         if not links:
-            del self._links[link.user_key]
+            del self._links[link.user_key], self._names[link.user_key]
             self._shaper.forget_user(link.user_key)
+
+    def name_of(self, link: Link) -> str:
+        """Whose link it is; empty once it is over."""
+        return self._names.get(link.user_key, "")
+
+    def take_usage(self, for_s: float) -> dict[str, Usage]:
+        """What users have used since the last time, `for_s` seconds ago, by their names."""
+        for key, links in self._links.items():
+            for link in links:
+                self._count(link)
+            used = self._used.get(self._names[key], Usage())
+            self._used[self._names[key]] = used._replace(seconds=for_s)
+        used_up, self._used = self._used, {}
+        return used_up
+
+    def _count(self, link: Link) -> None:
+        wire, told, name = link.link_wire, self._counted[link], self._names[link.user_key]
+        now = Usage(wire.rx_bytes, wire.tx_bytes, wire.rx_datagrams, wire.tx_datagrams, links=1)
+        self._counted[link] = now
+        fresh = Usage(*(a - b for a, b in zip(now, told, strict=True)))  # type: ignore[arg-type]
+        self._used[name] = self._used.get(name, Usage()).plus(fresh)
+
+    def bar(self, why: Mapping[str, str]) -> list[tuple[User, str]]:
+        """These users, by name, may have no link, whatever their sections say. Gives those, and why."""
+        self._barred = dict(why)
+        return [(user, why[user.name]) for user in self._known.values() if user.name in why]
 
     def doubted(self, link: Link) -> None:
         """It was asked whether somebody is there: others are asked before it the next time."""
@@ -119,7 +177,7 @@ class Users:
         for key, user in former.items():
             now = self._known.get(key)
             if now is not None:
-                why = now.why_not(wall_s)
+                why = self._why_not(now, wall_s)
             else:
                 why = "has another key now" if user.name in names else "was removed here"
             if why:
@@ -132,7 +190,7 @@ class Users:
     def overdue(self, wall_s: int) -> list[tuple[User, str]]:
         """Users with links who may have none any more, and why."""
         found = [self._known[key] for key in self._links if key in self._known]
-        return [(user, why) for user in found if (why := user.why_not(wall_s))]
+        return [(user, why) for user in found if (why := self._why_not(user, wall_s))]
 
     def look_in_ms(self, wall_s: int) -> int | None:
         """How soon `overdue` must be asked; None: nobody with links is to expire."""
