@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 # complete.
 MAX_LINKS = 1000
 MAX_FLOWS = 1000
+MAX_USERS = 1000
 
 Snapshot = dict[str, Any]
 
@@ -103,6 +104,7 @@ def leg_snapshot(config: LegConfig, leg: Any, ports: TunnelSockets | None) -> Sn
         if isinstance(leg, TunnelListener):
             for row, link in zip(found["links"], links, strict=False):
                 row["user"] = leg.user_of(link)
+            found["users"] = user_rows(leg)
         totals = dict.fromkeys(TOTALS, 0) | getattr(leg, "ended", {})
         for link in links:
             for name, number in count(link).items():
@@ -114,6 +116,22 @@ def leg_snapshot(config: LegConfig, leg: Any, ports: TunnelSockets | None) -> Sn
         found["unanswered"] = unanswered(leg)
         found["drops"] = {**leg.wire.drops, **getattr(leg, "handshake_drops", {})}
     return found
+
+
+def user_rows(leg: TunnelListener) -> list[Snapshot]:
+    """The users who have links now, those with most traffic first; all that they have carried by these."""
+    rows: dict[str, Snapshot] = {}
+    for link in leg.links if leg.users is not None else ():
+        row = rows.setdefault(
+            leg.user_of(link),
+            {"name": leg.user_of(link), "links": 0, "flows": 0, "rx_bytes": 0, "tx_bytes": 0},
+        )
+        row["links"] += 1
+        row["flows"] += len(link.flows.flows)
+        row["rx_bytes"] += link.link_wire.rx_bytes
+        row["tx_bytes"] += link.link_wire.tx_bytes
+    most = sorted(rows.values(), key=lambda row: -(row["rx_bytes"] + row["tx_bytes"]))
+    return most[:MAX_USERS]
 
 
 def link_totals(link: Link) -> dict[str, int]:

@@ -1,7 +1,8 @@
 """A process's counters in Prometheus's terms: what `metrics_listen` serves.
 
 Labels are node, leg, protocol, and names that the program itself gives: their number does not grow with
-peers, links or flows. With workers, the figures are those of all of them.
+peers, links or flows. Of users with links the 1,000 with most traffic have labels of their own. With workers,
+the figures are those of all of them.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ class ReportCollector(Collector):
         legs = [(node["name"], side, node[side]) for node in nodes for side in _SIDES if side in node]
         tunnels = [(name, side, leg) for name, side, leg in legs if leg["kind"] == "tunnel"]
         yield from _links(tunnels)
+        yield from _users(tunnels)
         yield from _totals(tunnels)
         yield _named("kcpg_drops", "Datagrams discarded.", "reason", tunnels, "drops")
         yield _named("kcpg_leg_events", "Events of a leg, by name.", "event", legs, "counters")
@@ -134,6 +136,26 @@ def _links(tunnels: Legs) -> Iterator[Metric]:
             used.add_metric([name, side], memory["used_bytes"])
             limit.add_metric([name, side], memory["limit_bytes"])
     yield from (count, unanswered, rtt, loss, used, limit)
+
+
+def _users(tunnels: Legs) -> Iterator[Metric]:
+    """With workers, a user may have links in several."""
+    links = GaugeMetricFamily("kcpg_user_links", "Links of a user now.", labels=["node", "user"])
+    flows = GaugeMetricFamily("kcpg_user_flows", "Flows of a user now.", labels=["node", "user"])
+    text = "UDP payload of the links that a user has now."
+    carried = GaugeMetricFamily("kcpg_user_link_bytes", text, labels=["node", "user", "direction"])
+    for name, _side, leg in tunnels:
+        sums: dict[str, list[int]] = {}
+        for row in leg.get("users", ()):
+            known = sums.setdefault(row["name"], [0, 0, 0, 0])
+            for place, field in enumerate(("links", "flows", "rx_bytes", "tx_bytes")):
+                known[place] += row[field]
+        for user, (link_count, flow_count, received, sent) in sums.items():
+            links.add_metric([name, user], link_count)
+            flows.add_metric([name, user], flow_count)
+            carried.add_metric([name, user, "in"], received)
+            carried.add_metric([name, user, "out"], sent)
+    yield from (links, flows, carried)
 
 
 def _totals(tunnels: Legs) -> Iterator[Metric]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,11 +13,14 @@ from pathlib import Path
 import gevent
 import gevent.socket
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 
 from kcpg.app import account, accountbook, usagereport
 from kcpg.app.config import load
 from kcpg.app.config.model import NodeConfig, Quota
+from kcpg.app.prometheus import ReportCollector
 from kcpg.app.run import RunningNode, derive_keys
+from kcpg.app.workers.merge import merge
 from kcpg.core.native.handshake.noise import PrivateKey
 from tests.net import processes
 from tests.net.sockets import until
@@ -187,3 +191,25 @@ def test_a_report(tmp_path: Path, target: int) -> None:
     lines = told("csv").splitlines()
     assert lines[0].startswith("user,rx_bytes,tx_bytes,") and lines[1].startswith("ann,") and len(lines) == 3
     assert told("csv", "ann").splitlines() == lines[:2]
+
+
+def test_users_with_links_are_in_the_status_and_the_metrics(tmp_path: Path, target: int) -> None:
+    pair = Pair(tmp_path, target)
+    pair.carry(100_000)
+    node = pair.server.snapshot()
+    (row,) = node["ingress"]["users"]
+    assert (row["name"], row["links"]) == ("ann", 1) and row["rx_bytes"] > 100_000
+    page = (processes.ROOT / "docs" / "status.md").read_text("utf-8")
+    assert all(f"`users[].{field}`" in page for field in row)
+    assert node["ingress"]["links"][0]["user"] == "ann"
+    merged = merge({0: node, 1: node})
+    registry = CollectorRegistry(auto_describe=False)
+    report = {
+        "nodes": [merged], "version": "", "engine": "", "uptime_s": 0, "reload": {"count": 0, "ok": True}
+    }  # fmt: skip
+    registry.register(ReportCollector(lambda: report))
+    text = generate_latest(registry).decode()
+    assert 'kcpg_user_links{node="server",user="ann"} 2.0' in text, "the links of two workers"
+    received = re.search(r'kcpg_user_link_bytes\{direction="in",node="server",user="ann"\} (\S+)', text)
+    assert received is not None and float(received[1]) == 2 * row["rx_bytes"]
+    pair.close()

@@ -21,7 +21,7 @@ __all__ = ["listen", "nodes"]
 
 # Of nodes that this test does not run.
 ELSEWHERE = re.compile(
-    r"\.workers\[\]\.|links\[\]\.(carries|smux|compresses|peer_fec)$|\.worker$|\.congestion\."
+    r"\.workers\[\]\.|\.users\[\]\.|links\[\]\.(carries|smux|compresses|peer_fec)$|\.worker$|\.congestion\."
 )
 
 

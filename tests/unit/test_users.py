@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import replace
 from typing import Any
 
@@ -77,6 +78,22 @@ def test_a_user_who_may_not_loses_his_links_at_once(after: tuple[User, ...], why
     made.run(20_000)
     assert made.d.link is None and not made.l.links
     assert len([one for one in made.sent if one[0] == "l"]) == said, "the listener answered a former user"
+
+
+@pytest.mark.parametrize(
+    ("user", "why"),
+    [
+        (OF_BOB, f"no user has the key {base64.b64encode(ALICE.own.public).decode()}"),
+        (replace(OF_ALICE, disabled=True), "user alice is disabled here"),
+        (replace(OF_ALICE, expires_s=1), "user alice has expired"),
+    ],
+)
+def test_the_listeners_log_says_who_was_refused_and_why(user: User, why: str) -> None:
+    made = rig(user)
+    made.d.start(made.now_ms)
+    made.run(3_000)
+    assert made.event("l", EventKind.REFUSED).text == f"a link is refused without an answer: {why}"
+    assert EventKind.STRANGER not in made.kinds("l") and not [one for one in made.sent if one[0] == "l"]
 
 
 def test_others_stay_when_one_goes(engine: str) -> None:

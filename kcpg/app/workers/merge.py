@@ -9,7 +9,7 @@ from kcpg.app.metrics import Snapshot
 
 _OLDEST = frozenset({"uptime_s", "for_s"})  # Numbers of which the largest counts; all others are summed
 
-_LISTS = ("links", "flow_list")  # Lists whose entries say which worker has them
+_LISTS = ("links", "flow_list", "users")  # Lists whose entries say which worker has them
 
 
 def merge(found: Mapping[int, Snapshot]) -> Snapshot:

@@ -299,6 +299,12 @@ class TunnelListener(NativeLeg):
         elif answer is not None:
             if settled or not self._handed_over(self._best(answer), path, header, body):
                 self._decide(answer, path, began_ns)
+        elif self.users is not None and self._responder.refused:
+            self.counters.refused += 1
+            why = self.users.refusal(self._responder.refused, self.env.wall_s())
+            self._report(
+                EventKind.REFUSED, path[1], f"a link is refused without an answer: {why}", REPEAT_EVENT_MS
+            )
         else:
             self._unknown(path)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -84,6 +85,13 @@ class Users:
 
     def _why_not(self, user: User, wall_s: int) -> str:
         return user.why_not(wall_s) or self._barred.get(user.name, "")
+
+    def refusal(self, public_key: bytes, wall_s: int) -> str:
+        """Why this key gets no link, for the log of the listener."""
+        user = self._known.get(public_key)
+        if user is None:
+            return f"no user has the key {base64.b64encode(public_key).decode()}"
+        return f"user {user.name} {self._why_not(user, wall_s)}"
 
     def get(self, public_key: bytes) -> User | None:
         """The user with this key, admitted or not."""

@@ -344,6 +344,7 @@ class Responder(Drops):
         self._failures = Sources(rate_per_s=FAILURES_PER_S, burst=FAILURES_BURST)
         self.pace = Pace()
         self._answers: dict[bytes, _Answer] = {}  # by noise message 1
+        self.refused = b""  # the public key of who sent the last datagram, if he may have no link
         self._now_ms = 0
         self._wall_s = 0
 
@@ -363,7 +364,7 @@ class Responder(Drops):
         rate is limited by it, for who has shown a cookie together with who he says he is). `load`: ask
         everybody for a cookie before any key agreement. None: no answer, counted.
         """
-        self._now_ms, self._wall_s = now_ms, wall_s
+        self._now_ms, self._wall_s, self.refused = now_ms, wall_s, b""
         salt = body[:SALT_BYTES]
         if header[:4] != bytes(4):
             self._drop("handshake_auth")
@@ -456,6 +457,7 @@ class Responder(Drops):
             return None
         if pair is not None and not self._is_admitted(side.peer_static):
             self._drop("handshake_user")
+            self.refused = side.peer_static
             return None
         offer = read_offer(payload)
         if offer is None:
