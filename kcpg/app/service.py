@@ -163,7 +163,8 @@ class Service:
             file.give_to(wanted.uid, wanted.gid)
         become(wanted, reloads=True)
         process_log().info("runs as %s from now on", wanted)
-        if problem := unreadable(self._files()):
+        legs = [leg for config in self._configs for leg in (config.ingress, config.egress)]
+        if problem := unreadable([*self._files(), *(file for leg in legs for file in leg.reads)]):
             process_log().warning("%s cannot read %s: a reload will be refused", wanted, problem)
         logged = {file.directory for file in logs.files()}
         logged.update(config.log_path for config in self._configs if config.log_path is not None)

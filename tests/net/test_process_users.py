@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 from collections.abc import Iterator
@@ -73,6 +74,11 @@ class Tunnel:
         words = ("add", name, "--server", "127.0.0.1", "--listen", port, "--config", self.relay)
         return self.file_in(self.user(*words))
 
+    def used(self) -> dict[str, int]:
+        """Bytes of each of the relay's users, by `kcpg user usage`."""
+        rows = json.loads(self.user("usage", "--json", "--config", self.relay))
+        return {row["user"]: row["rx_bytes"] + row["tx_bytes"] for row in rows}
+
     def file_in(self, said: str) -> str:
         """The user's file that `kcpg user` printed."""
         return said[said.index("# For the machine") : said.index("\n\n# The same in one line")]
@@ -118,6 +124,7 @@ def test_three_users_through_a_relay(tmp_path: Path, start: Start, target: int, 
     for name in "abc":
         tunnel.nodes["relay"].says(f"link up of user {name}")
     tunnel.nodes["server"].says("link up of user relay")
+    processes.until(lambda: min(tunnel.used().values()) > 400_000, "the account of all three")
 
     # One is removed under load: his connection ends, his log says why; the others notice nothing.
     (ended, over), (_, goes_on) = pour(tunnel.locals[1]), pour(tunnel.locals[0])

@@ -229,6 +229,15 @@ def test_a_pair_needs_no_password_and_nobody_is_warned_of_none(tmp_path: Path) -
     assert loaded.ok and not said(loaded, Severity.WARNING)
 
 
+def test_what_a_reload_reads_is_known(tmp_path: Path) -> None:
+    """So that a process that gives its rights up can say what it will not be able to read."""
+    listener, _ = good(tmp_path, SERVER + "private_key_file=node.key\nusers=users.conf\n")
+    assert listener.reads == (tmp_path / "node.key", tmp_path / "users.conf")
+    (tmp_path / "other").mkdir()
+    moved, _ = good(tmp_path / "other", SERVER + "private_key_file=node.key\nusers=users.conf\n")
+    assert moved == listener, "the names of files are no part of what a restart is for"
+
+
 def test_users_are_no_part_of_what_a_restart_is_for(tmp_path: Path) -> None:
     text = SERVER + "private_key_file=node.key\nusers=users.conf\n"
     before, _ = good(tmp_path, text)

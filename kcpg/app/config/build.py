@@ -27,6 +27,9 @@ from kcpg.app.config.model import (
 )
 from kcpg.app.config.raw import Options, RawFile
 
+# Keys that name files to read. Credentials of systemd are its own to keep readable.
+_FILES = ("encryption_password_file", "private_key_file", "users")
+
 # Arguments of LegConfig: mypy does not see through `**`, so the tests compare every field.
 Fields = dict[str, Any]
 
@@ -187,6 +190,9 @@ def _tunnel(raw: RawFile, options: Options) -> Fields:
         "password": password,
         "key": key,
         "private_key": private,
+        "reads": tuple(
+            raw.base / name for key in _FILES if (name := options.get(key, str)) and name[:1] != "$"
+        ),
         "mtu_bytes": options.get("mtu", int),
         "kcp_mtu_bytes": options.get("kcp_mtu", int),
         "keep_alive_s": options.get("keep_alive", int) or 0,

@@ -222,6 +222,8 @@ class LegConfig:
     # Not compared: a node takes other users without a restart.
     users: tuple[UserConfig, ...] = field(default=(), compare=False, repr=False)
     users_bps: int = 0  # To all of them together; 0 = unlimited
+    # Files of secrets and users, which a reload reads again.
+    reads: tuple[Path, ...] = field(default=(), compare=False, repr=False)
     mtu_bytes: int | None = None  # Largest IP packet the path carries, if set
     kcp_mtu_bytes: int | None = None  # Largest UDP payload, if set; takes precedence over `mtu_bytes`
     dport_refresh_s: int = 60  # Tunnel dialer: seconds between hops to another port; 0 = never
