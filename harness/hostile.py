@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterator, Sequence
 from harness.malicious_peer import Honest, Order, Party, attacks
 from harness.rawlink import RawLink, open_socket, opening, push
 from kcpg.core.flow import Kind, Open
-from kcpg.core.native.handshake.handshake import Accepted
 from kcpg.core.native.handshake.keys import RootKeys, parse_key
+from kcpg.core.native.handshake.outcomes import Accepted
 from kcpg.core.native.link.convflow import ConvFlow
 from kcpg.core.native.wire import frames
 

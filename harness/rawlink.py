@@ -8,8 +8,9 @@ import socket
 import struct
 import time
 
-from kcpg.core.native.handshake.handshake import Accepted, Initiator, Refused
+from kcpg.core.native.handshake.handshake import Initiator
 from kcpg.core.native.handshake.keys import EpochKeys, RootKeys
+from kcpg.core.native.handshake.outcomes import Accepted, Refused
 from kcpg.core.native.handshake.params import LinkParams
 from kcpg.core.native.handshake.rekey_messages import RekeyInitiator
 from kcpg.core.native.wire import frames

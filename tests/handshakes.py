@@ -7,17 +7,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from kcpg.core.native.handshake.handshake import (
-    Accepted,
-    Initiator,
-    InitRequest,
-    Refused,
-    Reply,
-    Responder,
-    Resume,
-    Retry,
-)
+from kcpg.core.native.handshake.handshake import Initiator, InitRequest, Responder
 from kcpg.core.native.handshake.keys import KeyPair, RootKeys
+from kcpg.core.native.handshake.outcomes import Accepted, Refused, Reply, Resume, Retry
 from kcpg.core.native.handshake.pace import Pace
 from kcpg.core.native.handshake.params import LinkParams, negotiate
 from kcpg.core.seal.seal import HeaderMask, xor

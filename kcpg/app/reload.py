@@ -92,7 +92,8 @@ def apply(files: list[Path], running: list[AnyNode], form: str, before: Sequence
 
 def _pages(configs: Sequence[NodeConfig]) -> list[tuple[str, str, str, str]]:
     """Where the process serves figures, and to whom."""
-    return [(one.metrics_listen, one.web_listen, one.web_token, one.health_listen) for one in configs]
+    every = [(one.metrics_listen, one.web_listen, one.web_token, one.health_listen) for one in configs]
+    return [one for one in every if any(one)]
 
 
 def _set_users(plan: Plan, running: Sequence[AnyNode], configs: Sequence[NodeConfig]) -> str:

@@ -14,6 +14,7 @@ import gevent.event
 from kcpg import engine
 from kcpg.app import legsettings, legsettings_native, speedverdict
 from kcpg.app.config.model import LegConfig, LegKind, NodeConfig, UdpDelivery
+from kcpg.app.rootkeys import secret
 from kcpg.app.run import KeyRing, derive_keys, make_env
 from kcpg.app.speedverdict import Facts, Way
 from kcpg.app.wording import rate
@@ -101,7 +102,7 @@ class _Test:
             Resolver(), ipv4_only=config.ipv4_only, ipv6_only=config.ipv6_only, report=self._on_notice,
             options=legsettings.socket_options(config),
         )  # fmt: skip
-        root = self._keys[config.password, config.key]
+        root = self._keys[secret(config)]
         leg = TunnelDialer(
             legsettings_native.dial_settings(config, MAX_FLOWS), root, make_env(ports, self._on_event)
         )

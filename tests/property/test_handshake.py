@@ -10,15 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kcpg.core.native.handshake.envelope import INIT_MIN_BYTES, PAD_SPREAD_BYTES
-from kcpg.core.native.handshake.handshake import (
-    Accepted,
-    Initiator,
-    InitRequest,
-    Refused,
-    Reply,
-    Resume,
-    Retry,
-)
+from kcpg.core.native.handshake.handshake import Initiator, InitRequest
+from kcpg.core.native.handshake.outcomes import Accepted, Refused, Reply, Resume, Retry
 from kcpg.core.native.handshake.params import Fec, LinkParams, Verdict, negotiate
 from kcpg.core.native.handshake.rekey_messages import RekeyInitiator, RekeyResponder
 from kcpg.core.seal.seal import ALGORITHMS, HeaderMask, Sealer, xor

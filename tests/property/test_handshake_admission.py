@@ -17,14 +17,8 @@ from kcpg.core.native.handshake.admission import (
     SaltSet,
     Sources,
 )
-from kcpg.core.native.handshake.handshake import (
-    MAX_RETRIES,
-    InitRequest,
-    Reply,
-    Responder,
-    Retry,
-    RetryReason,
-)
+from kcpg.core.native.handshake.handshake import MAX_RETRIES, InitRequest, Responder
+from kcpg.core.native.handshake.outcomes import Reply, Retry, RetryReason
 from tests.handshakes import KEYS, SOURCE, HandshakePair
 
 YEAR_S = 365 * 86_400

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from kcpg.core.native.handshake import noise
 from kcpg.core.native.handshake.envelope import INIT_MIN_BYTES, PAD_SPREAD_BYTES
-from kcpg.core.native.handshake.handshake import InitRequest, Refused, Reply, Resume, Retry
+from kcpg.core.native.handshake.handshake import InitRequest
 from kcpg.core.native.handshake.keys import KeyPair, RootKeys
+from kcpg.core.native.handshake.outcomes import Refused, Reply, Resume, Retry
 from kcpg.core.native.handshake.params import LinkParams, Verdict
 from tests.handshakes import ALICE, BOB, KEYS, LISTENER, LISTENER_KEYS, MALLORY, WALL_S, HandshakePair
 

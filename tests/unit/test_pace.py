@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 
 from kcpg.core.native.handshake.envelope import RetryFields, pack_retry, read_reply
-from kcpg.core.native.handshake.handshake import Accepted, InitRequest, Reply, Retry, RetryReason
+from kcpg.core.native.handshake.handshake import InitRequest
+from kcpg.core.native.handshake.outcomes import Accepted, Reply, Retry, RetryReason
 from kcpg.core.native.handshake.pace import (
     LATE_MS,
     MAX_PROMISES,

@@ -20,8 +20,9 @@ from kcpg.core.native.handshake.envelope import (
     pack_resp,
     pack_retry,
 )
-from kcpg.core.native.handshake.handshake import PROLOGUE, RetryReason, resume_proof
+from kcpg.core.native.handshake.handshake import PROLOGUE, resume_proof
 from kcpg.core.native.handshake.keys import EpochKeys, KeyPair, RootKeys
+from kcpg.core.native.handshake.outcomes import RetryReason
 from kcpg.core.native.handshake.params import Incarnation, LinkParams, Offer, Verdict, pack_answer, pack_offer
 from kcpg.core.native.handshake.rekey_messages import RekeyInitiator, RekeyResponder
 from kcpg.core.native.wire import frames

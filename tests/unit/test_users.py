@@ -10,8 +10,8 @@ import pytest
 
 from kcpg.core.env import EventKind
 from kcpg.core.flow import Reset, ResetCode
-from kcpg.core.native.handshake.handshake import Resume
 from kcpg.core.native.handshake.keys import KeyPair, RootKeys
+from kcpg.core.native.handshake.outcomes import Resume
 from kcpg.core.native.users import EXPIRY_MS, User, Users
 from tests.links import KEYS, WALL_S, LinkRig, Watch, echo, params
 

@@ -11,7 +11,8 @@ import pytest
 
 from kcpg.core.flow import ResetCode
 from kcpg.core.native.dial.dialer import DialState
-from kcpg.core.native.handshake.handshake import Initiator, InitRequest, Reply, Responder, RetryReason
+from kcpg.core.native.handshake.handshake import Initiator, InitRequest, Responder
+from kcpg.core.native.handshake.outcomes import Reply, RetryReason
 from kcpg.core.native.handshake.params import LinkParams
 from kcpg.core.native.link.cids import Cids
 from kcpg.core.native.listener import TunnelListener

@@ -10,8 +10,9 @@ from functools import partial
 from kcpg.core.env import REPEAT_EVENT_MS, Env, EventKind
 from kcpg.core.flow import Flow, Open, Reset, ResetCode
 from kcpg.core.kcp.kcp import KcpParams
-from kcpg.core.native.handshake.handshake import Accepted, InitRequest, Reply, Responder
+from kcpg.core.native.handshake.handshake import InitRequest, Responder
 from kcpg.core.native.handshake.keys import RootKeys
+from kcpg.core.native.handshake.outcomes import Accepted, Reply
 from kcpg.core.native.handshake.params import DIALER_BYTES, Incarnation, LinkParams, Verdict, negotiate
 from kcpg.core.native.leg import POOL_BYTES, NativeLeg
 from kcpg.core.native.link.convflow import ConvFlow
@@ -30,9 +31,7 @@ from kcpg.core.workerslot import owner
 # When there are too many links, so many at a time of the site that has most of them are asked whether
 # somebody is there, those first that were not asked for longest. Who does not answer makes room.
 DOUBTED_AT_ONCE = 16
-
 MOST_PLACE_MS = 1000  # Who has most links is looked up at most this often, as there may be as many places
-
 # Handshakes remembered per link, to be forgotten with it: one every 15 s while answers are repeated.
 REQUESTS = 8
 
@@ -42,14 +41,11 @@ MAX_LEFT = 1024
 # A half-open link gives way to a newer one after this: its dialer repeats each RTO what confirms it, so it is
 # gone, or too much was begun. Then what is nearly done is not what to throw away.
 HALF_OPEN_MS = 5000
-
 FULL_AGAIN_MS = 5000  # Who is refused because of max_links may ask again then: links go as their users do
 
 # At the least, so that flows of the next moment do not wait for a link while the old one still serves.
 GOAWAY_SPREAD_MS = 1000
-
 GOAWAY_AGAIN_MS = 1000  # A GOAWAY may get lost; it is told again after this and then ever twice as long
-
 MOVED_EVENT_MS = 10_000  # Peers that change their path often are reported at most this often
 
 
@@ -365,7 +361,7 @@ class TunnelListener(NativeLeg):
         if link is None and user is not None and (why := self._too_many(user)):
             self._refuse(request, params, Verdict(False, why), path)
             return
-        if link is None and not self._has_half():
+        if link is None and not self._has_half(place):
             self.counters.half_open_full += 1
             return
         if link is None and len(self._links) >= self.settings.max_links:
@@ -442,14 +438,16 @@ class TunnelListener(NativeLeg):
         if self.env.worker is not None:
             self.env.worker.count(len(self._links))
 
-    def _has_half(self) -> bool:
-        """Whether one more link may be half open, if need be in place of the oldest of who has most of them."""
+    def _has_half(self, asker: Place) -> bool:
+        """Whether one more link may be half open, if need be in place of the oldest of who has most."""
         if len(self._half_open) < self.settings.max_half_open:
             return True
-        (oldest,) = self._half_open.next(self._half_open.most(), 1)
-        if self.now_ms - oldest.since_ms < HALF_OPEN_MS:
+        most = self._half_open.most()
+        (oldest,) = self._half_open.next(most, 1)
+        has_more = self._half_open.counts(most)[0] > self._half_open.counts(asker)[0] + 1
+        if not has_more and self.now_ms - oldest.since_ms < HALF_OPEN_MS:
             return False
-        self._drop(oldest, "too many handshakes")
+        oldest.close(Reset(ResetCode.TIMEOUT, "too many handshakes"), tell=False)
         return True
 
     def _doubt_most(self, asker: Place) -> bool:
@@ -463,9 +461,6 @@ class TunnelListener(NativeLeg):
                 link.doubt(self.now_ms, "its place is needed, and nobody answers here")
         (site, source), (own_site, own_source) = self._shares.counts(most), self._shares.counts(asker)
         return source > own_source + 1 if most.site == asker.site else site > own_site + 1
-
-    def _drop(self, link: Link, why: str) -> None:
-        link.close(Reset(ResetCode.TIMEOUT, why), tell=link.state is not LinkState.FRESH)
 
     def _too_many(self, user: User) -> str:
         """Why this user gets no further link; empty: he does. Those he has are asked whether he is there."""

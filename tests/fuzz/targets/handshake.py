@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from kcpg.core.native.handshake.handshake import Accepted, InitRequest, Reply
+from kcpg.core.native.handshake.handshake import InitRequest
+from kcpg.core.native.handshake.outcomes import Accepted, Reply
 from kcpg.core.native.handshake.params import LinkParams, Verdict
 from tests.fuzz.draw import Draw
 from tests.handshakes import HandshakePair

@@ -14,14 +14,8 @@ from kcpg.core.native.dial.attempt import FIRST_WAIT_MS, JITTER, HandshakeAttemp
 from kcpg.core.native.dial.dialstate import NEXT_STATE, DialInput, DialState
 from kcpg.core.native.dial.hopping import Hopper
 from kcpg.core.native.dial.sourceports import SourcePorts
-from kcpg.core.native.handshake.handshake import (
-    CLOCK_TOLERANCE_S,
-    Accepted,
-    Initiator,
-    Refused,
-    Resume,
-    Retry,
-)
+from kcpg.core.native.handshake.handshake import CLOCK_TOLERANCE_S, Initiator
+from kcpg.core.native.handshake.outcomes import Accepted, Refused, Resume, Retry
 from kcpg.core.native.link.epochs import NewEpoch
 from kcpg.core.native.link.link import MAX_SPREAD_MS, Link
 from kcpg.core.native.link.rekey import DialerRekey
@@ -35,8 +29,8 @@ if TYPE_CHECKING:
 
 NO_ANSWER_MS = 5000  # After this long without an answer an event is reported; the attempts go on
 
-# A refusal stands in a configuration, or in a list of links that is full, if the peer does not say when to ask
-# again: somebody has to change something.
+# A refusal stands in a configuration, or in a list of links that is full, if the peer does not say when to
+# ask again: somebody has to change something.
 REFUSED_WAIT_MS = 5000
 
 # The round-trip time is unknown when several INITs went out. A PING tells it soon; until then be patient.

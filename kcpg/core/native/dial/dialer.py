@@ -12,8 +12,9 @@ from kcpg.core.kcp.kcp import KcpParams
 from kcpg.core.native.dial.dialedlink import DialedLink
 from kcpg.core.native.dial.dialstate import DialState
 from kcpg.core.native.dial.pathchoice import Destination, PathChoice
-from kcpg.core.native.handshake.handshake import Initiator, Resume
+from kcpg.core.native.handshake.handshake import Initiator
 from kcpg.core.native.handshake.keys import RootKeys
+from kcpg.core.native.handshake.outcomes import Resume
 from kcpg.core.native.handshake.params import DELIVERIES, LIFE_BYTES, Incarnation, LinkParams
 from kcpg.core.native.leg import INSPECT_MS, POOL_BYTES, NativeLeg
 from kcpg.core.native.link.convflow import ConvFlow

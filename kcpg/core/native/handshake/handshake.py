@@ -14,8 +14,6 @@ from __future__ import annotations
 import hmac
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import IntEnum
 from typing import NamedTuple
 
 from kcpg.core.native.handshake import noise
@@ -39,6 +37,7 @@ from kcpg.core.native.handshake.envelope import (
     read_reply,
 )
 from kcpg.core.native.handshake.keys import EpochKeys, RootKeys, expand
+from kcpg.core.native.handshake.outcomes import Accepted, Refused, Reply, Resume, Retry, RetryReason
 from kcpg.core.native.handshake.pace import Pace
 from kcpg.core.native.handshake.params import (
     Incarnation,
@@ -63,62 +62,6 @@ MAX_RETRIES = 8  # RETRYs an Initiator follows. An honest listener needs one, or
 ANSWER_MEMORY_MS = 120_000
 
 MAX_ANSWERS = 4096
-
-
-class RetryReason(IntEnum):
-    """Why the listener wants another INIT."""
-
-    CLOCK = 1  # the INIT's time is 60 s or more from the listener's
-    COOKIE = 2  # under load: show that you receive at your address
-
-
-@dataclass(frozen=True, slots=True)
-class Resume:
-    """The link to resume: the CID its listener receives by, and the newest secret both sides have."""
-
-    server_cid: int
-    session_secret: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """A link's first epoch. The dialer receives by `client_cid` under the s2c key, the listener by
-    `server_cid` under c2s. `params` are the agreed ones as the dialer sees them (`mirrored()` for the
-    listener).
-    """
-
-    epoch: EpochKeys
-    client_cid: int
-    server_cid: int
-    params: LinkParams
-    verdict: Verdict
-    session_secret: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """The listener does not take the link, and says why in `verdict.text`."""
-
-    verdict: Verdict
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """The listener wants another INIT, in `wait_ms`; the Initiator has taken note of the cookie and of the
-    clock.
-    """
-
-    reason: int
-    server_time_s: int
-    wait_ms: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A datagram to send back to where the INIT came from. `kind`: "retry" or "repeat" (of a RESP)."""
-
-    datagram: bytes
-    kind: str
 
 
 class Drops:
@@ -316,8 +259,8 @@ class Responder(Drops):
     """The listener's side of all handshakes of a leg. `cookie_secret`: 32 bytes, drawn if not given.
 
     `pace`: how many handshakes are begun. `answer_wrong_clock` False: a dialer whose clock is wrong gets no
-    answer, and neither does who has copied an INIT and sends it later. `admits(public key, wall_s)`, where the
-    keys have a pair: whether this dialer may have a link; any other gets no answer.
+    answer, and neither does who has copied an INIT and sends it later. `admits(public key, wall_s)`, where
+    the keys have a pair: whether this dialer may have a link; any other gets no answer.
     """
 
     def __init__(

@@ -417,10 +417,9 @@ cdef class LinkWire:
         """Let each conversation that waits have its share, up to `budget` datagrams; see linkwire.py."""
         cdef Tx* tx = turn.tx
         cdef Conv conv
-        cdef Py_ssize_t rounds, refused = -1
+        cdef Py_ssize_t rounds = len(self.sparse), refused = -1
         cdef int max_segments
         cdef bint everybody = self.urgent
-        rounds = len(self.sparse)
         self.line_up()
         if everybody or not pacer_saves(&self.pacer, turn.now_ms):
             rounds = len(self.dirty)
