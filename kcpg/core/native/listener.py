@@ -37,7 +37,6 @@ REQUESTS = 8
 
 # Handshakes that were left to other processes and may be repeated: of half a minute, at 30 in a second.
 MAX_LEFT = 1024
-
 # A half-open link gives way to a newer one after this: its dialer repeats each RTO what confirms it, so it is
 # gone, or too much was begun. Then what is nearly done is not what to throw away.
 HALF_OPEN_MS = 5000
