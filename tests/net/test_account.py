@@ -111,7 +111,7 @@ def test_what_a_user_carries_is_counted_while_and_after(tmp_path: Path, target: 
     pair.close()
     row = pair.rows()["ann"]
     assert 300_000 < row.rx_bytes < 400_000 and 300_000 < row.tx_bytes < 400_000
-    assert row.links == 1 and row.rx_datagrams > 100 and row.seconds > 0 and row.last_seen > 1_700_000_000
+    assert row.links == 1 and row.rx_datagrams > 30 and row.seconds > 0 and row.last_seen > 1_700_000_000
     (before,) = pair.rows().values()
     again = Pair(tmp_path, target)
     assert again.carry(100_000) == 100_000

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 from kcpg.app.config.addresses import allow_list
 from kcpg.core.flow import TCP, Open, Reset, ResetCode, Target
@@ -24,6 +24,7 @@ class Here(Resolver):
         answer: Callable[[Answer], None],
         family: int = 0,
         max_age_ms: int | None = None,
+        asker: Hashable = None,
     ) -> None:
         answer([addr.pack("127.0.0.1", port)])
 
