@@ -1,7 +1,7 @@
 # Part of _seal.pyx: opens what was sealed under a key and a salt; see salted.py.
 #
-# libcrypto's SHA256_* are deprecated since 3.0, and still what hashes without an allocation. If they are missing,
-# or give another answer than the plain-Python twin, that does the work.
+# libcrypto's SHA256_* are deprecated since 3.0, and still what hashes without an allocation. If they are
+# missing, or give another answer than the plain-Python twin, that does the work.
 from kcpg.core.seal import salted as salted_twin
 
 ctypedef int (*sha_start_fn)(void* state) noexcept nogil
