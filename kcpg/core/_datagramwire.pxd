@@ -4,6 +4,9 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from kcpg.core.kcp._kcp cimport Path, Tx
 
+cdef enum:
+    TRANSMIT_DATAGRAMS = 512        # of one transmit() of the memory face
+
 
 cdef class DatagramWire:
     cdef Tx tx                      # datagrams that are ready to leave: 0 .. tx.count

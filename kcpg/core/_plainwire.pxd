@@ -9,7 +9,6 @@ from kcpg.core.kcp._kcp cimport Kcp
 include "_replaycache.pxd"
 
 cdef enum:
-    TRANSMIT_DATAGRAMS = 512    # of one transmit() of the memory face
     TURN_BYTES = 89600          # of one conversation before others have their turn
     WAKE_SEGMENTS = 64          # room that ends a writer's wait
     BUILD_DATAGRAMS = 128       # of a vector

@@ -10,7 +10,7 @@ from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
-from kcpg.core._datagramwire cimport DatagramWire, from_path, to_path
+from kcpg.core._datagramwire cimport DatagramWire, to_path
 from kcpg.core.kcp._kcp cimport (
     KCP_HEADER_BYTES, Kcp, Path, kcp_deadline, kcp_readable, kcp_room, kcp_wants_flush,
 )
@@ -95,26 +95,10 @@ cdef class PlainWire(DatagramWire):
         """It is closed."""
         self.timers.forget(conv)        # `build` passes over it
 
-    def transmit(self, int64_t now_ms):
-        """What may leave now, as (socket, address, datagram); call again while `backlog`."""
-        cdef list out = []
-        cdef int i
-        while len(out) < TRANSMIT_DATAGRAMS and self.build(now_ms) > 0:
-            for i in range(self.tx_cursor, self.tx.count):
-                out.append((*from_path(&self.tx.path[i]),
-                            (<const uint8_t*>(self.tx.buf + self.tx.off[i]))[:self.tx.len[i]]))
-            self.tx_done()
-        return out
-
     @property
     def backlog(self):
         """More could leave at once."""
         return self.tx.count > self.tx_cursor or len(self.dirty) > 0
-
-    def deadline(self):
-        """When transmit must be called again though nothing else happens; None: never."""
-        cdef int64_t due = self.due()
-        return None if due == INT64_MAX else due
 
     cdef int64_t due(self) except -2:
         """When build() must be called again though nothing else happens; INT64_MAX: never."""

@@ -33,7 +33,6 @@ include "_linkwire.pxd"
 
 cdef enum:
     BATCH = 64                      # datagrams unmasked together: what one GRO buffer or GSO run holds
-    TRANSMIT_DATAGRAMS = 512        # of one transmit() of the memory face
     TURN_DATAGRAMS = 64             # of one link before the next has its turn
     BULK_MS = 100                   # in which the pacer held something back: bulk is sent
     LONE_MS = 1000                  # after something short nothing is saved up or left in a socket

@@ -131,17 +131,6 @@ cdef class Wire(DatagramWire):
         xor8(<uint8_t*>out, block)
         return bytes(out)
 
-    def transmit(self, uint64_t now_ms):
-        """What may leave now, as (socket, address, datagram); call again while `backlog`."""
-        cdef list out = []
-        cdef int i
-        while len(out) < TRANSMIT_DATAGRAMS and self.build(now_ms) > 0:
-            for i in range(self.tx_cursor, self.tx.count):
-                out.append((*from_path(&self.tx.path[i]),
-                            (<const uint8_t*>(self.tx.buf + self.tx.off[i]))[:self.tx.len[i]]))
-            self.tx_done()
-        return out
-
     @property
     def backlog(self):
         """More could leave at once."""
@@ -152,11 +141,6 @@ cdef class Wire(DatagramWire):
             if link_wire.can_send() and link_wire.held_until() <= <int64_t>self.now_ms:
                 return True
         return False
-
-    def deadline(self):
-        """When transmit must be called again though nothing else happens; None: never."""
-        cdef int64_t due = self.due()
-        return None if due == INT64_MAX else due
 
     cdef int64_t due(self) except -2:
         """When build() must be called again though nothing else happens; INT64_MAX: never."""
