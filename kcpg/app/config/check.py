@@ -6,6 +6,7 @@ Every check runs, whatever the others find.
 from __future__ import annotations
 
 import os
+from functools import partial
 
 from kcpg.app.config import presets
 from kcpg.app.config.addresses import nowhere, version
@@ -14,10 +15,9 @@ from kcpg.app.config.exposure import check_audience, check_secrets, check_web
 from kcpg.app.config.keypairs import check_pair, has_pair
 from kcpg.app.config.keys import KEYS, Scope
 from kcpg.app.config.model import Role
-from kcpg.app.config.passwords import read_password
+from kcpg.app.config.passwords import keep_secret, read_password
 from kcpg.app.config.raw import Options, RawFile
 from kcpg.app.config.report import Report
-from kcpg.app.config.values import BadValue
 from kcpg.app.privileges import identity
 
 SECRETS = ("encryption_key", "encryption_password", "encryption_password_file")
@@ -106,7 +106,7 @@ def _check_encryption(raw: RawFile, options: Options, report: Report) -> None:
     for name in given[1:]:
         reason = f"conflicts with {given[0]} in line {options.line(given[0])}"
         report.error(options.line(name), name, reason, "keep one of them")
-    _read_password_file(raw, options, report)
+    keep_secret(options, report, "encryption_password_file", raw.passwords, partial(read_password, raw.base))
     check_secrets(raw, options, report)
     algorithm = options.get("encryption_algorithm", str)
     given += ["private_key"] if not given and has_pair(options) else []
@@ -128,22 +128,6 @@ def _check_encryption(raw: RawFile, options: Options, report: Report) -> None:
         report.warning(0, "encryption_algorithm", reason, hint)
     if algorithm in WEAK and not given:
         report.warning(line, "encryption_password", "is not set: anyone may connect")
-
-
-def _read_password_file(raw: RawFile, options: Options, report: Report) -> None:
-    name = options.get("encryption_password_file", str)
-    if name is None or name in raw.passwords:
-        return
-    line = options.line("encryption_password_file")
-    try:
-        raw.passwords[name], readable_by_others = read_password(raw.base, name)
-    except BadValue as bad:
-        report.error(line, "encryption_password_file", bad.reason, bad.hint)
-        return
-    if readable_by_others:
-        report.warning(
-            line, "encryption_password_file", "every user of this machine can read the file", "chmod 600"
-        )
 
 
 def _check_kcp(options: Options, report: Report) -> None:

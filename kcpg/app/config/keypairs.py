@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from kcpg.app.config.model import Dialect
-from kcpg.app.config.passwords import read_password
+from kcpg.app.config.passwords import keep_secret, read_password
 from kcpg.app.config.raw import Options, RawFile
 from kcpg.app.config.report import Report
 from kcpg.app.config.users import read_users
@@ -47,7 +48,7 @@ def check_pair(raw: RawFile, options: Options, listens: bool, report: Report) ->
     if given and options.get("dialect", Dialect) not in (None, Dialect.NATIVE):
         reason = "only the native protocol has key pairs"
         report.error(options.line(given[0]), given[0], reason, "remove dialect, or the key")
-    _read_private_key(raw, options, report)
+    keep_secret(options, report, "private_key_file", raw.private_keys, partial(read_private_key, raw.base))
     if listens:
         _read_users(raw, options, report)
         if options.given("users_bandwidth") and not options.given("users"):
@@ -68,21 +69,6 @@ def read_private_key(base: Path, name: str) -> tuple[bytes, bool]:
         return key_32(words[0], []), others
     except BadValue as bad:
         raise BadValue(f"the file's key {bad.reason}", "kcpg keygen --pair FILE writes one") from None
-
-
-def _read_private_key(raw: RawFile, options: Options, report: Report) -> None:
-    name = options.get("private_key_file", str)
-    if name is None or name in raw.private_keys:
-        return
-    line = options.line("private_key_file")
-    try:
-        raw.private_keys[name], readable_by_others = read_private_key(raw.base, name)
-    except BadValue as bad:
-        report.error(line, "private_key_file", bad.reason, bad.hint)
-        return
-    if readable_by_others:
-        reason = "every user of this machine can read the file"
-        report.warning(line, "private_key_file", reason, "chmod 600")
 
 
 def _read_users(raw: RawFile, options: Options, report: Report) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
+from kcpg.app.config.raw import Options
+from kcpg.app.config.report import Report
 from kcpg.app.config.values import BadValue
 
 # Where systemd puts what LoadCredential= names (systemd.exec(5)); a path may begin with this variable alone.
@@ -39,6 +42,30 @@ def read_password(base: Path, name: str) -> tuple[bytes, bool]:
     if not password:
         raise BadValue("the file is empty")
     return password, others
+
+
+def keep_secret(
+    options: Options,
+    report: Report,
+    key: str,
+    kept: dict[str, bytes],
+    read: Callable[[str], tuple[bytes, bool]],
+) -> None:
+    """Put the secret of the file that `key` names, if it names one, into `kept`, by the file's name.
+
+    `read`: as `read_password` for a name.
+    """
+    name = options.get(key, str)
+    if name is None or name in kept:
+        return
+    line = options.line(key)
+    try:
+        kept[name], readable_by_others = read(name)
+    except BadValue as bad:
+        report.error(line, key, bad.reason, bad.hint)
+        return
+    if readable_by_others:
+        report.warning(line, key, "every user of this machine can read the file", "chmod 600")
 
 
 def is_readable_by_others(fd: int) -> bool:
