@@ -17,7 +17,6 @@ import gevent
 import gevent.socket
 
 from kcpg.app import legsettings, legsettings_native, status_report
-from kcpg.app.account import Account
 from kcpg.app.config.model import LegConfig, LegKind, NodeConfig
 from kcpg.app.descriptors import HOW_TO_RAISE
 from kcpg.app.health import Health, node_health
@@ -52,6 +51,7 @@ from kcpg.net.tunnelsockets import TunnelSockets
 from kcpg.net.udp import adopt_udp
 
 if TYPE_CHECKING:
+    from kcpg.app.account import Account
     from kcpg.app.foreignlegs import ForeignDialer, ForeignListener
     from kcpg.net.txtpeer import TxtPeer
 
@@ -138,6 +138,8 @@ class RunningNode:
         self.node, self.driver = node, driver
         self._tracer.start()
         if isinstance(node.ingress, TunnelListener) and node.ingress.users is not None:
+            from kcpg.app.account import Account  # with a database: only for users
+
             self._account = Account(self.config, node.ingress, self.log, driver.request_advance)
             self._account.start()
         self._warn_of_weakness()

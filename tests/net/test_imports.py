@@ -32,6 +32,7 @@ NOT_FOR_A_PLAIN_CLIENT = (
     "dns", "kcpg.net.dnstxt", "kcpg.net.txtpeer",  # destination_dnstxt
     "kcpg.core.kcptube.dialer", "kcpg.core.kcptun.dialer", "kcpg.app.foreignlegs", "cramjam",  # dialect
     "prometheus_client", "kcpg.app.prometheus",  # metrics_listen
+    "sqlite3", "kcpg.app.account",  # users
     "gevent.pywsgi", "kcpg.app.httpserver", "kcpg.app.web", "http.server",  # and web_listen
     "kcpg.app.trial", "kcpg.app.speedtest", "kcpg.core.speedtest.asker", "kcpg.app.doctor",
     "segno", "kcpg.app.init", "kcpg.app.convert", "textual", "rich", "asyncio", "kcpg.api",
