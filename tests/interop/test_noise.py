@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import random
 from typing import Any
 
 import pytest
-from noise.connection import Keypair, NoiseConnection
+from noise.connection import Keypair
 
 from kcpg.core.native.handshake import noise
 from kcpg.core.seal.seal import LIBRARIES
+from tests.noises import check_we_initiate, check_we_respond, inputs, party
 
 # It warns that ephemeral keys should not be fixed; here they are, so that both sides can be compared.
 pytestmark = pytest.mark.filterwarnings("ignore:One of ephemeral keypairs is already set")
@@ -19,50 +19,23 @@ PRIVATE_I, PRIVATE_R = bytes(range(32)), bytes(range(100, 132))
 
 def other(initiates: bool, psk: bytes, prologue: bytes, private: bytes) -> Any:
     """The independent party, with its ephemeral key fixed."""
-    party = NoiseConnection.from_name(noise.NNPSK0.name)
-    party.set_psks(psk)
-    party.set_prologue(prologue)
-    if initiates:
-        party.set_as_initiator()
-    else:
-        party.set_as_responder()
-    party.set_keypair_from_private_bytes(Keypair.EPHEMERAL, private)
-    party.start_handshake()
-    return party
-
-
-def inputs(seed: int) -> tuple[bytes, bytes, bytes, bytes]:
-    """psk, prologue, two payloads."""
-    rng = random.Random(seed)
-    return rng.randbytes(32), rng.randbytes(seed % 50), rng.randbytes(seed * 7 % 200), rng.randbytes(seed * 3)
+    return party(noise.NNPSK0, initiates, psk, prologue, {Keypair.EPHEMERAL: private})
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("seed", range(8))
 def test_we_initiate(library: str, seed: int) -> None:
     psk, prologue, one, two = inputs(seed)
-    peer, ours = (
-        other(False, psk, prologue, PRIVATE_R),
-        noise.Initiator(psk, prologue, PRIVATE_I, library),
-    )
-    assert bytes(peer.read_message(ours.write(one))) == one
-    answered = ours.read(bytes(peer.write_message(two)))
-    assert answered is not None and answered[0] == two
-    assert peer.noise_protocol.cipher_state_decrypt.k == answered[1].c2s
-    assert peer.noise_protocol.cipher_state_encrypt.k == answered[1].s2c
+    ours = noise.Initiator(psk, prologue, PRIVATE_I, library)
+    check_we_initiate(ours, other(False, psk, prologue, PRIVATE_R), one, two)
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("seed", range(8))
 def test_we_respond(library: str, seed: int) -> None:
     psk, prologue, one, two = inputs(seed)
-    peer, ours = other(True, psk, prologue, PRIVATE_I), noise.Responder(psk, prologue, library)
-    assert ours.read(bytes(peer.write_message(one))) == one
-    written = ours.write(two, PRIVATE_R)
-    assert written is not None
-    assert bytes(peer.read_message(written[0])) == two
-    assert peer.noise_protocol.cipher_state_encrypt.k == written[1].c2s
-    assert peer.noise_protocol.cipher_state_decrypt.k == written[1].s2c
+    ours = noise.Responder(psk, prologue, library)
+    check_we_respond(ours, other(True, psk, prologue, PRIVATE_I), one, two, PRIVATE_R)
 
 
 def test_byte_for_byte() -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import random
 from typing import Any
 
 import pytest
-from noise.connection import Keypair, NoiseConnection
+from noise.connection import Keypair
 
 from kcpg.core.native.handshake import noise
 from kcpg.core.seal.seal import LIBRARIES
+from tests.noises import check_we_initiate, check_we_respond, inputs, party
 
 # It warns that ephemeral keys should not be fixed; here they are, so that both sides can be compared.
 pytestmark = pytest.mark.filterwarnings("ignore:One of ephemeral keypairs is already set")
@@ -20,19 +20,12 @@ PUBLIC_R = noise.PrivateKey(STATIC_R).public
 
 
 def other(initiates: bool, psk: bytes, prologue: bytes) -> Any:
-    """The independent party, with its ephemeral key fixed."""
-    party = NoiseConnection.from_name(noise.IKPSK2.name)
-    party.set_psks(psk)
-    party.set_prologue(prologue)
-    if initiates:
-        party.set_as_initiator()
-        party.set_keypair_from_public_bytes(Keypair.REMOTE_STATIC, PUBLIC_R)
-    else:
-        party.set_as_responder()
-    party.set_keypair_from_private_bytes(Keypair.STATIC, STATIC_I if initiates else STATIC_R)
-    party.set_keypair_from_private_bytes(Keypair.EPHEMERAL, EPHEMERAL_I if initiates else EPHEMERAL_R)
-    party.start_handshake()
-    return party
+    """The independent party, with its keys fixed."""
+    private = {
+        Keypair.STATIC: STATIC_I if initiates else STATIC_R,
+        Keypair.EPHEMERAL: EPHEMERAL_I if initiates else EPHEMERAL_R,
+    }
+    return party(noise.IKPSK2, initiates, psk, prologue, private, PUBLIC_R if initiates else b"")
 
 
 def initiator(psk: bytes, prologue: bytes, library: str | None = None) -> noise.Initiator:
@@ -44,36 +37,20 @@ def responder(psk: bytes, prologue: bytes, library: str | None = None) -> noise.
     return noise.Responder(psk, prologue, library, noise.PrivateKey(STATIC_R, library))
 
 
-def inputs(seed: int) -> tuple[bytes, bytes, bytes, bytes]:
-    """psk, prologue, two payloads."""
-    rng = random.Random(seed)
-    return rng.randbytes(32), rng.randbytes(seed % 50), rng.randbytes(seed * 7 % 200), rng.randbytes(seed * 3)
-
-
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("seed", range(8))
 def test_we_initiate(library: str, seed: int) -> None:
     psk, prologue, one, two = inputs(seed)
-    peer, ours = other(False, psk, prologue), initiator(psk, prologue, library)
-    assert bytes(peer.read_message(ours.write(one))) == one
-    answered = ours.read(bytes(peer.write_message(two)))
-    assert answered is not None and answered[0] == two
-    assert peer.noise_protocol.cipher_state_decrypt.k == answered[1].c2s
-    assert peer.noise_protocol.cipher_state_encrypt.k == answered[1].s2c
+    check_we_initiate(initiator(psk, prologue, library), other(False, psk, prologue), one, two)
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("seed", range(8))
 def test_we_respond(library: str, seed: int) -> None:
     psk, prologue, one, two = inputs(seed)
-    peer, ours = other(True, psk, prologue), responder(psk, prologue, library)
-    assert ours.read(bytes(peer.write_message(one))) == one
+    ours = responder(psk, prologue, library)
+    check_we_respond(ours, other(True, psk, prologue), one, two, EPHEMERAL_R)
     assert ours.peer_static == noise.PrivateKey(STATIC_I).public
-    written = ours.write(two, EPHEMERAL_R)
-    assert written is not None
-    assert bytes(peer.read_message(written[0])) == two
-    assert peer.noise_protocol.cipher_state_encrypt.k == written[1].c2s
-    assert peer.noise_protocol.cipher_state_decrypt.k == written[1].s2c
 
 
 def test_byte_for_byte() -> None:
